@@ -1,0 +1,228 @@
+"""From a table of labelled texts to train, val and test as ms-swift chat JSONL, with a manifest and the rejects.
+
+Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [--out DIR] [--prompt NAME]
+"""
+
+import argparse
+import csv as csv_format
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data_prep.checking import REJECT_COLUMNS
+from data_prep.dataset import fit_frame, split_frame, usable_rows
+from data_prep.fetching import find_table
+from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
+from data_prep.manifest import count_rows, cut_rows, rows_sha256, spread
+from data_prep.prompt import prompt_warnings
+from data_prep.reading import Table, read_table
+from data_prep.task import SPLITS, Task, find_task
+from data_prep.tokenizer import ModelTokenizer
+from workspace.errors import UserError, run_main
+from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.paths import DATASETS, ROOT, shown
+
+VERSION = 1  # raised when the same inputs come to give other files, so that datasets are made anew
+
+
+def build(
+    task: Task | str,
+    csv: Path | None = None,
+    model: Path | None = None,
+    limit: int | None = None,
+    out: Path | None = None,
+    prompt: str | None = None,
+    max_length: int | None = None,
+) -> Path:
+    """Write the dataset of `task` into the folder `out` (default dataset_jsonl/<task>); return its manifest's path.
+
+    `model` is a model's folder, whose tokenizer counts lengths; without one nothing is cut. `limit` is the number of
+    train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
+    mend; `out` is then as it was.
+    """
+    task = with_options(find_task(task) if isinstance(task, str) else task, prompt, max_length, limit)
+    out = Path(out) if out else DATASETS / task.name
+    check_replaceable(out)
+    path = find_table(task, Path(csv) if csv else None)
+    tokenizer = ModelTokenizer(Path(model)) if model else None
+    inputs = _inputs(task, path, tokenizer)
+    if inputs and up_to_date(out, inputs):
+        print(f"prep: {shown(out)} is up to date", flush=True)
+        return out / MANIFEST
+
+    table = read_table(path, task.columns)
+    checked, repeats = usable_rows(table, task)
+    kept, leaks = split_frame(checked.kept, task)
+    kept, tokens = fit_frame(kept, task, tokenizer)
+    words = task.label_words
+    manifest = {
+        "schema_version": VERSION,
+        "task": task.name,
+        "source": _source(table, inputs),
+        "provenance": task.provenance,
+        "licence": task.licence,
+        "seed": task.split.seed,
+        "scheme": task.split.scheme,
+        "split": dataclasses.asdict(task.split),
+        "labels": list(words),
+        "system": task.system,
+        "prompt": task.prompt,
+        "template": task.template,
+        "limit": task.limit,
+        "counts": count_rows(len(table.frame), kept, checked.rejects, words),
+        "repeats": repeats | dataclasses.asdict(task.near_duplicates) | {"conflicts": task.conflicts},
+        "leaks": leaks.counts,
+        "max_length": task.max_length,
+        "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
+        "cut": cut_rows(kept, words) if tokenizer else None,  # None: no model was given, lengths are not known
+        "tokens": tokens,
+        "characters": spread(kept.loc[kept["used"], "text"].str.len().to_numpy()),
+        "warnings": [*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
+        "rows_sha256": {name: rows_sha256(rows_of(kept, name)) for name in SPLITS},
+        "inputs": inputs,
+    }
+    with replaced_folder(out) as fresh:
+        for name in SPLITS:
+            write_jsonl(fresh / f"{name}.jsonl", chat_rows(rows_of(kept, name), task))
+        _write_rejects(fresh / "rejects.csv", checked.rejects)
+        manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
+        write_json(fresh / MANIFEST, manifest)
+    _tell(table, manifest, words, out)
+    return out / MANIFEST
+
+
+def with_options(task: Task, prompt: str | None, max_length: int | None, limit: int | None) -> Task:
+    """The task with what the command line said in place of its own. Raises UserError for an unknown prompt."""
+    if prompt is not None and prompt not in task.prompts:
+        known = ", ".join(task.prompts)
+        raise UserError(f"{shown(task.path)} has no prompt {prompt}: give --prompt with one of {known}")
+    for name, value in (("--limit", limit), ("--max-length", max_length)):
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value} leaves nothing: give a whole number of at least 1")
+    return dataclasses.replace(
+        task,
+        prompt=prompt if prompt is not None else task.prompt,
+        max_length=max_length if max_length is not None else task.max_length,
+        limit=limit if limit is not None else task.limit,
+    )
+
+
+def rows_of(kept: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The used rows of a split, in the table's order."""
+    return kept[(kept["split"] == split) & kept["used"]]
+
+
+def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
+    """The rows as ms-swift's chat messages, with id, review and cut beside them, which ms-swift leaves alone."""
+    for row, text, label, review, cut in zip(
+        *(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True
+    ):
+        yield {
+            "messages": [
+                {"role": "system", "content": task.system},
+                {"role": "user", "content": task.render(review)},
+                {"role": "assistant", "content": label},
+            ],
+            "id": str(row),
+            "review": text,
+            "cut": cut,
+        }
+
+
+def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
+    """All that the dataset depends on; empty when the table cannot be read, which read_table tells better."""
+    if not path.is_file():
+        return {}
+    settings = dataclasses.asdict(task)
+    # The task's file itself, and where tables may lie, decide nothing once the table is found.
+    for name in ("path", "csv", "source"):
+        settings.pop(name)
+    settings["labels"] = list(task.labels.items())  # their order is that of the classes
+    try:
+        source = sha256_file(path)
+    except OSError:
+        return {}
+    return {
+        "version": VERSION,
+        "path": _from_root(path),
+        "source_sha256": source,
+        "task_sha256": sha256_json(settings),
+        "tokenizer": tokenizer.identity if tokenizer else None,
+    }
+
+
+def _source(table: Table, inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "path": _from_root(table.path),
+        "sha256": inputs["source_sha256"],
+        "bytes": table.path.stat().st_size,
+        "encoding": table.encoding.name if table.encoding else None,
+        "nul_characters_removed": table.nul_characters,
+    }
+
+
+def _from_root(path: Path) -> str:
+    """The path relative to the repository where it lies in it: the same on every machine."""
+    path = path.absolute()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def _write_rejects(path: Path, rejects: pd.DataFrame) -> None:
+    with replace_file(path) as stream:
+        writer = csv_format.writer(stream, lineterminator="\n")
+        writer.writerow(REJECT_COLUMNS)
+        writer.writerows(rejects.assign(line=rejects["line"].astype(str).replace("0", "")).itertuples(index=False))
+
+
+def _tell(table: Table, manifest: dict[str, Any], words: Sequence[str], out: Path) -> None:
+    """A few lines on what was read, made and found."""
+    counts = manifest["counts"]
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["set_aside"].items() if reason != "total")
+    encoding = f" ({table.encoding.name})" if table.encoding else ""
+    print(
+        f"prep: {shown(table.path)}{encoding}: {counts['rows']:,} rows, {counts['set_aside']['total']:,} set aside"
+        + (f" ({reasons})" if reasons else "")
+    )
+    for name in SPLITS:
+        labels = ", ".join(f"{word} {counts[name][word]:,}" for word in words)
+        print(f"prep: {name:5} {counts[name]['total']:>9,} rows ({labels})")
+    if counts["not_used"]["total"]:
+        print(
+            f"prep: {counts['not_used']['total']:,} rows are left out by the limit of {manifest['limit']:,} train rows"
+        )
+    near, exact = manifest["repeats"]["near"], manifest["repeats"]["exact"]
+    fate = "may stand in several splits" if manifest["scheme"] == "original" else "each group in one split"
+    print(
+        f"prep: {near['rows']:,} rows are copies or near copies ({near['groups']:,} groups, {exact['groups']:,} exact): {fate}"
+    )
+    if leaked := sum(part["exact"] + part["near"] for part in manifest["leaks"].values()):
+        print(f"prep: {leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
+    if manifest["cut"] is None:
+        print("prep: lengths were not checked: give the model's folder with --model DIR")
+    else:
+        cut = manifest["cut"]["total"]
+        print(f"prep: {cut:,} reviews cut to fit {manifest['max_length']:,} tokens, head and tail kept")
+    for warning in manifest["warnings"]:
+        print(f"prep: warning: {warning}")
+    print(f"prep: written to {shown(out)}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Build one task's dataset."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.build", description=__doc__.splitlines()[0])
+    parser.add_argument("task", metavar="TASK", help="a folder of swift_configs, or the path of a task.yaml")
+    parser.add_argument("--csv", type=Path, metavar="PATH", help="the table: CSV, TSV, JSONL, Excel or Parquet")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="the model's folder; its tokenizer counts lengths")
+    parser.add_argument("--limit", type=int, metavar="N", help="N train rows, N/4 test rows and N/8 val rows at most")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: dataset_jsonl/TASK")
+    parser.add_argument("--prompt", metavar="NAME", help="one of the task's prompts")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of system, prompt and answer")
+    options = parser.parse_args(argv)
+    build(**vars(options))
+
+
+if __name__ == "__main__":
+    run_main(main)

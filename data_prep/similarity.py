@@ -1,0 +1,116 @@
+"""Pairs of similar texts, by MinHash and locality-sensitive hashing over character n-grams.
+
+The similarity of two texts is the Jaccard similarity of their sets of character n-grams. MinHash (Broder 1997): under
+a random permutation of all n-grams, two sets have the same least element with a probability equal to that similarity.
+Rows of permutations are joined into bands; texts that agree in a whole band are candidates (Rajaraman and Ullman,
+Mining of Massive Datasets, section 3.4), and every candidate pair is then compared exactly.
+
+numpy computes the signatures, by the 32-bit scheme of datasketch 2 (a * h + b mod 2**32 after a MurmurHash3
+finalizer): a million reviews take about 4 s, where datasketch takes minutes and its index more memory than we allow.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+PERMUTATIONS = 128
+MISS = 1e-4  # at most this chance that a pair of texts just at the threshold is never compared
+NEIGHBOURS = 8  # texts of one bucket are compared with this many behind them, and with the bucket's first
+CHUNK = 2_000  # texts hashed at a time: the n-grams of a chunk stay in the processor's cache
+
+
+def bands_and_rows(threshold: float) -> tuple[int, int]:
+    """(bands, rows a band): as many rows, so as few false candidates, as the chance of a miss allows.
+
+    A pair of similarity s becomes a candidate with the chance 1 - (1 - s**rows)**bands.
+    """
+    for rows in range(16, 1, -1):
+        bands = PERMUTATIONS // rows
+        if (1 - threshold**rows) ** bands <= MISS:
+            return bands, rows
+    return PERMUTATIONS, 1
+
+
+def band_keys(texts: Sequence[str], ngram: int, threshold: float, seed: int) -> np.ndarray:
+    """The bucket of each text in each band: uint64, shape (bands, len(texts)). No text may be empty."""
+    bands, rows = bands_and_rows(threshold)
+    draw = np.random.RandomState(seed)  # its streams are the same in every version of numpy
+    factors = draw.randint(0, 2**31, bands * rows, dtype=np.int64).astype(np.uint32) * np.uint32(2) + np.uint32(1)
+    offsets = draw.randint(0, 2**32, bands * rows, dtype=np.int64).astype(np.uint32)
+    keys = np.zeros((bands, len(texts)), np.uint64)
+    for start in range(0, len(texts), CHUNK):
+        hashes, starts = _hashed_ngrams(texts[start : start + CHUNK], ngram)
+        permuted = np.empty_like(hashes)
+        for index in range(bands * rows):
+            np.multiply(hashes, factors[index], out=permuted)
+            permuted += offsets[index]
+            band = keys[index // rows, start : start + CHUNK]
+            band *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that the order of a band's rows counts
+            band ^= np.minimum.reduceat(permuted, starts)
+    return keys
+
+
+def candidates(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Arrays (a, b), a < b, of pairs of texts that share a bucket; a pair may come more than once.
+
+    In a bucket each text is paired with the bucket's first, then with the NEIGHBOURS before it. So the work grows
+    with the number of texts, and a text added at the end changes no pair of the others.
+    """
+    for band in keys:
+        order = np.argsort(band, kind="stable")
+        ordered = band[order]
+        fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+        first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+        yield order[first[~fresh]], order[~fresh]
+        for distance in range(2, NEIGHBOURS + 1):
+            if distance == 2:
+                same = ordered[1:] == ordered[:-1]
+                yield order[:-1][same], order[1:][same]
+            same = ordered[distance:] == ordered[:-distance]
+            if not same.any():
+                break
+            yield order[:-distance][same], order[distance:][same]
+
+
+def similar(texts: Sequence[str], a: np.ndarray, b: np.ndarray, ngram: int, threshold: float) -> np.ndarray:
+    """Whether texts[a[i]] and texts[b[i]] have a Jaccard similarity of at least `threshold`: bool, exact."""
+    verdict = np.zeros(len(a), bool)
+    held, left = -1, set()
+    for at, (i, j) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
+        if i != held:
+            held, left = i, ngrams(texts[i], ngram)
+        right = ngrams(texts[j], ngram)
+        shared = len(left & right)
+        verdict[at] = shared >= threshold * (len(left) + len(right) - shared)
+    return verdict
+
+
+def ngrams(text: str, ngram: int) -> set[str]:
+    """The character n-grams of a text; of one that is shorter than `ngram`, the text itself."""
+    return {text[at : at + ngram] for at in range(max(len(text) - ngram + 1, 1))}
+
+
+def _hashed_ngrams(texts: Sequence[str], ngram: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 32-bit hashes of all n-grams, text after text, and where each text's begin."""
+    padding = "\0" * (ngram - 1)
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    joined = padding.join(texts) + padding
+    points = np.frombuffer(joined.encode("utf-32-le"), np.uint32)
+    size = len(points) - ngram + 1
+    hashes = np.zeros(size, np.uint32)
+    for at in range(ngram):
+        hashes = _mixed(hashes * np.uint32(31) + points[at : at + size])
+    counts = np.maximum(lengths - ngram + 1, 1)
+    starts = np.cumsum(counts) - counts
+    # Where each text begins among the joined ones, less where its n-grams begin among those that are kept.
+    shift = np.cumsum(lengths + ngram - 1) - (lengths + ngram - 1) - starts
+    return hashes[np.repeat(shift, counts) + np.arange(counts.sum())], starts
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """MurmurHash3's 32-bit finalizer: each bit of the input changes about half of the output's."""
+    values = values ^ (values >> np.uint32(16))
+    values = values * np.uint32(0x85EBCA6B)
+    values ^= values >> np.uint32(13)
+    values *= np.uint32(0xC2B2AE35)
+    return values ^ (values >> np.uint32(16))

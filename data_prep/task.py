@@ -1,0 +1,260 @@
+"""The task: which table to read, what its labels are called, the prompt and the split; written once, in task.yaml.
+
+The other packages import the task from here, so it needs nothing but PyYAML.
+"""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.settings import Section, nearest, read_settings
+from workspace.errors import UserError
+from workspace.paths import CONFIGS, ROOT
+
+PLACE = "{review}"  # where the review stands in a prompt
+SPLITS = ("train", "val", "test")
+SCHEMES = ("stratified", "original")
+CONFLICTS = ("keep", "set_aside")
+LABELS = (2, 20)  # fewest and most label words
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the table can be downloaded, and the SHA-256 (hex) it must have."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the two columns in the table."""
+
+    text: str
+    label: str
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
+
+    scheme: str = "stratified"
+    seed: int = 42
+    val: float = 0.1
+    test: float = 0.1
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Two reviews are near copies when the Jaccard similarity of their character n-grams reaches the threshold."""
+
+    threshold: float = 0.8
+    ngram: int = 3
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.yaml, checked. Its keys are explained in the tasks that ship and in dataset_jsonl/README.md."""
+
+    name: str
+    path: Path
+    columns: Columns
+    labels: Mapping[str, str]  # canonical value in the table -> label word, in the order in which classes are shown
+    system: str
+    prompts: Mapping[str, str]
+    prompt: str  # the name of the prompt in use
+    default_recipe: str
+    csv: Path | None = None
+    source: Source | None = None
+    provenance: str = ""
+    licence: str = ""
+    split: SplitSettings = field(default_factory=SplitSettings)
+    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
+    conflicts: str = "set_aside"
+    max_length: int = 512
+    keep_head: float = 0.75
+    min_chars: int = 1
+    max_reject_share: float = 0.05
+    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    limit: int | None = None
+
+    @property
+    def label_words(self) -> tuple[str, ...]:
+        """The label words, each once, in the order in which classes are shown."""
+        return tuple(dict.fromkeys(self.labels.values()))
+
+    @property
+    def template(self) -> str:
+        """The prompt in use, with {review} where the review goes."""
+        return self.prompts[self.prompt]
+
+    def render(self, review: str) -> str:
+        """The user's turn of the chat: the prompt in use, with the review in its place."""
+        return self.template.replace(PLACE, review)
+
+
+def find_task(name: str) -> Task:
+    """The task `name`: a folder of swift_configs, or the path of a task.yaml or of its folder.
+
+    Raises UserError when there is none, with those known.
+    """
+    path = CONFIGS / name / "task.yaml"
+    if re.fullmatch(r"[\w-]+", name) and path.is_file():
+        return load_task(path)
+    if Path(name).is_dir() and (Path(name) / "task.yaml").is_file():
+        return load_task(Path(name) / "task.yaml")
+    if Path(name).is_file():
+        return load_task(Path(name))
+    known = sorted(folder.parent.name for folder in CONFIGS.glob("*/task.yaml"))
+    raise UserError(f"there is no task {name}{nearest(name, known)}; known are {', '.join(known)}")
+
+
+def load_task(path: Path) -> Task:
+    """The task in the file `path`. Raises UserError that names the file, the key and what was expected."""
+    path = Path(path).absolute()
+    top = read_settings(path)
+    name = top.take("name", str)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise top.error("name", f"is {name!r}, expected letters, digits, _ and - only: folders are called after it")
+    if path.parent.parent == CONFIGS and path.parent.name != name:
+        raise top.error("name", f"is {name!r}, expected {path.parent.name!r}, the name of its folder")
+    csv = top.take("csv", str, None)
+    labels = _labels(top)
+    prompts = _prompts(top)
+    split = _split(top)
+    task = Task(
+        name=name,
+        path=path,
+        csv=None if csv is None else ROOT / Path(csv).expanduser(),
+        source=_source(top),
+        provenance=top.take("provenance", str, ""),
+        licence=top.take("licence", str, ""),
+        columns=_columns(top),
+        labels=labels,
+        system=_text(top, "system"),
+        prompts=prompts,
+        prompt=top.choice("prompt", tuple(prompts)),
+        split=split,
+        near_duplicates=_near_duplicates(top),
+        # The original experiment kept every row, so its scheme does too unless told otherwise.
+        conflicts=top.choice("conflicts", CONFLICTS, "keep" if split.scheme == "original" else "set_aside"),
+        max_length=top.number("max_length", int, 16, 1_000_000, 512),
+        keep_head=top.number("keep_head", float, 0, 1, 0.75),
+        min_chars=top.number("min_chars", int, 1, 1_000_000, 1),
+        max_reject_share=top.number("max_reject_share", float, 0, 1, 0.05),
+        default_recipe=_text(top, "default_recipe"),
+        synonyms=_synonyms(top, tuple(dict.fromkeys(labels.values()))),
+        limit=top.number("limit", int, 1, 10**12, None),
+    )
+    top.finish()
+    return task
+
+
+def canonical_value(value: Any) -> str:
+    """A label's value as it is looked up: white space around it gone, full-width digits plain, `1.0` as `1`.
+
+    A table that went through a spreadsheet has `1.0` for `1`. Keys of `labels` and cells go through the same.
+    """
+    text = unicodedata.normalize("NFKC", str(value)).strip()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def _text(section: Section, key: str) -> str:
+    value = section.take(key, str)
+    if not value.strip():
+        raise section.error(key, "is empty, expected text")
+    return value
+
+
+def _labels(top: Section) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for value, word in top.take("labels", dict).items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise top.error(f"labels.{value}", f"is read by YAML as {value!r}: put the value in quotes")
+        if not isinstance(word, str) or not word.strip() or word != word.strip():
+            raise top.error(f"labels.{value}", f"is {word!r}, expected a label word in quotes")
+        key = canonical_value(value)
+        if key in labels:
+            raise top.error(f"labels.{value}", "stands twice")
+        labels[key] = word
+    count = len(set(labels.values()))
+    if not LABELS[0] <= count <= LABELS[1]:
+        raise top.error("labels", f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
+    return labels
+
+
+def _prompts(top: Section) -> dict[str, str]:
+    prompts = top.take("prompts", dict)
+    if not prompts:
+        raise top.error("prompts", f"is empty, expected at least one prompt with {PLACE} in it")
+    for name, prompt in prompts.items():
+        if not isinstance(name, str) or not isinstance(prompt, str):
+            raise top.error(f"prompts.{name}", f"is {prompt!r}, expected a name and a text in quotes")
+        if (found := prompt.count(PLACE)) != 1:
+            raise top.error(f"prompts.{name}", f"has {PLACE} {found} times, expected once")
+    return prompts
+
+
+def _split(top: Section) -> SplitSettings:
+    section = top.section("split", None)
+    if section is None:
+        return SplitSettings()
+    split = SplitSettings(
+        scheme=section.choice("scheme", SCHEMES, "stratified"),
+        seed=section.number("seed", int, 0, 2**32 - 1, 42),
+        val=section.number("val", float, 0.001, 0.9, 0.1),
+        test=section.number("test", float, 0.001, 0.9, 0.2 if section.values.get("scheme") == "original" else 0.1),
+    )
+    section.finish()
+    if split.val + split.test > 0.95:
+        raise section.error("test", f"and val take {split.val + split.test:.0%} of the rows, expected at most 95 %")
+    return split
+
+
+def _near_duplicates(top: Section) -> NearDuplicates:
+    section = top.section("near_duplicates", None)
+    if section is None:
+        return NearDuplicates()
+    settings = NearDuplicates(
+        threshold=section.number("threshold", float, 0.5, 1, 0.8), ngram=section.number("ngram", int, 1, 16, 3)
+    )
+    section.finish()
+    return settings
+
+
+def _columns(top: Section) -> Columns:
+    section = top.section("columns")
+    columns = Columns(text=_text(section, "text").strip(), label=_text(section, "label").strip())
+    section.finish()
+    if columns.text == columns.label:
+        raise section.error("label", f"is {columns.label!r}, the same column as columns.text")
+    return columns
+
+
+def _source(top: Section) -> Source | None:
+    section = top.section("source", None)
+    if section is None:
+        return None
+    source = Source(url=_text(section, "url"), sha256=_text(section, "sha256").lower())
+    section.finish()
+    if not re.match(r"https?://", source.url):
+        raise section.error("url", f"is {source.url!r}, expected an address that begins with https:// or http://")
+    if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
+        raise section.error("sha256", f"is {source.sha256!r}, expected 64 hexadecimal digits")
+    return source
+
+
+def _synonyms(top: Section, words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    synonyms = {}
+    for word, others in top.take("synonyms", dict, {}).items():
+        if word not in words:
+            raise top.error(
+                f"synonyms.{word}", f"is no label word{nearest(str(word), words)}; known: {', '.join(words)}"
+            )
+        if not isinstance(others, list) or not all(isinstance(one, str) and one.strip() for one in others):
+            raise top.error(f"synonyms.{word}", f"is {others!r}, expected a list of words in quotes")
+        synonyms[word] = tuple(others)
+    return synonyms

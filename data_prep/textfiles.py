@@ -1,0 +1,164 @@
+"""The rows of a CSV, TSV or JSONL file, with the line of the file on which each row starts.
+
+The csv module reads here, not pandas: pandas' parser tells neither on which line a row starts nor that a row has too
+few fields, and it takes as long.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from data_prep.encoding import Encoding
+from data_prep.task import Columns
+from workspace.errors import UserError
+from workspace.paths import shown
+
+DELIMITERS = {".tsv": "\t", ".tab": "\t"}
+OTHER_DELIMITERS = ",\t;"  # tried in turn on the header of a .csv or .txt
+LONG_FIELD = 20  # lines: a row that spans more is probably an opened quote that was never closed
+
+
+@dataclass
+class Rows:
+    """The rows of a file as lists of equal length; `lines` counts from 1, with 0 for "not known"."""
+
+    texts: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    nul_characters: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_csv(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[str]:
+    """The rows of a delimited file; its header where `columns` are not in it, each once.
+
+    Quotes follow RFC 4180: a field may be quoted, may then hold delimiters and line ends, and writes a quote as two.
+    Blank lines are no rows. Raises UserError naming the line for a quote out of place and for a wrong field count.
+    """
+    csv.field_size_limit(2**31 - 1)
+    known = DELIMITERS.get(path.suffix.lower())
+    headers = {}
+    for delimiter in known or OTHER_DELIMITERS:
+        headers[delimiter] = _header(path, encoding, delimiter)
+        if all(headers[delimiter].count(name) == 1 for name in (columns.text, columns.label)):
+            break
+    else:
+        # The delimiter that finds most columns is the one to show in the message.
+        return max(headers.values(), key=len)
+    header = headers[delimiter]
+    width, text_at, label_at = len(header), header.index(columns.text), header.index(columns.label)
+    rows = Rows()
+    with _opened(path, encoding) as stream:
+        reader = csv.reader(_without_nul(stream, rows), delimiter=delimiter, strict=True)
+        line, seen_header = 1, False
+        try:
+            for fields in reader:
+                if fields and not seen_header:
+                    seen_header = True
+                elif fields:
+                    if len(fields) != width:
+                        raise _wrong_width(path, line, fields, width, delimiter)
+                    rows.texts.append(fields[text_at])
+                    rows.labels.append(fields[label_at])
+                    rows.lines.append(line)
+                    if reader.line_num - line > LONG_FIELD:
+                        span = reader.line_num - line + 1
+                        rows.warnings.append(
+                            f"{shown(path)}, line {line}: one row spans {span} lines: is a quote left open there?"
+                        )
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise _quote_error(path, line, error) from error
+    return rows
+
+
+def read_jsonl(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[str]:
+    """The rows of a file with one JSON object a line; the first object's keys where `columns` are not among them.
+
+    Blank lines are no rows; null is an empty cell, a number is written out. Raises UserError naming the line for one
+    that is not a JSON object, lacks a key, or holds a list or an object where text belongs.
+    """
+    rows = Rows()
+    with open(path, encoding=encoding.name, errors=encoding.errors, newline="\n") as stream:
+        for line, content in enumerate(stream, start=1):
+            if not content.strip():
+                continue
+            try:
+                value = json.loads(content.replace("\0", ""))
+            except (ValueError, RecursionError) as error:
+                reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                raise UserError(f"{shown(path)}, line {line}: not valid JSON ({reason})") from error
+            if not isinstance(value, dict):
+                raise UserError(f'{shown(path)}, line {line}: expected a JSON object ({{"...": ...}}), one a line')
+            if not rows.texts and any(name not in value for name in (columns.text, columns.label)):
+                return list(value)
+            rows.texts.append(_cell(path, line, value, columns.text, rows))
+            rows.labels.append(_cell(path, line, value, columns.label, rows))
+            rows.lines.append(line)
+            rows.nul_characters += content.count("\0")
+    return rows
+
+
+def _opened(path: Path, encoding: Encoding) -> TextIO:
+    """The file for the csv module: line ends untouched, \\n, \\r and \\r\\n all ending a line."""
+    return open(path, encoding=encoding.name, errors=encoding.errors, newline="")
+
+
+def _header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
+    """The fields of the first line that is not blank, white space around them gone."""
+    with _opened(path, encoding) as stream:
+        reader = csv.reader(_without_nul(stream, Rows()), delimiter=delimiter, strict=True)
+        try:
+            for fields in reader:
+                if fields:
+                    return [name.strip() for name in fields]
+        except csv.Error as error:
+            if delimiter == OTHER_DELIMITERS[0] or path.suffix.lower() in DELIMITERS:
+                raise _quote_error(path, 1, error) from error
+            return []
+    raise UserError(f"{shown(path)} is empty: expected a header")
+
+
+def _without_nul(stream: TextIO, rows: Rows) -> Iterator[str]:
+    for line in stream:
+        if "\0" in line:
+            rows.nul_characters += line.count("\0")
+            line = line.replace("\0", "")
+        yield line
+
+
+def _wrong_width(path: Path, line: int, fields: list[str], width: int, delimiter: str) -> UserError:
+    name = {",": "a comma", "\t": "a tab", ";": "a semicolon"}[delimiter]
+    remedy = f"put a field that holds {name} in quotes" if len(fields) > width else "add the missing fields"
+    return UserError(
+        f"{shown(path)}, line {line}: found {len(fields)} fields, expected {width} as in the header: {remedy}"
+    )
+
+
+def _quote_error(path: Path, line: int, error: csv.Error) -> UserError:
+    if "unexpected end" in str(error):
+        return UserError(
+            f"{shown(path)}, line {line}: a quote is opened in this row and never closed: close or double it"
+        )
+    return UserError(
+        f"{shown(path)}, line {line}: a quote stands inside a quoted field ({error}): write a quote there as two"
+    )
+
+
+def _cell(path: Path, line: int, value: dict[str, Any], key: str, rows: Rows) -> str:
+    if key not in value:
+        raise UserError(f"{shown(path)}, line {line}: has no {key}; found: {', '.join(value)}")
+    cell = value[key]
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        if "\0" in cell:  # JSON spells it as an escape
+            rows.nul_characters += cell.count("\0")
+            return cell.replace("\0", "")
+        return cell
+    if isinstance(cell, list | dict):
+        raise UserError(f"{shown(path)}, line {line}: {key} is a {type(cell).__name__}, expected text")
+    return str(cell)

@@ -1,0 +1,196 @@
+"""The two baselines that need no language model: the majority label, and character TF-IDF with a linear model.
+
+Run as: python -m eval.baselines RUN. Both learn from the run's train rows (the uncut reviews); the linear model's
+regularisation is chosen on the validation rows. Writes RUN/baselines.json and RUN/baselines/tfidf_linear/*.jsonl.
+"""
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sklearn
+from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from eval.answers import Split, load_split
+from eval.metrics import classify
+from eval.readings import BASELINES_ANSWERS, BASELINES_RECORD
+from workspace import stages
+from workspace.errors import UserError, run_main
+from workspace.files import read_json, sha256_file, write_json, write_jsonl
+from workspace.paths import ROOT, shown
+
+STAGE = "baselines"
+
+# Features and grid were settled on validation rows of the real hotel reviews; see `fit_linear`.
+NGRAMS = (1, 3)
+MIN_ROWS_A_TERM = 2
+# Below this many train rows most n-grams occur once, and dropping them would leave next to nothing.
+FEW_ROWS = 200
+C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
+DEFAULT_C = 10.0  # where there are no validation rows
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A fitted vectoriser and classifier. trials: (C, validation macro F1) of each C tried; seconds: all of fitting.
+
+    parameters counts the classifier's coefficients and intercepts.
+    """
+
+    vectorizer: TfidfVectorizer
+    classifier: LogisticRegression
+    labels: tuple[str, ...]
+    c: float
+    trials: tuple[tuple[float, float], ...]
+    parameters: int
+    seconds: float
+
+    def probabilities(self, reviews: Sequence[str]) -> NDArray[np.float64]:
+        """Label probabilities (n, labels); 0 for a label that no train row has."""
+        if not reviews:
+            return np.zeros((0, len(self.labels)))
+        return _spread(self.classifier, self.vectorizer.transform(reviews), len(self.labels))
+
+
+def majority_label(train: Split, labels: Sequence[str]) -> str:
+    """The label with most train rows; of several, the first in `labels`."""
+    counts = Counter(train.gold)
+    return max(labels, key=lambda label: counts[label])
+
+
+def fit_linear(train: Split, val: Split, labels: Sequence[str]) -> LinearModel:
+    """TF-IDF of character 1- to 3-grams (sublinear tf, those in at least two rows) and logistic regression.
+
+    Classes are weighted by 1 / frequency. C is the one of `C_GRID` with the best validation macro F1, the smallest of
+    several. Nothing is random. Raises `UserError` when the train rows are all of one label.
+    """
+    if len(set(train.gold)) < 2:
+        raise UserError(f"{shown(train.path)} has rows of one label only: a model needs rows of two to learn from")
+    begin = time.perf_counter()
+    vectorizer = TfidfVectorizer(
+        analyzer="char",
+        ngram_range=NGRAMS,
+        min_df=MIN_ROWS_A_TERM if len(train) >= FEW_ROWS else 1,
+        sublinear_tf=True,
+        dtype=np.float32,
+    )
+    features, codes = vectorizer.fit_transform(train.reviews), train.codes(labels)
+    held_out = vectorizer.transform(val.reviews) if len(val) else None
+    best: tuple[float, float, LogisticRegression] | None = None
+    trials = []
+    for c in C_GRID if held_out is not None else (DEFAULT_C,):
+        classifier = LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
+        score = 0.0
+        if held_out is not None:
+            answers = _spread(classifier, held_out, len(labels)).argmax(axis=1)
+            score = classify(val.gold, [labels[i] for i in answers], labels).macro_f1
+            trials.append((c, score))
+        if best is None or score > best[0]:
+            best = (score, c, classifier)
+    return LinearModel(
+        vectorizer=vectorizer,
+        classifier=best[2],
+        labels=tuple(labels),
+        c=best[1],
+        trials=tuple(trials),
+        parameters=int(best[2].coef_.size + best[2].intercept_.size),
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def make_baselines(run: Path) -> bool:
+    """Fit both baselines for `run` and save what they answer, unless that is done. Returns whether it was done anew.
+
+    Raises `UserError` when the run or its dataset is missing or unfit.
+    """
+    if not (run / "run.json").is_file():
+        raise UserError(f"{shown(run)} is not a run (no run.json): name a folder that run_sft.sh made")
+    plan = read_json(run / "run.json")
+    dataset, labels = ROOT / plan["dataset"], plan["labels"]
+    splits = {name: load_split(dataset, name, labels) for name in ("train", "val", "test")}
+    inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
+        "labels": labels,
+        "settings": [*NGRAMS, MIN_ROWS_A_TERM, FEW_ROWS, *C_GRID, DEFAULT_C],
+        "scikit-learn": sklearn.__version__,
+    }
+    if stages.finished(run, STAGE, inputs):
+        return False
+    stages.forget(run, STAGE)
+    begin = time.perf_counter()
+    record, outputs = _fit_and_answer(run, splits, labels)
+    write_json(run / BASELINES_RECORD, record)
+    stages.record(run, STAGE, inputs, [run / BASELINES_RECORD, *outputs], time.perf_counter() - begin)
+    return True
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m eval.baselines", description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder; its run.json names the dataset")
+    options = parser.parse_args(argv)
+    if make_baselines(options.run):
+        linear = read_json(options.run / BASELINES_RECORD)["tfidf_linear"]
+        size, seconds = linear["parameters"], linear["train_seconds"]
+        print(f"linear baseline: C = {linear['c']:g}, {size:,} parameters, {seconds:.1f} s")
+    return 0
+
+
+def _fit_and_answer(run: Path, splits: dict[str, Split], labels: list[str]) -> tuple[dict[str, Any], list[Path]]:
+    begin = time.perf_counter()
+    majority = majority_label(splits["train"], labels)
+    majority_seconds = time.perf_counter() - begin
+    model = fit_linear(splits["train"], splits["val"], labels)
+    outputs, ms_per_review = [], None
+    for name in ("val", "test"):
+        split = splits[name]
+        begin = time.perf_counter()
+        probabilities = model.probabilities(split.reviews)
+        if len(split):
+            ms_per_review = 1000 * (time.perf_counter() - begin) / len(split)
+        outputs.append(run / BASELINES_ANSWERS / f"{name}.jsonl")
+        write_jsonl(outputs[-1], _answer_rows(split, probabilities, labels))
+    record = {
+        "majority": {"label": majority, "parameters": 0, "train_seconds": majority_seconds, "ms_per_review": 0.0},
+        "tfidf_linear": {
+            "c": model.c,
+            "validation": [{"c": c, "macro_f1": score} for c, score in model.trials],
+            "parameters": model.parameters,
+            "train_seconds": model.seconds,
+            "ms_per_review": ms_per_review,
+        },
+    }
+    return record, outputs
+
+
+def _answer_rows(split: Split, probabilities: NDArray[np.float64], labels: list[str]) -> list[dict[str, Any]]:
+    """Answer rows as eval.infer writes them. `cut` is false: the linear model reads the whole review."""
+    return [
+        {
+            "id": key,
+            "gold": gold,
+            "answer": None,
+            "probabilities": dict(zip(labels, row, strict=True)),
+            "cut": False,
+            "prompt_tokens": 0,
+        }
+        for key, gold, row in zip(split.ids, split.gold, probabilities.tolist(), strict=True)
+    ]
+
+
+def _spread(classifier: LogisticRegression, features: Any, classes: int) -> NDArray[np.float64]:
+    """predict_proba with a column for every label: the classifier knows only those it was trained on."""
+    known = classifier.predict_proba(features)
+    result = np.zeros((known.shape[0], classes))
+    result[:, classifier.classes_] = known
+    return result
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,98 @@
+"""Training and validation curves from the trainer_state.json that ms-swift leaves in each checkpoint."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json
+
+# Teacher-forced accuracies that ms-swift logs, the wanted one first: whole answers, or single tokens.
+_TEACHER_FORCED = ("eval_seq_acc", "eval_token_acc")
+
+
+@dataclass(frozen=True)
+class TrainPoint:
+    """Training loss (nats a token, the mean since the last point) at an optimiser step."""
+
+    step: int
+    epoch: float | None
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class ValPoint:
+    """Validation at an optimiser step; what was not logged is None. label_*: the labels that the model would give."""
+
+    step: int
+    epoch: float | None
+    loss: float | None
+    teacher_forced_accuracy: float | None
+    label_accuracy: float | None
+    label_macro_f1: float | None
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Points by rising step. teacher_forced_metric: which of ms-swift's two accuracies the points hold, or None;
+    best_step: the step of the checkpoint that was kept, or None."""
+
+    train: list[TrainPoint]
+    val: list[ValPoint]
+    teacher_forced_metric: str | None
+    best_step: int | None
+
+
+def load_curves(train: Path) -> Curves | None:
+    """The curves of the newest readable checkpoint in `train` (RUN/train); None when there is none."""
+    state = _newest_state(train)
+    if state is None:
+        return None
+    # ms-swift evaluates twice at the last step, and a metric may come in an entry of its own: one point a step.
+    losses: dict[int, dict[str, Any]] = {}
+    evaluations: dict[int, dict[str, Any]] = {}
+    for entry in state.get("log_history", []):
+        if "step" not in entry:
+            continue
+        if any(key.startswith("eval_") for key in entry):
+            evaluations.setdefault(entry["step"], {}).update(entry)
+        elif "loss" in entry:
+            losses[entry["step"]] = entry
+    logged = (name for name in _TEACHER_FORCED if any(name in entry for entry in evaluations.values()))
+    metric = next(logged, None)
+    best = train / "best.json"
+    return Curves(
+        train=[TrainPoint(s, _number(e, "epoch"), _number(e, "loss")) for s, e in sorted(losses.items())],
+        val=[
+            ValPoint(
+                step=step,
+                epoch=_number(entry, "epoch"),
+                loss=_number(entry, "eval_loss"),
+                teacher_forced_accuracy=_number(entry, metric),
+                label_accuracy=_number(entry, "eval_label_accuracy"),
+                label_macro_f1=_number(entry, "eval_label_macro_f1"),
+            )
+            for step, entry in sorted(evaluations.items())
+        ],
+        teacher_forced_metric=metric,
+        best_step=read_json(best).get("step") if best.is_file() else None,
+    )
+
+
+def _newest_state(train: Path) -> dict[str, Any] | None:
+    """The trainer state with the most steps; a file that a killed run left half written is passed over."""
+    states = []
+    for path in train.glob("checkpoint-*/trainer_state.json"):
+        try:
+            state = read_json(path)
+        except ValueError:
+            continue
+        if isinstance(state, dict):
+            states.append(state)
+    return max(states, key=lambda state: state.get("global_step", 0), default=None)
+
+
+def _number(entry: dict[str, Any], key: str | None) -> float | None:
+    """A logged number; None when it is missing, or not finite (a diverged run logs NaN)."""
+    value = entry.get(key) if key else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,234 @@
+"""Ask the model: `swift infer` over the test rows before or after tuning, interrupted or not, one answer a row.
+
+Run as: python -m eval.infer RUN before|after
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.requests import MODES, Request, make_requests, modes
+from eval.swift_results import Answered, count_lines, join
+from train.checkpoints import best_adapter
+from train.machine import child_environment, this_machine
+from workspace import stages
+from workspace.child import run_child
+from workspace.errors import UserError, run_main
+from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.paths import ROOT, shown
+
+PLUGIN = ROOT / "plugins" / "label_scores.py"
+LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
+SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Answer every request of a stage."""
+    parser = argparse.ArgumentParser(prog="python -m eval.infer", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
+    parser.add_argument("stage", choices=("before", "after"), help="the untuned model, or the one with the adapter")
+    args = parser.parse_args(argv)
+    infer(args.run.absolute(), args.stage)
+    return 0
+
+
+def infer(run: Path, stage: str) -> None:
+    """Write run/<stage>/{test,val[,few_shot]}.jsonl and summary.json. What is answered already is not asked again.
+
+    Raises `UserError` when the run or its dataset is missing, and when `swift infer` fails or loses a row.
+    """
+    plan = _plan(run)
+    dataset = Path(plan["dataset"])
+    adapter = best_adapter(run) if stage == "after" else None
+    inputs = {
+        "infer.yaml": sha256_file(run / "infer.yaml"),
+        "model": plan["model_fingerprint"],
+        "adapter": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
+        "plugin": sha256_file(PLUGIN),
+        **{name: sha256_file(dataset / name) for name in ("train.jsonl", "val.jsonl", "test.jsonl")},
+    }
+    if adapter:
+        del inputs["train.jsonl"]  # read for the few-shot examples alone
+    if stages.finished(run, stage, inputs):
+        return
+    stages.forget(run, stage)
+    folder = run / stage
+    requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
+    begin = time.monotonic()
+    answered = _answers(run, plan, folder, requests, adapter, sha256_json(inputs))
+    outputs = _write(folder, requests, answered, adapter, plan)
+    earlier = read_json(folder / "progress.json")["seconds"]
+    stages.record(run, stage, inputs, outputs, earlier + time.monotonic() - begin)
+    print(f"{stage}: {len(requests)} prompts answered -> {shown(folder)}", flush=True)
+
+
+def _answers(
+    run: Path, plan: dict[str, Any], folder: Path, requests: list[Request], adapter: Path | None, digest: str
+) -> list[Answered]:
+    """All answers, from a journal of earlier, interrupted attempts and one `swift infer` for the rest."""
+    journal = folder / "journal"
+    progress = folder / "progress.json"
+    if not progress.exists() or read_json(progress)["inputs"] != digest:
+        for path in [*journal.glob("*"), progress]:
+            path.unlink(missing_ok=True)
+        write_json(progress, {"inputs": digest, "seconds": 0.0})
+    answered = _journal(journal, requests)
+    if len(answered) < len(requests):
+        if answered:
+            print(f"going on after {len(answered)} of {len(requests)} prompts", flush=True)
+        begin = time.monotonic()
+        try:
+            _run_swift(run, plan, journal, requests, len(answered), adapter)
+        except BaseException:
+            spent = read_json(progress)["seconds"] + time.monotonic() - begin
+            write_json(progress, {"inputs": digest, "seconds": spent})
+            raise
+        answered = _journal(journal, requests)
+    if len(answered) != len(requests):
+        raise UserError(
+            f"`swift infer` answered {len(answered)} of {len(requests)} prompts; "
+            f"see {shown(folder / 'swift.log')} and run the same command again"
+        )
+    return answered
+
+
+def _journal(journal: Path, requests: list[Request]) -> list[Answered]:
+    """The answers so far. Each attempt has its own pair of files, named by the request it began with."""
+    answered: list[Answered] = []
+    while (results := journal / f"{len(answered):06d}.results.jsonl").exists():
+        more = join(requests[len(answered) :], results, results.with_name(results.name.replace("results", "scores")))
+        if not more:
+            break
+        answered += more
+    return answered
+
+
+def _run_swift(
+    run: Path, plan: dict[str, Any], journal: Path, requests: list[Request], start: int, adapter: Path | None
+) -> None:
+    """One `swift infer` over the requests from `start` on."""
+    paths = {name: journal / f"{start:06d}.{name}.jsonl" for name in ("requests", "results", "scores")}
+    for path in paths.values():
+        path.unlink(missing_ok=True)
+    rest = requests[start:]
+    write_jsonl(paths["requests"], ({"messages": list(request.messages)} for request in rest))
+    infer_yaml = run / "infer.yaml"
+    config = journal / f"{start:06d}.plugin.json"
+    template = _template(infer_yaml)
+    write_json(
+        config, {"template": template, "labels": plan["labels"], "modes": modes(rest), "out": str(paths["scores"])}
+    )
+    command = ["swift", "infer", str(infer_yaml), "--val_dataset", str(paths["requests"])]
+    command += ["--result_path", str(paths["results"]), "--external_plugins", str(PLUGIN), "--load_data_args", "false"]
+    command += ["--adapters", str(adapter)] if adapter else []
+    env = child_environment(this_machine(), offline=True)
+    env["LABEL_SCORES"] = str(config)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    title = "after" if adapter else "before"
+    run_child(command, journal.parent / "swift.log", env, title, len(rest), lambda: count_lines(paths["scores"]))
+
+
+def _write(
+    folder: Path, requests: list[Request], answered: list[Answered], adapter: Path | None, plan: dict[str, Any]
+) -> list[Path]:
+    """The answer files in the dataset's row order, and summary.json. Returns the files written."""
+    outputs = []
+    pairs = list(zip(requests, answered, strict=True))
+    for purpose, name in SPLITS.items():
+        rows = [(request, answer) for request, answer in pairs if request.purpose == purpose]
+        if not rows:
+            continue
+        order = {row["id"]: place for place, row in enumerate(_dataset_rows(plan, purpose))}
+        rows.sort(key=lambda pair: order[pair[0].id])
+        write_jsonl(
+            folder / name,
+            (
+                {
+                    "id": request.id,
+                    "gold": request.gold,
+                    "answer": answer.text,
+                    "probabilities": answer.probabilities(),
+                    "cut": request.cut,
+                    "prompt_tokens": answer.prompt_tokens,
+                }
+                for request, answer in rows
+            ),
+        )
+        outputs.append(folder / name)
+    write_json(
+        folder / "summary.json",
+        {
+            "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
+            "prompts": {purpose: sum(r.purpose == purpose for r in requests) for purpose in MODES},
+            "ms_per_review": _speed(pairs),
+            "parity": _parity(pairs),
+            "no_assistant_turn": all(r.messages[-1]["role"] == "user" for r in requests)
+            and not any(m["role"] == "assistant" for r in requests if r.purpose != "few_shot" for m in r.messages),
+            "val_prompt_sha256": {r.id: a.prompt_sha256 for r, a in pairs if r.purpose == "val"},
+        },
+    )
+    return [*outputs, folder / "summary.json"]
+
+
+def _speed(pairs: list[tuple[Request, Answered]]) -> dict[str, float | None]:
+    """Milliseconds a review of each way of reading, start-up not counted. Generation includes reading the prompt."""
+
+    def mean(values: list[float]) -> float | None:
+        return round(1000 * statistics.fmean(values), 2) if values else None
+
+    test = [answer for request, answer in pairs if request.purpose == "test"]
+    shots = [answer for request, answer in pairs if request.purpose == "few_shot"]
+    return {
+        "generate": mean([a.score_seconds + a.generate_seconds for a in test if a.generate_seconds is not None]),
+        "score": mean([a.score_seconds for a in test]),
+        "few_shot": mean([a.score_seconds for a in shots]),
+    }
+
+
+def _parity(pairs: list[tuple[Request, Answered]]) -> dict[str, Any]:
+    """Rows asked alone against the same rows in their batch: same text, same log probabilities?"""
+    batched = {request.id: answer for request, answer in pairs if request.purpose == "test"}
+    alone = {request.id: answer for request, answer in pairs if request.purpose == "parity"}
+    differences = [
+        abs(answer.logprobs[label] - batched[key].logprobs[label])
+        for key, answer in alone.items()
+        for label in answer.logprobs
+    ]
+    texts = sum(answer.text == batched[key].text for key, answer in alone.items())
+    largest = max(differences, default=0.0)
+    return {
+        "rows": len(alone),
+        "same_text": texts,
+        "largest_logprob_difference": largest,
+        "ok": texts == len(alone) and largest <= LOGPROB_TOLERANCE,
+    }
+
+
+def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:
+    name = "val.jsonl" if purpose == "val" else "test.jsonl"
+    with open(Path(plan["dataset"]) / name, encoding="utf-8", newline="\n") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _template(infer_yaml: Path) -> str:
+    import yaml
+
+    values = yaml.safe_load(infer_yaml.read_text(encoding="utf-8"))
+    if "template" not in values:
+        raise UserError(f"{shown(infer_yaml)} names no template: add the recipe's `template:` line")
+    return values["template"]
+
+
+def _plan(run: Path) -> dict[str, Any]:
+    if not (run / "run.json").is_file():
+        raise UserError(f"{shown(run)} is not a run folder (no run.json): make one with `bash run_sft.sh`")
+    return read_json(run / "run.json")
+
+
+if __name__ == "__main__":
+    run_main(main)

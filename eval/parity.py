@@ -1,0 +1,103 @@
+"""Parity gates: things that must make no difference to the answers, checked on the rows of each run.
+
+Made from RUN/before/summary.json, RUN/after/summary.json (eval.infer) and RUN/train/label_metric.json (training).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json
+
+SIDES = {"before": "调优前", "after": "调优后"}
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What was found, in both languages."""
+
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One check over n rows."""
+
+    name: str
+    ok: bool
+    detail: Detail
+    n: int
+
+
+def parity_gates(run: Path, val_ids: Sequence[str]) -> list[Gate]:
+    """Every gate whose rows are there: batch and no_assistant_turn of each side, and the rendered prompts.
+
+    val_ids: ids of the validation rows in the file's order, in which training recorded its prompts.
+    """
+    summaries = {
+        side: read_json(run / side / "summary.json") for side in SIDES if (run / side / "summary.json").is_file()
+    }
+    gates = [
+        gate(side, summary)
+        for gate in (_batch, _no_assistant_turn)
+        for side, summary in summaries.items()
+        if gate is not _batch or (summary.get("parity") or {}).get("rows")
+    ]
+    prompts = {side: summary.get("val_prompt_sha256") or {} for side, summary in summaries.items()}
+    trained = run / "train" / "label_metric.json"
+    if trained.is_file():
+        hashes = read_json(trained).get("val_prompt_sha256") or []
+        # A row that training dropped shifts those behind it, and the rows left over have no hash: neither can match.
+        prompts["train"] = dict(zip_longest(val_ids, hashes[: len(val_ids)], fillvalue="")) if hashes else {}
+    known = {place: found for place, found in prompts.items() if found}
+    if len(known) > 1:
+        gates.append(_same_prompts(known))
+    return gates
+
+
+def _batch(side: str, summary: dict[str, Any]) -> Gate:
+    found = summary["parity"]
+    n, same, largest = found["rows"], found["same_text"], found["largest_logprob_difference"]
+    return Gate(
+        f"batch_{side}",
+        bool(found["ok"]),
+        Detail(
+            f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条文本相同，对数概率最多相差 {largest:.1g}",
+            f"{side}: asked alone and in a batch, {same} of {n} texts are the same, log probabilities differ by "
+            f"{largest:.1g} at most",
+        ),
+        n,
+    )
+
+
+def _no_assistant_turn(side: str, summary: dict[str, Any]) -> Gate:
+    ok, n = bool(summary["no_assistant_turn"]), sum(summary["prompts"].values())
+    return Gate(
+        f"no_assistant_turn_{side}",
+        ok,
+        Detail(
+            f"{SIDES[side]}：{n} 个提示词中" + ("没有答案" if ok else "有的含有答案"),
+            f"{side}: " + ("none" if ok else "some") + f" of the {n} prompts shows the model an answer",
+        ),
+        n,
+    )
+
+
+def _same_prompts(places: dict[str, dict[str, str]]) -> Gate:
+    """Whether all places saw the same prompts: for each, the hash of a row's prompt token ids by row id."""
+    ids = set.intersection(*(set(found) for found in places.values()))
+    same = sum(len({found[key] for found in places.values()}) == 1 for key in ids)
+    zh = "、".join({"train": "训练时", **SIDES}[place] for place in places)
+    en = ", ".join({"train": "training"}.get(place, place) for place in places)
+    return Gate(
+        "prompt",
+        same == len(ids) > 0,
+        Detail(
+            f"验证集的 {len(ids)} 条提示词（{zh}）中，{same} 条的词元完全相同",
+            f"of {len(ids)} validation prompts ({en}), {same} have the same tokens",
+        ),
+        len(ids),
+    )

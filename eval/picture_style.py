@@ -1,0 +1,108 @@
+"""How the PNGs look: colours and sizes, text in two languages, and the parts that several pictures share."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from eval.fonts import Font, missing
+from eval.series import best_checkpoint
+from eval.wording import Text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart with any colour vision, and by lightness in grey print.
+COLOURS = {"baseline": "#7a7a7a", "before": "#d55e00", "after": "#0072b2"}
+PALE = {"baseline": "#c9c9c9", "before": "#f2b98f", "after": "#8fc1e0"}
+INK, FAINT, GRID = "#1f2328", "#57606a", "#d8dee4"
+WIDTH, DPI = 8.0, 150  # inches: on a phone (about 390 px) 17 points are then still 11 px high
+HALO = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}}
+STYLE = {
+    "font.size": 17,
+    "axes.titlesize": 16,
+    "axes.labelsize": 17,
+    "xtick.labelsize": 15,
+    "ytick.labelsize": 15,
+    "legend.fontsize": 14,
+    "legend.frameon": False,
+    "lines.linewidth": 2.6,
+    "lines.markersize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.titlecolor": FAINT,
+    "text.parse_math": False,  # a label word may contain a dollar sign
+    "figure.constrained_layout.use": True,
+}
+
+
+class Pen(NamedTuple):
+    """What text can be drawn with: the Chinese font, or none, and the one behind it."""
+
+    chinese: Font | None
+    latin: Font
+
+    def both(self, text: Text, separator: str = "\n") -> str:
+        """Chinese, then English; English alone without a Chinese font."""
+        return f"{text.zh}{separator}{text.en}" if self.chinese else text.en
+
+    def word(self, text: str, stand_in: str) -> str:
+        """A label word, or `stand_in` where no font at hand has all its characters: never boxes."""
+        absent = missing(text, self.latin)
+        return stand_in if absent and (not self.chinese or absent & missing(text, self.chinese)) else text
+
+
+def canvas(height: float) -> "tuple[Figure, Axes]":
+    """A figure of `height` inches with one plot, bound to no window and to no global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def add_title(figure: "Figure", pen: Pen, title: Text, rows: str) -> None:
+    """The title in both languages and how many rows the picture stands on, at the head of the figure."""
+    height = figure.get_figheight()
+    second = [title.en, rows] if pen.chinese else [rows]
+    figure.text(0.02, 1 - 0.14 / height, title.zh if pen.chinese else title.en, fontsize=22, va="top")
+    figure.text(0.02, 1 - 0.6 / height, " · ".join(part for part in second if part), fontsize=15, va="top", color=FAINT)
+    # constrained layout knows nothing of figure texts: leave the head free for them
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, rect=(0, 0, 1, 1 - 0.9 / height))
+
+
+def add_legend(figure: "Figure", handles: list[Any] | None = None) -> None:
+    """The legend below the plot, where it covers nothing; of `handles` where they are given."""
+    figure.legend(loc="outside lower left", **({"handles": handles} if handles else {}))
+
+
+def mark_best(axes: "Axes", metrics: Mapping[str, Any], pen: Pen) -> None:
+    """A line at the checkpoint that was chosen, where one is known."""
+    best = best_checkpoint(metrics)
+    if best is not None:
+        label = pen.both(
+            Text(f"选用的检查点（第 {best['step']} 步）", f"chosen checkpoint (step {best['step']})"), " / "
+        )
+        axes.axvline(best["step"], color=INK, linestyle="-.", linewidth=1.6, label=label)
+
+
+def step_axis(axes: "Axes", pen: Pen) -> None:
+    """Name the x axis of a training curve."""
+    axes.set_xlabel(pen.both(Text("训练步数", "training step"), " "))
+
+
+def percent_axis(axis: "Axis") -> None:
+    """Ticks at round percentages."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(PercentFormatter(1, decimals=0))

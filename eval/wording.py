@@ -1,0 +1,200 @@
+"""The report's words in Chinese and English, and how it writes numbers: the same in pictures, Markdown and HTML."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+NONE = "–"  # what stands where a number is undefined or was not measured
+
+
+class Text(NamedTuple):
+    """One text in both languages of the report."""
+
+    zh: str
+    en: str
+
+
+READINGS = {
+    "majority": Text("多数类", "majority class"),
+    "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
+    "before_generate": Text("调优前 · 生成", "before · generate"),
+    "before_score": Text("调优前 · 打分", "before · score"),
+    "before_score_threshold": Text("调优前 · 打分+阈值", "before · score + threshold"),
+    "before_few_shot": Text("调优前 · 少样本", "before · few-shot"),
+    "after_generate": Text("调优后 · 生成", "after · generate"),
+    "after_score": Text("调优后 · 打分", "after · score"),
+    "after_score_threshold": Text("调优后 · 打分+阈值", "after · score + threshold"),
+}
+CODES = {
+    "better": Text("更好", "better"),
+    "worse": Text("更差", "worse"),
+    "indistinguishable": Text("无法区分", "cannot be told apart"),
+}
+SLICES = {
+    "length": Text("评论长度（字）", "review length (characters)"),
+    "label": Text("真实标签", "gold label"),
+    "cut": Text("是否被截断", "cut to fit or not"),
+}
+UNPARSED = Text("未解析", "unparsed")
+NOTHING_TO_DECIDE = Text(
+    "还不能决定：缺少调优前或调优后的回答。",
+    "Nothing can be decided yet: answers from before or after tuning are missing.",
+)
+# What ms-swift's two teacher-forced accuracies count. Both see the right answer so far, and count the end token.
+_TEACHER_FORCED = {
+    "eval_seq_acc": Text("教师强制整句准确率", "teacher-forced accuracy of whole answers"),
+    "eval_token_acc": Text("教师强制词元准确率", "teacher-forced token accuracy"),
+    None: Text("教师强制准确率", "teacher-forced accuracy"),
+}
+_DECISIONS = {
+    ("better", "better"): Text(
+        "可以采用调优后的模型：它比调优前好，也比基线好。",
+        "Use the tuned model: it is better than before, and better than the baseline.",
+    ),
+    ("better", "indistinguishable"): Text(
+        "调优有效，但在这些数据上分不出它与几秒钟就能训练好的基线：只为准确率的话，先用基线。",
+        "Tuning helped, but on these rows it cannot be told apart from a baseline that trains in seconds: "
+        "for accuracy alone, start with the baseline.",
+    ),
+    ("better", "worse"): Text(
+        "调优有效，但仍不如几秒钟就能训练好的基线：暂时用基线。",
+        "Tuning helped, but a baseline that trains in seconds is still better: use the baseline for now.",
+    ),
+    ("better", None): Text(
+        "调优有效：调优后的模型比调优前好。", "Tuning helped: the tuned model is better than before."
+    ),
+    ("indistinguishable", None): Text(
+        "没有证据表明调优有用：不要因为这次结果而更换模型。",
+        "There is no evidence that tuning helped: do not switch models because of this run.",
+    ),
+    ("worse", None): Text(
+        "不要采用调优后的模型：它比调优前差。", "Do not use the tuned model: it is worse than before."
+    ),
+}
+
+
+def reading_name(name: str) -> Text:
+    """What a reading is called; its key where the report has no words for it."""
+    return READINGS.get(name, Text(name, name))
+
+
+def slice_value(value: str) -> Text:
+    """What one slice is called: `value` itself, but for the two words that say whether a review was cut."""
+    return {"cut": Text("截断", "cut"), "whole": Text("完整", "whole")}.get(value, Text(value, value))
+
+
+def decision(verdict: Mapping[str, Any], compared: bool) -> Text:
+    """What to do, from the verdict's two codes (against before, against the baseline) and nothing else.
+
+    compared: whether there were answers from before and after to compare.
+    """
+    if not compared:
+        return NOTHING_TO_DECIDE
+    code, baseline = verdict["code"], (verdict.get("baseline") or {}).get("code")
+    return _DECISIONS.get((code, baseline)) or _DECISIONS[code, None]
+
+
+def teacher_forced(curves: Mapping[str, Any]) -> Text:
+    """What the curves' teacher-forced accuracy is called, with what it is not."""
+    name = _TEACHER_FORCED.get(curves.get("teacher_forced_metric"), _TEACHER_FORCED[None])
+    return Text(f"{name.zh}（含结束符，不是实际回答的准确率）", f"{name.en} (with the end token; not what it answers)")
+
+
+def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
+    """How many reviews the model may answer by itself, and whether the promise of validation held on test."""
+    if selective is None:
+        return None
+    val, test, target = selective["val"], selective["test"], percent(selective["target_accuracy"], 0)
+    if not test["n_answered"] or test["accuracy"] is None:
+        return Text(
+            f"测试集的 {number(test['n'])} 条评论没有一条达到验证集上选定的阈值（目标 {target}）：全部交给人工。",
+            f"None of the {number(test['n'])} test reviews reaches the threshold chosen on validation (target "
+            f"{target}): leave all to a person.",
+        )
+    kept = test["accuracy"] >= selective["target_accuracy"]
+    shares = [percent(part[key]) for part in (val, test) for key in ("coverage", "accuracy")]
+    span = interval(test["accuracy_ci"])
+    return Text(
+        f"阈值 {decimal(selective['threshold'])} 在验证集上选定（目标 {target}；覆盖 {shares[0]}，准确率 {shares[1]}，"
+        f"n = {number(val['n'])}）。在测试集上，它独立回答 {shares[2]} 的评论（{number(test['n_answered'])} / "
+        f"{number(test['n'])}），准确率 {shares[3]} [{span}]，其余交给人工："
+        + ("达到了目标。" if kept else "没有达到目标。"),
+        f"The threshold {decimal(selective['threshold'])} was chosen on validation (target {target}; coverage "
+        f"{shares[0]}, accuracy {shares[1]}, n = {number(val['n'])}). On test the model answers {shares[2]} of reviews "
+        f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy [{span}] and leaves "
+        "the rest to a person: " + ("the target was met." if kept else "the target was not met."),
+    )
+
+
+def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
+    """How much of the gain in `metric` is the answer's format and how much is the task."""
+    name = {"accuracy": Text("准确率", "accuracy"), "macro_f1": Text("宏平均 F1", "macro F1")}[metric]
+    part = {key: signed(value) for key, value in gain[metric].items()}
+    zh = f"{name.zh}共变化 {part['total']} 个百分点 = 格式 {part['format']} + 任务 {part['task']}"
+    en = f"{name.en} changed by {part['total']} points = {part['format']} format + {part['task']} task"
+    if "remainder" in part:
+        zh, en = f"{zh} + 余项 {part['remainder']}", f"{en} + {part['remainder']} remainder"
+    return Text(f"{zh}。", f"{en[0].upper()}{en[1:]}.")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """0.9034 -> 90.3%."""
+    return NONE if value is None else f"{value * 100:.{digits}f}%"
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """A difference of two shares in percentage points, 0.142 -> +14.2; what rounds to zero has no sign."""
+    if value is None:
+        return NONE
+    text = f"{value * 100:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return text[1:] if float(text[1:]) == 0 else text
+
+
+def interval(bounds: tuple[float, float] | list[float] | None) -> str:
+    """[0.887, 0.917] -> 88.7–91.7, in per cent."""
+    return NONE if bounds is None or None in bounds else f"{bounds[0] * 100:.1f}–{bounds[1] * 100:.1f}"
+
+
+def signed_interval(bounds: tuple[float, float] | list[float] | None) -> str:
+    """[-0.012, 0.034] -> −1.2 … +3.4, in percentage points."""
+    return NONE if bounds is None or None in bounds else f"{signed(bounds[0])} … {signed(bounds[1])}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.8861 -> 0.886."""
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def p_value(value: float | None) -> str:
+    """A p value as papers print it: never as zero."""
+    if value is None:
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def number(value: int | None) -> str:
+    """1553 -> 1,553."""
+    return NONE if value is None else f"{value:,}"
+
+
+def parameters(value: int | None) -> str:
+    """26878464 -> 26.9M."""
+    if value is None:
+        return NONE
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that fits: 0.4 s, 12 s, 3.4 min, 1.2 h."""
+    if seconds is None:
+        return NONE
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def milliseconds(value: float | None) -> str:
+    """0.0512 -> 0.05; 61.7 -> 62."""
+    return NONE if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"

@@ -1,0 +1,134 @@
+"""External plugin for `swift sft`: accuracy and macro F1 of the real labels on the validation rows.
+
+`external_plugins: [plugins/label_metric.py]` with `eval_metric: label` logs `eval_label_accuracy` and
+`eval_label_macro_f1`. A row's prediction is the label word with the highest probability after the prompt, which is
+what counts when the model is used; ms-swift's own token and sequence accuracy are teacher-forced and count the end
+token too. The label words are those that occur as answers in the training and validation rows.
+
+What ms-swift really trained on is written to `output_dir`/label_metric.json: {"train_rows", "val_rows",
+"val_prompt_sha256": [hex over each validation prompt's token ids, in row order]}.
+
+The evaluation pass has the log probability of the gold word, and of the first token of every other word: an upper
+bound on that word. Only where the bound leaves the winner open are the other words run, so that the result is
+exact at little cost.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from swift.metrics import eval_metrics_map
+from swift.metrics.base import EvalMetrics
+from transformers.trainer_utils import EvalPrediction
+
+IGNORED = -100  # the label of a token without loss
+RESCORE_ROWS = 8  # rows in a batch when open rows are run again
+
+
+def answer_words(datasets: Iterable[Any]) -> list[tuple[int, ...]]:
+    """The distinct answers of tokenised rows, as token ids with the end token, in a fixed order."""
+    words = {
+        tuple(token for token in row["labels"] if token != IGNORED)
+        for dataset in datasets
+        if dataset is not None
+        for row in dataset
+    }
+    return sorted(words)
+
+
+def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
+    """Unweighted mean of the F1 of every class that occurs in `gold` or `predicted` (integer codes, one a row)."""
+    scores = []
+    for label in np.union1d(gold, predicted):
+        hits = np.sum((gold == label) & (predicted == label))
+        scores.append(2 * hits / (np.sum(gold == label) + np.sum(predicted == label)))
+    return float(np.mean(scores))
+
+
+def prompt_tokens(features: dict[str, Any]) -> list[int]:
+    """The token ids before the answer of a tokenised row."""
+    answer = np.asarray(features["labels"]) != IGNORED
+    return list(features["input_ids"][: int(answer.argmax())])
+
+
+class LabelMetrics(EvalMetrics):
+    """Accuracy and macro F1 of the most probable label word, on the whole evaluation set."""
+
+    words: list[tuple[int, ...]] | None = None
+
+    def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """[rows, words] log probabilities: exact for each row's gold word, an upper bound for the others.
+
+        `logits` [rows, tokens, vocabulary], `labels` [rows, tokens] with -100 where there is no loss.
+        """
+        if self.words is None:
+            self.words = answer_words([self.trainer.train_dataset, self.trainer.eval_dataset])
+            self.write_rows()
+        if isinstance(logits, list | tuple):
+            logits = logits[0]
+        bounds = torch.empty(len(labels), len(self.words))
+        for row, answer in enumerate(labels):
+            where = torch.nonzero(answer != IGNORED)[:, 0]
+            tokens = answer[where]
+            steps = torch.log_softmax(logits[row, where - 1].float(), -1)
+            bounds[row] = torch.stack([steps[0, word[0]] for word in self.words])
+            gold = self.words.index(tuple(tokens.tolist()))
+            bounds[row, gold] = steps[torch.arange(len(tokens)), tokens].sum()
+        return bounds
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The metrics, from the bounds of every row and, for open rows, the words' exact log probabilities."""
+        scores = np.asarray(prediction.predictions)
+        gold = np.array([self.words.index(tuple(row[row != IGNORED].tolist())) for row in prediction.label_ids])
+        best = scores.argmax(-1)
+        open_rows = np.nonzero(best != gold)[0]
+        if len(open_rows):
+            scores[open_rows] = self.exact_scores(open_rows)
+        best = scores.argmax(-1)
+        return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
+
+    def write_rows(self) -> None:
+        """Record how many rows ms-swift kept, and which prompts it tuned for."""
+        if not self.trainer.is_world_process_zero():
+            return
+        prompts = [prompt_tokens(row) for row in self.trainer.eval_dataset]
+        seen = {
+            "train_rows": len(self.trainer.train_dataset),
+            "val_rows": len(prompts),
+            "val_prompt_sha256": [hashlib.sha256(json.dumps(prompt).encode()).hexdigest() for prompt in prompts],
+        }
+        Path(self.trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
+
+    @torch.no_grad()
+    def exact_scores(self, rows: np.ndarray) -> np.ndarray:
+        """[rows, words] exact log probabilities of every word, each with its end token, after the rows' prompts."""
+        model, device = self.trainer.model, self.trainer.args.device
+        pad = self.trainer.processing_class.pad_token_id or 0
+        result = np.empty((len(rows), len(self.words)))
+        for start in range(0, len(rows), RESCORE_ROWS):
+            chunk = rows[start : start + RESCORE_ROWS]
+            prompts = [prompt_tokens(self.trainer.eval_dataset[int(row)]) for row in chunk]
+            for column, word in enumerate(self.words):
+                width = max(map(len, prompts)) + len(word)
+                padding = [width - len(prompt) - len(word) for prompt in prompts]
+                ids = [[pad] * short + prompt + list(word) for short, prompt in zip(padding, prompts, strict=True)]
+                mask = torch.tensor([[0] * short + [1] * (width - short) for short in padding], device=device)
+                output = model(
+                    input_ids=torch.tensor(ids, device=device),
+                    attention_mask=mask,
+                    position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+                    logits_to_keep=len(word) + 1,
+                )
+                steps = torch.log_softmax(output.logits[:, :-1].float(), -1)
+                tokens = torch.tensor(word, device=device)
+                result[start : start + len(chunk), column] = (
+                    steps[:, torch.arange(len(word)), tokens].sum(-1).cpu().numpy()
+                )
+        return result
+
+
+eval_metrics_map["label"] = LabelMetrics

@@ -1,0 +1,217 @@
+"""External plugin for `swift infer`: the probability of each label word after the prompt, beside the generated text.
+
+`swift infer … --external_plugins plugins/label_scores.py` with the environment variable LABEL_SCORES naming a JSON
+file {"template", "labels", "modes", "out"}: the chat template's class is registered anew with a `generate` that runs
+each prompt once, writes one line a row to `out`, and continues generation from the same key/value cache.
+
+`modes` is a list of [mode, rows] in the order of the rows:
+  generate  score the label words, then generate text
+  single    the same, one row at a time (to check that the batch makes no difference)
+  score     score only; the "answer" is the most probable label word. Tokens that all rows of the batch begin with
+            (system prompt, few-shot examples) are run once.
+
+A line of `out`: {"prompt_tokens": int, "prompt_sha256": hex over the prompt's token ids, "score_seconds",
+"generate_seconds": seconds a row, "logprobs": {label: natural log of P(label word | prompt)}}.
+
+P(word | prompt) is the product of the word's token probabilities. Where one word's tokens begin another's, the end
+token is counted in for every word: without it the shorter word could never lose.
+"""
+
+import copy
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from swift.template import register_template
+from swift.template.register import TEMPLATE_MAPPING
+
+MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
+
+
+def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
+    """Token ids of each label word, as ms-swift encodes an answer: apart from the prompt before it."""
+    words = [tokenizer.encode(label, add_special_tokens=False) for label in labels]
+    for i, a in enumerate(words):
+        for j, b in enumerate(words):
+            if i != j and b[: len(a)] == a:
+                return [[*word, tokenizer.eos_token_id] for word in words]
+    return words
+
+
+def score_words(
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: list[list[int]], past: Any = None
+) -> tuple[torch.Tensor, Any]:
+    """Log probabilities of `words` after each prompt.
+
+    `input_ids` [rows, tokens], padded on the left; `attention_mask` [rows, tokens in `past` + tokens]. Returns
+    (log probabilities [rows, words] in float32, key/value cache of the prompts).
+    """
+    rows, length = attention_mask.shape
+    padded = bool((attention_mask == 0).any())
+    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+
+    def forward(tokens: torch.Tensor, cache: Any, keep: int) -> Any:
+        total = (cache.get_seq_length() if cache is not None else 0) + tokens.shape[1]
+        after = torch.arange(1, total - length + 1, device=tokens.device)
+        where = torch.cat([positions, positions[:, -1:] + after], 1)[:, -tokens.shape[1] :]
+        # Without a mask the attention kernel takes its fast causal path.
+        mask = torch.cat([attention_mask, attention_mask.new_ones(rows, len(after))], 1) if padded else None
+        return model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=where,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=keep,
+        )
+
+    output = forward(input_ids, past, 1)
+    cache = output.past_key_values
+    first = torch.log_softmax(output.logits[:, -1].float(), -1)
+    scores = torch.stack([first[:, word[0]] for word in words], 1)
+    continued: dict[tuple[int, ...], torch.Tensor] = {}
+    for index, word in enumerate(words):
+        if len(word) == 1:
+            continue
+        head = tuple(word[:-1])
+        if head not in continued:
+            tokens = torch.tensor(head, device=input_ids.device).expand(rows, -1)
+            continued[head] = torch.log_softmax(forward(tokens, cache, len(head)).logits.float(), -1)
+            cache.crop(-len(head))
+        for step, token in enumerate(word[1:]):
+            scores[:, index] += continued[head][:, step, token]
+    return scores, cache
+
+
+def shared_prefix(prompts: list[list[int]]) -> list[int]:
+    """The tokens that all `prompts` begin with, short of each prompt's last token."""
+    first, last = min(prompts), max(prompts)
+    limit = min(map(len, prompts)) - 1
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), limit)
+    return first[: min(same, limit)]
+
+
+def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """(input_ids, attention_mask), both [rows, longest prompt]."""
+    width = max(map(len, prompts))
+    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def scoring_template(base: type, config: dict[str, Any]) -> type:
+    """A subclass of the template class `base` whose `generate` writes label scores as well."""
+    modes = [mode for mode, rows in config["modes"] for _ in range(rows)]
+    out = Path(config["out"])
+
+    class ScoringTemplate(base):
+        """The chat template of the recipe, with label scores written beside each answer."""
+
+        rows_done = 0
+        words: list[list[int]] | None = None
+        prefix: tuple[list[int], Any] | None = None
+
+        def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+            """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}."""
+            if self.words is None:
+                self.words = word_tokens(self.tokenizer, config["labels"])
+            input_ids, mask = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
+            kwargs.pop("position_ids", None)
+            start = ScoringTemplate.rows_done
+            ScoringTemplate.rows_done += len(input_ids)
+            answers: list[torch.Tensor] = []
+            row = 0
+            while row < len(input_ids):
+                mode, end = modes[start + row], row + 1
+                while mode != "single" and end < len(input_ids) and modes[start + end] == mode:
+                    end += 1
+                part, part_mask = input_ids[row:end], mask[row:end]
+                if mode == "score":
+                    answers += self.score_only(model, part, part_mask)
+                else:
+                    answers += self.score_and_generate(model, part, part_mask, args, kwargs)
+                row = end
+            padded = torch.nn.utils.rnn.pad_sequence(answers, True, self.tokenizer.pad_token_id)
+            return {"sequences": torch.cat([input_ids, padded], 1)}
+
+        def score_and_generate(
+            self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, args: tuple, kwargs: dict[str, Any]
+        ) -> list[torch.Tensor]:
+            """Score the label words, then generate from the prompts' cache as the base class does."""
+            used = int(mask.sum(-1).max())
+            input_ids, mask = input_ids[:, -used:], mask[:, -used:]
+            begin = time.perf_counter()
+            scores, cache = score_words(model, input_ids, mask, self.words)
+            scored = time.perf_counter()
+            # The last prompt token is run again: generation starts from its logits.
+            cache.crop(-1)
+            stopping = copy.deepcopy(kwargs.get("stopping_criteria"))
+            inputs = {**kwargs, "input_ids": input_ids, "attention_mask": mask, "stopping_criteria": stopping}
+            output = super().generate(model, *args, past_key_values=cache, **inputs)
+            sequences = output["sequences"] if isinstance(output, dict) else output.sequences
+            self.write(input_ids, mask, scores, scored - begin, time.perf_counter() - scored)
+            return list(sequences[:, used:])
+
+        def score_only(self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+            """Score the label words, the shared beginning of the prompts run once; the answer is the best word."""
+            begin = time.perf_counter()
+            prompts = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
+            prefix = shared_prefix(prompts)
+            if self.prefix and all(prompt[: len(self.prefix[0])] == self.prefix[0] for prompt in prompts):
+                prefix = self.prefix[0]
+            if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
+                scores, _ = score_words(model, input_ids, mask, self.words)
+            else:
+                if self.prefix is None or self.prefix[0] != prefix:
+                    tokens = torch.tensor([prefix], device=input_ids.device)
+                    output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
+                    self.prefix = (prefix, output.past_key_values)
+                past = copy.deepcopy(self.prefix[1])
+                past.batch_repeat_interleave(len(prompts))
+                rest = [prompt[len(prefix) :] for prompt in prompts]
+                ids, rest_mask = pad_left(rest, self.tokenizer.pad_token_id, input_ids.device)
+                whole = torch.cat([rest_mask.new_ones(len(prompts), len(prefix)), rest_mask], 1)
+                scores, _ = score_words(model, ids, whole, self.words, past)
+            self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
+            end = self.tokenizer.eos_token_id
+            return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
+
+        def write(
+            self,
+            input_ids: torch.Tensor,
+            mask: torch.Tensor,
+            scores: torch.Tensor,
+            score_seconds: float,
+            generate_seconds: float | None,
+        ) -> None:
+            """Append one line a row to the scores file."""
+            rows = len(input_ids)
+            with open(out, "a", encoding="utf-8") as stream:
+                for ids, kept, row in zip(input_ids, mask, scores.tolist(), strict=True):
+                    prompt = ids[kept.bool()].tolist()
+                    line = {
+                        "prompt_tokens": len(prompt),
+                        "prompt_sha256": hashlib.sha256(json.dumps(prompt).encode()).hexdigest(),
+                        "score_seconds": score_seconds / rows,
+                        "generate_seconds": None if generate_seconds is None else generate_seconds / rows,
+                        "logprobs": dict(zip(config["labels"], row, strict=True)),
+                    }
+                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    return ScoringTemplate
+
+
+def install() -> None:
+    """Register the scoring template under the recipe's template name."""
+    config = json.loads(Path(os.environ["LABEL_SCORES"]).read_text(encoding="utf-8"))
+    meta = copy.copy(TEMPLATE_MAPPING[config["template"]])
+    meta.template_cls = scoring_template(meta.template_cls, config)
+    register_template(meta, exist_ok=True)
+
+
+if "LABEL_SCORES" in os.environ:
+    install()

@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Sourced by run_sft.sh and run_tests.sh: an environment with the pinned packages, active when this returns.
+#
+# An active environment (or $PYTHON) that satisfies every pin is used as it is; otherwise .venv is made and filled.
+# A stamp in .venv names the pins it was filled from, so that a second run costs nothing.
+# REQUIREMENTS: the file of pins (default: requirements.txt).
+
+setup_python="${PYTHON:-python3}"
+setup_pins="${REQUIREMENTS:-requirements.txt}"
+
+if ! "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "error: Python 3.11 or newer is needed, $setup_python is $("$setup_python" --version 2>&1); install it or set PYTHON=/path/to/python3.11" >&2
+    exit 2
+fi
+
+if [ -n "${VIRTUAL_ENV:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
+    echo "using the active environment $VIRTUAL_ENV" >&2
+else
+    setup_stamp=".venv/pins-$(cat requirements*.txt | cksum | tr ' ' '-')-$(basename "$setup_pins")"
+    if [ ! -e "$setup_stamp" ]; then
+        if ! [ -x .venv/bin/python ]; then
+            echo "making .venv with $("$setup_python" --version)" >&2
+            "$setup_python" -m venv .venv
+        fi
+        if ! .venv/bin/python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
+            echo "installing $setup_pins into .venv (some minutes the first time)" >&2
+            if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --requirement "$setup_pins" >&2; then
+                echo "error: $setup_pins could not be installed; connect to a package index, or carry wheels here and set PIP_FIND_LINKS=/path/to/wheels" >&2
+                exit 2
+            fi
+        fi
+        rm -f .venv/pins-*-"$(basename "$setup_pins")"
+        touch "$setup_stamp"
+    fi
+    # shellcheck disable=SC1091
+    source .venv/bin/activate
+    echo "using .venv" >&2
+fi
+unset setup_python setup_pins setup_stamp

@@ -1,0 +1,90 @@
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from train.checkpoints import best_adapter, choose_best, fault, is_finished, newest_whole, whole_safetensors
+from workspace.errors import UserError
+from workspace.files import write_json
+
+
+def make(train: Path, step: int, best: int | None = None) -> Path:
+    folder = train / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    save_file({"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float16)}, folder / "adapter_model.safetensors")
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("archive/data.pkl", b"state" * 100)
+    named = str(Path("/elsewhere") / f"checkpoint-{best}") if best else None
+    state = {"global_step": step, "max_steps": 30, "best_model_checkpoint": named, "best_metric": 0.5}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    return folder
+
+
+def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
+    for step in (8, 9, 10):
+        make(tmp_path, step)
+    assert newest_whole(tmp_path).name == "checkpoint-10"
+
+
+FILES = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["removed", "emptied", "cut"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_line(tmp_path: Path, name: str, damage: str, capsys) -> None:
+    make(tmp_path, 10)
+    path = make(tmp_path, 20) / name
+    if damage == "removed":
+        path.unlink()
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(path.read_bytes()[:-1])
+    assert newest_whole(tmp_path).name == "checkpoint-10"
+    assert "checkpoint-20 is not whole" in capsys.readouterr().out
+
+
+def test_a_step_that_is_not_the_folders_is_a_fault(tmp_path: Path) -> None:
+    folder = make(tmp_path, 10)
+    shutil.move(folder, tmp_path / "checkpoint-11")
+    assert fault(tmp_path / "checkpoint-11") == "trainer_state.json is of step 10"
+
+
+def test_a_safetensors_file_cut_anywhere_is_not_whole(tmp_path: Path) -> None:
+    path = make(tmp_path, 1) / "adapter_model.safetensors"
+    data = path.read_bytes()
+    assert whole_safetensors(path)
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        assert not whole_safetensors(path)
+    path.write_bytes(data + b"x")
+    assert not whole_safetensors(path)
+
+
+def test_the_best_is_found_by_name_wherever_the_run_was_moved(tmp_path: Path) -> None:
+    make(tmp_path / "train", 10)
+    make(tmp_path / "train", 30, best=10)
+    best = choose_best(tmp_path / "train")
+    assert best == {"step": 10, "path": "checkpoint-10", "value": 0.5}
+    write_json(tmp_path / "train" / "best.json", best)
+    assert best_adapter(tmp_path).name == "checkpoint-10"
+
+
+def test_without_evaluation_the_last_is_the_best(tmp_path: Path) -> None:
+    make(tmp_path, 10)
+    make(tmp_path, 30)
+    assert choose_best(tmp_path) == {"step": 30, "path": "checkpoint-30", "value": None}
+    assert is_finished(tmp_path / "checkpoint-30")
+    assert not is_finished(tmp_path / "checkpoint-10")
+
+
+def test_before_training_there_is_no_adapter(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tuned model yet"):
+        best_adapter(tmp_path)
+    with pytest.raises(UserError, match="no whole checkpoint"):
+        choose_best(tmp_path)

@@ -1,0 +1,84 @@
+"""The validation metric of the real labels, against scoring every word outright."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytestmark = pytest.mark.swift
+
+WORDS = [(7, 9, 0), (11, 0), (7, 5, 0)]
+IGNORED = -100
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(3)
+    config = Qwen2Config(
+        vocab_size=40, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.6,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).eval()
+
+
+def rows(count: int) -> list[dict[str, list[int]]]:
+    generator = torch.Generator().manual_seed(5)
+    made = []
+    for index in range(count):
+        prompt = torch.randint(12, 40, (4 + index % 9,), generator=generator).tolist()
+        word = list(WORDS[index % len(WORDS)])
+        made.append({"input_ids": prompt + word, "labels": [IGNORED] * len(prompt) + word})
+    return made
+
+
+def outright(model, row: dict[str, list[int]]) -> int:
+    """The index of the most probable word, every word run in full."""
+    prompt = row["input_ids"][: row["labels"].index(next(t for t in row["labels"] if t != IGNORED))]
+    scores = []
+    for word in sorted(WORDS):
+        with torch.no_grad():
+            steps = torch.log_softmax(model(input_ids=torch.tensor([prompt + list(word)])).logits[0], -1)
+        scores.append(sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word)))
+    return int(np.argmax(scores))
+
+
+def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path) -> None:
+    from sklearn.metrics import f1_score
+
+    from plugins.label_metric import LabelMetrics
+
+    data = rows(45)
+    trainer = SimpleNamespace(
+        train_dataset=data[:20],
+        eval_dataset=data,
+        model=model,
+        args=SimpleNamespace(device="cpu", output_dir=str(tmp_path)),
+        processing_class=SimpleNamespace(pad_token_id=0),
+        is_world_process_zero=lambda: True,
+    )
+    metric = LabelMetrics(trainer.args, trainer)
+    predictions, labels = [], []
+    width = max(len(row["labels"]) for row in data)
+    for start in range(0, len(data), 8):
+        batch = data[start : start + 8]
+        ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in batch])
+        gold = torch.tensor([row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in batch])
+        with torch.no_grad():
+            logits = model(input_ids=ids).logits
+        predictions.append(metric.preprocess_logits_for_metrics(logits, gold).numpy())
+        labels.append(gold.numpy())
+    result = metric.compute_metrics(
+        SimpleNamespace(predictions=np.concatenate(predictions), label_ids=np.concatenate(labels))
+    )
+    best = np.array([outright(model, row) for row in data])
+    gold_codes = np.array([sorted(WORDS).index(tuple(t for t in row["labels"] if t != IGNORED)) for row in data])
+    assert 0 < np.mean(best == gold_codes) < 1
+    assert result["label_accuracy"] == pytest.approx(np.mean(best == gold_codes))
+    assert result["label_macro_f1"] == pytest.approx(f1_score(gold_codes, best, average="macro"))
+    import json
+
+    seen = json.loads((tmp_path / "label_metric.json").read_text())
+    assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (20, 45, 45)

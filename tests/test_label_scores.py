@@ -1,0 +1,110 @@
+"""The label-score plugin against plain forward passes of transformers."""
+
+import math
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.swift
+
+ONE_TOKEN = [[7], [11]]
+SEVERAL = [[7, 9], [11]]
+SHARED_FIRST = [[7, 9, 4], [7, 5], [11]]
+ROWS, SHORTEST, LONGEST, VOCABULARY = 20, 3, 40, 50
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def model():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, initializer_range=0.5,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).eval()
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.linspace(SHORTEST, LONGEST, ROWS).int().tolist()
+    return [torch.randint(12, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
+
+
+def plain(model, prompt: list[int], word: list[int]) -> float:
+    """log P(word | prompt) by one forward pass over prompt and word, no cache and no padding."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([prompt + word])).logits[0].double()
+    steps = torch.log_softmax(logits, -1)
+    return sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word))
+
+
+@pytest.mark.parametrize("words", [ONE_TOKEN, SEVERAL, SHARED_FIRST], ids=["one-token", "several", "shared-first"])
+@pytest.mark.parametrize("batch", [1, 7, ROWS], ids=["not-padded", "padded", "one-batch"])
+def test_scores_equal_a_plain_forward_pass(model, prompts, words, batch) -> None:
+    from plugins.label_scores import pad_left, score_words
+
+    for start in range(0, ROWS, batch):
+        part = prompts[start : start + batch]
+        with torch.inference_mode():
+            scores, _ = score_words(model, *pad_left(part, 0, "cpu"), words)
+        for prompt, row in zip(part, scores.tolist(), strict=True):
+            for word, score in zip(words, row, strict=True):
+                assert abs(math.exp(score) - math.exp(plain(model, prompt, word))) < TOLERANCE
+                assert score == pytest.approx(plain(model, prompt, word), abs=1e-3)
+
+
+@pytest.mark.parametrize("words", [ONE_TOKEN, SHARED_FIRST], ids=["one-token", "shared-first"])
+def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> None:
+    """The few-shot path: the beginning of all prompts is run once and copied."""
+    import copy
+
+    from plugins.label_scores import pad_left, score_words, shared_prefix
+
+    beginning = list(range(12, 32))
+    whole = [beginning + prompt for prompt in prompts]
+    prefix = shared_prefix(whole)
+    assert prefix[:20] == beginning
+    with torch.inference_mode():
+        past = copy.deepcopy(model(input_ids=torch.tensor([prefix]), use_cache=True).past_key_values)
+        past.batch_repeat_interleave(ROWS)
+        ids, mask = pad_left([prompt[len(prefix) :] for prompt in whole], 0, "cpu")
+        scores, _ = score_words(model, ids, torch.cat([mask.new_ones(ROWS, len(prefix)), mask], 1), words, past)
+    for prompt, row in zip(whole, scores.tolist(), strict=True):
+        assert row == pytest.approx([plain(model, prompt, word) for word in words], abs=1e-3)
+
+
+def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
+    from plugins.label_scores import pad_left, score_words
+
+    ids, mask = pad_left(prompts, 0, "cpu")
+    with torch.inference_mode():
+        _, cache = score_words(model, ids, mask, SHARED_FIRST)
+    assert cache.get_seq_length() == LONGEST
+
+
+def test_shared_prefix_leaves_every_prompt_its_last_token() -> None:
+    from plugins.label_scores import shared_prefix
+
+    assert shared_prefix([[1, 2, 3], [1, 2, 3, 4]]) == [1, 2]
+    assert shared_prefix([[1, 2, 3], [1, 2, 3]]) == [1, 2]
+    assert shared_prefix([[1], [2, 1]]) == []
+    assert shared_prefix([[5, 6, 7], [5, 8, 7], [5, 6, 9]]) == [5]
+
+
+class Letters:
+    """A tokenizer of one token a character, with an end token."""
+
+    eos_token_id = 0
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return [ord(letter) for letter in text]
+
+
+def test_the_end_token_counts_only_where_a_word_begins_another() -> None:
+    from plugins.label_scores import word_tokens
+
+    assert word_tokens(Letters(), ["ab", "c"]) == [[97, 98], [99]]
+    assert word_tokens(Letters(), ["a", "ab"]) == [[97, 0], [97, 98, 0]]

@@ -1,0 +1,105 @@
+"""Checkpoints of a run: which are whole, which to go on from, which is the best."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import UserError
+from workspace.files import read_json
+from workspace.paths import shown
+
+# Without any of these ms-swift goes on in silence, with another result than the uninterrupted run.
+STATE_FILES = ("optimizer.pt", "scheduler.pt")
+
+
+def checkpoints(train: Path) -> list[Path]:
+    """The checkpoint folders below `train`, newest first, whole or not."""
+    named = [path for path in train.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in named if path.is_dir()), key=step_of, reverse=True)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step in a checkpoint folder's name."""
+    return int(checkpoint.name.rsplit("-", 1)[1])
+
+
+def fault(checkpoint: Path) -> str | None:
+    """Why training cannot go on from this checkpoint; None when it can."""
+    random_states = sorted(checkpoint.glob("rng_state*.pth")) or [checkpoint / "rng_state.pth"]
+    for path in [*(checkpoint / name for name in STATE_FILES), *random_states]:
+        # torch.save writes a zip archive, whose directory stands at the end: a torn one is no zip file.
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            return f"{path.name} is missing or torn"
+    try:
+        step = read_json(checkpoint / "trainer_state.json")["global_step"]
+    except FileNotFoundError:
+        return "trainer_state.json is missing"
+    except (ValueError, KeyError, TypeError):
+        return "trainer_state.json is torn"
+    if step != step_of(checkpoint):
+        return f"trainer_state.json is of step {step}"
+    weights = list(checkpoint.glob("*.safetensors"))
+    if not weights:
+        return "the weights are missing"
+    return next((f"{path.name} is torn" for path in weights if not whole_safetensors(path)), None)
+
+
+def whole_safetensors(path: Path) -> bool:
+    """Whether a safetensors file's header parses and the file is as long as its header says."""
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length == 0 or length > size - 8:
+            return False
+        try:
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+    return size == 8 + length + max(ends, default=0)
+
+
+def newest_whole(train: Path) -> Path | None:
+    """The newest checkpoint that training can go on from. Says in one line why a newer one is passed over."""
+    for checkpoint in checkpoints(train):
+        reason = fault(checkpoint)
+        if reason is None:
+            return checkpoint
+        print(f"train: {checkpoint.name} is not whole ({reason}), taking the one before", flush=True)
+    return None
+
+
+def is_finished(checkpoint: Path) -> bool:
+    """Whether training reached its last step at this checkpoint."""
+    state = read_json(checkpoint / "trainer_state.json")
+    return state["global_step"] >= state["max_steps"]
+
+
+def choose_best(train: Path) -> dict[str, Any]:
+    """The checkpoint with the best validation metric: {"step", "path" (below `train`), "metric", "value"}.
+
+    ms-swift keeps the best in the newest trainer_state.json; a run without evaluation has its last checkpoint.
+    Raises `UserError` when there is no whole checkpoint.
+    """
+    last = newest_whole(train)
+    if last is None:
+        raise UserError(f"{shown(train)} holds no whole checkpoint: run the same command again")
+    state = read_json(last / "trainer_state.json")
+    named = state.get("best_model_checkpoint")
+    best = train / Path(named).name if named else last
+    if fault(best) is not None:
+        raise UserError(f"the best checkpoint {shown(best)} is not whole ({fault(best)}): run again with --fresh")
+    return {"step": step_of(best), "path": best.name, "value": state.get("best_metric") if named else None}
+
+
+def best_adapter(run: Path) -> Path:
+    """The folder of the adapter that training chose. Raises `UserError` before training has finished."""
+    record = run / "train" / "best.json"
+    if not record.is_file():
+        raise UserError(f"{shown(run)} has no tuned model yet: run `python -m train.sft {shown(run)}` first")
+    folder = record.parent / read_json(record)["path"]
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise UserError(f"{shown(folder)} has no adapter_model.safetensors: run the same command again with --fresh")
+    return folder

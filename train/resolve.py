@@ -1,0 +1,77 @@
+"""A recipe for the machine at hand: dtype, batch and paths filled in, ready for `swift sft` and `swift infer`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from train.machine import Machine, dtype_flags
+from train.recipes import Recipe
+from workspace.paths import ROOT
+
+CPU_INFER_BATCH = 8
+GPU_INFER_BATCH = 64
+ACTIVATION_BYTES = 34  # float32 activations kept for the backward pass: per layer and token, times hidden size
+MEMORY_SHARE = 0.7  # of the machine's memory that training may take
+
+
+def resolve_sft(
+    recipe: Recipe, overrides: dict[str, Any], machine: Machine, model: Path, dataset: Path, run: Path
+) -> dict[str, Any]:
+    """The keys of `swift sft` for this run: the recipe, then what the machine asks for, then the user's overrides."""
+    values = {
+        **recipe.sft,
+        "model": str(model),
+        "system": recipe.task.system,
+        "dataset": [str(dataset / "train.jsonl")],
+        "val_dataset": [str(dataset / "val.jsonl")],
+        "output_dir": str(run / "train"),
+        **dtype_flags(machine),
+    }
+    # Absolute, because ms-swift writes them into each checkpoint's args.json and `swift infer` imports them again.
+    plugins = recipe.sft.get("external_plugins", [])
+    values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
+    values.update(overrides)
+    if machine.gpu is None:
+        values.update(_smaller_batch(values, machine, model))
+    return values
+
+
+def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
+    """The keys of `swift infer`, the same before and after tuning but for adapter, rows and result path."""
+    values = {
+        **recipe.infer,
+        **{key: sft[key] for key in ("model", "model_type", "template", "system") if key in sft},
+        "torch_dtype": sft["torch_dtype"],
+        "val_dataset": [str(dataset / "test.jsonl")],
+    }
+    values.setdefault("max_batch_size", CPU_INFER_BATCH if machine.gpu is None else GPU_INFER_BATCH)
+    return values
+
+
+def training_gib(model: Path, batch: int, tokens: int) -> float:
+    """Estimated memory, in GiB, of a float32 LoRA step without gradient checkpointing: weights and activations.
+
+    Activations are counted per layer as hidden states, the MLP's three intermediate states and the attention's
+    inputs (the ACTIVATION_BYTES factor was fitted to measured peaks; see swift_configs/README.md).
+    """
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    hidden, layers = config.get("hidden_size", 1024), config.get("num_hidden_layers", 24)
+    inner = config.get("intermediate_size", 4 * hidden)
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (
+        1 if config.get("torch_dtype", config.get("dtype")) == "float32" else 2
+    )
+    per_token = layers * (ACTIVATION_BYTES * hidden + 4 * 4 * inner)
+    return (weights + batch * tokens * per_token) / 2**30
+
+
+def _smaller_batch(values: dict[str, Any], machine: Machine, model: Path) -> dict[str, Any]:
+    """A smaller batch with accumulation where the recipe's would not fit in memory; the effective batch is the same."""
+    batch = int(values.get("per_device_train_batch_size", 1))
+    accumulation = int(values.get("gradient_accumulation_steps", 1))
+    tokens = int(values.get("max_length", 512))
+    if str(values.get("gradient_checkpointing", True)).lower() == "true":
+        return {}
+    room = machine.memory_gib * MEMORY_SHARE
+    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens) > room:
+        batch, accumulation = batch // 2, accumulation * 2
+    return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}

@@ -1,0 +1,148 @@
+"""Tune: `swift sft` with the run's resolved YAML, going on from the newest whole checkpoint.
+
+Run as: python -m train.sft RUN
+"""
+
+import argparse
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of
+from train.machine import child_environment, this_machine
+from workspace import stages
+from workspace.child import run_child
+from workspace.errors import UserError, run_main
+from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json
+from workspace.paths import ROOT, shown
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Tune the model of a run."""
+    parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
+    tune(parser.parse_args(argv).run.absolute())
+    return 0
+
+
+def tune(run: Path) -> None:
+    """Write run/train/checkpoint-N and run/train/best.json. A finished run trains nothing more.
+
+    Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
+    """
+    if not (run / "sft.yaml").is_file():
+        raise UserError(f"{shown(run)} is not a run folder (no sft.yaml): make one with `bash run_sft.sh`")
+    plan, train = read_json(run / "run.json"), run / "train"
+    dataset = Path(plan["dataset"])
+    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
+    inputs = {
+        "sft.yaml": sha256_json(values),
+        "model": plan["model_fingerprint"],
+        "train.jsonl": sha256_file(dataset / "train.jsonl"),
+        "val.jsonl": sha256_file(dataset / "val.jsonl"),
+        "plugin": [sha256_file(Path(path)) for path in values.get("external_plugins", [])],
+    }
+    if stages.finished(run, "train", inputs):
+        return
+    stages.forget(run, "train")
+    seconds = _start_or_continue(train, inputs)
+    last = newest_whole(train)
+    begin = time.monotonic()
+    if last is None or not is_finished(last):
+        if last is not None:
+            print(f"train: going on from {last.name}", flush=True)
+        _discard_after(train, last)
+        try:
+            _run_swift(run, values, plan, last)
+        finally:
+            write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
+    check_rows(train, read_json(dataset / "manifest.json"))
+    best = choose_best(train)
+    best["metric"] = values.get("metric_for_best_model")
+    write_json(train / "best.json", best)
+    adapter = train / best["path"] / "adapter_model.safetensors"
+    outputs = [train / "best.json", *([adapter] if adapter.is_file() else [])]
+    stages.record(run, "train", inputs, outputs, seconds + time.monotonic() - begin)
+    print(f"train: best checkpoint {best['path']} ({best['metric']} {_shown_value(best['value'])})", flush=True)
+    if "tensorboard" in str(values.get("report_to", "")):
+        print(f"train: curves with `tensorboard --logdir {shown(train / 'runs')}`", flush=True)
+
+
+def check_rows(train: Path, manifest: dict[str, Any]) -> None:
+    """Raise `UserError` when ms-swift trained or validated on fewer rows than prep wrote: it drops rows silently.
+
+    The counts come from plugins/label_metric.py; a recipe without it cannot be checked.
+    """
+    seen = train / "label_metric.json"
+    if not seen.is_file():
+        return
+    counts = read_json(seen)
+    for split in ("train", "val"):
+        expected = manifest["counts"][split]["total"]
+        if counts[f"{split}_rows"] != expected:
+            raise UserError(
+                f"ms-swift used {counts[f'{split}_rows']} of the {expected} {split} rows: the rest is over max_length "
+                "or empty; build the dataset anew with this model's tokenizer"
+            )
+
+
+def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
+    """Make the folder ready. Checkpoints made from other inputs are removed, never gone on from.
+
+    Returns the seconds that earlier, interrupted attempts took.
+    """
+    record = train / "inputs.json"
+    if record.is_file() and read_json(record)["inputs"] == inputs:
+        return read_json(record)["seconds"]
+    if checkpoints(train):
+        print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
+    if train.exists():
+        shutil.rmtree(train)
+    write_json(record, {"inputs": inputs, "seconds": 0.0})
+    return 0.0
+
+
+def _discard_after(train: Path, last: Path | None) -> None:
+    """Remove the torn checkpoints that are newer than the one gone on from: their names will be used again."""
+    for path in checkpoints(train):
+        if last is None or step_of(path) > step_of(last):
+            shutil.rmtree(path)
+
+
+def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Path | None) -> None:
+    train = run / "train"
+    command = ["swift", "sft", str(run / "sft.yaml")]
+    command += ["--resume_from_checkpoint", str(last)] if last else []
+    env = child_environment(this_machine(), offline=True)
+    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
+    rows = read_json(Path(plan["dataset"]) / "manifest.json")["counts"]["train"]["total"]
+    # ms-swift resolves relative plugin paths against the working folder.
+    env["PYTHONPATH"] = str(ROOT)
+    run_child(command, run / "train.log", env, "train", _total_steps(values, rows), lambda: _steps_done(train), "step")
+
+
+def _total_steps(values: dict[str, Any], rows: int) -> int:
+    if int(values.get("max_steps", -1)) > 0:
+        return int(values["max_steps"])
+    batch = int(values.get("per_device_train_batch_size", 1)) * int(values.get("gradient_accumulation_steps", 1))
+    return math.ceil(math.ceil(rows / batch) * float(values.get("num_train_epochs", 3)))
+
+
+def _steps_done(train: Path) -> int:
+    """The last step in ms-swift's log, which gets a line every `logging_steps`."""
+    steps = [line["global_step/max_steps"] for line in whole_lines(train / "logging.jsonl") if "loss" in line]
+    return int(steps[-1].split("/")[0]) if steps else 0
+
+
+def _shown_value(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4f}"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""What every stage stands on: user-facing errors, whole-or-nothing files, records of finished stages."""

@@ -1,0 +1,89 @@
+"""Running a long child command: its output to a log file, one progress bar here, and no orphans."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm import tqdm
+
+from workspace.errors import UserError
+from workspace.paths import shown
+
+POLL_SECONDS = 0.5
+TAIL_LINES = 12
+
+
+def run_child(
+    command: list[str],
+    log: Path,
+    env: dict[str, str],
+    title: str,
+    total: int,
+    done: Callable[[], int],
+    unit: str = "row",
+) -> None:
+    """Run `command`, appending its output to `log`, and show how far it is.
+
+    `done()` is asked twice a second how many of `total` units are finished. The child leads its own process group;
+    when this process is interrupted or terminated the whole group is ended first.
+
+    Raises `UserError` with the log's last lines when the command fails.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # A log file gets a line now and then, a terminal a moving bar.
+    interval = 0.5 if sys.stderr.isatty() else 15
+    with open(log, "a", encoding="utf-8") as stream:
+        stream.write(f"\n$ {' '.join(command)}\n")
+        stream.flush()
+        child = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True
+        )
+        previous = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True) as bar:
+                while (status := child.poll()) is None:
+                    _advance(bar, done())
+                    time.sleep(POLL_SECONDS)
+                _advance(bar, done())
+                bar.refresh()
+        except BaseException:
+            end_group(child)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+    if status != 0:
+        raise UserError(
+            f"`{' '.join(command[:2])}` failed with status {status}; see {shown(log)}, which ends:\n{tail(log)}"
+        )
+
+
+def end_group(child: subprocess.Popen, patience: float = 10) -> None:
+    """End the child's whole process group: SIGTERM, and SIGKILL after `patience` seconds."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, sign)
+        except ProcessLookupError:
+            return
+        try:
+            child.wait(patience)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, for an error message."""
+    text = log.read_text(encoding="utf-8", errors="replace").replace("\r", "\n")
+    return "\n".join(line for line in text.splitlines()[-TAIL_LINES:] if line.strip())
+
+
+def _advance(bar: tqdm, count: int) -> None:
+    if count > bar.n:
+        bar.update(count - bar.n)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,25 @@
+"""Where things are in a checkout, and the cache outside it."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "swift_configs"
+DATASETS = ROOT / "dataset_jsonl"
+RUNS = ROOT / "runs"
+
+
+def cache_folder() -> Path:
+    """The folder for downloads that outlive a checkout: $SWIFT_SFT_CACHE, else the user's cache folder."""
+    if chosen := os.environ.get("SWIFT_SFT_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser().absolute() / "swift-sft"
+
+
+def shown(path: Path) -> str:
+    """`path` as a user would type it: relative to the working folder where it lies below it."""
+    try:
+        return str(Path(path).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
