@@ -194,9 +194,9 @@ def _tell(table: Table, manifest: dict[str, Any], words: Sequence[str], out: Pat
             f"prep: {counts['not_used']['total']:,} rows are left out by the limit of {manifest['limit']:,} train rows"
         )
     near, exact = manifest["repeats"]["near"], manifest["repeats"]["exact"]
-    fate = "may stand in several splits" if manifest["scheme"] == "original" else "each group in one split"
+    fate = "any split" if manifest["scheme"] == "original" else "one split for each group"
     print(
-        f"prep: {near['rows']:,} rows are copies or near copies ({near['groups']:,} groups, {exact['groups']:,} exact): {fate}"
+        f"prep: {near['rows']:,} copies or near copies ({near['groups']:,} groups, {exact['groups']:,} exact): {fate}"
     )
     if leaked := sum(part["exact"] + part["near"] for part in manifest["leaks"].values()):
         print(f"prep: {leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")

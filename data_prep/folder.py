@@ -1,4 +1,4 @@
-"""A dataset folder that is replaced as a whole: a reader sees the old files or the new, and a failure leaves the old."""
+"""A dataset folder that is replaced as a whole: it holds the old files or the new, and a failure leaves the old."""
 
 import os
 import shutil

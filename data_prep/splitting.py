@@ -24,7 +24,7 @@ FEWEST_GROUPS = 3  # one a split
 
 def row_draws(normalised: Sequence[str], seed: int) -> np.ndarray:
     """Two independent numbers in [0, 1) for each text, shape (n, 2): a keyed hash, the same on every machine."""
-    key = str(seed).encode()
+    key = f"split {seed}".encode()
     digests = [
         hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest() for t in normalised
     ]

@@ -13,7 +13,7 @@ from eval.series import Series, best_checkpoint, scored, series, smoothed, split
 from eval.wording import Text, decimal, number, percent, reading_name, teacher_forced
 
 WIDTH, HEIGHT = 440, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 428, 12, 232
+LEFT, RIGHT, TOP, BOTTOM = 52, 416, 12, 232
 
 
 @dataclass(frozen=True)

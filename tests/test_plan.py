@@ -1,0 +1,246 @@
+"""Options, recipes and what is resolved from them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from train import plan
+from train.machine import Machine, dtype_flags
+from train.models import find_model, missing_parts
+from train.recipes import load_recipe, load_yaml, recipe_names
+from train.resolve import resolve_infer, resolve_sft, training_gib
+from workspace.errors import UserError
+from workspace.paths import CONFIGS, ROOT
+
+CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
+GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
+OLD_GPU = Machine("cpu", 8, 64.0, "V100", 1, 16.0, False)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 2816, "torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def options(*words: str) -> plan.Options:
+    return plan.parse_options(list(words))
+
+
+def test_the_value_of_an_option_for_ms_swift_is_not_taken_for_the_recipe() -> None:
+    parsed = options("--learning_rate", "5e-5", "--limit", "8", "--target_modules", "q_proj", "v_proj")
+    assert parsed.recipe is None
+    assert parsed.limit == 8
+    assert parsed.swift == {"learning_rate": "5e-5", "target_modules": ["q_proj", "v_proj"]}
+
+
+def test_values_stay_text_and_negative_numbers_are_values() -> None:
+    parsed = options("demo", "--eval_strategy", "no", "--max_steps", "-1", "--lora-rank=16")
+    assert parsed.recipe == "demo"
+    assert parsed.swift == {"eval_strategy": "no", "max_steps": "-1", "lora_rank": "16"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("demo", "--learning_rate"), "option --learning_rate has no value"),
+        (("demo", "more"), "unexpected argument 'more'"),
+        (("demo", "--limit", "many"), "invalid int value: 'many'"),
+        (("demo", "--limit", "0"), "--limit 0"),
+        (("demo", "--model"), "expected one argument"),
+    ],
+)
+def test_bad_options_are_one_sentence(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        options(*words)
+
+
+@pytest.mark.parametrize(
+    "name", ["nope", "demo/nope", "hotel_reviews/task", "hotel_reviews/infer", "../demo", "", "demo/.."]
+)
+def test_an_unknown_recipe_is_told_with_those_known(name: str) -> None:
+    with pytest.raises(UserError, match="known are demo/minimind2-small"):
+        load_recipe(name)
+
+
+def test_a_task_alone_is_its_default_recipe() -> None:
+    assert load_recipe("demo").name == "demo/minimind2-small"
+    assert load_recipe("hotel_reviews").name == "hotel_reviews/qwen1.5-0.5b-chat"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_keeps_the_house_rules(name: str) -> None:
+    recipe = load_recipe(name)
+    text = recipe.path.read_text(encoding="utf-8")
+    for part in ("# Hardware:", "# Prerequisite:", "# Run as:", "# Override:"):
+        assert part in text
+    for values in (recipe.sft, recipe.infer):
+        flat = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+        assert None not in flat
+        assert not any(str(value).startswith("/") for value in flat)
+        assert not any(
+            isinstance(item, bool | int) for value in values.values() if isinstance(value, list) for item in value
+        )
+    assert recipe.sft["max_length"] == recipe.task.max_length
+    assert {key: recipe.infer.get(key) for key in ("model", "model_type", "template")} == {
+        key: recipe.sft.get(key) for key in ("model", "model_type", "template")
+    }
+
+
+def test_the_default_recipe_has_the_numbers_of_the_original_experiment() -> None:
+    sft = load_recipe("hotel_reviews").sft
+    wanted = {
+        "model": "Qwen/Qwen1.5-0.5B-Chat", "tuner_type": "lora", "lora_rank": 8, "lora_alpha": 16,
+        "target_modules": "all-linear", "max_length": 512, "num_train_epochs": 3, "per_device_train_batch_size": 8,
+        "eval_strategy": "epoch",
+    }  # fmt: skip
+    assert {key: sft[key] for key in wanted} == wanted
+
+
+def test_a_cpu_gets_float32_and_a_gpu_its_own_dtype() -> None:
+    assert dtype_flags(CPU) == {"torch_dtype": "float32", "use_cpu": True, "bf16": False, "fp16": False}
+    assert dtype_flags(GPU) == {"torch_dtype": "bfloat16", "bf16": True, "fp16": False}
+    assert dtype_flags(OLD_GPU) == {"torch_dtype": "float16", "bf16": False, "fp16": True}
+
+
+def test_one_file_resolves_for_cpu_and_gpu(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews")
+    cpu = resolve_sft(recipe, {}, CPU, model, tmp_path / "data", tmp_path / "run")
+    gpu = resolve_sft(recipe, {}, GPU, model, tmp_path / "data", tmp_path / "run")
+    assert cpu["use_cpu"] is True and "use_cpu" not in gpu
+    assert cpu["dataset"] == [str(tmp_path / "data" / "train.jsonl")]
+    assert cpu["per_device_train_batch_size"] * cpu["gradient_accumulation_steps"] == 8
+    assert gpu["per_device_train_batch_size"] == 8
+    assert all(Path(plugin).is_file() for plugin in gpu["external_plugins"])
+    infer = resolve_infer(recipe, gpu, GPU, tmp_path / "data")
+    assert (infer["torch_dtype"], infer["system"], infer["model"]) == ("bfloat16", recipe.task.system, str(model))
+
+
+def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:
+    small = Machine("cpu", 2, 8.0, None, 0, 0.0, False)
+    values = resolve_sft(load_recipe("hotel_reviews"), {}, small, model, tmp_path, tmp_path)
+    batch, accumulation = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    assert batch < 8 and batch * accumulation == 8
+    assert training_gib(model, batch, 512) < 8
+    kept = resolve_sft(
+        load_recipe("hotel_reviews"), {"gradient_checkpointing": "true"}, small, model, tmp_path, tmp_path
+    )
+    assert kept["per_device_train_batch_size"] == 8
+
+
+def test_the_users_overrides_win(model: Path, tmp_path: Path) -> None:
+    values = resolve_sft(
+        load_recipe("demo"), {"learning_rate": "1e-5", "torch_dtype": "bfloat16"}, CPU, model, tmp_path, tmp_path
+    )
+    assert (values["learning_rate"], values["torch_dtype"]) == ("1e-5", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("config.json", "config.json"), ("model.safetensors", "its weights"), ("tokenizer.json", "its tokenizer")],
+)
+def test_an_incomplete_model_folder_is_told(model: Path, name: str, what: str) -> None:
+    assert missing_parts(model) is None
+    (model / name).unlink()
+    with pytest.raises(UserError, match=what):
+        find_model(str(model))
+
+
+def test_a_lost_shard_is_told(model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert missing_parts(model) == "a part of its weights (model-2.safetensors)"
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./nothing", "nothing", "a b/c/d"])
+def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        find_model(name)
+
+
+def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text("a: 1\nb: [1\n")
+    with pytest.raises(UserError, match=r"bad.yaml, line 3: not valid YAML"):
+        load_yaml(path)
+    path.write_text("just words\n")
+    with pytest.raises(UserError, match="expected `key: value` lines"):
+        load_yaml(path)
+
+
+def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan._clear(tmp_path, fresh=True)
+    assert (tmp_path / "thesis.txt").exists()
+    (tmp_path / "run.json").write_text("{}")
+    plan._clear(tmp_path, fresh=False)
+    assert (tmp_path / "thesis.txt").exists()
+    plan._clear(tmp_path, fresh=True)
+    assert not tmp_path.exists()
+
+
+def command(*words: str, cache: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "train.plan", *words],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "MODELSCOPE_CACHE": str(cache), **env},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nope",), "there is no recipe nope"),
+        (("demo", "--learning_ra", "1"), "has no option learning_ra; did you mean learning_rate?"),
+        (("hotel_reviews",), "cannot be reached: give a folder with --model PATH"),
+        (("hotel_reviews", "--model", "tests"), "lacks config.json"),
+    ],
+)
+def test_the_command_ends_with_one_sentence_and_status_2(words, message, tmp_path: Path) -> None:
+    """The hub's address is a closed port: a machine without a network."""
+    result = command(*words, cache=tmp_path, MODELSCOPE_ENDPOINT="http://127.0.0.1:9", USE_HF="0")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.swift
+def test_every_yaml_is_read_by_ms_swifts_own_parser() -> None:
+    """Each key, and each value's type, against the argument classes of the installed ms-swift."""
+    code = """
+import json, sys
+from dataclasses import fields
+from swift.arguments import InferArguments, SftArguments
+from transformers import HfArgumentParser
+from swift.cli.main import parse_yaml_args
+for path in sys.argv[1:]:
+    argv = [path]
+    parse_yaml_args(argv)
+    known = {f.name for f in fields(InferArguments if path.endswith("infer.yaml") else SftArguments)}
+    parser = HfArgumentParser([InferArguments if path.endswith("infer.yaml") else SftArguments])
+    options = {word[2:] for word in argv if word.startswith("--")}
+    assert options <= known, (path, options - known)
+    namespace, rest = parser.parse_known_args(argv)
+    assert not rest, (path, rest)
+"""
+    paths = [str(path) for path in CONFIGS.glob("*/*.yaml") if path.name != "task.yaml"]
+    assert len(paths) >= 4
+    result = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_resolved_yaml_is_what_was_resolved(model: Path, tmp_path: Path) -> None:
+    values = resolve_sft(load_recipe("demo"), {"eval_strategy": "no"}, CPU, model, tmp_path, tmp_path)
+    assert yaml.safe_load(plan._dump(yaml, values)) == values
