@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.similarity import band_keys, candidates, similar
+from data_prep.similarity import Comparison
 from data_prep.task import SPLITS, NearDuplicates
 
 CHUNK = 10_000  # texts normalised at a time
@@ -109,11 +109,12 @@ def find_leaks(normalised: Sequence[str], splits: np.ndarray, settings: NearDupl
         some_row[at, codes[rows]] = rows
     beside = np.full_like(some_row, -1)
     there = some_row >= 0
-    for a, b in candidates(band_keys(texts, settings.ngram, settings.threshold, seed)):
+    comparison = Comparison(texts, settings, seed)
+    for a, b in comparison.candidates():
         apart = (there[:, a] | there[:, b]).sum(axis=0) > 1
         known = (~there[:, b] | (beside[:, a] >= 0)).all(axis=0) & (~there[:, a] | (beside[:, b] >= 0)).all(axis=0)
         a, b = a[apart & ~known], b[apart & ~known]
-        close = similar(texts, a, b, settings.ngram, settings.threshold)
+        close = comparison.similar(a, b)
         for at in range(len(SPLITS)):
             for one, other in ((a[close], b[close]), (b[close], a[close])):
                 beside[at, one[there[at, other]]] = some_row[at, other[there[at, other]]]
@@ -145,10 +146,11 @@ def first_of(codes: np.ndarray) -> np.ndarray:
 def _joined(texts: Sequence[str], settings: NearDuplicates, seed: int) -> np.ndarray:
     """The index of the earliest text of each text's group; no two of `texts` are equal."""
     groups = np.arange(len(texts))
-    for a, b in candidates(band_keys(texts, settings.ngram, settings.threshold, seed)):
+    comparison = Comparison(texts, settings, seed)
+    for a, b in comparison.candidates():
         apart = groups[a] != groups[b]
         a, b = a[apart], b[apart]
-        close = similar(texts, a, b, settings.ngram, settings.threshold)
+        close = comparison.similar(a, b)
         if close.any():
             groups = join(groups, np.column_stack([a[close], b[close]]))
     return groups

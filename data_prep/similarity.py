@@ -3,7 +3,8 @@
 The similarity of two texts is the Jaccard similarity of their sets of character n-grams. MinHash (Broder 1997): under
 a random permutation of all n-grams, two sets have the same least element with a probability equal to that similarity.
 Rows of permutations are joined into bands; texts that agree in a whole band are candidates (Rajaraman and Ullman,
-Mining of Massive Datasets, section 3.4), and every candidate pair is then compared exactly.
+Mining of Massive Datasets, section 3.4). A candidate pair whose signatures are far from the threshold is dropped, every
+other is compared exactly.
 
 numpy computes the signatures, by the 32-bit scheme of datasketch 2 (a * h + b mod 2**32 after a MurmurHash3
 finalizer): a million reviews take about 4 s, where datasketch takes minutes and its index more memory than we allow.
@@ -13,9 +14,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from data_prep.task import NearDuplicates
+
 PERMUTATIONS = 128
 MISS = 1e-4  # at most this chance that a pair of texts just at the threshold is never compared
 NEIGHBOURS = 8  # texts of one bucket are compared with this many behind them, and with the bucket's first
+DOUBT = 5  # standard deviations: less than one similar pair in a million is taken for not similar
 CHUNK = 2_000  # texts hashed at a time: the n-grams of a chunk stay in the processor's cache
 
 
@@ -31,58 +35,87 @@ def bands_and_rows(threshold: float) -> tuple[int, int]:
     return PERMUTATIONS, 1
 
 
-def band_keys(texts: Sequence[str], ngram: int, threshold: float, seed: int) -> np.ndarray:
-    """The bucket of each text in each band: uint64, shape (bands, len(texts)). No text may be empty."""
-    bands, rows = bands_and_rows(threshold)
-    draw = np.random.RandomState(seed)  # its streams are the same in every version of numpy
-    factors = draw.randint(0, 2**31, bands * rows, dtype=np.int64).astype(np.uint32) * np.uint32(2) + np.uint32(1)
-    offsets = draw.randint(0, 2**32, bands * rows, dtype=np.int64).astype(np.uint32)
-    keys = np.zeros((bands, len(texts)), np.uint64)
-    for start in range(0, len(texts), CHUNK):
-        hashes, starts = _hashed_ngrams(texts[start : start + CHUNK], ngram)
-        permuted = np.empty_like(hashes)
-        for index in range(bands * rows):
-            np.multiply(hashes, factors[index], out=permuted)
-            permuted += offsets[index]
-            band = keys[index // rows, start : start + CHUNK]
-            band *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that the order of a band's rows counts
-            band ^= np.minimum.reduceat(permuted, starts)
-    return keys
+class Comparison:
+    """Some texts, none of them empty, and which of them are similar.
 
-
-def candidates(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Arrays (a, b), a < b, of pairs of texts that share a bucket; a pair may come more than once.
-
-    In a bucket each text is paired with the bucket's first, then with the NEIGHBOURS before it. So the work grows
-    with the number of texts, and a text added at the end changes no pair of the others.
+    Of each text's MinHash are kept: `keys`, its bucket in each band, uint64, shape (bands, texts); and `sketch`, the
+    last byte of each of its least hashes, uint8, shape (texts, permutations): two texts agree in one of them with a
+    chance of their similarity (and 1/256).
     """
-    for band in keys:
-        order = np.argsort(band, kind="stable")
-        ordered = band[order]
-        fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
-        yield order[first[~fresh]], order[~fresh]
-        for distance in range(2, NEIGHBOURS + 1):
-            if distance == 2:
-                same = ordered[1:] == ordered[:-1]
-                yield order[:-1][same], order[1:][same]
-            same = ordered[distance:] == ordered[:-distance]
-            if not same.any():
-                break
-            yield order[:-distance][same], order[distance:][same]
 
+    def __init__(self, texts: Sequence[str], settings: NearDuplicates, seed: int):
+        """Sign the texts, with the permutations drawn by `seed`."""
+        self.texts = texts
+        self.settings = settings
+        bands, rows = bands_and_rows(settings.threshold)
+        draw = np.random.RandomState(seed)  # its streams are the same in every version of numpy
+        factors = draw.randint(0, 2**31, bands * rows, dtype=np.int64).astype(np.uint32) * np.uint32(2) + np.uint32(1)
+        offsets = draw.randint(0, 2**32, bands * rows, dtype=np.int64).astype(np.uint32)
+        self.keys = np.zeros((bands, len(texts)), np.uint64)
+        self.sketch = np.empty((len(texts), bands * rows), np.uint8)
+        self._unlike = np.empty(0, np.int64)  # pairs that were compared and are not similar, sorted, as a * texts + b
+        for start in range(0, len(texts), CHUNK):
+            hashes, starts = _hashed_ngrams(texts[start : start + CHUNK], settings.ngram)
+            permuted = np.empty_like(hashes)
+            for index in range(bands * rows):
+                np.multiply(hashes, factors[index], out=permuted)
+                permuted += offsets[index]
+                least = np.minimum.reduceat(permuted, starts)
+                self.sketch[start : start + CHUNK, index] = least  # its last byte
+                band = self.keys[index // rows, start : start + CHUNK]
+                band *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that the order of a band's rows counts
+                band ^= least
 
-def similar(texts: Sequence[str], a: np.ndarray, b: np.ndarray, ngram: int, threshold: float) -> np.ndarray:
-    """Whether texts[a[i]] and texts[b[i]] have a Jaccard similarity of at least `threshold`: bool, exact."""
-    verdict = np.zeros(len(a), bool)
-    held, left = -1, set()
-    for at, (i, j) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-        if i != held:
-            held, left = i, ngrams(texts[i], ngram)
-        right = ngrams(texts[j], ngram)
-        shared = len(left & right)
-        verdict[at] = shared >= threshold * (len(left) + len(right) - shared)
-    return verdict
+    def candidates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Arrays (a, b), a < b, of pairs of texts that share a bucket; a pair may come more than once.
+
+        In a bucket each text is paired with the bucket's first, then with the NEIGHBOURS before it. So the work grows
+        with the number of texts, and a text added at the end changes no pair of the others.
+        """
+        for band in self.keys:
+            order = np.argsort(band, kind="stable")
+            ordered = band[order]
+            fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+            first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
+            yield order[first[~fresh]], order[~fresh]
+            for distance in range(1, NEIGHBOURS + 1):
+                same = ordered[distance:] == ordered[:-distance]
+                if not same.any():
+                    break
+                yield order[:-distance][same], order[distance:][same]
+
+    def similar(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Whether texts[a[i]] and texts[b[i]], a[i] < b[i], have a Jaccard similarity of the threshold or more: bool.
+
+        Pairs whose signatures agree in DOUBT standard deviations fewer places than at the threshold are taken for not
+        similar; every other is compared exactly, once.
+        """
+        codes = a * len(self.texts) + b
+        verdict = self._may_be_similar(a, b)
+        if len(self._unlike):
+            at = np.minimum(np.searchsorted(self._unlike, codes), len(self._unlike) - 1)
+            verdict &= self._unlike[at] != codes
+        compared = verdict.copy()
+        held, left = -1, set()
+        for at in np.flatnonzero(verdict).tolist():
+            if a[at] != held:
+                held, left = a[at], ngrams(self.texts[a[at]], self.settings.ngram)
+            right = ngrams(self.texts[b[at]], self.settings.ngram)
+            shared = len(left & right)
+            verdict[at] = shared >= self.settings.threshold * (len(left) + len(right) - shared)
+        if (unlike := codes[compared & ~verdict]).size:
+            # Two sorted runs, which a stable sort merges; no pair is in both.
+            self._unlike = np.sort(np.concatenate([self._unlike, np.sort(unlike)]), kind="stable")
+        return verdict
+
+    def _may_be_similar(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        places, threshold = self.sketch.shape[1], self.settings.threshold
+        enough = places * threshold - DOUBT * (places * threshold * (1 - threshold)) ** 0.5
+        verdict = np.empty(len(a), bool)
+        for start in range(0, len(a), 50 * CHUNK):
+            part = slice(start, start + 50 * CHUNK)
+            verdict[part] = np.count_nonzero(self.sketch[a[part]] == self.sketch[b[part]], axis=1) >= enough
+        return verdict
 
 
 def ngrams(text: str, ngram: int) -> set[str]:

@@ -140,11 +140,11 @@ def _wrong_width(path: Path, line: int, fields: list[str], width: int, delimiter
 
 def _quote_error(path: Path, line: int, error: csv.Error) -> UserError:
     if "unexpected end" in str(error):
-        return UserError(
-            f"{shown(path)}, line {line}: a quote is opened in this row and never closed: close or double it"
-        )
+        what = "a quote is opened in this row and never closed"
+    else:
+        what = f"a quote in this row is closed too early or too late ({error})"
     return UserError(
-        f"{shown(path)}, line {line}: a quote stands inside a quoted field ({error}): write a quote there as two"
+        f"{shown(path)}, line {line}: {what}: close it where the field ends, and write a quote inside as two"
     )
 
 

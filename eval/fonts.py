@@ -50,7 +50,9 @@ def system_font() -> Font | None:
     """The first of `FAMILIES` that this machine has and that has all characters of `PROBE`."""
     from matplotlib.font_manager import fontManager
 
-    listed = {e.name: e for e in fontManager.ttflist if e.style == "normal" and e.weight == 400}
+    upright = [entry for entry in fontManager.ttflist if entry.style == "normal"]
+    # the weight nearest to regular wins, by coming last: some families are listed as medium alone
+    listed = {entry.name: entry for entry in sorted(upright, key=lambda entry: -abs(int(entry.weight) - 400))}
     for family in FAMILIES:
         if family in listed:
             font = Font(family, Path(listed[family].fname), getattr(listed[family], "index", 0))

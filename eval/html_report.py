@@ -32,21 +32,25 @@ def render_html(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
     """The page for one run: `metrics` is metrics.json, `rows` are those of rows.jsonl."""
     script = _template_text("report.js")
     pair = headline_pair(metrics["readings"])
-    page = _environment().get_template("report.html.j2").render(
-        m=metrics,
-        readings=metrics["readings"],
-        pair=pair,
-        shown={stage: answer_reading(metrics, stage) for stage in ("before", "after")},
-        compared=main_comparison(metrics, pair),
-        baseline=best_baseline(metrics),
-        charts=charts(metrics),
-        slices=slice_tables(metrics, pair),
-        facts=run_facts(metrics),
-        decision=wording.decision(metrics["verdict"], pair is not None),
-        style=Markup(_template_text("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(embedded_json(browser_rows(metrics, rows, pair))),
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            m=metrics,
+            readings=metrics["readings"],
+            pair=pair,
+            shown={stage: answer_reading(metrics, stage) for stage in ("before", "after")},
+            compared=main_comparison(metrics, pair),
+            baseline=best_baseline(metrics),
+            charts=charts(metrics),
+            slices=slice_tables(metrics, pair),
+            facts=run_facts(metrics),
+            decision=wording.decision(metrics["verdict"], pair is not None),
+            style=Markup(_template_text("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            data=Markup(embedded_json(browser_rows(metrics, rows, pair))),
+        )
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as JSON may hold, is no UTF-8
 
@@ -127,7 +131,11 @@ def _template_text(name: str) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update({name: getattr(wording, name) for name in FILTERS})
     environment.globals.update(

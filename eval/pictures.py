@@ -129,7 +129,7 @@ def before_after(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     axes.grid(axis="y", visible=False)
     percent_axis(axes.xaxis)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    accuracy = pen.both(Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95 % Wilson interval)"), " / ")
+    accuracy = pen.both(Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95% Wilson interval)"), " / ")
     solid = Patch(facecolor=COLOURS["after"], label=accuracy)
     pale = Patch(
         facecolor=PALE["after"], hatch="//", edgecolor="white", label=pen.both(Text("宏平均 F1", "macro F1"), " / ")

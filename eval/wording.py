@@ -116,24 +116,25 @@ def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
     return Text(
         f"阈值 {decimal(selective['threshold'])} 在验证集上选定（目标 {target}；覆盖 {shares[0]}，准确率 {shares[1]}，"
         f"n = {number(val['n'])}）。在测试集上，它独立回答 {shares[2]} 的评论（{number(test['n_answered'])} / "
-        f"{number(test['n'])}），准确率 {shares[3]} [{span}]，其余交给人工："
+        f"{number(test['n'])}），准确率 {shares[3]}（95% 区间 {span}），其余交给人工："
         + ("达到了目标。" if kept else "没有达到目标。"),
         f"The threshold {decimal(selective['threshold'])} was chosen on validation (target {target}; coverage "
         f"{shares[0]}, accuracy {shares[1]}, n = {number(val['n'])}). On test the model answers {shares[2]} of reviews "
-        f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy [{span}] and leaves "
-        "the rest to a person: " + ("the target was met." if kept else "the target was not met."),
+        f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy (95% interval "
+        f"{span}) and leaves the rest to a person: " + ("the target was met." if kept else "the target was not met."),
     )
 
 
 def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
     """How much of the gain in `metric` is the answer's format and how much is the task."""
-    name = {"accuracy": Text("准确率", "accuracy"), "macro_f1": Text("宏平均 F1", "macro F1")}[metric]
-    part = {key: signed(value) for key, value in gain[metric].items()}
-    zh = f"{name.zh}共变化 {part['total']} 个百分点 = 格式 {part['format']} + 任务 {part['task']}"
-    en = f"{name.en} changed by {part['total']} points = {part['format']} format + {part['task']} task"
-    if "remainder" in part:
-        zh, en = f"{zh} + 余项 {part['remainder']}", f"{en} + {part['remainder']} remainder"
-    return Text(f"{zh}。", f"{en[0].upper()}{en[1:]}.")
+    name = {"accuracy": Text("准确率", "Accuracy"), "macro_f1": Text("宏平均 F1 ", "Macro F1")}[metric]
+    words = {"format": Text("格式", "format"), "task": Text("任务", "task"), "remainder": Text("余项", "remainder")}
+    parts = [(words[key], signed(value)) for key, value in gain[metric].items() if key in words]
+    total = signed(gain[metric]["total"])
+    return Text(
+        f"{name.zh}共变化 {total} 个百分点：" + "，".join(f"{word.zh} {value}" for word, value in parts) + "。",
+        f"{name.en} changed by {total} points: " + ", ".join(f"{word.en} {value}" for word, value in parts) + ".",
+    )
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -81,7 +81,9 @@ def make_run(
     gold_rng = random.Random(7)  # the same test rows whatever the seed
     gold = [labels[min(int(gold_rng.expovariate(2 / len(labels))), len(labels) - 1)] for _ in range(n)]
     answers = {name: _answers(rng, gold, labels, *LADDER[name], improved=improved) for name in readings}
-    confidence = {name: [rng.betavariate(8, 1.5) for _ in gold] for name in readings if "score" in name}
+    confidence = {
+        name: [rng.betavariate(8, 1.5) for _ in gold] for name in readings if "score" in name or name == "tfidf_linear"
+    }
     rows = []
     for i, label in enumerate(gold):
         text = "，".join(gold_rng.choices(WORDS, k=gold_rng.randint(2, 40))) + "。"
@@ -215,7 +217,7 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "trained_parameters": 3_784_704 if name.startswith("after") else None,
         "train_seconds": 3725.0 if name.startswith("after") else 1.3 if name == "tfidf_linear" else None,
         "ms_per_review": 61.7 if model else 0.051,
-        "probabilities": _probabilities(gold, given, confidence) if confidence else None,
+        "probabilities": _probabilities(gold, given, confidence) if confidence and "threshold" not in name else None,
     }
 
 

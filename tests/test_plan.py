@@ -11,6 +11,7 @@ import yaml
 from train import plan
 from train.machine import Machine, dtype_flags
 from train.models import find_model, missing_parts
+from train.options import Options, parse_options
 from train.recipes import load_recipe, load_yaml, recipe_names
 from train.resolve import resolve_infer, resolve_sft, training_gib
 from workspace.errors import UserError
@@ -32,8 +33,8 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def options(*words: str) -> plan.Options:
-    return plan.parse_options(list(words))
+def options(*words: str) -> Options:
+    return parse_options(list(words))
 
 
 def test_the_value_of_an_option_for_ms_swift_is_not_taken_for_the_recipe() -> None:

@@ -4,67 +4,22 @@ Run as: python -m train.plan [recipe] [options] (bash run_sft.sh does). Prints w
 folder to stdout; writes run.json, sft.yaml, infer.yaml and prep.args into it.
 """
 
-import argparse
 import contextlib
 import importlib.metadata
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from train.options import Options, parse_options
 from workspace.errors import UserError, run_main
 from workspace.paths import DATASETS, ROOT, RUNS, shown
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
 FALLBACK_TASK = "demo"
-EPILOG = """\
-A recipe is <task>/<name>, or <task> for the task's default; swift_configs/README.md lists them.
-Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
-Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
-"""
-
-
-class Options(NamedTuple):
-    """The command line of run_sft.sh. Paths as typed; `swift` holds the options meant for `swift sft`."""
-
-    recipe: str | None
-    model: str | None
-    csv: Path | None
-    limit: int | None
-    prompt: str | None
-    run: Path | None
-    fresh: bool
-    swift: dict[str, Any]
-
-
-def parse_options(argv: list[str] | None) -> Options:
-    """The options on a command line. Raises `UserError` for one that cannot be read."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    # The recipe comes first, so that the value of an option for ms-swift is never taken for it.
-    recipe = words.pop(0) if words and not words[0].startswith("-") else None
-    parser = argparse.ArgumentParser(
-        prog="bash run_sft.sh",
-        usage="bash run_sft.sh [recipe] [options]",
-        description="From a CSV of labelled reviews to a tuned model and an honest before/after report.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--model", help="folder or hub id of the model to tune, in place of the recipe's")
-    parser.add_argument("--csv", type=Path, help="the labelled reviews, in place of the task's")
-    parser.add_argument("--limit", type=int, metavar="N", help="N training rows, stratified, and N//4 test rows")
-    parser.add_argument("--prompt", metavar="NAME", help="another prompt of the task, by its name in task.yaml")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<name>)")
-    parser.add_argument("--fresh", action="store_true", help="start the run anew; otherwise finished steps are skipped")
-    parser.error = _refuse  # type: ignore[method-assign]
-    known, rest = parser.parse_known_args(words)
-    if known.limit is not None and known.limit < 2:
-        raise UserError(f"--limit {known.limit}: at least 2 training rows are needed")
-    return Options(recipe=recipe, **vars(known), swift=_swift_options(rest))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,31 +120,6 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     _say(f"machine  {machine.describe()}")
     _say(f"run      {shown(run)}")
     return run
-
-
-def _refuse(message: str) -> None:
-    raise UserError(f"{message}; see `bash run_sft.sh --help`")
-
-
-def _swift_options(rest: list[str]) -> dict[str, Any]:
-    """`--key value [value …]` pairs. Values stay text: ms-swift parses them as on its own command line."""
-    result: dict[str, Any] = {}
-    key = None
-    for word in rest:
-        if re.fullmatch(r"--[A-Za-z][\w-]*(=.*)?", word, re.DOTALL):
-            key, has_value, value = word[2:].partition("=")
-            key = key.replace("-", "_")
-            result[key] = [value] if has_value else []
-        elif key is None:
-            raise UserError(
-                f"unexpected argument {word!r}: options have the form --key value; see `bash run_sft.sh --help`"
-            )
-        else:
-            result[key].append(word)
-    for key, values in result.items():
-        if not values:
-            raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
-    return {key: values[0] if len(values) == 1 else values for key, values in result.items()}
 
 
 def _model_folder(recipe: Any, options: Options) -> Path:

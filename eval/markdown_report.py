@@ -1,0 +1,263 @@
+"""report.md: the short report, Chinese first, English below, with the PNGs beside it.
+
+What was written by others (labels, names, reviews, answers) is escaped: see `eval.markdown_table`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.html_report import run_facts, slice_tables
+from eval.markdown_table import escape, table
+from eval.readings import headline_pair
+from eval.series import answer_reading
+from eval.wording import (
+    CODES,
+    NONE,
+    SLICES,
+    UNPARSED,
+    Text,
+    decimal,
+    decision,
+    duration,
+    gain_sentence,
+    interval,
+    milliseconds,
+    number,
+    p_value,
+    parameters,
+    percent,
+    reading_name,
+    selective_sentence,
+    signed,
+    signed_interval,
+    slice_value,
+)
+
+EXAMPLES = 5  # rows shown of each kind
+SHOWN = 120  # characters shown of a review
+
+
+def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> str:
+    """The report for one run; `pictures` are the file names of the PNGs that were drawn."""
+    pair, n = headline_pair(metrics["readings"]), number(metrics["test"]["n"])
+    lines = [f"# {escape(metrics['run']['recipe'] or metrics['run']['task'])}", ""]
+    if metrics["notice"]:
+        lines += [f"> {escape(metrics['notice'][language])}  " for language in ("zh", "en")] + [""]
+    lines += _both(decision(metrics["verdict"], pair is not None), strong=True)
+    lines += _both(metrics["verdict"])
+    if metrics["verdict"]["baseline"]:
+        lines += _both(metrics["verdict"]["baseline"])
+    lines += _picture("before_after.png", "调优前后与基线 / before, after and baselines", pictures)
+    lines += _heading("对照阶梯", "The ladder", f"n = {n}") + _ladder(metrics)
+    if metrics["gain"]:
+        lines += _heading("提升从何而来", "Where the gain comes from", f"n = {n}") + _gain(metrics["gain"])
+    lines += _heading("配对统计", "Paired statistics", f"n = {n}") + _comparisons(metrics)
+    lines += _heading("各类别", "Classes", f"n = {n}") + _classes(metrics)
+    for name in ("confusion_before.png", "confusion_after.png"):
+        lines += _picture(name, f"混淆矩阵 / {name[:-4].replace('_', ' ')}", pictures)
+    if any(reading["probabilities"] for reading in metrics["readings"].values()):
+        lines += _heading("概率", "Probabilities", f"n = {n}") + _probabilities(metrics)
+    promise = selective_sentence(metrics["selective"])
+    if promise:
+        lines += _both(promise)
+    for name in ("reliability.png", "risk_coverage.png"):
+        lines += _picture(name, name[:-4].replace("_", " "), pictures)
+    if metrics["curves"]:
+        lines += _heading("训练过程", "Training")
+        for name in ("curves_loss.png", "curves_accuracy.png"):
+            lines += _picture(name, name[:-4].replace("_", " "), pictures)
+    lines += _heading("错在哪里", "Where it fails", f"n = {n}") + _slices(metrics, pair)
+    lines += _examples(metrics, rows, pair)
+    lines += _heading("检查与出处", "Checks and provenance") + _checks(metrics)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _ladder(metrics: Mapping[str, Any]) -> list[str]:
+    header = ["判读 reading", "n", "准确率 accuracy (95%)", "宏平均 F1 macro F1", "MCC", "未解析 unparsed"]
+    header += ["只答标签词 bare label", "参数 parameters", "训练用时 training", "毫秒/条 ms/review"]
+    return [
+        *table(
+            header,
+            (
+                [
+                    _name(name),
+                    number(r["n"]),
+                    f"{percent(r['accuracy'])} ({interval(r['accuracy_ci'])})",
+                    decimal(r["macro_f1"]),
+                    decimal(r["mcc"]),
+                    percent(r["unparsed_rate"]),
+                    percent(r["strict_rate"]),
+                    parameters(r["parameters"]),
+                    duration(r["train_seconds"]),
+                    milliseconds(r["ms_per_review"]),
+                ]
+                for name, r in metrics["readings"].items()
+            ),
+        ),
+        "",
+    ]
+
+
+def _gain(gain: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [line for metric in gain for line in _both(gain_sentence(gain, metric))]
+
+
+def _comparisons(metrics: Mapping[str, Any]) -> list[str]:
+    header = ["比较 comparison", "n", "修正 fixed", "弄坏 broken", "McNemar p"]
+    header += ["准确率之差 accuracy, points (95%)", "宏平均 F1 之差 macro F1, points (95%)", "后者 the second is"]
+    return [*table(header, (comparison_cells(c) for c in metrics["comparisons"])), ""]
+
+
+def comparison_cells(c: Mapping[str, Any]) -> list[str]:
+    """One comparison as the cells of a table: names, n, fixed, broken, p, both differences, what it shows."""
+    return [
+        f"{_name(c['a'])} → {_name(c['b'])}",
+        number(c["n"]),
+        number(c["fixed"]),
+        number(c["broken"]),
+        p_value(c["mcnemar_p"]),
+        f"{signed(c['accuracy_difference'])} ({signed_interval(c['accuracy_ci'])})",
+        f"{signed(c['macro_f1_difference'])} ({signed_interval(c['macro_f1_ci'])})",
+        " ".join(CODES[c["code"]]),
+    ]
+
+
+def _classes(metrics: Mapping[str, Any]) -> list[str]:
+    header = [
+        "判读 reading",
+        "类别 class",
+        "精确率 precision",
+        "召回率 recall",
+        "F1",
+        "真实条数 support",
+        "预测条数 predicted",
+    ]
+    rows = [
+        [
+            _name(name),
+            label,
+            percent(c["precision"]),
+            percent(c["recall"]),
+            decimal(c["f1"]),
+            number(c["support"]),
+            number(c["predicted"]),
+        ]
+        for name in (answer_reading(metrics, stage) for stage in ("before", "after"))
+        if name
+        for label, c in metrics["readings"][name]["per_class"].items()
+    ]
+    return [*table(header, rows), ""]
+
+
+def _probabilities(metrics: Mapping[str, Any]) -> list[str]:
+    header = ["判读 reading", "n", "ROC AUC", "对数损失 log loss", "Brier", "校准误差 ECE"]
+    keys = ("roc_auc", "log_loss", "brier", "ece")
+    readings = ((name, r["n"], r["probabilities"]) for name, r in metrics["readings"].items() if r["probabilities"])
+    return [*table(header, ([_name(name), number(n), *(decimal(p[k]) for k in keys)] for name, n, p in readings)), ""]
+
+
+def _slices(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> list[str]:
+    tables = slice_tables(metrics, pair)
+    if pair is None or not tables:
+        return _both(Text("没有成对的判读可以细分。", "There is no pair of readings to look into."))
+    rows = []
+    for by, values in tables.items():
+        for value, found in values.items():
+            cells = [
+                f"{percent(found[k]['accuracy'])} ({interval(found[k]['accuracy_ci'])})" if k in found else NONE
+                for k in pair
+            ]
+            by_name, value_name = SLICES.get(by, Text(by, by)), slice_value(value)
+            shown = value_name.zh if value_name.zh == value_name.en else f"{value_name.zh} {value_name.en}"
+            rows.append([f"{by_name.zh} {by_name.en}", shown, number(next(iter(found.values()))["n"]), *cells])
+    return [*table(["分组 slice", "值 value", "n", *(_name(name) for name in pair)], rows, words=2), ""]
+
+
+def _examples(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pair: tuple[str, str] | None) -> list[str]:
+    if pair is None:
+        return []
+    kinds = [
+        ("最自信的错误 most confident errors", confident_errors(rows)),
+        ("修正 fixed", [row for row in rows if row["status"] == "fixed"]),
+        ("弄坏 broken", [row for row in rows if row["status"] == "broken"]),
+    ]
+    cells = [
+        [
+            kind,
+            f"#{row['id']}",
+            _short(row["review"]),
+            row["gold"],
+            *(row["readings"][name]["label"] or " ".join(UNPARSED) for name in pair),
+            decimal((row["readings"].get("after_score") or {}).get("p")),
+        ]
+        for kind, several in kinds
+        for row in several[:EXAMPLES]
+    ]
+    if not cells:
+        return []
+    header = ["类型 kind", "编号 id", "评论 review", "真实 gold", *(_name(name) for name in pair), "p"]
+    counts = "；".join(f"{kind} {number(len(several))}" for kind, several in kinds)
+    n = number(metrics["test"]["n"])
+    return [
+        f"{counts}（n = {n}）。全部在 report.html / all rows are in report.html.",
+        "",
+        *table(header, cells, words=len(header) - 1),
+        "",
+    ]
+
+
+def confident_errors(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that the tuned model's score has wrong, the surest first."""
+    wrong = [
+        row
+        for row in rows
+        if (told := row["readings"].get("after_score")) and not told["correct"] and told["p"] is not None
+    ]
+    return sorted(wrong, key=lambda row: -row["readings"]["after_score"]["p"])
+
+
+def _checks(metrics: Mapping[str, Any]) -> list[str]:
+    lines = []
+    if metrics["parity"]:
+        passed = {True: "通过 passed", False: "未通过 failed"}
+        cells = (
+            [p["name"], passed[p["ok"]], number(p["n"]), p["detail"]["zh"], p["detail"]["en"]]
+            for p in metrics["parity"]
+        )
+        lines += [*table(["检查 check", "结果 result", "n", "说明", "detail"], cells, words=5), ""]
+    test, counts = metrics["test"], metrics["counts"]
+    looks, of_task = number(test["looks"]), number(test["looks_this_task"])
+    lines += _both(
+        Text(
+            f"这批测试评论至今被看过 {looks} 次（本任务共 {of_task} 次）。",
+            f"Looks at these test reviews so far: {looks} ({of_task} for the task).",
+        )
+    )
+    splits = ", ".join(
+        f"{split} {number(part['total'])}" for split, part in counts.items() if isinstance(part, Mapping)
+    )
+    facts = [("rows", splits), *run_facts(metrics)]
+    return [*lines, *table(["", ""], facts, words=2), ""]
+
+
+def _name(reading: str) -> str:
+    return " ".join(reading_name(reading))
+
+
+def _short(review: str) -> str:
+    return review if len(review) <= SHOWN else f"{review[:SHOWN]}…"
+
+
+def _both(text: Any, strong: bool = False) -> list[str]:
+    """A sentence in Chinese and, below it, in English."""
+    zh, en = (text.zh, text.en) if isinstance(text, Text) else (text["zh"], text["en"])
+    mark = "**" if strong else ""
+    return [f"{mark}{escape(zh)}{mark}  ", f"{mark}{escape(en)}{mark}", ""]
+
+
+def _heading(zh: str, en: str, rows: str = "") -> list[str]:
+    return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]
+
+
+def _picture(name: str, title: str, pictures: Sequence[str]) -> list[str]:
+    return [f"![{title}]({name})", ""] if name in pictures else []

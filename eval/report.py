@@ -1,0 +1,80 @@
+"""Score a run and draw its report, or compare finished runs side by side.
+
+Run as: python -m eval.report RUN, which writes metrics.json, rows.jsonl, report.md, report.html and PNGs into RUN;
+or: python -m eval.report RUN RUN ..., which prints a comparison and writes nothing. Neither needs a model.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from workspace.errors import UserError, run_main
+from workspace.files import read_jsonl, write_text
+from workspace.paths import shown
+
+
+def write_report(run: Path) -> Path:
+    """Score `run` and write its report; returns the path of report.html. Raises `UserError` as `evaluate` does."""
+    from eval.evaluate import evaluate
+
+    metrics = evaluate(run)
+    return draw_report(run, metrics, read_jsonl(run / "rows.jsonl"))
+
+
+def draw_report(run: Path, metrics: Mapping, rows: list[dict]) -> Path:
+    """Write report.md, report.html and the PNGs for what was scored; everything is made before a file is touched.
+
+    A picture of an earlier report that these metrics have no figures for is removed.
+    """
+    from eval.fonts import chinese_font
+    from eval.html_report import render_html
+    from eval.markdown_report import render_markdown
+    from eval.pictures import PICTURES, draw_pictures
+
+    pictures = draw_pictures(metrics, chinese_font())
+    page, text = render_html(metrics, rows), render_markdown(metrics, rows, list(pictures))
+    for name, data in pictures.items():
+        _write_bytes(run / name, data)
+    for name in PICTURES.keys() - pictures.keys():
+        (run / name).unlink(missing_ok=True)
+    write_text(run / "report.md", text)
+    write_text(run / "report.html", page)
+    return run / "report.html"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m eval.report", description=__doc__.split("\n")[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder; several to compare them")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="with several runs: write compare.md there as well")
+    arguments = parser.parse_args(argv)
+    for run in arguments.runs:
+        if not run.is_dir():
+            raise UserError(f"there is no run in {shown(run)}: name a folder that run_sft.sh has made")
+    if len(arguments.runs) > 1:
+        from eval.compare_runs import compare_runs
+
+        text = compare_runs(arguments.runs)
+        if arguments.out:
+            write_text(arguments.out / "compare.md", text)
+        print(text, end="")
+        return 0
+    if arguments.out:
+        raise UserError("--out is for comparing several runs; the report of one run is written into its own folder")
+    print(f"report: {shown(write_report(arguments.runs[0]))}")
+    return 0
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    run_main(main)
