@@ -14,27 +14,34 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 banner() { printf '\n=== %s\n' "$*" >&2; }
 
-for word in "$@"; do
-    case "$word" in -h | --help) exec "${PYTHON:-python3}" -m train.plan --help ;; esac
-done
+# In a function, so that bash has read it all before it starts: the file may change while a run goes on.
+main() {
+    for word in "$@"; do
+        case "$word" in -h | --help) exec "${PYTHON:-python3}" -m train.plan --help ;; esac
+    done
 
-banner "1/6 Set up"
-source ./setup_environment.sh
+    # 1/6 Set up: silent when there is nothing to do
+    source ./setup_environment.sh
+    # What will run; the first line says so when it is the demo in place of the default recipe
+    run=$(python -m train.plan "$@")
 
-banner "2/6 Prepare the data"
-run=$(python -m train.plan "$@")
-mapfile -t prep <"$run/prep.args"
-python -m data_prep.build "${prep[@]}"
+    banner "2/6 Prepare the data"
+    mapfile -t prep <"$run/prep.args"
+    python -m data_prep.build "${prep[@]}"
 
-banner "3/6 Before: the untuned model answers the test reviews"
-python -m eval.baselines "$run"
-python -m eval.infer "$run" before
+    banner "3/6 Before: the untuned model answers the test reviews"
+    python -m eval.baselines "$run"
+    python -m eval.infer "$run" before
 
-banner "4/6 Tune: swift sft $run/sft.yaml"
-python -m train.sft "$run"
+    banner "4/6 Tune: swift sft $run/sft.yaml"
+    python -m train.sft "$run"
 
-banner "5/6 After: the tuned model answers the same reviews"
-python -m eval.infer "$run" after
+    banner "5/6 After: the tuned model answers the same reviews"
+    python -m eval.infer "$run" after
 
-banner "6/6 Report"
-python -m eval.report "$run"
+    banner "6/6 Report"
+    python -m eval.report "$run"
+}
+
+main "$@"
+exit

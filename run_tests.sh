@@ -22,7 +22,7 @@ ruff format --check .
 
 banner "shellcheck"
 if command -v shellcheck >/dev/null; then
-    shellcheck ./*.sh .ci/run
+    shellcheck -x ./*.sh .ci/run
 else
     echo "skipped: shellcheck is not installed"
 fi

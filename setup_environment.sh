@@ -14,16 +14,16 @@ if ! "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/de
 fi
 
 if [ -n "${VIRTUAL_ENV:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
-    echo "using the active environment $VIRTUAL_ENV" >&2
+    : # the active environment is used as it is
 else
     setup_stamp=".venv/pins-$(cat requirements*.txt | cksum | tr ' ' '-')-$(basename "$setup_pins")"
     if [ ! -e "$setup_stamp" ]; then
         if ! [ -x .venv/bin/python ]; then
-            echo "making .venv with $("$setup_python" --version)" >&2
+            echo "=== 1/6 Set up: making .venv with $("$setup_python" --version)" >&2
             "$setup_python" -m venv .venv
         fi
         if ! .venv/bin/python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
-            echo "installing $setup_pins into .venv (some minutes the first time)" >&2
+            echo "=== 1/6 Set up: installing $setup_pins into .venv (minutes, once)" >&2
             if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --requirement "$setup_pins" >&2; then
                 echo "error: $setup_pins could not be installed; connect to a package index, or carry wheels here and set PIP_FIND_LINKS=/path/to/wheels" >&2
                 exit 2
@@ -34,6 +34,5 @@ else
     fi
     # shellcheck disable=SC1091
     source .venv/bin/activate
-    echo "using .venv" >&2
 fi
 unset setup_python setup_pins setup_stamp

@@ -1,25 +1,21 @@
 """Finished runs side by side, on the same test rows and with the same paired statistics as within one run."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval.markdown_table import table
+from eval.markdown_table import COMPARISON, comparison_cells, table
 from eval.readings import LADDER
 from eval.wording import (
-    CODES,
     NONE,
     decimal,
     duration,
     interval,
     number,
-    p_value,
     percent,
     reading_name,
-    signed,
-    signed_interval,
 )
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
@@ -55,14 +51,12 @@ def compare_runs(folders: Sequence[Path]) -> str:
     header = ["判读 reading", *(letter(k) for k in range(len(runs)))]
     lines += [*table(header, ([_name(name), *(_figures(run, name) for run in runs)] for name in names)), ""]
     lines += ["## 配对统计 Paired statistics", ""]
-    header = ["比较 comparison", "判读 reading", "n", "修正 fixed", "弄坏 broken", "McNemar p"]
-    header += ["准确率之差 accuracy, points (95%)", "宏平均 F1 之差 macro F1, points (95%)", "后者 the second is"]
     paired = list(_paired(runs))
     if not paired:
         return "\n".join(
             [*lines, "没有两次运行都有的模型判读。 No reading of a model is in both runs of any pair.", ""]
         )
-    lines += [*table(header, paired, words=2), ""]
+    lines += [*table(["比较 comparison", "判读 reading", *COMPARISON], paired, words=2), ""]
     lines += ["差为后者减前者，百分点；没有为多次比较作校正。", ""]
     lines += ["Differences are the second minus the first, in points; not corrected for several comparisons.", ""]
     return "\n".join(lines)
@@ -123,17 +117,7 @@ def _paired(runs: Sequence[Scored]) -> Iterator[list[str]]:
         for name in names:
             gold = [row["gold"] for row in first.rows]
             found = compare(first.predicted(name), second.predicted(name), gold, first.metrics["labels"])
-            yield [
-                f"{letter(i)} → {letter(k)}",
-                _name(name),
-                number(found.n),
-                number(found.fixed),
-                number(found.broken),
-                p_value(found.mcnemar_p),
-                f"{signed(found.accuracy_difference)} ({signed_interval(found.accuracy_ci)})",
-                f"{signed(found.macro_f1_difference)} ({signed_interval(found.macro_f1_ci)})",
-                " ".join(CODES[found.code]),
-            ]
+            yield [f"{letter(i)} → {letter(k)}", _name(name), *comparison_cells(asdict(found))]
 
 
 def _name(reading: str) -> str:

@@ -45,7 +45,7 @@ def render_html(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
             charts=charts(metrics),
             slices=slice_tables(metrics, pair),
             facts=run_facts(metrics),
-            decision=wording.decision(metrics["verdict"], pair is not None),
+            decision=wording.decision(metrics, pair),
             style=Markup(_template_text("report.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

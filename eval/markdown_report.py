@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.html_report import run_facts, slice_tables
-from eval.markdown_table import escape, table
+from eval.markdown_table import COMPARISON, comparison_cells, escape, table
 from eval.readings import headline_pair
 from eval.series import answer_reading
 from eval.wording import (
-    CODES,
     NONE,
     SLICES,
     UNPARSED,
@@ -23,13 +22,10 @@ from eval.wording import (
     interval,
     milliseconds,
     number,
-    p_value,
     parameters,
     percent,
     reading_name,
     selective_sentence,
-    signed,
-    signed_interval,
     slice_value,
 )
 
@@ -43,7 +39,7 @@ def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     lines = [f"# {escape(metrics['run']['recipe'] or metrics['run']['task'])}", ""]
     if metrics["notice"]:
         lines += [f"> {escape(metrics['notice'][language])}  " for language in ("zh", "en")] + [""]
-    lines += _both(decision(metrics["verdict"], pair is not None), strong=True)
+    lines += _both(decision(metrics, pair), strong=True)
     lines += _both(metrics["verdict"])
     if metrics["verdict"]["baseline"]:
         lines += _both(metrics["verdict"]["baseline"])
@@ -103,23 +99,8 @@ def _gain(gain: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def _comparisons(metrics: Mapping[str, Any]) -> list[str]:
-    header = ["比较 comparison", "n", "修正 fixed", "弄坏 broken", "McNemar p"]
-    header += ["准确率之差 accuracy, points (95%)", "宏平均 F1 之差 macro F1, points (95%)", "后者 the second is"]
-    return [*table(header, (comparison_cells(c) for c in metrics["comparisons"])), ""]
-
-
-def comparison_cells(c: Mapping[str, Any]) -> list[str]:
-    """One comparison as the cells of a table: names, n, fixed, broken, p, both differences, what it shows."""
-    return [
-        f"{_name(c['a'])} → {_name(c['b'])}",
-        number(c["n"]),
-        number(c["fixed"]),
-        number(c["broken"]),
-        p_value(c["mcnemar_p"]),
-        f"{signed(c['accuracy_difference'])} ({signed_interval(c['accuracy_ci'])})",
-        f"{signed(c['macro_f1_difference'])} ({signed_interval(c['macro_f1_ci'])})",
-        " ".join(CODES[c["code"]]),
-    ]
+    rows = ([f"{_name(c['a'])} → {_name(c['b'])}", *comparison_cells(c)] for c in metrics["comparisons"])
+    return [*table(["比较 comparison", *COMPARISON], rows), ""]
 
 
 def _classes(metrics: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,20 @@
-"""Markdown that shows strangers' text as what it is: characters, never markup."""
+"""Markdown that shows strangers' text as what it is: characters, never markup. And the table cells of a comparison."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from eval.wording import CODES, number, p_value, signed, signed_interval
+
+COMPARISON = (
+    "n",
+    "修正 fixed",
+    "弄坏 broken",
+    "McNemar p",
+    "准确率之差 accuracy, points (95%)",
+    "宏平均 F1 之差 macro F1, points (95%)",
+    "后者 the second is",
+)
 
 # What could open a code span, a formula, a table cell, a tag, a character reference or a bare link.
 _REFERENCES = re.compile(r"[\\`$|]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -23,3 +35,16 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) 
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
     rule = [":--" if k < words else "--:" for k in range(len(header))]
     return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
+
+
+def comparison_cells(found: Mapping[str, Any]) -> list[str]:
+    """One comparison, as it stands in metrics.json, below the headings of `COMPARISON`."""
+    return [
+        number(found["n"]),
+        number(found["fixed"]),
+        number(found["broken"]),
+        p_value(found["mcnemar_p"]),
+        f"{signed(found['accuracy_difference'])} ({signed_interval(found['accuracy_ci'])})",
+        f"{signed(found['macro_f1_difference'])} ({signed_interval(found['macro_f1_ci'])})",
+        " ".join(CODES[found["code"]]),
+    ]

@@ -7,6 +7,7 @@ has no Chinese font, English alone. Each picture says on how many rows it stands
 
 import io
 from collections.abc import Callable, Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from eval.fonts import Font, fallback_font
@@ -26,8 +27,19 @@ from eval.picture_style import (
     percent_axis,
     step_axis,
 )
-from eval.series import answer_reading, scored, series, smoothed, split_sizes, stage_of
-from eval.wording import UNPARSED, Text, decimal, number, percent, reading_name, teacher_forced
+from eval.series import answer_reading, scored, series, smoothed, smoothing, split_sizes, stage_of
+from eval.wording import (
+    TRAINING,
+    TRAINING_SMOOTHED,
+    UNPARSED,
+    VALIDATION,
+    Text,
+    decimal,
+    number,
+    percent,
+    reading_name,
+    teacher_forced,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,11 +73,12 @@ def curves_loss(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     figure, axes = canvas(5.8)
     add_title(figure, pen, Text("训练与验证损失", "Training and validation loss"), split_sizes(metrics, "train", "val"))
     if train:
+        weight = smoothing(len(train.xs))
         axes.plot(*train, color=PALE["before"], linewidth=1.2)
-        label = pen.both(Text("训练（平滑）", "training, smoothed"), " ")
-        axes.plot(train.xs, smoothed(train.ys), color=COLOURS["before"], label=label)
+        label = pen.both(TRAINING_SMOOTHED if weight else TRAINING, " ")
+        axes.plot(train.xs, smoothed(train.ys, weight), color=COLOURS["before"], label=label)
     if val:
-        label = pen.both(Text("验证", "validation"), " ")
+        label = pen.both(VALIDATION, " ")
         axes.plot(*val, "o--", color=COLOURS["after"], label=label)
     mark_best(axes, metrics, pen)
     axes.set(ylim=(0, None), ylabel=pen.both(Text("损失", "loss"), " "))
@@ -93,7 +106,8 @@ def curves_accuracy(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
         split_sizes(metrics, "val"),
     )
     for (steps, values), text, style, colour in (line for line in known if line[0]):
-        axes.plot(steps, values, style, color=colour, label=pen.both(text))
+        # the words for teacher-forced accuracy are longer than the picture is wide
+        axes.plot(steps, values, style, color=colour, label=pen.both(Text(text.zh, fill(text.en, 62))))
         if style == "o-":
             for step, value in zip(steps, values, strict=True):
                 axes.annotate(percent(value), (step, value), (0, 12), textcoords="offset points", ha="center", **HALO)

@@ -20,7 +20,12 @@ def series(rows: Sequence[Mapping[str, Any]], y: str, x: str = "step") -> Series
     return Series(tuple(point[0] for point in known), tuple(point[1] for point in known))
 
 
-def smoothed(values: Sequence[float], weight: float = 0.8) -> list[float]:
+def smoothing(points: int) -> float:
+    """The weight to smooth that many points with: none for ten or fewer, where an average would only lag behind."""
+    return min(0.8, max(0.0, 1 - 10 / max(points, 1)))
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average with the start-up bias taken out, as in Adam (Kingma and Ba 2015, section 3)."""
     average, out = 0.0, []
     for k, value in enumerate(values, 1):

@@ -9,8 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.series import Series, best_checkpoint, scored, series, smoothed, split_sizes, stage_of
-from eval.wording import Text, decimal, number, percent, reading_name, teacher_forced
+from eval.series import Series, best_checkpoint, scored, series, smoothed, smoothing, split_sizes, stage_of
+from eval.wording import (
+    TRAINING,
+    TRAINING_SMOOTHED,
+    VALIDATION,
+    Text,
+    decimal,
+    number,
+    percent,
+    reading_name,
+    teacher_forced,
+)
 
 WIDTH, HEIGHT = 440, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 416, 12, 232
@@ -97,10 +107,12 @@ def loss(metrics: Mapping[str, Any]) -> Chart | None:
     if not train and not val:
         return None
     x, y = _scales([train, val], floor=0)
+    weight = smoothing(len(train.xs))
+    average = Series(train.xs, tuple(smoothed(train.ys, weight)))
     lines = [
         (None, "train raw", train, "none"),
-        (Text("训练（平滑）", "training, smoothed"), "train", Series(train.xs, tuple(smoothed(train.ys))), "none"),
-        (Text("验证", "validation"), "after dashed", val, "circle"),
+        (TRAINING_SMOOTHED if weight else TRAINING, "train", average, "none"),
+        (VALIDATION, "after dashed", val, "circle"),
     ]
     return Chart(
         Text("训练与验证损失", "Training and validation loss"),

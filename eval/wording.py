@@ -35,6 +35,9 @@ SLICES = {
     "cut": Text("是否被截断", "cut to fit or not"),
 }
 UNPARSED = Text("未解析", "unparsed")
+TRAINING = Text("训练", "training")
+TRAINING_SMOOTHED = Text("训练（平滑）", "training, smoothed")
+VALIDATION = Text("验证", "validation")
 NOTHING_TO_DECIDE = Text(
     "还不能决定：缺少调优前或调优后的回答。",
     "Nothing can be decided yet: answers from before or after tuning are missing.",
@@ -70,6 +73,11 @@ _DECISIONS = {
         "不要采用调优后的模型：它比调优前差。", "Do not use the tuned model: it is worse than before."
     ),
 }
+_FORM_ALONE = Text(
+    "调优改善的是回答的形式，没有证实判断变好了：先试试对未调优的模型按概率打分。",
+    "Tuning improved the form of the answers; that it judges better is not shown: "
+    "try the untuned model by score first.",
+)
 
 
 def reading_name(name: str) -> Text:
@@ -82,14 +90,18 @@ def slice_value(value: str) -> Text:
     return {"cut": Text("截断", "cut"), "whole": Text("完整", "whole")}.get(value, Text(value, value))
 
 
-def decision(verdict: Mapping[str, Any], compared: bool) -> Text:
-    """What to do, from the verdict's two codes (against before, against the baseline) and nothing else.
+def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
+    """What to do, from the codes of the verdict and of the comparison by score, and nothing else.
 
-    compared: whether there were answers from before and after to compare.
+    pair: the readings that the verdict compares; None when there were no answers from both before and after.
     """
-    if not compared:
+    if pair is None:
         return NOTHING_TO_DECIDE
+    verdict = metrics["verdict"]
     code, baseline = verdict["code"], (verdict.get("baseline") or {}).get("code")
+    judged = [c["code"] for c in metrics["comparisons"] if (c["a"], c["b"]) == ("before_score", "after_score")]
+    if code == "better" and judged and judged[0] != "better":
+        return _FORM_ALONE
     return _DECISIONS.get((code, baseline)) or _DECISIONS[code, None]
 
 

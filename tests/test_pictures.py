@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from eval import fonts
 from eval.picture_style import Pen
 from eval.pictures import PICTURES, draw_pictures
-from eval.series import Series, series, smoothed, split_sizes, stage_of
+from eval.series import Series, series, smoothed, smoothing, split_sizes, stage_of
 from eval.wording import Text
 from tests.report_runs import TEN, make_run
 
@@ -110,7 +110,9 @@ def test_series():
     rows = [{"step": 3, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]
     assert series(rows, "loss") == Series((1, 3), (2.0, 1.0))
     assert not series(rows, "accuracy")
-    assert smoothed([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
+    assert smoothed([2.0, 2.0, 2.0], weight=0.8) == pytest.approx([2.0, 2.0, 2.0])
+    assert smoothed([3.0, 1.0], weight=smoothing(2)) == [3.0, 1.0]
+    assert [smoothing(n) for n in (0, 10, 20, 1000)] == [0.0, 0.0, 0.5, 0.8]
     assert smoothed([0.0, 1.0], weight=0.5) == pytest.approx([0.0, 2 / 3])
     assert [stage_of(name) for name in ("majority", "before_few_shot", "after_score")] == [
         "baseline",

@@ -138,7 +138,7 @@ def test_the_verdict_comes_first(full):
     start = page.text[:1200]
     assert metrics["verdict"]["zh"] in start and metrics["verdict"]["en"] in start
     assert metrics["verdict"]["baseline"]["zh"] in start
-    assert start.index(decision(metrics["verdict"], True).en) < start.index(metrics["verdict"]["en"])
+    assert start.index(decision(metrics, headline_pair(metrics["readings"])).en) < start.index(metrics["verdict"]["en"])
 
 
 def test_figures_of_every_reading_are_there_with_n(full):
