@@ -25,7 +25,7 @@ from workspace.errors import UserError, run_main
 from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import DATASETS, ROOT, shown
 
-VERSION = 1  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 2  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -111,8 +111,14 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
 
 
 def rows_of(kept: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The used rows of a split, in the table's order."""
-    return kept[(kept["split"] == split) & kept["used"]]
+    """The used rows of a split, in the table's order; val shortest first.
+
+    ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
+    """
+    rows = kept[(kept["split"] == split) & kept["used"]]
+    if split != "val":
+        return rows
+    return rows.iloc[rows["shown"].str.len().argsort(kind="stable")]
 
 
 def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:

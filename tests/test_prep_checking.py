@@ -105,6 +105,9 @@ def test_the_same_text_under_two_labels(tmp_path):
     assert checked.rejects["reason"].tolist() == ["conflicting_label"] * 3
     assert checked.rejects["label"].tolist() == ["正面", "负面", "正面"]
     assert found["conflicting_exact"] == {"groups": 1, "rows": 3}
+    # The other groups are numbered anew, by the rows that are left.
+    checked, _ = usable_rows(table_of(tmp_path, [*rows[::-1], rows[0]], task), task)
+    assert checked.kept["group"].tolist() == [*range(60), 59]
     task = small_task(tmp_path, conflicts="keep")
     checked, found = usable_rows(table_of(tmp_path, rows, task), task)
     assert len(checked.kept) == 63
