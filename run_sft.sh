@@ -26,8 +26,10 @@ main() {
     run=$(python -m train.plan "$@")
 
     banner "2/6 Prepare the data"
-    mapfile -t prep <"$run/prep.args"
+    mapfile -t prep <"$run/next/prep.args"
     python -m data_prep.build "${prep[@]}"
+    # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
+    python -m train.plan --accept "$run"
 
     banner "3/6 Before: the untuned model answers the test reviews"
     python -m eval.baselines "$run"

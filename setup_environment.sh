@@ -13,7 +13,7 @@ if ! "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/de
     exit 2
 fi
 
-if [ -n "${VIRTUAL_ENV:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
+if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
     : # the active environment is used as it is
 else
     setup_stamp=".venv/pins-$(cat requirements*.txt | cksum | tr ' ' '-')-$(basename "$setup_pins")"

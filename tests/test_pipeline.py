@@ -202,7 +202,8 @@ def test_an_adapter_tuned_on_shuffled_labels_is_not_called_better(tmp_path: Path
 
 def test_bad_input_stops_with_one_sentence_and_overwrites_nothing(finished, tmp_path: Path) -> None:
     run, _ = finished
-    metrics = (run / "metrics.json").read_bytes()
+    kept = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert run / "run.json" in kept
     bad = tmp_path / "bad.csv"
     bad.write_text("score,text\n5,好\n", encoding="utf-8")
     for words, message in [
@@ -211,11 +212,11 @@ def test_bad_input_stops_with_one_sentence_and_overwrites_nothing(finished, tmp_
         (("--model", str(tmp_path)), "config.json"),
         (("--learnin_rate", "1"), "learning_rate"),
     ]:
-        result = run_sft("demo", *words, "--limit", str(TRAIN), "--run", str(run))
+        result = run_sft("demo", *words, "--limit", str(TRAIN), "--run", str(run), "--fresh")
         assert result.returncode == 2, result.stderr
         assert message in result.stderr.strip().splitlines()[-1]
         assert "Traceback" not in result.stderr
-    assert (run / "metrics.json").read_bytes() == metrics
+    assert kept == {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
 
 
 def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tmp_path: Path) -> None:
@@ -225,5 +226,5 @@ def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tm
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stderr
     assert "the demo instead" in result.stderr.splitlines()[0]
-    notice = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notice"]
+    notice = json.loads((tmp_path / "run" / "next" / "run.json").read_text(encoding="utf-8"))["notice"]
     assert "demo" in notice["en"] and "演示" in notice["zh"]

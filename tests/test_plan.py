@@ -178,16 +178,37 @@ def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
         load_yaml(path)
 
 
+def plan_in(run: Path, fresh: bool) -> None:
+    (run / "next").mkdir(parents=True, exist_ok=True)
+    (run / "next" / "sft.yaml").write_text("new")
+    (run / "next" / "run.json").write_text(json.dumps({"fresh": fresh}))
+
+
+def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "sft.yaml").write_text("old")
+    (tmp_path / "metrics.json").write_text("results")
+    (tmp_path / "run.json").write_text("{}")
+    plan_in(tmp_path, fresh=False)
+    assert (tmp_path / "sft.yaml").read_text() == "old"
+    plan.accept(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "run.json", "sft.yaml"]
+    assert (tmp_path / "sft.yaml").read_text() == "new"
+    with pytest.raises(UserError, match="no plan to accept"):
+        plan.accept(tmp_path)
+
+
 def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(UserError, match="holds something other than a run"):
-        plan._clear(tmp_path, fresh=True)
+        plan._check_run_folder(tmp_path, fresh=True)
+    plan_in(tmp_path, fresh=True)
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan.accept(tmp_path)
     assert (tmp_path / "thesis.txt").exists()
     (tmp_path / "run.json").write_text("{}")
-    plan._clear(tmp_path, fresh=False)
-    assert (tmp_path / "thesis.txt").exists()
-    plan._clear(tmp_path, fresh=True)
-    assert not tmp_path.exists()
+    (tmp_path / "before").mkdir()
+    plan.accept(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sft.yaml"]
 
 
 def command(*words: str, cache: Path, **env: str) -> subprocess.CompletedProcess[str]:

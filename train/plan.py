@@ -1,7 +1,9 @@
 """Resolve a recipe and the options for this machine into a run folder, before anything slow starts.
 
-Run as: python -m train.plan [recipe] [options] (bash run_sft.sh does). Prints what will run to stderr and the run
-folder to stdout; writes run.json, sft.yaml, infer.yaml and prep.args into it.
+Run as: python -m train.plan [recipe] [options], then, when the data is prepared, python -m train.plan --accept RUN
+(bash run_sft.sh does both). The first prints what will run to stderr and the run folder to stdout, and writes run.json,
+sft.yaml, infer.yaml and prep.args into RUN/next; the second moves them into RUN. So a table that cannot be read leaves
+an earlier run as it was.
 """
 
 import contextlib
@@ -23,17 +25,41 @@ FALLBACK_TASK = "demo"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the run folder; print its path."""
-    options = parse_options(argv)
+    """Write the plan and print the run folder, or accept the plan that is there."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["--accept"]:
+        if len(words) != 2:
+            raise UserError("--accept takes one run folder: python -m train.plan --accept RUN")
+        accept(Path(words[1]).absolute())
+        return 0
+    options = parse_options(words)
     # stdout is for the run folder alone: run_sft.sh reads it.
     with contextlib.redirect_stdout(sys.stderr):
-        run = make_plan(options, argv if argv is not None else sys.argv[1:])
+        run = make_plan(options, words)
     print(run)
     return 0
 
 
+def accept(run: Path) -> None:
+    """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first."""
+    from workspace.files import read_json
+
+    next_plan = run / "next"
+    if not (next_plan / "run.json").is_file():
+        raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
+    if read_json(next_plan / "run.json")["fresh"]:
+        _check_run_folder(run, fresh=True)
+        for path in run.iterdir():
+            if path != next_plan:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    # run.json last: it is what makes the folder a run.
+    for path in sorted(next_plan.iterdir(), key=lambda path: path.name == "run.json"):
+        path.replace(run / path.name)
+    next_plan.rmdir()
+
+
 def make_plan(options: Options, argv: list[str]) -> Path:
-    """Resolve everything and write the run folder. Returns its absolute path."""
+    """Resolve everything and write RUN/next. Returns RUN as an absolute path."""
     # Below here so that --help needs nothing but Python.
     import yaml
 
@@ -61,7 +87,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
 
     task, machine = recipe.task, this_machine()
     run = (options.run or RUNS / recipe.name).absolute()
-    _clear(run, options.fresh)
+    _check_run_folder(run, options.fresh)
+    next_plan = run / "next"
     if not options.csv:
         _fetch_demo_csv(task.name)
     limit = options.limit or task.limit
@@ -85,11 +112,11 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     prep += ["--csv", str(options.csv)] if options.csv else []
     prep += ["--limit", str(limit)] if limit else []
     header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
-    write_text(run / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
-    write_text(run / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
-    write_text(run / "prep.args", "\n".join(prep) + "\n")
+    write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
+    write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
+    write_text(next_plan / "prep.args", "\n".join(prep) + "\n")
     write_json(
-        run / "run.json",
+        next_plan / "run.json",
         {
             "recipe": recipe.name,
             "task": task.name,
@@ -111,6 +138,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
             "python": sys.version.split()[0],
             "git": _git_revision(),
             "command": shlex.join(["bash", "run_sft.sh", *argv]),
+            "fresh": options.fresh,
             "planned": time.strftime("%Y-%m-%d %H:%M:%S"),
             "notice": notice,
         },
@@ -167,17 +195,15 @@ def _fallback_notice(model: str) -> dict[str, str]:
     }
 
 
-def _clear(run: Path, fresh: bool) -> None:
-    """Remove an old run for --fresh. Only a folder that is a run is ever removed."""
+def _check_run_folder(run: Path, fresh: bool) -> None:
+    """Raise `UserError` where the run folder cannot be one, or --fresh would remove something else than a run."""
     if run.exists() and not run.is_dir():
         raise UserError(f"--run {shown(run)} is a file: name a folder")
-    if not fresh or not run.exists() or not any(run.iterdir()):
-        return
-    if not (run / "run.json").is_file():
+    there = {path.name for path in run.iterdir()} - {"next"} if run.exists() else set()
+    if fresh and there and "run.json" not in there:
         raise UserError(
             f"--fresh: {shown(run)} holds something other than a run (no run.json); name another --run folder"
         )
-    shutil.rmtree(run)
 
 
 def _dump(yaml: Any, values: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ Run as: python -m workspace.pins requirements.txt
 Exit status 0 when every pin is met; otherwise 1, with a line for each miss.
 """
 
+import argparse
 import importlib.metadata
 import re
 import sys
@@ -31,7 +32,14 @@ def misses(path: Path) -> list[str]:
     return found
 
 
-if __name__ == "__main__":
-    lines = misses(Path(sys.argv[1]))
+def main() -> int:
+    """Print every miss; 1 when there are any."""
+    parser = argparse.ArgumentParser(prog="python -m workspace.pins", description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="a requirements file of exact pins (name==version)")
+    lines = misses(parser.parse_args().file)
     print("\n".join(lines))
-    sys.exit(bool(lines))
+    return int(bool(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
