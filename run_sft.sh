@@ -45,5 +45,4 @@ main() {
     python -m eval.report "$run"
 }
 
-main "$@"
-exit
+main "$@"; exit

@@ -36,7 +36,10 @@ SHOWN = 120  # characters shown of a review
 def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> str:
     """The report for one run; `pictures` are the file names of the PNGs that were drawn."""
     pair, n = headline_pair(metrics["readings"]), number(metrics["test"]["n"])
-    lines = [f"# {escape(metrics['run']['recipe'] or metrics['run']['task'])}", ""]
+    run = metrics["run"]
+    # With --model the recipe's name alone would tell of another model than the one that was tuned.
+    names = [run["recipe"] or run["task"], *([run["model"].rstrip("/").split("/")[-1]] if run.get("model") else [])]
+    lines = [f"# {escape(' · '.join(names))}", ""]
     if metrics["notice"]:
         lines += [f"> {escape(metrics['notice'][language])}  " for language in ("zh", "en")] + [""]
     lines += _both(decision(metrics, pair), strong=True)

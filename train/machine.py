@@ -62,7 +62,9 @@ def child_environment(machine: Machine, offline: bool) -> dict[str, str]:
     """The environment for ms-swift's processes.
 
     The malloc settings keep freed blocks instead of giving them back to the system: page faults otherwise take 40 %
-    of CPU time. With a model folder on disk (`offline`) no hub is asked.
+    of CPU time. Idle OpenMP threads sleep instead of spinning: beside one other busy process on two cores a block of
+    matrix products took 205 ms instead of 513 ms (104 ms on the idle machine, either way). With a model folder on
+    disk (`offline`) no hub is asked.
     """
     env = dict(os.environ)
     env.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -71,6 +73,7 @@ def child_environment(machine: Machine, offline: bool) -> dict[str, str]:
     if machine.gpu is None:
         env.setdefault("MALLOC_MMAP_THRESHOLD_", "4294967296")
         env.setdefault("MALLOC_TRIM_THRESHOLD_", "-1")
+        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if offline:
         env["HF_HUB_OFFLINE"] = "1"
     return env

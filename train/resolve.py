@@ -10,7 +10,8 @@ from workspace.paths import ROOT
 
 CPU_INFER_BATCH = 8
 GPU_INFER_BATCH = 64
-ACTIVATION_BYTES = 34  # float32 activations kept for the backward pass: per layer and token, times hidden size
+ACTIVATION_BYTES = 140
+RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
@@ -51,17 +52,17 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
 def training_gib(model: Path, batch: int, tokens: int) -> float:
     """Estimated memory, in GiB, of a float32 LoRA step without gradient checkpointing: weights and activations.
 
-    Activations are counted per layer as hidden states, the MLP's three intermediate states and the attention's
-    inputs (the ACTIVATION_BYTES factor was fitted to measured peaks; see swift_configs/README.md).
+    A layer keeps, for each token, hidden states (ACTIVATION_BYTES times hidden size), the MLP's four inner states and
+    a row of attention weights a head. ACTIVATION_BYTES was fitted to a measured peak: 12.2 GiB for the shape of
+    Qwen1.5-0.5B at batch 4 and 512 tokens (swift_configs/README.md).
     """
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     hidden, layers = config.get("hidden_size", 1024), config.get("num_hidden_layers", 24)
-    inner = config.get("intermediate_size", 4 * hidden)
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (
-        1 if config.get("torch_dtype", config.get("dtype")) == "float32" else 2
-    )
-    per_token = layers * (ACTIVATION_BYTES * hidden + 4 * 4 * inner)
-    return (weights + batch * tokens * per_token) / 2**30
+    inner, heads = config.get("intermediate_size", 4 * hidden), config.get("num_attention_heads", 16)
+    stored = config.get("dtype") or config.get("torch_dtype")
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (1 if stored == "float32" else 2)
+    per_token = layers * (ACTIVATION_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
+    return RUNTIME_GIB + (weights + batch * tokens * per_token) / 2**30
 
 
 def _smaller_batch(values: dict[str, Any], machine: Machine, model: Path) -> dict[str, Any]:
