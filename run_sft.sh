@@ -10,6 +10,7 @@
 # The same command again skips what is finished and goes on where it stopped. Each line below can be run by hand.
 
 set -euo pipefail
+export RUN_SFT_CALLER="$PWD" # relative paths in the options are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 banner() { printf '\n=== %s\n' "$*" >&2; }

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by run_sft.sh and run_tests.sh: an environment with the pinned packages, active when this returns.
 #
-# An active environment (or $PYTHON) that satisfies every pin is used as it is; otherwise .venv is made and filled.
+# An active environment that satisfies every pin is used as it is; otherwise .venv is made with $PYTHON (python3).
 # A stamp in .venv names the pins it was filled from, so that a second run costs nothing.
 # REQUIREMENTS: the file of pins (default: requirements.txt).
 
@@ -16,11 +16,12 @@ fi
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
     : # the active environment is used as it is
 else
-    setup_stamp=".venv/pins-$(cat requirements*.txt | cksum | tr ' ' '-')-$(basename "$setup_pins")"
+    setup_stamp=".venv/pins-$({ cat requirements*.txt; pwd; } | cksum | tr ' ' '-')-$(basename "$setup_pins")"
     if [ ! -e "$setup_stamp" ]; then
-        if ! [ -x .venv/bin/python ]; then
+        # Also anew where an interrupted start left it without pip, or the repository was moved.
+        if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || ! grep -qF "$PWD/.venv" .venv/bin/activate; then
             echo "=== 1/6 Set up: making .venv with $("$setup_python" --version)" >&2
-            "$setup_python" -m venv .venv
+            "$setup_python" -m venv --clear .venv
         fi
         if ! .venv/bin/python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
             echo "=== 1/6 Set up: installing $setup_pins into .venv (minutes, once)" >&2

@@ -15,6 +15,7 @@ from eval.answers import Split, load_split
 from eval.calibration import check_selective, choose_selective, probability_metrics
 from eval.costs import Costs, reading_costs
 from eval.curves import load_curves
+from eval.freshness import check_answers_are_current
 from eval.ledger import Look, record_look
 from eval.metrics import UNPARSED, Classification, classify
 from eval.parity import parity_gates
@@ -40,6 +41,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     plan = _read(run / "run.json", f"{shown(run)} is not a run (no run.json): name a folder that run_sft.sh made")
     dataset, labels = ROOT / plan["dataset"], tuple(plan["labels"])
     manifest = _read(dataset / "manifest.json", f"{shown(dataset)} has no manifest.json: build the dataset anew")
+    check_answers_are_current(run, plan, dataset)
     test, val = (load_split(dataset, name, labels, manifest["files"].get(f"{name}.jsonl")) for name in ("test", "val"))
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
@@ -50,6 +52,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     comparisons = compare_readings(readings.test, test, labels)
     costs = reading_costs(run, plan, list(readings.test))
     curves = load_curves(run / "train")
+    known = (manifest.get("known_public") or {}).get("ids", [])
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, plan, manifest),
@@ -66,7 +69,7 @@ def evaluate(run: Path) -> dict[str, Any]:
         "slices": [
             asdict(part)
             for name, reading in readings.test.items()
-            for part in slice_reading(name, _right(reading, test), test, labels)
+            for part in slice_reading(name, _right(reading, test), test, labels, known)
         ],
         "curves": asdict(curves) if curves else None,
         "selective": _selective(readings, val, test, labels),

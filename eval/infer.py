@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from eval.requests import MODES, Request, make_requests, modes
 from eval.swift_results import Answered, count_lines, join
 from train.checkpoints import best_adapter
@@ -45,26 +47,31 @@ def infer(run: Path, stage: str) -> None:
     plan = _plan(run)
     dataset = Path(plan["dataset"])
     adapter = best_adapter(run) if stage == "after" else None
+    requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
     inputs = {
-        "infer.yaml": sha256_file(run / "infer.yaml"),
-        "model": plan["model_fingerprint"],
+        **model_inputs(run, plan),
         "adapter": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
         "plugin": sha256_file(PLUGIN),
-        **{name: sha256_file(dataset / name) for name in ("train.jsonl", "val.jsonl", "test.jsonl")},
+        "prompts": sha256_json([request.key for request in requests]),
+        **{name: sha256_file(dataset / name) for name in ("val.jsonl", "test.jsonl")},
     }
-    if adapter:
-        del inputs["train.jsonl"]  # read for the few-shot examples alone
     if stages.finished(run, stage, inputs):
         return
     stages.forget(run, stage)
     folder = run / stage
-    requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
+    for name in (*SPLITS.values(), "summary.json"):
+        (folder / name).unlink(missing_ok=True)
     begin = time.monotonic()
     answered = _answers(run, plan, folder, requests, adapter, sha256_json(inputs))
-    outputs = _write(folder, requests, answered, adapter, plan)
+    outputs = _write(folder, requests, answered, inputs, plan)
     earlier = read_json(folder / "progress.json")["seconds"]
     stages.record(run, stage, inputs, outputs, earlier + time.monotonic() - begin)
     print(f"{stage}: {len(requests)} prompts answered -> {shown(folder)}", flush=True)
+
+
+def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """What the answers depend on beside the rows and the adapter: the model, and how it is asked."""
+    return {"infer.yaml": sha256_json(_infer_values(run / "infer.yaml")), "model": plan["model_fingerprint"]}
 
 
 def _answers(
@@ -119,7 +126,7 @@ def _run_swift(
     write_jsonl(paths["requests"], ({"messages": list(request.messages)} for request in rest))
     infer_yaml = run / "infer.yaml"
     config = journal / f"{start:06d}.plugin.json"
-    template = _template(infer_yaml)
+    template = _infer_values(infer_yaml)["template"]
     write_json(
         config, {"template": template, "labels": plan["labels"], "modes": modes(rest), "out": str(paths["scores"])}
     )
@@ -134,7 +141,7 @@ def _run_swift(
 
 
 def _write(
-    folder: Path, requests: list[Request], answered: list[Answered], adapter: Path | None, plan: dict[str, Any]
+    folder: Path, requests: list[Request], answered: list[Answered], inputs: dict[str, Any], plan: dict[str, Any]
 ) -> list[Path]:
     """The answer files in the dataset's row order, and summary.json. Returns the files written."""
     outputs = []
@@ -163,7 +170,8 @@ def _write(
     write_json(
         folder / "summary.json",
         {
-            "adapter_sha256": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
+            "adapter_sha256": inputs["adapter"],
+            "inputs": inputs,
             "prompts": {purpose: sum(r.purpose == purpose for r in requests) for purpose in MODES},
             "ms_per_review": _speed(pairs),
             "parity": _parity(pairs),
@@ -215,13 +223,11 @@ def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in stream]
 
 
-def _template(infer_yaml: Path) -> str:
-    import yaml
-
+def _infer_values(infer_yaml: Path) -> dict[str, Any]:
     values = yaml.safe_load(infer_yaml.read_text(encoding="utf-8"))
     if "template" not in values:
         raise UserError(f"{shown(infer_yaml)} names no template: add the recipe's `template:` line")
-    return values["template"]
+    return values
 
 
 def _plan(run: Path) -> dict[str, Any]:

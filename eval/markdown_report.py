@@ -151,7 +151,7 @@ def _slices(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> list[st
                 f"{percent(found[k]['accuracy'])} ({interval(found[k]['accuracy_ci'])})" if k in found else NONE
                 for k in pair
             ]
-            by_name, value_name = SLICES.get(by, Text(by, by)), slice_value(value)
+            by_name, value_name = SLICES.get(by, Text(by, by)), slice_value(value, by)
             shown = value_name.zh if value_name.zh == value_name.en else f"{value_name.zh} {value_name.en}"
             rows.append([f"{by_name.zh} {by_name.en}", shown, number(next(iter(found.values()))["n"]), *cells])
     return [*table(["分组 slice", "值 value", "n", *(_name(name) for name in pair)], rows, words=2), ""]

@@ -1,6 +1,6 @@
-"""Where a reading is right and where it fails: accuracy by review length, by gold label, by cut or whole."""
+"""Where a reading is right and where it fails: accuracy by review length, by gold label, by cut or whole, by known or not."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ from eval.significance import Interval, wilson
 # Characters of the uncut review. Fixed, so that runs and data sets compare; about the quartiles of hotel reviews.
 LENGTHS = (("0–49", 50), ("50–99", 100), ("100–199", 200), ("200+", None))
 
-By = Literal["length", "label", "cut"]
+By = Literal["length", "label", "cut", "known"]
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,22 @@ class Slice:
     accuracy_ci: Interval | None
 
 
-def slice_reading(reading: str, right: Sequence[bool], test: Split, labels: Sequence[str]) -> list[Slice]:
-    """Every slice that holds rows: lengths from short to long, labels in the task's order, "cut" and "whole"."""
+def slice_reading(
+    reading: str, right: Sequence[bool], test: Split, labels: Sequence[str], known: Collection[str] = ()
+) -> list[Slice]:
+    """Every slice that holds rows: lengths from short to long, labels in the task's order, "cut" and "whole".
+
+    `known` are the ids of the rows that stand in texts a model may have seen. Where there are any, the rows are also
+    sliced into "known" and "unknown": with and without them.
+    """
     kinds: list[tuple[By, list[str], list[str]]] = [
         ("length", [name for name, _ in LENGTHS], [length_of(review) for review in test.reviews]),
         ("label", list(labels), list(test.gold)),
         ("cut", ["cut", "whole"], ["cut" if cut else "whole" for cut in test.cut]),
     ]
+    if known:
+        seen = set(known)
+        kinds.append(("known", ["known", "unknown"], ["known" if key in seen else "unknown" for key in test.ids]))
     slices = []
     for by, values, of_row in kinds:
         for value in values:

@@ -56,6 +56,11 @@ def join(requests: Sequence[Request], results: Path, scores: Path) -> list[Answe
                 f"{shown(results)}, line {number}: the answer is to another prompt than row {request.id}'s; "
                 "run again with --fresh"
             )
+        if not all(map(math.isfinite, score["logprobs"].values())):
+            raise UserError(
+                f"{shown(scores)}, line {number}: the model gives no finite probabilities, so training has diverged; "
+                "run again with a lower --learning_rate"
+            )
         generated = score["generate_seconds"] is not None
         answered.append(
             Answered(

@@ -33,6 +33,7 @@ SLICES = {
     "length": Text("评论长度（字）", "review length (characters)"),
     "label": Text("真实标签", "gold label"),
     "cut": Text("是否被截断", "cut to fit or not"),
+    "known": Text("是否为公开文本", "in known public texts or not"),
 }
 UNPARSED = Text("未解析", "unparsed")
 TRAINING = Text("训练", "training")
@@ -85,9 +86,15 @@ def reading_name(name: str) -> Text:
     return READINGS.get(name, Text(name, name))
 
 
-def slice_value(value: str) -> Text:
-    """What one slice is called: `value` itself, but for the two words that say whether a review was cut."""
-    return {"cut": Text("截断", "cut"), "whole": Text("完整", "whole")}.get(value, Text(value, value))
+def slice_value(value: str, by: str) -> Text:
+    """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
+    named = {
+        ("cut", "cut"): Text("截断", "cut"),
+        ("cut", "whole"): Text("完整", "whole"),
+        ("known", "known"): Text("公开过", "known"),
+        ("known", "unknown"): Text("未见公开", "not known"),
+    }
+    return named.get((by, value), Text(value, value))
 
 
 def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:

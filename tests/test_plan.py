@@ -10,7 +10,7 @@ import yaml
 
 from train import plan
 from train.machine import Machine, dtype_flags
-from train.models import find_model, missing_parts
+from train.models import check_family, find_model, missing_parts
 from train.options import Options, parse_options
 from train.recipes import load_recipe, load_yaml, recipe_names
 from train.resolve import resolve_infer, resolve_sft, training_gib
@@ -50,6 +50,16 @@ def test_values_stay_text_and_negative_numbers_are_values() -> None:
     assert parsed.swift == {"eval_strategy": "no", "max_steps": "-1", "lora_rank": "16"}
 
 
+def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUN_SFT_CALLER", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "weights").mkdir()
+    parsed = options("demo", "--csv", "my.csv", "--run=~/out", "--model", "weights")
+    assert (parsed.csv, parsed.run) == (tmp_path / "my.csv", tmp_path / "home" / "out")
+    assert parsed.model == str(tmp_path / "weights")
+    assert options("demo", "--model", "Qwen/Qwen1.5-0.5B-Chat").model == "Qwen/Qwen1.5-0.5B-Chat"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -58,6 +68,10 @@ def test_values_stay_text_and_negative_numbers_are_values() -> None:
         (("demo", "--limit", "many"), "invalid int value: 'many'"),
         (("demo", "--limit", "0"), "--limit 0"),
         (("demo", "--model"), "expected one argument"),
+        (("demo", "--output_dir", "x"), "decided by the pipeline: use --run DIR"),
+        (("demo", "--dataset", "x.jsonl"), "use --csv PATH"),
+        (("demo", "--tuner_type", "full"), "leaves no adapter"),
+        (("--learning_rate", "1e-4", "demo"), "the recipe comes first"),
     ],
 )
 def test_bad_options_are_one_sentence(words: tuple[str, ...], message: str) -> None:
@@ -138,6 +152,35 @@ def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp
     assert kept["per_device_train_batch_size"] == 8
 
 
+def test_evaluation_and_saving_stay_in_step(model: Path, tmp_path: Path) -> None:
+    def resolved(**overrides: str) -> dict:
+        return resolve_sft(load_recipe("demo"), overrides, CPU, model, tmp_path, tmp_path)
+
+    assert resolved(eval_strategy="no")["load_best_model_at_end"] is False
+    by_steps = resolved(eval_strategy="steps", eval_steps="20")
+    assert (by_steps["save_strategy"], by_steps["save_steps"]) == ("steps", "20")
+    assert resolved()["save_strategy"] == "epoch"
+
+
+def test_a_value_that_is_no_number_is_one_sentence(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="option --max_length is 'abc', expected a whole number"):
+        options("demo", "--max_length", "abc").number("max_length", 512)
+    with pytest.raises(UserError, match="is not a whole number"):
+        resolve_sft(load_recipe("demo"), {"per_device_train_batch_size": "abc"}, CPU, model, tmp_path, tmp_path)
+
+
+def test_a_model_of_another_family_needs_its_names(model: Path) -> None:
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match="is a llama model and the recipe is for qwen2"):
+        check_family(model, {"model_type": "qwen2"}, {})
+    check_family(model, {"model_type": "llama3_2"}, {"model_type": "llama3_2"})
+
+
+def test_a_torn_weights_index_is_told(model: Path) -> None:
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {')
+    assert missing_parts(model) == "a readable model.safetensors.index.json"
+
+
 def test_the_users_overrides_win(model: Path, tmp_path: Path) -> None:
     values = resolve_sft(
         load_recipe("demo"), {"learning_rate": "1e-5", "torch_dtype": "bfloat16"}, CPU, model, tmp_path, tmp_path
@@ -197,10 +240,16 @@ def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
         plan.accept(tmp_path)
 
 
+@pytest.mark.parametrize("folder", [ROOT, ROOT.parent])
+def test_the_repository_is_no_run_folder(folder: Path) -> None:
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan._check_run_folder(folder)
+
+
 def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(UserError, match="holds something other than a run"):
-        plan._check_run_folder(tmp_path, fresh=True)
+        plan._check_run_folder(tmp_path)
     plan_in(tmp_path, fresh=True)
     with pytest.raises(UserError, match="holds something other than a run"):
         plan.accept(tmp_path)

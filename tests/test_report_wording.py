@@ -125,4 +125,8 @@ def test_teacher_forced_accuracy_is_named_as_such(metric, words):
 
 
 def test_slices():
-    assert wording.slice_value("cut").zh == "截断" and wording.slice_value("200+") == ("200+", "200+")
+    assert wording.slice_value("cut", "cut").zh == "截断"
+    assert wording.slice_value("200+", "length") == ("200+", "200+")
+    assert wording.slice_value("known", "known").zh == "公开过"
+    assert wording.slice_value("known", "label") == ("known", "known")  # a label word is not translated
+    assert set(wording.SLICES) == set(get_args(By))

@@ -26,5 +26,7 @@ def test_by_hand():
         ("cut", "cut"): (1, 1),
         ("cut", "whole"): (2, 0.5),
     }
+    told = {(s.by, s.value): (s.n, s.accuracy) for s in slice_reading("r", [True, False, True], test, ("正面",), {"2"})}
+    assert (told["known", "known"], told["known", "unknown"]) == ((1, 0), (2, 1))
     first = slice_reading("r", [True, False, True], test, ("正面", "负面"))[0]
     assert (first.reading, first.accuracy_ci) == ("r", wilson(1, 2))

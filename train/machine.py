@@ -1,5 +1,6 @@
 """What this machine is: processors, memory, GPUs, and the flags of ms-swift that follow."""
 
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -102,10 +103,23 @@ def _nvidia_gpus() -> list[tuple[str, float, float]]:
     if not shutil.which("nvidia-smi") or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    result = subprocess.run(query, capture_output=True, text=True, timeout=20)
-    if result.returncode != 0:
+    try:
+        result = subprocess.run(query, capture_output=True, text=True, timeout=20)
+        # A CPU build of torch cannot use the GPUs that are there.
+        if result.returncode != 0 or importlib.metadata.version("torch").endswith("+cpu"):
+            return []
+    except (subprocess.TimeoutExpired, importlib.metadata.PackageNotFoundError):
         return []
     rows = [line.split(", ") for line in result.stdout.strip().splitlines()]
-    gpus = [(name, float(memory) / 1024, float(capability)) for name, memory, capability in rows]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return gpus[: len(visible.split(","))] if visible else gpus
+    gpus = [(name, _number(memory) / 1024, _number(capability)) for name, memory, capability in rows]
+    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",")
+    chosen = [gpus[int(index)] for index in visible if index.strip().isdigit() and int(index) < len(gpus)]
+    return chosen or gpus
+
+
+def _number(text: str) -> float:
+    """A figure of nvidia-smi; 0 for what it calls [N/A]."""
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0

@@ -1,9 +1,11 @@
 """Finding a model's weights: a folder on disk, a hub's cache, or the hub itself, told within seconds."""
 
+import json
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -46,14 +48,33 @@ def missing_parts(folder: Path) -> str | None:
         return "its weights (*.safetensors)"
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        import json
-
-        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "a readable model.safetensors.index.json"
         if lost := sorted(parts - {path.name for path in weights}):
             return f"a part of its weights ({lost[0]})"
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         return "its tokenizer (tokenizer.json)"
     return None
+
+
+def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise `UserError` when the model is of another family than the recipe's and the user named none with it.
+
+    `values`: the recipe with the user's options; `given`: the user's options alone.
+    """
+    if "model_type" in given or "template" in given or "model_type" not in values:
+        return
+    try:
+        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    except (ValueError, AttributeError):
+        raise UserError(f"{shown(folder / 'config.json')} is not JSON: download the model again") from None
+    if family != values["model_type"]:
+        raise UserError(
+            f"{shown(folder)} is a {family} model and the recipe is for {values['model_type']}: add --model_type and "
+            "--template by ms-swift's names for it"
+        )
 
 
 def fingerprint(folder: Path) -> str:

@@ -1,6 +1,7 @@
 """The command line of run_sft.sh: its own options, and those handed on to `swift sft`."""
 
 import argparse
+import os
 import re
 import sys
 from pathlib import Path
@@ -15,6 +16,23 @@ Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --
 """
 
 
+# Options of `swift sft` that the pipeline decides itself, and what to use instead.
+RESERVED = {
+    "output_dir": "use --run DIR",
+    "add_version": "checkpoints are looked for in RUN/train",
+    "dataset": "use --csv PATH",
+    "val_dataset": "use --csv PATH; the validation rows are split off by prep",
+    "cached_dataset": "use --csv PATH",
+    "split_dataset_ratio": "the splits are made by prep, from `split` in task.yaml",
+    "system": "set `system` in task.yaml: the rows carry it",
+    "resume_from_checkpoint": "the same command goes on by itself",
+    "save_only_model": "going on after an interruption needs the optimiser's state",
+    "external_plugins": "add the plugin to a recipe of your own",
+}
+LISTS = ("target_modules", "modules_to_save", "report_to", "callbacks", "columns", "freeze_parameters")
+LORA_LIKE = ("lora", "longlora", "adalora", "lora_ga")
+
+
 class Options(NamedTuple):
     """The command line of run_sft.sh. Paths as typed; `swift` holds the options meant for `swift sft`."""
 
@@ -26,6 +44,14 @@ class Options(NamedTuple):
     run: Path | None
     fresh: bool
     swift: dict[str, Any]
+
+    def number(self, key: str, default: Any) -> int:
+        """The whole number given for an option of `swift sft`, or `default`. Raises `UserError` for another value."""
+        value = self.swift.get(key, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise UserError(f"option --{key} is {value!r}, expected a whole number") from None
 
 
 def parse_options(argv: list[str] | None) -> Options:
@@ -51,6 +77,11 @@ def parse_options(argv: list[str] | None) -> Options:
     known, rest = parser.parse_known_args(words)
     if known.limit is not None and known.limit < 2:
         raise UserError(f"--limit {known.limit}: at least 2 training rows are needed")
+    for name in ("csv", "run"):
+        if (path := getattr(known, name)) is not None:
+            setattr(known, name, _from_caller(path))
+    if known.model and _from_caller(Path(known.model)).exists():
+        known.model = str(_from_caller(Path(known.model)))
     return Options(recipe=recipe, **vars(known), swift=_swift_options(rest))
 
 
@@ -76,4 +107,17 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
     for key, values in result.items():
         if not values:
             raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
-    return {key: values[0] if len(values) == 1 else values for key, values in result.items()}
+        if key in RESERVED:
+            raise UserError(f"option --{key} is decided by the pipeline: {RESERVED[key]}")
+        if key == "tuner_type" and values[0] not in LORA_LIKE:
+            raise UserError(
+                f"--tuner_type {values[0]} leaves no adapter to answer with: use one of {', '.join(LORA_LIKE)}"
+            )
+        if len(values) > 1 and key not in LISTS:
+            raise UserError(f"option --{key} has {len(values)} values ({' '.join(values)}); the recipe comes first")
+    return {key: values if key in LISTS else values[0] for key, values in result.items()}
+
+
+def _from_caller(path: Path) -> Path:
+    """An absolute path, relative ones taken from the folder in which run_sft.sh was called."""
+    return Path(os.environ.get("RUN_SFT_CALLER") or Path.cwd(), path.expanduser())

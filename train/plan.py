@@ -22,6 +22,7 @@ from workspace.paths import DATASETS, ROOT, RUNS, shown
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
 FALLBACK_TASK = "demo"
+PLAN_FILES = {"next", "sft.yaml", "infer.yaml", "prep.args"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,10 +49,11 @@ def accept(run: Path) -> None:
     if not (next_plan / "run.json").is_file():
         raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
     if read_json(next_plan / "run.json")["fresh"]:
-        _check_run_folder(run, fresh=True)
-        for path in run.iterdir():
+        _check_run_folder(run)
+        # run.json last: without it a half-removed run would no longer be known as one.
+        for path in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):
             if path != next_plan:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     # run.json last: it is what makes the folder a run.
     for path in sorted(next_plan.iterdir(), key=lambda path: path.name == "run.json"):
         path.replace(run / path.name)
@@ -64,14 +66,13 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     import yaml
 
     from train.machine import this_machine
-    from train.models import ModelUnavailable, fingerprint
+    from train.models import ModelUnavailable, check_family, fingerprint
     from train.recipes import DEFAULT_TASK, load_recipe
     from train.resolve import resolve_infer, resolve_sft
     from train.swift_arguments import check_keys
     from workspace.files import sha256_json, write_json, write_text
 
     recipe = load_recipe(options.recipe or DEFAULT_TASK)
-    check_keys(options.swift, "sft", "command line")
     notice = None
     try:
         model = _model_folder(recipe, options)
@@ -82,17 +83,19 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         _say(f"{notice['en']} ({error})")
         recipe = load_recipe(FALLBACK_TASK)
         model = _model_folder(recipe, options)
+    check_keys(options.swift, "sft", "command line")
     check_keys(recipe.sft, "sft", shown(recipe.path))
     check_keys(recipe.infer, "infer", shown(recipe.path.parent / "infer.yaml"))
 
+    check_family(model, {**recipe.sft, **options.swift}, options.swift)
     task, machine = recipe.task, this_machine()
     run = (options.run or RUNS / recipe.name).absolute()
-    _check_run_folder(run, options.fresh)
+    _check_run_folder(run)
     next_plan = run / "next"
     if not options.csv:
         _fetch_demo_csv(task.name)
     limit = options.limit or task.limit
-    max_length = int(options.swift.get("max_length", recipe.sft.get("max_length", task.max_length)))
+    max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
     prompt = options.prompt or task.prompt
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
@@ -129,7 +132,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
             "limit": limit,
             "prompt": prompt,
             "max_length": max_length,
-            "seed": int(sft.get("seed", 42)),
+            "seed": options.number("seed", sft.get("seed", 42)),
             "dataset": str(dataset),
             "config_sha256": sha256_json([sft, infer, prep]),
             "machine": machine.as_dict(),
@@ -195,15 +198,13 @@ def _fallback_notice(model: str) -> dict[str, str]:
     }
 
 
-def _check_run_folder(run: Path, fresh: bool) -> None:
-    """Raise `UserError` where the run folder cannot be one, or --fresh would remove something else than a run."""
+def _check_run_folder(run: Path) -> None:
+    """Raise `UserError` where the folder cannot be a run's: its files would be replaced or removed."""
     if run.exists() and not run.is_dir():
         raise UserError(f"--run {shown(run)} is a file: name a folder")
-    there = {path.name for path in run.iterdir()} - {"next"} if run.exists() else set()
-    if fresh and there and "run.json" not in there:
-        raise UserError(
-            f"--fresh: {shown(run)} holds something other than a run (no run.json); name another --run folder"
-        )
+    there = {path.name for path in run.iterdir()} - PLAN_FILES if run.exists() else set()
+    if (there and not (run / "run.json").is_file()) or ROOT.is_relative_to(run):
+        raise UserError(f"--run {shown(run)} holds something other than a run (no run.json); name another folder")
 
 
 def _dump(yaml: Any, values: dict[str, Any]) -> str:

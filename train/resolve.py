@@ -6,9 +6,9 @@ from typing import Any
 
 from train.machine import Machine, dtype_flags
 from train.recipes import Recipe
+from workspace.errors import UserError
 from workspace.paths import ROOT
 
-CPU_INFER_BATCH = 8
 GPU_INFER_BATCH = 64
 ACTIVATION_BYTES = 140
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
@@ -32,6 +32,7 @@ def resolve_sft(
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
     values.update(overrides)
+    values.update(_matching_evaluation(values, overrides))
     if machine.gpu is None:
         values.update(_smaller_batch(values, machine, model))
     return values
@@ -45,7 +46,8 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         "torch_dtype": sft["torch_dtype"],
         "val_dataset": [str(dataset / "test.jsonl")],
     }
-    values.setdefault("max_batch_size", CPU_INFER_BATCH if machine.gpu is None else GPU_INFER_BATCH)
+    if machine.gpu is not None:
+        values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
     return values
 
 
@@ -65,11 +67,24 @@ def training_gib(model: Path, batch: int, tokens: int) -> float:
     return RUNTIME_GIB + (weights + batch * tokens * per_token) / 2**30
 
 
+def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """What must change with the user's --eval_strategy: the best checkpoint needs saving and evaluating in step."""
+    strategy = str(values.get("eval_strategy", "no"))
+    if strategy == "no":
+        return {"eval_strategy": "no", "load_best_model_at_end": False}
+    matched = {"save_strategy": strategy}
+    if strategy == "steps" and "eval_steps" in values:
+        matched["save_steps"] = values["eval_steps"]
+    return {key: value for key, value in matched.items() if key not in overrides}
+
+
 def _smaller_batch(values: dict[str, Any], machine: Machine, model: Path) -> dict[str, Any]:
     """A smaller batch with accumulation where the recipe's would not fit in memory; the effective batch is the same."""
-    batch = int(values.get("per_device_train_batch_size", 1))
-    accumulation = int(values.get("gradient_accumulation_steps", 1))
-    tokens = int(values.get("max_length", 512))
+    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length")
+    try:
+        batch, accumulation, tokens = (int(values.get(name, 512 if name == "max_length" else 1)) for name in names)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"one of {', '.join(names)} is not a whole number ({error})") from None
     if str(values.get("gradient_checkpointing", True)).lower() == "true":
         return {}
     room = machine.memory_gib * MEMORY_SHARE

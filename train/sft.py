@@ -15,12 +15,13 @@ from typing import Any
 import yaml
 
 from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of
+from train.estimate import tell_if_long
 from train.machine import child_environment, this_machine
 from workspace import stages
 from workspace.child import run_child
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json
-from workspace.paths import ROOT, shown
+from workspace.paths import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def tune(run: Path) -> None:
         "model": plan["model_fingerprint"],
         "train.jsonl": sha256_file(dataset / "train.jsonl"),
         "val.jsonl": sha256_file(dataset / "val.jsonl"),
-        "plugin": [sha256_file(Path(path)) for path in values.get("external_plugins", [])],
+        "plugins": [sha256_file(Path(path)) for path in values.get("external_plugins", [])],
     }
     if stages.finished(run, "train", inputs):
         return
@@ -58,6 +59,8 @@ def tune(run: Path) -> None:
         if last is not None:
             print(f"train: going on from {last.name}", flush=True)
         _discard_after(train, last)
+        if last is None:
+            tell_if_long(run, values, dataset, _environment())
         try:
             _run_swift(run, values, plan, last)
         finally:
@@ -102,8 +105,10 @@ def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
         return read_json(record)["seconds"]
     if checkpoints(train):
         print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
-    if train.exists():
-        shutil.rmtree(train)
+    for path in [*train.iterdir()] if train.exists() else []:
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # Answers of the adapter that is gone must not stand beside the new one.
+    shutil.rmtree(train.parent / "after", ignore_errors=True)
     write_json(record, {"inputs": inputs, "seconds": 0.0})
     return 0.0
 
@@ -119,12 +124,22 @@ def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Pa
     train = run / "train"
     command = ["swift", "sft", str(run / "sft.yaml")]
     command += ["--resume_from_checkpoint", str(last)] if last else []
+    rows = read_json(Path(plan["dataset"]) / "manifest.json")["counts"]["train"]["total"]
+    run_child(
+        command,
+        run / "train.log",
+        _environment(),
+        "train",
+        _total_steps(values, rows),
+        lambda: _steps_done(train),
+        "step",
+    )
+
+
+def _environment() -> dict[str, str]:
     env = child_environment(this_machine(), offline=True)
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    rows = read_json(Path(plan["dataset"]) / "manifest.json")["counts"]["train"]["total"]
-    # ms-swift resolves relative plugin paths against the working folder.
-    env["PYTHONPATH"] = str(ROOT)
-    run_child(command, run / "train.log", env, "train", _total_steps(values, rows), lambda: _steps_done(train), "step")
+    return env
 
 
 def _total_steps(values: dict[str, Any], rows: int) -> int:

@@ -1,5 +1,6 @@
 """The options that the installed ms-swift knows: a misspelled key is told before anything slow starts."""
 
+import contextlib
 import difflib
 import importlib.metadata
 import json
@@ -36,7 +37,11 @@ def known_keys(command: str) -> set[str]:
             raise UserError(
                 f"ms-swift cannot be imported ({result.stderr.strip().splitlines()[-1]}): install requirements.txt"
             )
-        write_json(path, json.loads(result.stdout.rsplit("\n@", 1)[1]))
+        answer = json.loads(result.stdout.rsplit("\n@", 1)[1])
+        # A cache that cannot be written costs the next start some seconds, no more.
+        with contextlib.suppress(OSError):
+            write_json(path, answer)
+        return set(answer[command])
     return set(json.loads(path.read_text(encoding="utf-8"))[command])
 
 
@@ -45,6 +50,8 @@ def check_keys(values: dict[str, Any], command: str, source: str) -> None:
 
     ms-swift takes prefixes of option names without a word and turns `null` into the text "None"; both are refused.
     """
+    if not values:
+        return
     known = known_keys(command)
     for key, value in values.items():
         if key != "ENV" and key not in known:

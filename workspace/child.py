@@ -42,7 +42,9 @@ def run_child(
         child = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, start_new_session=True
         )
-        previous = signal.signal(signal.SIGTERM, _interrupt)
+        # A closed terminal sends SIGHUP; under nohup it stays ignored.
+        signals = [signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]
+        previous = {sign: signal.signal(sign, _interrupt) for sign in signals}
         try:
             with tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True) as bar:
                 while (status := child.poll()) is None:
@@ -54,7 +56,8 @@ def run_child(
             end_group(child)
             raise
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for sign, handler in previous.items():
+                signal.signal(sign, handler)
     if status != 0:
         raise UserError(
             f"`{' '.join(command[:2])}` failed with status {status}; see {shown(log)}, which ends:\n{tail(log)}"
@@ -85,5 +88,5 @@ def _advance(bar: tqdm, count: int) -> None:
         bar.update(count - bar.n)
 
 
-def _interrupt(_signal: int, _frame: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+def _interrupt(sign: int, _frame: object) -> None:
+    raise SystemExit(128 + sign)

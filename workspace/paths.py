@@ -14,7 +14,10 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("SWIFT_SFT_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "swift-sft"
+    try:
+        return Path(base).expanduser().absolute() / "swift-sft"
+    except RuntimeError:  # no home folder, as in some containers
+        return ROOT / ".cache"
 
 
 def shown(path: Path) -> str:

@@ -1,0 +1,95 @@
+"""How long tuning will take on this machine, measured over a few steps, told before hours are spent."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from workspace.child import run_child
+from workspace.errors import UserError
+from workspace.files import read_json, read_jsonl, whole_lines, write_jsonl
+from workspace.paths import shown
+
+LONG_SECONDS = 3600
+# A look at a row while the untuned model answered, times this, is a training step's time for the row: forward, and
+# backward through frozen weights. Rough: it only decides whether steps are measured at all.
+TRAINING_FACTOR = 3
+PROBE_STEPS = 4
+
+
+def tell_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str, str]) -> float | None:
+    """Print how long tuning will take when that is more than an hour, with the options that shorten it.
+
+    Steps are measured only where the speed of the untuned model (RUN/before/summary.json) makes half an hour or more
+    likely, or is not known. Returns the seconds estimated from measured steps; None when none were measured.
+    """
+    rows = read_jsonl(dataset / "train.jsonl")
+    epochs = float(values.get("num_train_epochs", 3))
+    total = len(rows) * epochs
+    if (steps := int(values.get("max_steps", -1))) > 0:
+        total = steps * rows_a_step(values)
+    rough = rough_seconds(run, total)
+    if rough is not None and rough < LONG_SECONDS / 2:
+        return None
+    try:
+        seconds = total / measured_rows_a_second(run, values, rows, env)
+    except UserError as error:
+        # The training itself will fail in the same way and say why at its place.
+        print(f"train: how long it will take could not be measured ({str(error).splitlines()[0]})", flush=True)
+        return None
+    print(message(seconds, total, len(rows)), flush=True)
+    return seconds
+
+
+def message(seconds: float, total: float, rows: int) -> str:
+    """The line to print: the time, and where that is more than an hour, what shortens it."""
+    text = f"train: about {seconds / 3600:.1f} h on this machine for {total:,.0f} reviews ({rows:,} rows), "
+    text += f"measured over {PROBE_STEPS} steps"
+    if seconds > LONG_SECONDS:
+        text += "; shorten it with --limit N, --num_train_epochs 1, --max_length 256, or a GPU"
+    return text
+
+
+def rough_seconds(run: Path, total: float) -> float | None:
+    """Seconds to train on `total` reviews, guessed from how fast the untuned model read them; None when not known."""
+    summary = run / "before" / "summary.json"
+    if not summary.is_file():
+        return None
+    milliseconds = read_json(summary)["ms_per_review"]["score"]
+    return None if milliseconds is None else total * TRAINING_FACTOR * milliseconds / 1000
+
+
+def rows_a_step(values: dict[str, Any]) -> int:
+    """Rows in one optimiser step of one process."""
+    return int(values.get("per_device_train_batch_size", 1)) * int(values.get("gradient_accumulation_steps", 1))
+
+
+def spread_rows(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """`count` rows spread evenly over the lengths of all: as long on average as the whole."""
+    ordered = sorted(rows, key=lambda row: len(row["review"]))
+    count = min(count, len(ordered))
+    return [ordered[int((k + 0.5) * len(ordered) / count)] for k in range(count)]
+
+
+def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[dict[str, Any]], env: dict[str, str]) -> float:
+    """Reviews a second of a real `swift sft` over a few steps, start-up left out. Raises `UserError` when it fails."""
+    probe = run / "probe"
+    shutil.rmtree(probe, ignore_errors=True)
+    chosen = spread_rows(rows, PROBE_STEPS * rows_a_step(values))
+    write_jsonl(probe / "rows.jsonl", chosen)
+    command = ["swift", "sft", str(run / "sft.yaml"), "--output_dir", str(probe / "out"), "--max_steps", "-1"]
+    command += ["--dataset", str(probe / "rows.jsonl"), "--num_train_epochs", "1", "--logging_steps", "1"]
+    command += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
+    command += ["--report_to", "none"]
+    log = probe / "out" / "logging.jsonl"
+
+    def steps() -> list[dict[str, Any]]:
+        return [line for line in whole_lines(log) if "loss" in line]
+
+    run_child(command, run / "train.log", env, "measuring", PROBE_STEPS, lambda: len(steps()), "step")
+    last = steps()[-1:]
+    if not last:
+        raise UserError(f"no step was logged in {shown(log)}; see {shown(run / 'train.log')}")
+    count = int(str(last[0]["global_step/max_steps"]).split("/")[0])
+    seconds = last[0]["train_speed(s/it)"] * count
+    shutil.rmtree(probe, ignore_errors=True)
+    return len(chosen) / seconds
