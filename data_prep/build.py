@@ -13,9 +13,12 @@ from typing import Any
 import pandas as pd
 
 from data_prep.checking import REJECT_COLUMNS
+from data_prep.console import print_outcome
+from data_prep.corrections import correct_labels
 from data_prep.dataset import fit_frame, split_frame, usable_rows
 from data_prep.fetching import find_table
 from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
+from data_prep.known_public import flag_known
 from data_prep.manifest import count_rows, cut_rows, rows_sha256, spread
 from data_prep.prompt import prompt_warnings
 from data_prep.reading import Table, read_table
@@ -25,7 +28,7 @@ from workspace.errors import UserError, run_main
 from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import DATASETS, ROOT, shown
 
-VERSION = 2  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 3  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -56,6 +59,8 @@ def build(
     table = read_table(path, task.columns)
     checked, repeats = usable_rows(table, task)
     kept, leaks = split_frame(checked.kept, task)
+    kept, corrected = correct_labels(kept, checked.rejects, task)
+    kept, known = flag_known(kept, task)
     kept, tokens = fit_frame(kept, task, tokenizer)
     words = task.label_words
     manifest = {
@@ -75,6 +80,8 @@ def build(
         "counts": count_rows(len(table.frame), kept, checked.rejects, words),
         "repeats": repeats | dataclasses.asdict(task.near_duplicates) | {"conflicts": task.conflicts},
         "leaks": leaks.counts,
+        "corrections": corrected,  # None: the task names no file
+        "known_public": known,  # None: the task names no file
         "max_length": task.max_length,
         "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
         "cut": cut_rows(kept, words) if tokenizer else None,  # None: no model was given, lengths are not known
@@ -90,7 +97,7 @@ def build(
         _write_rejects(fresh / "rejects.csv", checked.rejects)
         manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
         write_json(fresh / MANIFEST, manifest)
-    _tell(table, manifest, words, out)
+    print_outcome(table, manifest, words, out)
     return out / MANIFEST
 
 
@@ -122,9 +129,13 @@ def rows_of(kept: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
-    """The rows as ms-swift's chat messages, with id, review and cut beside them, which ms-swift leaves alone."""
-    for row, text, label, review, cut in zip(
-        *(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True
+    """The rows as ms-swift's chat messages, with id, review and cut beside them, which ms-swift leaves alone.
+
+    Test rows say whether they are known, where the task has `known_public`.
+    """
+    known = rows["known"].tolist() if "known" in rows and (rows["split"] == "test").all() else None
+    for at, (row, text, label, review, cut) in enumerate(
+        zip(*(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True)
     ):
         yield {
             "messages": [
@@ -135,7 +146,7 @@ def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
             "id": str(row),
             "review": text,
             "cut": cut,
-        }
+        } | ({} if known is None else {"known": known[at]})
 
 
 def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
@@ -144,11 +155,12 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         return {}
     settings = dataclasses.asdict(task)
     # The task's file itself, and where tables may lie, decide nothing once the table is found.
-    for name in ("path", "csv", "source"):
+    for name in ("path", "csv", "source", "corrections", "known_public"):
         settings.pop(name)
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     try:
         source = sha256_file(path)
+        beside = _files_beside(task)
     except OSError:
         return {}
     return {
@@ -157,7 +169,17 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         "source_sha256": source,
         "task_sha256": sha256_json(settings),
         "tokenizer": tokenizer.identity if tokenizer else None,
-    }
+    } | beside
+
+
+def _files_beside(task: Task) -> dict[str, Any]:
+    """The task's files beside the table, by content; None for one that is not there, which is told later."""
+    found: dict[str, Any] = {}
+    if beside := task.corrections:
+        found["corrections"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.test]
+    if beside := task.known_public:
+        found["known_public"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.column]
+    return found
 
 
 def _source(table: Table, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -181,39 +203,6 @@ def _write_rejects(path: Path, rejects: pd.DataFrame) -> None:
         writer = csv_format.writer(stream, lineterminator="\n")
         writer.writerow(REJECT_COLUMNS)
         writer.writerows(rejects.assign(line=rejects["line"].astype(str).replace("0", "")).itertuples(index=False))
-
-
-def _tell(table: Table, manifest: dict[str, Any], words: Sequence[str], out: Path) -> None:
-    """A few lines on what was read, made and found."""
-    counts = manifest["counts"]
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts["set_aside"].items() if reason != "total")
-    encoding = f" ({table.encoding.name})" if table.encoding else ""
-    print(
-        f"prep: {shown(table.path)}{encoding}: {counts['rows']:,} rows, {counts['set_aside']['total']:,} set aside"
-        + (f" ({reasons})" if reasons else "")
-    )
-    for name in SPLITS:
-        labels = ", ".join(f"{word} {counts[name][word]:,}" for word in words)
-        print(f"prep: {name:5} {counts[name]['total']:>9,} rows ({labels})")
-    if counts["not_used"]["total"]:
-        print(
-            f"prep: {counts['not_used']['total']:,} rows are left out by the limit of {manifest['limit']:,} train rows"
-        )
-    near, exact = manifest["repeats"]["near"], manifest["repeats"]["exact"]
-    fate = "any split" if manifest["scheme"] == "original" else "one split for each group"
-    print(
-        f"prep: {near['rows']:,} copies or near copies ({near['groups']:,} groups, {exact['groups']:,} exact): {fate}"
-    )
-    if leaked := sum(part["exact"] + part["near"] for part in manifest["leaks"].values()):
-        print(f"prep: {leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
-    if manifest["cut"] is None:
-        print("prep: lengths were not checked: give the model's folder with --model DIR")
-    else:
-        cut = manifest["cut"]["total"]
-        print(f"prep: {cut:,} reviews cut to fit {manifest['max_length']:,} tokens, head and tail kept")
-    for warning in manifest["warnings"]:
-        print(f"prep: warning: {warning}")
-    print(f"prep: written to {shown(out)}", flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

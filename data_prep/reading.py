@@ -71,7 +71,7 @@ def read_table(path: Path, columns: Columns) -> Table:
 
 def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> UserError:
     """The error for a table without the two columns: which are missing, which were found, what to do."""
-    missing = [name for name in (wanted.text, wanted.label) if name not in found]
+    missing = [name for name in dict.fromkeys((wanted.text, wanted.label)) if name not in found]
     doubled = [name for name in (wanted.text, wanted.label) if list(found).count(name) > 1]
     if not missing:
         return UserError(f"{shown(path)}: the column {doubled[0]} stands twice in the header: rename one of them")
@@ -148,7 +148,7 @@ def _parquet(path: Path, columns: Columns) -> pd.DataFrame:
     import pyarrow.parquet  # here, because it takes a quarter of a second to load
 
     found = pyarrow.parquet.read_schema(path).names
-    wanted = [columns.text, columns.label]
+    wanted = list(dict.fromkeys((columns.text, columns.label)))
     if any(found.count(name) != 1 for name in wanted):
         raise missing_column(path, columns, found)
     return pd.read_parquet(path, columns=wanted)

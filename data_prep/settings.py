@@ -10,7 +10,14 @@ import yaml
 from workspace.errors import UserError
 from workspace.paths import shown
 
-KINDS = {str: "text", int: "a whole number", float: "a number", dict: "`key: value` lines", list: "a list"}
+KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    dict: "`key: value` lines",
+    list: "a list",
+    bool: "true or false",
+}
 REQUIRED = object()
 
 

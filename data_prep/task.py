@@ -11,48 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.settings import Section, nearest, read_settings
+from data_prep.task_parts import (
+    Columns,
+    Corrections,
+    KnownPublic,
+    NearDuplicates,
+    Source,
+    SplitSettings,
+    take_columns,
+    take_corrections,
+    take_known_public,
+    take_near_duplicates,
+    take_source,
+    take_split,
+    take_text,
+)
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
 
 PLACE = "{review}"  # where the review stands in a prompt
 SPLITS = ("train", "val", "test")
-SCHEMES = ("stratified", "original")
 CONFLICTS = ("keep", "set_aside")
 LABELS = (2, 20)  # fewest and most label words
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the table can be downloaded, and the SHA-256 (hex) it must have."""
-
-    url: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the two columns in the table."""
-
-    text: str
-    label: str
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
-
-    scheme: str = "stratified"
-    seed: int = 42
-    val: float = 0.1
-    test: float = 0.1
-
-
-@dataclass(frozen=True)
-class NearDuplicates:
-    """Two reviews are near copies when the Jaccard similarity of their character n-grams reaches the threshold."""
-
-    threshold: float = 0.8
-    ngram: int = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +60,8 @@ class Task:
     max_reject_share: float = 0.05
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
+    corrections: Corrections | None = None
+    known_public: KnownPublic | None = None
 
     @property
     def label_words(self) -> tuple[str, ...]:
@@ -124,30 +106,32 @@ def load_task(path: Path) -> Task:
     csv = top.take("csv", str, None)
     labels = _labels(top)
     prompts = _prompts(top)
-    split = _split(top)
+    split = take_split(top)
     task = Task(
         name=name,
         path=path,
         csv=None if csv is None else ROOT / Path(csv).expanduser(),
-        source=_source(top),
+        source=take_source(top),
         provenance=top.take("provenance", str, ""),
         licence=top.take("licence", str, ""),
-        columns=_columns(top),
+        columns=take_columns(top),
         labels=labels,
-        system=_text(top, "system"),
+        system=take_text(top, "system"),
         prompts=prompts,
         prompt=top.choice("prompt", tuple(prompts)),
         split=split,
-        near_duplicates=_near_duplicates(top),
+        near_duplicates=take_near_duplicates(top),
         # The original experiment kept every row, so its scheme does too unless told otherwise.
         conflicts=top.choice("conflicts", CONFLICTS, "keep" if split.scheme == "original" else "set_aside"),
         max_length=top.number("max_length", int, 16, 1_000_000, 512),
         keep_head=top.number("keep_head", float, 0, 1, 0.75),
         min_chars=top.number("min_chars", int, 1, 1_000_000, 1),
         max_reject_share=top.number("max_reject_share", float, 0, 1, 0.05),
-        default_recipe=_text(top, "default_recipe"),
+        default_recipe=take_text(top, "default_recipe"),
         synonyms=_synonyms(top, tuple(dict.fromkeys(labels.values()))),
         limit=top.number("limit", int, 1, 10**12, None),
+        corrections=take_corrections(top),
+        known_public=take_known_public(top),
     )
     top.finish()
     return task
@@ -160,13 +144,6 @@ def canonical_value(value: Any) -> str:
     """
     text = unicodedata.normalize("NFKC", str(value)).strip()
     return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
-
-
-def _text(section: Section, key: str) -> str:
-    value = section.take(key, str)
-    if not value.strip():
-        raise section.error(key, "is empty, expected text")
-    return value
 
 
 def _labels(top: Section) -> dict[str, str]:
@@ -196,55 +173,6 @@ def _prompts(top: Section) -> dict[str, str]:
         if (found := prompt.count(PLACE)) != 1:
             raise top.error(f"prompts.{name}", f"has {PLACE} {found} times, expected once")
     return prompts
-
-
-def _split(top: Section) -> SplitSettings:
-    section = top.section("split", None)
-    if section is None:
-        return SplitSettings()
-    split = SplitSettings(
-        scheme=section.choice("scheme", SCHEMES, "stratified"),
-        seed=section.number("seed", int, 0, 2**32 - 1, 42),
-        val=section.number("val", float, 0.001, 0.9, 0.1),
-        test=section.number("test", float, 0.001, 0.9, 0.2 if section.values.get("scheme") == "original" else 0.1),
-    )
-    section.finish()
-    if split.val + split.test > 0.95:
-        raise section.error("test", f"and val take {split.val + split.test:.0%} of the rows, expected at most 95 %")
-    return split
-
-
-def _near_duplicates(top: Section) -> NearDuplicates:
-    section = top.section("near_duplicates", None)
-    if section is None:
-        return NearDuplicates()
-    settings = NearDuplicates(
-        threshold=section.number("threshold", float, 0.5, 1, 0.8), ngram=section.number("ngram", int, 1, 16, 3)
-    )
-    section.finish()
-    return settings
-
-
-def _columns(top: Section) -> Columns:
-    section = top.section("columns")
-    columns = Columns(text=_text(section, "text").strip(), label=_text(section, "label").strip())
-    section.finish()
-    if columns.text == columns.label:
-        raise section.error("label", f"is {columns.label!r}, the same column as columns.text")
-    return columns
-
-
-def _source(top: Section) -> Source | None:
-    section = top.section("source", None)
-    if section is None:
-        return None
-    source = Source(url=_text(section, "url"), sha256=_text(section, "sha256").lower())
-    section.finish()
-    if not re.match(r"https?://", source.url):
-        raise section.error("url", f"is {source.url!r}, expected an address that begins with https:// or http://")
-    if not re.fullmatch(r"[0-9a-f]{64}", source.sha256):
-        raise section.error("sha256", f"is {source.sha256!r}, expected 64 hexadecimal digits")
-    return source
 
 
 def _synonyms(top: Section, words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

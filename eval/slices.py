@@ -1,4 +1,4 @@
-"""Where a reading is right and where it fails: accuracy by review length, by gold label, by cut or whole, by known or not."""
+"""Where a reading is right and where it fails: accuracy by review length, gold label, cut or whole, known or not."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -112,6 +112,21 @@ def test_figures_agree_with_the_rows(full):
         assert right == pytest.approx(metrics["readings"]["after_generate"]["correct"])
 
 
+def test_known_rows_are_told_apart_where_the_manifest_has_any(tmp_path, full):
+    assert "known" not in {part["by"] for part in full[1]["slices"]}
+    run = make_run(tmp_path)
+    manifest = tmp_path / "data" / "made_up" / "manifest.json"
+    ids = [row["id"] for row in read_jsonl(manifest.parent / "test.jsonl")[:30]]
+    write_json(manifest, read_json(manifest) | {"known_public": {"ids": ids}})
+    metrics = evaluate(run)
+    check_schema(metrics)
+    parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "known" and s["reading"] == "after_generate"}
+    assert (parts["known"]["n"], parts["unknown"]["n"]) == (30, 50)
+    rows = read_jsonl(run / "rows.jsonl")
+    right = [row["readings"]["after_generate"]["correct"] for row in rows if row["id"] in ids]
+    assert parts["known"]["accuracy"] == sum(right) / 30
+
+
 def test_unparsed_answers_are_wrong_and_counted(full):
     reading = full[1]["readings"]["before_generate"]
     assert 0 < reading["unparsed"] < 80

@@ -1,7 +1,10 @@
+from typing import get_args
+
 import pytest
 
 from eval import wording
 from eval.readings import LADDER
+from eval.slices import By
 
 
 @pytest.mark.parametrize(
