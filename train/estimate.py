@@ -13,7 +13,7 @@ LONG_SECONDS = 3600
 # A look at a row while the untuned model answered, times this, is a training step's time for the row: forward, and
 # backward through frozen weights. Rough: it only decides whether steps are measured at all.
 TRAINING_FACTOR = 3
-PROBE_STEPS = 4
+PROBE_STEPS = 3  # run twice over the same rows: the first pass warms up, the second is measured
 
 
 def tell_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str, str]) -> float | None:
@@ -77,19 +77,18 @@ def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[dict[st
     chosen = spread_rows(rows, PROBE_STEPS * rows_a_step(values))
     write_jsonl(probe / "rows.jsonl", chosen)
     command = ["swift", "sft", str(run / "sft.yaml"), "--output_dir", str(probe / "out"), "--max_steps", "-1"]
-    command += ["--dataset", str(probe / "rows.jsonl"), "--num_train_epochs", "1", "--logging_steps", "1"]
+    command += ["--dataset", str(probe / "rows.jsonl"), "--num_train_epochs", "2", "--logging_steps", "1"]
     command += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     command += ["--report_to", "none"]
     log = probe / "out" / "logging.jsonl"
 
-    def steps() -> list[dict[str, Any]]:
-        return [line for line in whole_lines(log) if "loss" in line]
+    def seconds_at_step() -> list[float]:
+        lines = [line for line in whole_lines(log) if "loss" in line]
+        return [number * line["train_speed(s/it)"] for number, line in enumerate(lines, 1)]
 
-    run_child(command, run / "train.log", env, "measuring", PROBE_STEPS, lambda: len(steps()), "step")
-    last = steps()[-1:]
-    if not last:
-        raise UserError(f"no step was logged in {shown(log)}; see {shown(run / 'train.log')}")
-    count = int(str(last[0]["global_step/max_steps"]).split("/")[0])
-    seconds = last[0]["train_speed(s/it)"] * count
+    run_child(command, run / "train.log", env, "measuring", 2 * PROBE_STEPS, lambda: len(seconds_at_step()), "step")
+    at = seconds_at_step()
+    if len(at) < 2 or len(at) % 2:
+        raise UserError(f"{len(at)} steps were logged in {shown(log)}; see {shown(run / 'train.log')}")
     shutil.rmtree(probe, ignore_errors=True)
-    return len(chosen) / seconds
+    return len(chosen) / (at[-1] - at[len(at) // 2 - 1])
