@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of this project: set up, then ruff, shellcheck and pytest, the real end-to-end run included.
 #
-#   bash run_tests.sh                    everything, about ten minutes on two CPU cores
+#   bash run_tests.sh                    everything, about five minutes on two CPU cores
 #   bash run_tests.sh -m 'not swift'     without the tests that run ms-swift; under two minutes
 #
 # Needs no GPU, no model hub and no data beside the repository. Tests whose needs are missing (Chromium for the report
