@@ -4,9 +4,7 @@ Run as: python -m eval.infer RUN before|after
 """
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +14,12 @@ import yaml
 
 from eval.requests import MODES, Request, make_requests, modes
 from eval.swift_results import Answered, count_lines, join
-from train.checkpoints import best_adapter
+from train.checkpoints import ADAPTER_WEIGHTS, best_adapter
 from train.machine import child_environment, this_machine
 from workspace import stages
 from workspace.child import run_child
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
 
 PLUGIN = ROOT / "plugins" / "label_scores.py"
@@ -50,7 +48,7 @@ def infer(run: Path, stage: str) -> None:
     requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
     inputs = {
         **model_inputs(run, plan),
-        "adapter": sha256_file(adapter / "adapter_model.safetensors") if adapter else None,
+        "adapter": sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else None,
         "plugin": sha256_file(PLUGIN),
         "prompts": sha256_json([request.key for request in requests]),
         **{name: sha256_file(dataset / name) for name in ("val.jsonl", "test.jsonl")},
@@ -133,9 +131,8 @@ def _run_swift(
     command = ["swift", "infer", str(infer_yaml), "--val_dataset", str(paths["requests"])]
     command += ["--result_path", str(paths["results"]), "--external_plugins", str(PLUGIN), "--load_data_args", "false"]
     command += ["--adapters", str(adapter)] if adapter else []
-    env = child_environment(this_machine(), offline=True)
+    env = child_environment(this_machine())
     env["LABEL_SCORES"] = str(config)
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     title = "after" if adapter else "before"
     run_child(command, journal.parent / "swift.log", env, title, len(rest), lambda: count_lines(paths["scores"]))
 
@@ -219,8 +216,7 @@ def _parity(pairs: list[tuple[Request, Answered]]) -> dict[str, Any]:
 
 def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:
     name = "val.jsonl" if purpose == "val" else "test.jsonl"
-    with open(Path(plan["dataset"]) / name, encoding="utf-8", newline="\n") as stream:
-        return [json.loads(line) for line in stream]
+    return read_jsonl(Path(plan["dataset"]) / name)
 
 
 def _infer_values(infer_yaml: Path) -> dict[str, Any]:

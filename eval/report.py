@@ -5,12 +5,11 @@ or: python -m eval.report RUN RUN ..., which prints a comparison and writes noth
 """
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from workspace.errors import UserError, run_main
-from workspace.files import read_jsonl, write_text
+from workspace.files import read_jsonl, write_bytes, write_text
 from workspace.paths import shown
 
 
@@ -35,7 +34,7 @@ def draw_report(run: Path, metrics: Mapping, rows: list[dict]) -> Path:
     pictures = draw_pictures(metrics, chinese_font())
     page, text = render_html(metrics, rows), render_markdown(metrics, rows, list(pictures))
     for name, data in pictures.items():
-        _write_bytes(run / name, data)
+        write_bytes(run / name, data)
     for name in PICTURES.keys() - pictures.keys():
         (run / name).unlink(missing_ok=True)
     write_text(run / "report.md", text)
@@ -64,16 +63,6 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError("--out is for comparing several runs; the report of one run is written into its own folder")
     print(f"report: {shown(write_report(arguments.runs[0]))}")
     return 0
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

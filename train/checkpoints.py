@@ -11,6 +11,7 @@ from workspace.files import read_json
 from workspace.paths import shown
 
 # Without any of these ms-swift goes on in silence, with another result than the uninterrupted run.
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 STATE_FILES = ("optimizer.pt", "scheduler.pt")
 
 
@@ -100,6 +101,6 @@ def best_adapter(run: Path) -> Path:
     if not record.is_file():
         raise UserError(f"{shown(run)} has no tuned model yet: run `python -m train.sft {shown(run)}` first")
     folder = record.parent / read_json(record)["path"]
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise UserError(f"{shown(folder)} has no adapter_model.safetensors: run the same command again with --fresh")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise UserError(f"{shown(folder)} has no {ADAPTER_WEIGHTS}: run the same command again with --fresh")
     return folder

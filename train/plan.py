@@ -175,7 +175,7 @@ def _dataset_folder(task: Any, options: Options, model: Path, max_length: int, r
     from workspace.files import sha256_json
 
     changed = {
-        "csv": str(options.csv.expanduser().absolute()) if options.csv else None,
+        "csv": str(options.csv) if options.csv else None,
         "limit": options.limit,
         "prompt": options.prompt if options.prompt != task.prompt else None,
         "max_length": max_length if max_length != task.max_length else None,

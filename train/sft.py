@@ -6,7 +6,6 @@ Run as: python -m train.sft RUN
 import argparse
 import math
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of
-from train.estimate import tell_if_long
+from train.checkpoints import ADAPTER_WEIGHTS, checkpoints, choose_best, is_finished, newest_whole, step_of
+from train.estimate import rows_a_step, tell_if_long
 from train.machine import child_environment, this_machine
 from workspace import stages
 from workspace.child import run_child
@@ -60,7 +59,7 @@ def tune(run: Path) -> None:
             print(f"train: going on from {last.name}", flush=True)
         _discard_after(train, last)
         if last is None:
-            tell_if_long(run, values, dataset, _environment())
+            tell_if_long(run, values, dataset, child_environment(this_machine()))
         try:
             _run_swift(run, values, plan, last)
         finally:
@@ -69,7 +68,7 @@ def tune(run: Path) -> None:
     best = choose_best(train)
     best["metric"] = values.get("metric_for_best_model")
     write_json(train / "best.json", best)
-    adapter = train / best["path"] / "adapter_model.safetensors"
+    adapter = train / best["path"] / ADAPTER_WEIGHTS
     outputs = [train / "best.json", *([adapter] if adapter.is_file() else [])]
     stages.record(run, "train", inputs, outputs, seconds + time.monotonic() - begin)
     print(f"train: best checkpoint {best['path']} ({best['metric']} {_shown_value(best['value'])})", flush=True)
@@ -128,7 +127,7 @@ def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Pa
     run_child(
         command,
         run / "train.log",
-        _environment(),
+        child_environment(this_machine()),
         "train",
         _total_steps(values, rows),
         lambda: _steps_done(train),
@@ -136,17 +135,10 @@ def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Pa
     )
 
 
-def _environment() -> dict[str, str]:
-    env = child_environment(this_machine(), offline=True)
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    return env
-
-
 def _total_steps(values: dict[str, Any], rows: int) -> int:
     if int(values.get("max_steps", -1)) > 0:
         return int(values["max_steps"])
-    batch = int(values.get("per_device_train_batch_size", 1)) * int(values.get("gradient_accumulation_steps", 1))
-    return math.ceil(math.ceil(rows / batch) * float(values.get("num_train_epochs", 3)))
+    return math.ceil(math.ceil(rows / rows_a_step(values)) * float(values.get("num_train_epochs", 3)))
 
 
 def _steps_done(train: Path) -> int:

@@ -6,19 +6,21 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 
 @contextmanager
-def replace_file(path: Path, newline: str | None = "\n") -> Iterator[TextIO]:
-    """Open `path` for writing text (UTF-8) aside; flush, fsync and move it into place when the block succeeds.
+def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open `path` for writing aside, as UTF-8 text or with mode "wb" as bytes; move it into place at the end.
 
-    When the block raises, the old file is untouched and the partial one is removed.
+    The file is flushed and fsynced first. When the block raises, the old file is untouched and the partial one is
+    removed.
     """
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, "w", encoding="utf-8", newline=newline) as stream:
+        with open(partial, mode, **text) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -26,6 +28,12 @@ def replace_file(path: Path, newline: str | None = "\n") -> Iterator[TextIO]:
         _sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with replace_file(path, "wb") as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workspace.files import read_json, sha256_file, sha256_json, write_json
+from workspace.files import read_json, sha256_file, write_json
 
 
 def finished(run: Path, stage: str, inputs: dict[str, Any]) -> bool:
@@ -51,11 +51,6 @@ def seconds_taken(run: Path, stage: str) -> float | None:
     """How long the recorded run of `stage` took, in seconds; None when it has no record."""
     path = _record_path(run, stage)
     return read_json(path)["seconds"] if path.exists() else None
-
-
-def inputs_hash(run: Path, stage: str) -> str:
-    """A hash of what `stage` was made from: an input of every stage behind it."""
-    return sha256_json(read_json(_record_path(run, stage))["inputs"])
 
 
 def _record_path(run: Path, stage: str) -> Path:
