@@ -28,7 +28,7 @@ from workspace.errors import UserError, run_main
 from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import DATASETS, ROOT, shown
 
-VERSION = 3  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 4  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -129,9 +129,10 @@ def rows_of(kept: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
-    """The rows as ms-swift's chat messages, with id, review and cut beside them, which ms-swift leaves alone.
+    """The rows as ms-swift's chat messages and label, with id, review and cut beside them, which it leaves alone.
 
-    Test rows say whether they are known, where the task has `known_public`.
+    `label`, the answer's place among the task's label words, is what a classification head is tuned to; a model that
+    answers in words is not touched by it. Test rows say whether they are known, where the task has `known_public`.
     """
     known = rows["known"].tolist() if "known" in rows and (rows["split"] == "test").all() else None
     for at, (row, text, label, review, cut) in enumerate(
@@ -143,6 +144,7 @@ def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
                 {"role": "user", "content": task.render(review)},
                 {"role": "assistant", "content": label},
             ],
+            "label": task.label_words.index(label),
             "id": str(row),
             "review": text,
             "cut": cut,

@@ -42,7 +42,7 @@ def test_files_and_manifest(tmp_path, capsys):
     assert sum(counts[name]["total"] for name in SPLITS) == 202
     written = rows_of(tmp_path / "out")
     for name in SPLITS:
-        assert list(written[name][0]) == ["messages", "id", "review", "cut"]
+        assert list(written[name][0]) == ["messages", "label", "id", "review", "cut"]
         assert len(written[name]) == counts[name]["total"]
         answers = [row["messages"][2]["content"] for row in written[name]]
         assert {word: answers.count(word) for word in ("正面", "负面")} == {
@@ -58,6 +58,7 @@ def test_files_and_manifest(tmp_path, capsys):
             assert [one["role"] for one in row["messages"]] == ["system", "user", "assistant"]
             assert row["messages"][0]["content"] == task.system
             assert row["messages"][2]["content"] == task.labels[label]
+            assert row["label"] == {"1": 0, "0": 1}[label]  # by the order in the task, not the table's own value
             if at <= 200:
                 assert (row["messages"][1]["content"], row["cut"]) == (task.render(text), False)
     assert "<|im_end|>" not in every["203"]["messages"][1]["content"]
