@@ -25,14 +25,15 @@ from workspace.errors import UserError, run_main
 from workspace.files import read_json, replace_file
 from workspace.paths import DATASETS, shown
 
-COLUMNS = ("row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue")
+COLUMNS = ("row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue", "judge")
 
 
 def audit(what: str, run: Path | None = None, out: Path | None = None, split: str = "train") -> Path:
     """Write the ranked rows of `split` whose given label is not the most probable one; return the file's path.
 
     `what` is a dataset's folder, or a task whose dataset lies in its usual place. Probabilities are those that `run`
-    saved for the split, where it has them, else the TF-IDF model's. Raises UserError for what the user can mend.
+    saved for the split, where it has them, else the TF-IDF model's; the column `judge` says which (tuned or linear).
+    Raises UserError for what the user can mend.
     """
     dataset = _dataset(what)
     labels = read_json(dataset / MANIFEST)["labels"]
@@ -44,13 +45,16 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: st
         print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
     elif run and split == "train":
         print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
+    judge = "linear" if probabilities is None else "tuned"
     if probabilities is None:
         train = None if split == "train" else load_rows(dataset / "train.jsonl", labels)
         probabilities = held_out_probabilities(rows, labels, train)
     order, issues = rank_rows(rows.codes(labels), probabilities)
-    _write(out, rows, labels, probabilities, order, issues)
+    _write(out, rows, labels, probabilities, order, issues, judge)
     print(f"audit: {len(order):,} of {len(rows.ids):,} {split} rows look like another label, {issues.sum():,} probably")
     print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")
+    if split == "test":
+        print("audit: `python -m eval.report RUN` now shows the metrics with and without the probable ones")
     return out
 
 
@@ -101,7 +105,13 @@ def _stop_if_filled_in(out: Path) -> None:
 
 
 def _write(
-    out: Path, rows: LabelRows, labels: Sequence[str], probabilities: np.ndarray, order: np.ndarray, issues: np.ndarray
+    out: Path,
+    rows: LabelRows,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    order: np.ndarray,
+    issues: np.ndarray,
+    judge: str,
 ) -> None:
     with replace_file(out) as stream:
         stream.write("\ufeff")  # so that a spreadsheet reads UTF-8
@@ -112,7 +122,7 @@ def _write(
             chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
             texts = (rows.reviews[at], labels[given], labels[best])
             writer.writerow(
-                [rows.ids[at], "", *map(safe_cell, texts), *chances, "probable" if issues[at] else "possible"]
+                [rows.ids[at], "", *map(safe_cell, texts), *chances, "probable" if issues[at] else "possible", judge]
             )
 
 

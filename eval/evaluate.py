@@ -15,6 +15,7 @@ from eval.answers import Split, load_split
 from eval.calibration import check_selective, choose_selective, probability_metrics
 from eval.costs import Costs, reading_costs
 from eval.curves import load_curves
+from eval.disputed import load_disputed
 from eval.freshness import check_answers_are_current
 from eval.ledger import Look, record_look
 from eval.metrics import UNPARSED, Classification, classify
@@ -53,6 +54,7 @@ def evaluate(run: Path) -> dict[str, Any]:
     costs = reading_costs(run, plan, list(readings.test))
     curves = load_curves(run / "train")
     known = (manifest.get("known_public") or {}).get("ids", [])
+    disputed = load_disputed(dataset, test)
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, plan, manifest),
@@ -69,8 +71,9 @@ def evaluate(run: Path) -> dict[str, Any]:
         "slices": [
             asdict(part)
             for name, reading in readings.test.items()
-            for part in slice_reading(name, _right(reading, test), test, labels, known)
+            for part in slice_reading(name, reading.predicted, test, labels, known, disputed.ids if disputed else ())
         ],
+        "disputed": {"n": len(disputed.ids), "judge": disputed.judge} if disputed else None,
         "curves": asdict(curves) if curves else None,
         "selective": _selective(readings, val, test, labels),
         "parity": [asdict(gate) for gate in parity_gates(run, val.ids)],
@@ -230,10 +233,6 @@ def _selective(readings: Readings, val: Split, test: Split, labels: Sequence[str
         "val": {"n": chosen.n, "coverage": chosen.coverage, "accuracy": chosen.accuracy},
         "test": asdict(check_selective(chosen.threshold, readings.test[name].probabilities, test.codes(labels))),
     }
-
-
-def _right(reading: Reading, test: Split) -> list[bool]:
-    return [word == gold for word, gold in zip(reading.predicted, test.gold, strict=True)]
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def render_html(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
             slices=slice_tables(metrics, pair),
             facts=run_facts(metrics),
             decision=wording.decision(metrics, pair),
+            disputed=wording.disputed_note(metrics),
             style=Markup(_template_text("report.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -146,5 +147,6 @@ def _environment() -> Environment:
         selective_sentence=wording.selective_sentence,
         codes=wording.CODES,
         slice_names=wording.SLICES,
+        left_out=wording.LEFT_OUT,
     )
     return environment

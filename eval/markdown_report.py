@@ -11,12 +11,14 @@ from eval.markdown_table import COMPARISON, comparison_cells, escape, table
 from eval.readings import headline_pair
 from eval.series import answer_reading
 from eval.wording import (
+    LEFT_OUT,
     NONE,
     SLICES,
     UNPARSED,
     Text,
     decimal,
     decision,
+    disputed_note,
     duration,
     gain_sentence,
     interval,
@@ -148,13 +150,18 @@ def _slices(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> list[st
     for by, values in tables.items():
         for value, found in values.items():
             cells = [
-                f"{percent(found[k]['accuracy'])} ({interval(found[k]['accuracy_ci'])})" if k in found else NONE
+                f"{percent(found[k]['accuracy'])} ({interval(found[k]['accuracy_ci'])})"
+                + (f", F1 {decimal(found[k]['macro_f1'])}" if by in LEFT_OUT else "")
+                if k in found
+                else NONE
                 for k in pair
             ]
             by_name, value_name = SLICES.get(by, Text(by, by)), slice_value(value, by)
             shown = value_name.zh if value_name.zh == value_name.en else f"{value_name.zh} {value_name.en}"
             rows.append([f"{by_name.zh} {by_name.en}", shown, number(next(iter(found.values()))["n"]), *cells])
-    return [*table(["分组 slice", "值 value", "n", *(_name(name) for name in pair)], rows, words=2), ""]
+    note = disputed_note(metrics)
+    listed = table(["分组 slice", "值 value", "n", *(_name(name) for name in pair)], rows, words=2)
+    return [*listed, "", *(_both(note) if note else [])]
 
 
 def _examples(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pair: tuple[str, str] | None) -> list[str]:

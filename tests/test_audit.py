@@ -84,7 +84,7 @@ def test_the_list_goes_back_as_corrections(tmp_path, dataset, capsys):
     folder, table, wrong = dataset
     out = audit(str(folder))
     rows = listed(out)
-    assert list(rows[0]) == ["row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue"]
+    assert list(rows[0]) == ["row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue", "judge"]
     assert {row["row"] for row in rows[:3]} == set(wrong)
     assert [row["issue"] for row in rows[:3]] == ["probable"] * 3
     chances = [float(row["p_given"]) for row in rows]

@@ -1,11 +1,16 @@
+import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import jsonschema
 import pytest
 
+from data_prep.audit import COLUMNS
+from eval.answers import load_split
 from eval.baselines import make_baselines
+from eval.disputed import FILE, load_disputed
 from eval.evaluate import decompose_gain, evaluate, main
 from eval.metrics import classify
 from eval.readings import LADDER
@@ -125,6 +130,31 @@ def test_known_rows_are_told_apart_where_the_manifest_has_any(tmp_path, full):
     rows = read_jsonl(run / "rows.jsonl")
     right = [row["readings"]["after_generate"]["correct"] for row in rows if row["id"] in ids]
     assert parts["known"]["accuracy"] == sum(right) / 30
+
+
+def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, full, capsys):
+    assert full[1]["disputed"] is None
+    run = make_run(tmp_path)
+    dataset = tmp_path / "data" / "made_up"
+    split = load_split(dataset, "test", ("正面", "负面"))
+    with open(dataset / FILE, "w", encoding="utf-8-sig", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS, restval="")
+        writer.writeheader()
+        for at in range(10):
+            issue = "probable" if at < 7 else "possible"
+            writer.writerow({"row": split.ids[at], "given": split.gold[at], "issue": issue, "judge": "linear"})
+    metrics = evaluate(run)
+    check_schema(metrics)
+    parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "disputed" and s["reading"] == "after_generate"}
+    assert metrics["disputed"] == {"n": 7, "judge": "linear"}
+    assert (parts["disputed"]["n"], parts["undisputed"]["n"]) == (7, 73)
+    right = [row["readings"]["after_generate"]["correct"] for row in read_jsonl(run / "rows.jsonl")]
+    assert parts["undisputed"]["accuracy"] == sum(right[7:]) / 73
+    for name in ("before_generate", "after_generate"):  # the whole stays what it was
+        assert metrics["readings"][name]["accuracy"] == full[1]["readings"][name]["accuracy"]
+    capsys.readouterr()
+    assert load_disputed(dataset, replace(split, gold=split.gold[::-1])) is None
+    assert "is of other rows" in capsys.readouterr().out
 
 
 def test_unparsed_answers_are_wrong_and_counted(full):
