@@ -14,15 +14,15 @@ import yaml
 
 from eval.requests import MODES, Request, make_requests, modes
 from eval.swift_results import Answered, count_lines, join
+from eval.ways import Way, way_to_ask
 from train.checkpoints import ADAPTER_WEIGHTS, best_adapter
 from train.machine import child_environment, this_machine
 from workspace import stages
 from workspace.child import run_child
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
-from workspace.paths import ROOT, shown
+from workspace.paths import shown
 
-PLUGIN = ROOT / "plugins" / "label_scores.py"
 LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
 SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"}
 
@@ -45,11 +45,12 @@ def infer(run: Path, stage: str) -> None:
     plan = _plan(run)
     dataset = Path(plan["dataset"])
     adapter = best_adapter(run) if stage == "after" else None
+    way = way_to_ask(run, stage, len(plan["labels"]))
     requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
     inputs = {
         **model_inputs(run, plan),
         "adapter": sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else None,
-        "plugin": sha256_file(PLUGIN),
+        "plugin": sha256_file(way.plugin),
         "prompts": sha256_json([request.key for request in requests]),
         **{name: sha256_file(dataset / name) for name in ("val.jsonl", "test.jsonl")},
     }
@@ -60,7 +61,7 @@ def infer(run: Path, stage: str) -> None:
     for name in (*SPLITS.values(), "summary.json"):
         (folder / name).unlink(missing_ok=True)
     begin = time.monotonic()
-    answered = _answers(run, plan, folder, requests, adapter, sha256_json(inputs))
+    answered = _answers(run, plan, folder, requests, adapter, way, sha256_json(inputs))
     outputs = _write(folder, requests, answered, inputs, plan)
     earlier = read_json(folder / "progress.json")["seconds"]
     stages.record(run, stage, inputs, outputs, earlier + time.monotonic() - begin)
@@ -73,7 +74,13 @@ def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answers(
-    run: Path, plan: dict[str, Any], folder: Path, requests: list[Request], adapter: Path | None, digest: str
+    run: Path,
+    plan: dict[str, Any],
+    folder: Path,
+    requests: list[Request],
+    adapter: Path | None,
+    way: Way,
+    digest: str,
 ) -> list[Answered]:
     """All answers, from a journal of earlier, interrupted attempts and one `swift infer` for the rest."""
     journal = folder / "journal"
@@ -88,7 +95,7 @@ def _answers(
             print(f"going on after {len(answered)} of {len(requests)} prompts", flush=True)
         begin = time.monotonic()
         try:
-            _run_swift(run, plan, journal, requests, len(answered), adapter)
+            _run_swift(run, plan, journal, requests, len(answered), adapter, way)
         except BaseException:
             spent = read_json(progress)["seconds"] + time.monotonic() - begin
             write_json(progress, {"inputs": digest, "seconds": spent})
@@ -114,7 +121,7 @@ def _journal(journal: Path, requests: list[Request]) -> list[Answered]:
 
 
 def _run_swift(
-    run: Path, plan: dict[str, Any], journal: Path, requests: list[Request], start: int, adapter: Path | None
+    run: Path, plan: dict[str, Any], journal: Path, requests: list[Request], start: int, adapter: Path | None, way: Way
 ) -> None:
     """One `swift infer` over the requests from `start` on."""
     paths = {name: journal / f"{start:06d}.{name}.jsonl" for name in ("requests", "results", "scores")}
@@ -129,10 +136,11 @@ def _run_swift(
         config, {"template": template, "labels": plan["labels"], "modes": modes(rest), "out": str(paths["scores"])}
     )
     command = ["swift", "infer", str(infer_yaml), "--val_dataset", str(paths["requests"])]
-    command += ["--result_path", str(paths["results"]), "--external_plugins", str(PLUGIN), "--load_data_args", "false"]
+    command += ["--result_path", str(paths["results"]), "--load_data_args", "false"]
+    command += ["--external_plugins", str(way.plugin), *way.options]
     command += ["--adapters", str(adapter)] if adapter else []
     env = child_environment(this_machine())
-    env["LABEL_SCORES"] = str(config)
+    env[way.variable] = str(config)
     title = "after" if adapter else "before"
     run_child(command, journal.parent / "swift.log", env, title, len(rest), lambda: count_lines(paths["scores"]))
 
@@ -196,7 +204,7 @@ def _speed(pairs: list[tuple[Request, Answered]]) -> dict[str, float | None]:
 
 
 def _parity(pairs: list[tuple[Request, Answered]]) -> dict[str, Any]:
-    """Rows asked alone against the same rows in their batch: same text, same log probabilities?"""
+    """Rows asked alone against the same rows in their batch: same text (a head: same label), same probabilities?"""
     batched = {request.id: answer for request, answer in pairs if request.purpose == "test"}
     alone = {request.id: answer for request, answer in pairs if request.purpose == "parity"}
     differences = [
@@ -204,14 +212,20 @@ def _parity(pairs: list[tuple[Request, Answered]]) -> dict[str, Any]:
         for key, answer in alone.items()
         for label in answer.logprobs
     ]
-    texts = sum(answer.text == batched[key].text for key, answer in alone.items())
+    words = all(answer.text is not None for answer in alone.values())
+    same = sum(_told(answer) == _told(batched[key]) for key, answer in alone.items())
     largest = max(differences, default=0.0)
     return {
         "rows": len(alone),
-        "same_text": texts,
+        "same_text" if words else "same_label": same,
         "largest_logprob_difference": largest,
-        "ok": texts == len(alone) and largest <= LOGPROB_TOLERANCE,
+        "ok": same == len(alone) and largest <= LOGPROB_TOLERANCE,
     }
+
+
+def _told(answer: Answered) -> str:
+    """The text; of a head, which writes none, the most probable label."""
+    return max(answer.logprobs, key=answer.logprobs.__getitem__) if answer.text is None else answer.text
 
 
 def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:

@@ -60,13 +60,16 @@ def parity_gates(run: Path, val_ids: Sequence[str]) -> list[Gate]:
 
 def _batch(side: str, summary: dict[str, Any]) -> Gate:
     found = summary["parity"]
-    n, same, largest = found["rows"], found["same_text"], found["largest_logprob_difference"]
+    n, largest = found["rows"], found["largest_logprob_difference"]
+    # A head writes no text: its most probable label is compared.
+    head = "same_label" in found
+    same, zh, en = (found["same_label"], "标签", "labels") if head else (found["same_text"], "文本", "texts")
     return Gate(
         f"batch_{side}",
         bool(found["ok"]),
         Detail(
-            f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条文本相同，对数概率最多相差 {largest:.1g}",
-            f"{side}: asked alone and in a batch, {same} of {n} texts are the same, log probabilities differ by "
+            f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}",
+            f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
             f"{largest:.1g} at most",
         ),
         n,

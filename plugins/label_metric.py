@@ -3,7 +3,8 @@
 `external_plugins: [plugins/label_metric.py]` with `eval_metric: label` logs `eval_label_accuracy` and
 `eval_label_macro_f1`. A row's prediction is the label word with the highest probability after the prompt, which is
 what counts when the model is used; ms-swift's own token and sequence accuracy are teacher-forced and count the end
-token too. The label words are those that occur as answers in the training and validation rows.
+token too. The label words are those that occur as answers in the training and validation rows. With `task_type:
+seq_cls` the prediction is the head's most probable class.
 
 What ms-swift really trained on is written to `output_dir`/label_metric.json: {"train_rows", "val_rows",
 "val_prompt_sha256": [hex over each validation prompt's token ids, in row order]}.
@@ -50,9 +51,24 @@ def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def prompt_tokens(features: dict[str, Any]) -> list[int]:
-    """The token ids before the answer of a tokenised row."""
+    """The token ids before the answer of a tokenised row; all of them for a head, whose label is a number."""
+    if isinstance(features["labels"], int):
+        return list(features["input_ids"])
     answer = np.asarray(features["labels"]) != IGNORED
     return list(features["input_ids"][: int(answer.argmax())])
+
+
+def write_rows(trainer: Any) -> None:
+    """Record in label_metric.json how many rows ms-swift kept, and which prompts it tuned for."""
+    if not trainer.is_world_process_zero():
+        return
+    prompts = [prompt_tokens(row) for row in trainer.eval_dataset]
+    seen = {
+        "train_rows": len(trainer.train_dataset),
+        "val_rows": len(prompts),
+        "val_prompt_sha256": [hashlib.sha256(json.dumps(prompt).encode()).hexdigest() for prompt in prompts],
+    }
+    Path(trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 class LabelMetrics(EvalMetrics):
@@ -67,7 +83,7 @@ class LabelMetrics(EvalMetrics):
         """
         if self.words is None:
             self.words = answer_words([self.trainer.train_dataset, self.trainer.eval_dataset])
-            self.write_rows()
+            write_rows(self.trainer)
         if isinstance(logits, list | tuple):
             logits = logits[0]
         bounds = torch.empty(len(labels), len(self.words))
@@ -90,18 +106,6 @@ class LabelMetrics(EvalMetrics):
             scores[open_rows] = self.exact_scores(open_rows)
         best = scores.argmax(-1)
         return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
-
-    def write_rows(self) -> None:
-        """Record how many rows ms-swift kept, and which prompts it tuned for."""
-        if not self.trainer.is_world_process_zero():
-            return
-        prompts = [prompt_tokens(row) for row in self.trainer.eval_dataset]
-        seen = {
-            "train_rows": len(self.trainer.train_dataset),
-            "val_rows": len(prompts),
-            "val_prompt_sha256": [hashlib.sha256(json.dumps(prompt).encode()).hexdigest() for prompt in prompts],
-        }
-        Path(self.trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
 
     @torch.no_grad()
     def exact_scores(self, rows: np.ndarray) -> np.ndarray:
@@ -131,4 +135,27 @@ class LabelMetrics(EvalMetrics):
         return result
 
 
-eval_metrics_map["label"] = LabelMetrics
+class HeadMetrics(EvalMetrics):
+    """Accuracy and macro F1 of a classification head's most probable class, on the whole evaluation set."""
+
+    rows_written = False
+
+    def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+        """[rows] the most probable class; `logits` [rows, classes]."""
+        if not self.rows_written:
+            self.rows_written = True
+            write_rows(self.trainer)
+        return (logits[0] if isinstance(logits, list | tuple) else logits).argmax(-1)
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """The metrics, from every row's predicted and gold class."""
+        gold, best = np.asarray(prediction.label_ids), np.asarray(prediction.predictions)
+        return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
+
+
+def label_metrics(args: Any, trainer: Any) -> EvalMetrics:
+    """The metric that fits what is tuned: a head, or answers in words."""
+    return (HeadMetrics if trainer.template.task_type == "seq_cls" else LabelMetrics)(args, trainer)
+
+
+eval_metrics_map["label"] = label_metrics

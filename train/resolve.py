@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from train.head import head_values
 from train.machine import Machine, dtype_flags
 from train.recipes import Recipe
 from workspace.errors import UserError
@@ -33,6 +34,7 @@ def resolve_sft(
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
     values.update(overrides)
     values.update(_matching_evaluation(values, overrides))
+    values.update(head_values(values, overrides, len(recipe.task.label_words)))
     if machine.gpu is None:
         values.update(_smaller_batch(values, machine, model))
     return values
