@@ -44,8 +44,9 @@ def compare_runs(folders: Sequence[Path]) -> str:
     for run in runs[1:]:
         check_comparable(runs[0], run)
     lines = [f"# 运行对比 Runs side by side (test n = {number(len(runs[0].rows))})", ""]
-    header = ["", "运行 run", "配方 recipe", "模型 model", "训练集 train n", "训练用时 training", "查看次数 looks"]
-    lines += [*table(header, [_who(k, run) for k, run in enumerate(runs)], words=4), ""]
+    header = ["", "运行 run", "配方 recipe", "模型 model", "回答 answers by"]
+    header += ["训练集 train n", "训练用时 training", "查看次数 looks"]
+    lines += [*table(header, [_who(k, run) for k, run in enumerate(runs)], words=5), ""]
     lines += ["## 判读 Readings: 准确率 accuracy (95%), 宏平均 F1 macro F1", ""]
     names = [name for name in LADDER if any(name in run.metrics["readings"] for run in runs)]
     header = ["判读 reading", *(letter(k) for k in range(len(runs)))]
@@ -94,6 +95,7 @@ def _who(place: int, run: Scored) -> list[str]:
         run.name,
         facts.get("recipe") or NONE,
         facts.get("model") or NONE,
+        "分类头 head" if run.metrics["head"] else "词 words",
         number(counts.get("train", {}).get("total")),
         duration((facts.get("seconds") or {}).get("train")),
         number(test["looks"]),

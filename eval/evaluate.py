@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.overrides import find_overrides
 from data_prep.task import load_task
 from eval.answers import Split, load_split
 from eval.calibration import check_selective, choose_selective, probability_metrics
@@ -24,6 +25,7 @@ from eval.readings import Reading, Readings, headline, headline_pair, load_readi
 from eval.significance import Comparison, balanced_accuracy_interval, compare, wilson
 from eval.slices import slice_reading
 from eval.verdict import Contrast, Guessing, baseline_verdict, verdict
+from train.head import is_head
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
@@ -47,7 +49,8 @@ def evaluate(run: Path) -> dict[str, Any]:
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
     task_file = Path(plan.get("task_file") or "")
-    synonyms = load_task(task_file).synonyms if task_file.is_file() else {}
+    changes = find_overrides(plan.get("task_overrides", []), task_file.parent)
+    synonyms = load_task(task_file, changes).synonyms if task_file.is_file() else {}
     readings = load_readings(run, test, val, labels, synonyms)
     scores = {name: classify(test.gold, r.predicted, labels, r.strict) for name, r in readings.test.items()}
     comparisons = compare_readings(readings.test, test, labels)
@@ -59,7 +62,8 @@ def evaluate(run: Path) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, plan, manifest),
         "notice": plan.get("notice"),
-        "verdict": _verdicts(readings.test, scores, comparisons, test, labels),
+        "head": is_head(run),
+        "verdict": _verdicts(readings.test, scores, comparisons, test, labels, is_head(run)),
         "labels": list(labels),
         "counts": manifest["counts"],
         "test": _looks(run, plan, dataset, manifest, scores),
@@ -173,6 +177,7 @@ def _verdicts(
     comparisons: dict[tuple[str, str], Comparison],
     test: Split,
     labels: Sequence[str],
+    head: bool,
 ) -> dict[str, Any]:
     def contrast(a: str | None, b: str | None) -> Contrast | None:
         found = comparisons.get((a, b))
@@ -188,6 +193,7 @@ def _verdicts(
         by_score,
         guessing,
         None if by_score else contrast("before_score", "after_score"),
+        head,
     )
     tuned = headline(readings)
     baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None

@@ -146,6 +146,7 @@ def _environment() -> Environment:
         gain_sentence=wording.gain_sentence,
         selective_sentence=wording.selective_sentence,
         codes=wording.CODES,
+        head_note=wording.HEAD_NOTE,
         slice_names=wording.SLICES,
         left_out=wording.LEFT_OUT,
     )

@@ -11,6 +11,7 @@ from eval.markdown_table import COMPARISON, comparison_cells, escape, table
 from eval.readings import headline_pair
 from eval.series import answer_reading
 from eval.wording import (
+    HEAD_NOTE,
     LEFT_OUT,
     NONE,
     SLICES,
@@ -45,6 +46,7 @@ def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     if metrics["notice"]:
         lines += [f"> {escape(metrics['notice'][language])}  " for language in ("zh", "en")] + [""]
     lines += _both(decision(metrics, pair), strong=True)
+    lines += _both(HEAD_NOTE) if metrics["head"] else []
     lines += _both(metrics["verdict"])
     if metrics["verdict"]["baseline"]:
         lines += _both(metrics["verdict"]["baseline"])

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from eval.readings import headline_pair
+
 
 class Series(NamedTuple):
     """Points of one line: xs (n,) and ys (n,). Empty, and so false in an `if`, where nothing was measured."""
@@ -41,7 +43,9 @@ def stage_of(reading: str) -> str:
 
 
 def answer_reading(metrics: Mapping[str, Any], stage: str) -> str | None:
-    """The reading that stands for the model `before` or `after`: its generated answers, else its scored ones."""
+    """The reading that stands for the model `before` or `after`: the verdict's; without one, generated, else scored."""
+    if pair := headline_pair(metrics["readings"]):
+        return pair[stage == "after"]
     return next((n for n in (f"{stage}_generate", f"{stage}_score") if n in metrics["readings"]), None)
 
 

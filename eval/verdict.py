@@ -51,11 +51,14 @@ NOTHING_TO_COMPARE = Sentence(
 )
 
 
-def verdict(main: Contrast | None, by_score: bool, guessing: Guessing | None, task: Contrast | None) -> Sentence:
+def verdict(
+    main: Contrast | None, by_score: bool, guessing: Guessing | None, task: Contrast | None, head: bool = False
+) -> Sentence:
     """Whether tuning helped.
 
     main: before against after; by_score: whether both were read by score; guessing: of after; task: the score readings
-    before and after, where there are any beside the generated ones. None where they are missing.
+    before and after, where there are any beside the generated ones. None where they are missing. head: whether what
+    was tuned is a classification head, which is compared with the untuned model's words.
     """
     if main is None:
         return NOTHING_TO_COMPARE
@@ -75,6 +78,11 @@ def verdict(main: Contrast | None, by_score: bool, guessing: Guessing | None, ta
         )
     n, was, became = number(main.b.n), percent(main.a.accuracy), percent(main.b.accuracy)
     how = ("（按标签概率判读）", " (read by the probability of the label words)") if by_score else ("", "")
+    if head:
+        how = (
+            "（未调优的模型按标签词的概率判读，调优后按分类头的概率）",
+            " (the untuned model read by the probability of the label words, the tuned one by its head's)",
+        )
     zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{_evidence_zh(main.comparison)}。"
     en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {_evidence_en(main.comparison)}."
     if guessed:

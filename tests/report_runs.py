@@ -74,6 +74,7 @@ def make_run(
     probabilities: bool = True,
     readings: Sequence[str] = tuple(LADDER),
     hostile: bool = True,
+    head: bool = False,
     rows_sha256: str = "ab" * 32,
 ) -> dict[str, Any]:
     """Write RUN/metrics.json and RUN/rows.jsonl into `folder`; the metrics are returned as well."""
@@ -124,6 +125,7 @@ def make_run(
             "seconds": {"prep": 2.1, "before": 95.0, "train": 3725.0, "after": 88.2},
         },
         "notice": None,
+        "head": head,
         "labels": list(labels),
         "counts": {"rows": n * 10 + 1, "train": {"total": n * 8}, "val": {"total": n}, "test": {"total": n}},
         "test": {"rows_sha256": rows_sha256, "n": n, "looks": 5, "looks_this_task": 3},
