@@ -39,6 +39,7 @@ def build(
     out: Path | None = None,
     prompt: str | None = None,
     max_length: int | None = None,
+    override: Sequence[str] = (),
 ) -> Path:
     """Write the dataset of `task` into the folder `out` (default dataset_jsonl/<task>); return its manifest's path.
 
@@ -46,7 +47,7 @@ def build(
     train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
     mend; `out` is then as it was.
     """
-    task = with_options(find_task(task) if isinstance(task, str) else task, prompt, max_length, limit)
+    task = with_options(find_task(task, override) if isinstance(task, str) else task, prompt, max_length, limit)
     out = Path(out) if out else DATASETS / task.name
     check_replaceable(out)
     path = find_table(task, Path(csv) if csv else None)
@@ -217,6 +218,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: dataset_jsonl/TASK")
     parser.add_argument("--prompt", metavar="NAME", help="one of the task's prompts")
     parser.add_argument("--max-length", type=int, metavar="N", help="tokens of system, prompt and answer")
+    parser.add_argument(
+        "--override", nargs="+", default=(), metavar="NAME", help="overrides of the task, see swift_configs"
+    )
     options = parser.parse_args(argv)
     build(**vars(options))
 

@@ -1,14 +1,13 @@
 """A YAML file of settings whose every key is checked: unknown, missing, doubled and wrongly typed ones are told."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workspace.errors import UserError
 from workspace.paths import shown
+from workspace.yaml_files import YamlFile, read_yaml
 
 KINDS = {
     str: "text",
@@ -22,10 +21,16 @@ REQUIRED = object()
 
 
 class Section:
-    """The mapping at `name` in the settings file `path`: `take` its keys one by one, then `finish`."""
+    """The mapping at `name` in the settings file `path`: `take` its keys one by one, then `finish`.
 
-    def __init__(self, path: Path, values: dict[Any, Any], name: str = ""):
+    `elsewhere` names the file of a key that another file has set.
+    """
+
+    def __init__(
+        self, path: Path, values: dict[Any, Any], name: str = "", elsewhere: Mapping[str, Path] | None = None
+    ):
         self.path = path
+        self.elsewhere = elsewhere or {}
         self.values = values
         self.name = name
         self.taken: list[str] = []
@@ -51,7 +56,8 @@ class Section:
     def section(self, key: str, default: Any = REQUIRED) -> "Section | None":
         """The mapping at `key` as a section of its own; None where it is absent and the default is None."""
         values = self.take(key, dict, default)
-        return None if values is None else Section(self.path, values, f"{self.name}{key}.")
+        path = self.elsewhere.get(key, self.path)
+        return None if values is None else Section(path, values, f"{self.name}{key}.")
 
     def choice(self, key: str, choices: Collection[str], default: Any = REQUIRED) -> Any:
         """The value of `key`, one of `choices`."""
@@ -77,43 +83,24 @@ class Section:
 
     def error(self, key: Any, what: str) -> UserError:
         """A UserError that names the file and the key."""
-        return UserError(f"{shown(self.path)}: {self.name}{key} {what}")
+        path = self.elsewhere.get(str(key).partition(".")[0], self.path)
+        return UserError(f"{shown(path)}: {self.name}{key} {what}")
 
 
-def read_settings(path: Path) -> Section:
-    """The settings in the YAML file `path`. Raises UserError naming file and line."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{shown(path)} cannot be read ({reason}): give a task by its name or its task.yaml") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{shown(path)}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
-    except (ValueError, RecursionError) as error:  # an impossible date such as 2024-13-99; nesting without end
-        raise UserError(f"{shown(path)}: not valid YAML ({error})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{shown(path)}: expected `key: value` lines, found {'nothing' if values is None else values}")
-    return Section(path, values)
+def read_settings(path: Path, changes: Sequence[YamlFile] = ()) -> Section:
+    """The settings in the YAML file `path`, keys in `changes` put in place of its own, the later ones last.
+
+    Raises UserError naming file and line.
+    """
+    values = dict(read_yaml(path, "give a task by its name or its task.yaml").values)
+    elsewhere = {}
+    for change in changes:
+        values |= change.values["task"]
+        elsewhere |= dict.fromkeys(change.values["task"], change.path)
+    return Section(path, values, elsewhere=elsewhere)
 
 
 def nearest(word: str, known: Collection[str]) -> str:
     """', did you mean X?' for the nearest of `known`, or nothing when none is near."""
     close = difflib.get_close_matches(word, [str(one) for one in known], n=1)
     return f", did you mean {close[0]}?" if close else ""
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which lets the last of two equal keys win in silence: here that is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
-            if key is not None and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

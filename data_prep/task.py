@@ -5,11 +5,12 @@ The other packages import the task from here, so it needs nothing but PyYAML.
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.overrides import find_overrides
 from data_prep.settings import Section, nearest, read_settings
 from data_prep.task_parts import (
     Columns,
@@ -28,6 +29,7 @@ from data_prep.task_parts import (
 )
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
+from workspace.yaml_files import YamlFile
 
 PLACE = "{review}"  # where the review stands in a prompt
 SPLITS = ("train", "val", "test")
@@ -78,26 +80,27 @@ class Task:
         return self.template.replace(PLACE, review)
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str, overrides: Sequence[str] = ()) -> Task:
     """The task `name`: a folder of swift_configs, or the path of a task.yaml or of its folder.
 
     Raises UserError when there is none, with those known.
     """
     path = CONFIGS / name / "task.yaml"
-    if re.fullmatch(r"[\w-]+", name) and path.is_file():
-        return load_task(path)
-    if Path(name).is_dir() and (Path(name) / "task.yaml").is_file():
-        return load_task(Path(name) / "task.yaml")
-    if Path(name).is_file():
-        return load_task(Path(name))
+    if not (re.fullmatch(r"[\w-]+", name) and path.is_file()):
+        path = Path(name) / "task.yaml" if Path(name).is_dir() else Path(name)
+    if path.is_file():
+        return load_task(path, find_overrides(overrides, path.parent))
     known = sorted(folder.parent.name for folder in CONFIGS.glob("*/task.yaml"))
     raise UserError(f"there is no task {name}{nearest(name, known)}; known are {', '.join(known)}")
 
 
-def load_task(path: Path) -> Task:
-    """The task in the file `path`. Raises UserError that names the file, the key and what was expected."""
+def load_task(path: Path, changes: Sequence[YamlFile] = ()) -> Task:
+    """The task in the file `path`, with the keys of override files in place of its own.
+
+    Raises UserError that names the file, the key and what was expected.
+    """
     path = Path(path).absolute()
-    top = read_settings(path)
+    top = read_settings(path, changes)
     name = top.take("name", str)
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise top.error("name", f"is {name!r}, expected letters, digits, _ and - only: folders are called after it")

@@ -12,7 +12,7 @@ from train import plan
 from train.machine import Machine, dtype_flags
 from train.models import check_family, find_model, missing_parts
 from train.options import Options, parse_options
-from train.recipes import load_recipe, load_yaml, recipe_names
+from train.recipes import load_recipe, recipe_names
 from train.resolve import resolve_infer, resolve_sft, training_gib
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
@@ -211,20 +211,10 @@ def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
         find_model(name)
 
 
-def test_broken_yaml_names_file_and_line(tmp_path: Path) -> None:
-    path = tmp_path / "bad.yaml"
-    path.write_text("a: 1\nb: [1\n")
-    with pytest.raises(UserError, match=r"bad.yaml, line 3: not valid YAML"):
-        load_yaml(path)
-    path.write_text("just words\n")
-    with pytest.raises(UserError, match="expected `key: value` lines"):
-        load_yaml(path)
-
-
 def plan_in(run: Path, fresh: bool) -> None:
     (run / "next").mkdir(parents=True, exist_ok=True)
     (run / "next" / "sft.yaml").write_text("new")
-    (run / "next" / "run.json").write_text(json.dumps({"fresh": fresh}))
+    (run / "next" / "run.json").write_text(json.dumps({"fresh": fresh, "dataset": str(run / "data")}))
 
 
 def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
@@ -288,7 +278,7 @@ def test_the_command_ends_with_one_sentence_and_status_2(words, message, tmp_pat
 
 
 @pytest.mark.swift
-def test_every_yaml_is_read_by_ms_swifts_own_parser() -> None:
+def test_every_yaml_is_read_by_ms_swifts_own_parser(tmp_path: Path) -> None:
     """Each key, and each value's type, against the argument classes of the installed ms-swift."""
     code = """
 import json, sys
@@ -306,8 +296,15 @@ for path in sys.argv[1:]:
     namespace, rest = parser.parse_known_args(argv)
     assert not rest, (path, rest)
 """
-    paths = [str(path) for path in CONFIGS.glob("*/*.yaml") if path.name != "task.yaml"]
-    assert len(paths) >= 4
+    paths = [str(CONFIGS / f"{name}.yaml") for name in recipe_names()]
+    paths += [str(path) for path in CONFIGS.glob("*/infer.yaml")]
+    for number, path in enumerate([*CONFIGS.glob("overrides/*.yaml"), *CONFIGS.glob("*/overrides/*.yaml")]):
+        task = path.parent.parent.name if path.parent.parent != CONFIGS else "hotel_reviews"
+        recipe = load_recipe(task, [path.stem])
+        for command, values in (("sft", recipe.sft), ("infer", recipe.infer)):
+            paths.append(str(tmp_path / f"{number}-{path.stem}-{command}.yaml"))
+            Path(paths[-1]).write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    assert len(paths) >= 4 + 2 * 10
     result = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
 

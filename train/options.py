@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from workspace.errors import UserError
 
 EPILOG = """\
-A recipe is <task>/<name>, or <task> for the task's default; swift_configs/README.md lists them.
+A recipe is <task>/<name>, or <task> for the task's default, or the path of a task's folder of your own;
+swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
@@ -41,6 +42,7 @@ class Options(NamedTuple):
     csv: Path | None
     limit: int | None
     prompt: str | None
+    overrides: tuple[str, ...]
     run: Path | None
     fresh: bool
     swift: dict[str, Any]
@@ -71,6 +73,15 @@ def parse_options(argv: list[str] | None) -> Options:
     parser.add_argument("--csv", type=Path, help="the labelled reviews, in place of the task's")
     parser.add_argument("--limit", type=int, metavar="N", help="N training rows, stratified, and N//4 test rows")
     parser.add_argument("--prompt", metavar="NAME", help="another prompt of the task, by its name in task.yaml")
+    parser.add_argument(
+        "--with",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="overrides of the recipe, by name or path: rank64, dora, clean, ...",
+    )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<name>)")
     parser.add_argument("--fresh", action="store_true", help="start the run anew; otherwise finished steps are skipped")
     parser.error = _refuse  # type: ignore[method-assign]
@@ -82,6 +93,7 @@ def parse_options(argv: list[str] | None) -> Options:
             setattr(known, name, _from_caller(path))
     if known.model and _from_caller(Path(known.model)).exists():
         known.model = str(_from_caller(Path(known.model)))
+    known.overrides = tuple(known.overrides)
     return Options(recipe=recipe, **vars(known), swift=_swift_options(rest))
 
 
@@ -118,6 +130,10 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
     return {key: values if key in LISTS else values[0] for key, values in result.items()}
 
 
+def caller_folder() -> Path:
+    """The folder in which run_sft.sh was called: relative paths are taken from it."""
+    return Path(os.environ.get("RUN_SFT_CALLER") or Path.cwd())
+
+
 def _from_caller(path: Path) -> Path:
-    """An absolute path, relative ones taken from the folder in which run_sft.sh was called."""
-    return Path(os.environ.get("RUN_SFT_CALLER") or Path.cwd(), path.expanduser())
+    return caller_folder() / path.expanduser()

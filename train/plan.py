@@ -7,22 +7,19 @@ an earlier run as it was.
 """
 
 import contextlib
-import importlib.metadata
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from train.options import Options, parse_options
+from train.options import Options, caller_folder, parse_options
 from workspace.errors import UserError, run_main
 from workspace.paths import DATASETS, ROOT, RUNS, shown
 
-PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
 FALLBACK_TASK = "demo"
-PLAN_FILES = {"next", "sft.yaml", "infer.yaml", "prep.args"}
+PLAN_FILES = {"next", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def accept(run: Path) -> None:
     """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first."""
+    from train.provenance import record_data
     from workspace.files import read_json
 
     next_plan = run / "next"
@@ -58,6 +56,7 @@ def accept(run: Path) -> None:
     for path in sorted(next_plan.iterdir(), key=lambda path: path.name == "run.json"):
         path.replace(run / path.name)
     next_plan.rmdir()
+    record_data(run)
 
 
 def make_plan(options: Options, argv: list[str]) -> Path:
@@ -67,12 +66,13 @@ def make_plan(options: Options, argv: list[str]) -> Path:
 
     from train.machine import this_machine
     from train.models import ModelUnavailable, check_family, fingerprint
-    from train.recipes import DEFAULT_TASK, load_recipe
+    from train.provenance import PACKAGES_FILE, software, write_packages
+    from train.recipes import DEFAULT_TASK, check_recipe, load_recipe
     from train.resolve import resolve_infer, resolve_sft
-    from train.swift_arguments import check_keys
+    from train.swift_arguments import check_values
     from workspace.files import sha256_json, write_json, write_text
 
-    recipe = load_recipe(options.recipe or DEFAULT_TASK)
+    recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
     notice = None
     try:
         model = _model_folder(recipe, options)
@@ -81,12 +81,10 @@ def make_plan(options: Options, argv: list[str]) -> Path:
             raise
         notice = _fallback_notice(recipe.sft["model"])
         _say(f"{notice['en']} ({error})")
-        recipe = load_recipe(FALLBACK_TASK)
+        recipe = load_recipe(FALLBACK_TASK, options.overrides, caller_folder())
         model = _model_folder(recipe, options)
-    check_keys(options.swift, "sft", "command line")
-    check_keys(recipe.sft, "sft", shown(recipe.path))
-    check_keys(recipe.infer, "infer", shown(recipe.path.parent / "infer.yaml"))
-
+    check_values(options.swift, "sft", lambda key: f"command line: --{key}")
+    check_recipe(recipe)
     check_family(model, {**recipe.sft, **options.swift}, options.swift)
     task, machine = recipe.task, this_machine()
     run = (options.run or RUNS / recipe.name).absolute()
@@ -101,8 +99,9 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
     infer = resolve_infer(recipe, sft, machine, dataset)
 
+    changes = [str(change.path) for change in recipe.overrides if change.values["task"]]
     prep = [
-        task.name,
+        str(task.path),
         "--out",
         str(dataset),
         "--model",
@@ -114,16 +113,20 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     ]
     prep += ["--csv", str(options.csv)] if options.csv else []
     prep += ["--limit", str(limit)] if limit else []
+    prep += ["--override", *changes] if changes else []
     header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
     write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
     write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
     write_text(next_plan / "prep.args", "\n".join(prep) + "\n")
+    write_packages(next_plan / PACKAGES_FILE)
     write_json(
         next_plan / "run.json",
         {
             "recipe": recipe.name,
             "task": task.name,
-            "task_file": str(recipe.path.parent / "task.yaml"),
+            "task_file": str(task.path),
+            "task_overrides": changes,
+            "overrides": [shown(change.path) for change in recipe.overrides],
             "labels": list(task.label_words),
             "model": recipe.sft.get("model", model.name) if options.model is None else options.model,
             "model_folder": str(model),
@@ -137,9 +140,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
             "config_sha256": sha256_json([sft, infer, prep]),
             "machine": machine.as_dict(),
             "machine_text": machine.describe(),
-            "versions": {name.replace("_", "-"): importlib.metadata.version(name) for name in PACKAGES},
-            "python": sys.version.split()[0],
-            "git": _git_revision(),
+            **software(),
             "command": shlex.join(["bash", "run_sft.sh", *argv]),
             "fresh": options.fresh,
             "planned": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -182,6 +183,7 @@ def _dataset_folder(task: Any, options: Options, model: Path, max_length: int, r
         # Another tokenizer cuts long reviews elsewhere.
         "model": str(model) if options.model else None,
         "recipe": recipe.path.stem if recipe.path.stem != task.default_recipe else None,
+        "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
     }
     changed = {key: value for key, value in changed.items() if value is not None}
     if not changed:
@@ -209,16 +211,6 @@ def _check_run_folder(run: Path) -> None:
 
 def _dump(yaml: Any, values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=1000)
-
-
-def _git_revision() -> str | None:
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
-        )
-    except OSError:
-        return None
-    return result.stdout.strip() or None
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The options that the installed ms-swift knows: a misspelled key is told before anything slow starts."""
+"""The options that the installed ms-swift knows, with their types: a slip is told before anything slow starts."""
 
 import contextlib
 import difflib
@@ -6,57 +6,145 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, NamedTuple
 
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.paths import cache_folder
 
-# ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version.
+# ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version. Its
+# argument classes are put through the parser that `swift sft` itself uses.
 QUESTION = """
-import dataclasses, json, sys
+import json, sys
 from swift.arguments import InferArguments, SftArguments
-answer = {name: sorted(f.name for f in dataclasses.fields(cls) if f.init)
-          for name, cls in (("sft", SftArguments), ("infer", InferArguments))}
+from transformers import HfArgumentParser
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
+# What ms-swift declares as text and transformers takes only these for.
+texts = {"eval_strategy": IntervalStrategy, "logging_strategy": IntervalStrategy, "save_strategy": SaveStrategy,
+         "lr_scheduler_type": SchedulerType}
+answer = {}
+for name, cls in (("sft", SftArguments), ("infer", InferArguments)):
+    options = answer[name] = {}
+    for action in HfArgumentParser([cls])._actions:
+        if action.dest == "help" or type(action).__name__ == "_StoreFalseAction":
+            continue
+        kind = getattr(action.type, "__name__", "str")
+        choices = [one for one in action.choices or () if one is not None]
+        if action.dest in texts:
+            choices = [one.value for one in texts[action.dest]]
+        options[action.dest] = {
+            "kind": {"string_to_bool": "bool"}.get(kind, kind if kind in ("int", "float") else "str"),
+            "choices": [str(one) for one in choices],
+            "many": action.nargs == "+",
+        }
 sys.stdout.write("\\n@" + json.dumps(answer))
 """
+FORMAT = 2  # raised when the answer's form changes
+KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+BOOLEANS = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
 
 
-def known_keys(command: str) -> set[str]:
-    """The option names of `swift <command>` (sft or infer)."""
+class Option(NamedTuple):
+    """An option of ms-swift: its kind (bool, int, float or str), the values it may have (none: any), list or not."""
+
+    kind: str
+    choices: list[str]
+    many: bool
+
+
+@cache
+def known_options(command: str) -> dict[str, Option]:
+    """The options of `swift <command>` (sft or infer), by name. Raises `UserError` when ms-swift cannot be asked."""
     try:
         version = importlib.metadata.version("ms_swift")
     except importlib.metadata.PackageNotFoundError:
         raise UserError(
             "ms-swift is not installed here: run `bash run_sft.sh`, or `source .venv/bin/activate`"
         ) from None
-    path = cache_folder() / f"swift-arguments-{version}-{importlib.metadata.version('transformers')}.json"
-    if not path.exists():
-        result = subprocess.run([sys.executable, "-c", QUESTION], capture_output=True, text=True)
-        if result.returncode != 0:
-            raise UserError(
-                f"ms-swift cannot be imported ({result.stderr.strip().splitlines()[-1]}): install requirements.txt"
-            )
-        answer = json.loads(result.stdout.rsplit("\n@", 1)[1])
+    name = f"swift-options-{FORMAT}-{version}-{importlib.metadata.version('transformers')}.json"
+    path = cache_folder() / name
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        answer = _ask()
         # A cache that cannot be written costs the next start some seconds, no more.
         with contextlib.suppress(OSError):
             write_json(path, answer)
-        return set(answer[command])
-    return set(json.loads(path.read_text(encoding="utf-8"))[command])
+    return {key: Option(**option) for key, option in answer[command].items()}
 
 
-def check_keys(values: dict[str, Any], command: str, source: str) -> None:
-    """Raise `UserError` for the first key of `values` that `swift <command>` does not know, with the nearest name.
+def check_values(values: Mapping[str, Any], command: str, place: Callable[[str], str]) -> None:
+    """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant.
 
-    ms-swift takes prefixes of option names without a word and turns `null` into the text "None"; both are refused.
+    `place` gives file, line and key for a message. ms-swift takes prefixes of option names without a word, and turns
+    `null` into the text "None".
     """
-    if not values:
-        return
-    known = known_keys(command)
+    known = known_options(command) if values else {}
     for key, value in values.items():
-        if key != "ENV" and key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise UserError(f"{source}: `swift {command}` has no option {key}{hint}")
-        if value is None or (isinstance(value, list) and None in value):
-            raise UserError(f"{source}: {key} is null, which ms-swift reads as the text None; leave the key out")
+        if key == "ENV":
+            continue
+        if key not in known:
+            raise UserError(f"{place(key)}: {_unknown(key, command)}")
+        if fault := _fault(value, known[key]):
+            raise UserError(f"{place(key)} {fault}")
+
+
+def _unknown(key: str, command: str) -> str:
+    other = {"sft": "infer", "infer": "sft"}[command]
+    if key in known_options(other):
+        return f"`swift {command}` has no option {key}; it is one of `swift {other}`"
+    near = difflib.get_close_matches(key, known_options(command), 1)
+    return f"`swift {command}` has no option {key}{f'; did you mean {near[0]}?' if near else ''}"
+
+
+def _fault(value: Any, option: Option) -> str | None:
+    """What is wrong with a value, as the end of a sentence; None when it is right."""
+    if value is None or (isinstance(value, list) and None in value):
+        return "is null, which ms-swift reads as the text None; leave the key out"
+    if isinstance(value, list):
+        if not option.many:
+            return f"is the list {value}, expected one value: {KINDS[option.kind]}"
+        if not value:
+            return "is an empty list, which ms-swift does not take; leave the key out"
+        return next((fault for one in value if (fault := _fault(one, option))), None)
+    if isinstance(value, dict):
+        # Some text options hold JSON (model_kwargs, deepspeed, ...).
+        return None if option.kind == "str" and not option.choices else f"is a mapping, expected {KINDS[option.kind]}"
+    if option.kind == "str" and isinstance(value, bool):
+        word = "yes or no, on or off, true or false"
+        wanted = f", one of {', '.join(option.choices)}" if option.choices else ""
+        return f"is read by YAML as {str(value).lower()} ({word}), expected text{wanted}: put the value in quotes"
+    if not _is(value, option.kind):
+        return f"is {value!r}, expected {KINDS[option.kind]}"
+    if option.choices and str(value) not in option.choices:
+        near = difflib.get_close_matches(str(value), option.choices, 1)
+        return (
+            f"is {value!r}, expected one of {', '.join(option.choices)}{f'; did you mean {near[0]}?' if near else ''}"
+        )
+    return None
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a YAML value, or the text of a command line, is of `kind` in the eyes of ms-swift's parser."""
+    if kind == "str":
+        return True
+    if kind == "bool":
+        return isinstance(value, bool) or str(value).lower() in BOOLEANS
+    if isinstance(value, bool):
+        return False
+    try:
+        int(str(value)) if kind == "int" else float(str(value))  # "4.0" is no whole number to the parser
+    except ValueError:
+        return False
+    return True
+
+
+def _ask() -> dict[str, Any]:
+    result = subprocess.run([sys.executable, "-c", QUESTION], capture_output=True, text=True)
+    if result.returncode != 0:
+        raise UserError(
+            f"ms-swift cannot be imported ({result.stderr.strip().splitlines()[-1]}): install requirements.txt"
+        )
+    return json.loads(result.stdout.rsplit("\n@", 1)[1])

@@ -1,0 +1,51 @@
+"""What a run was made with: packages, git revision, hashes of its data; so that it can be judged and run again."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from workspace.files import read_json, write_json, write_text
+from workspace.paths import ROOT
+
+PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
+PACKAGES_FILE = "packages.txt"
+DATA_FILE = "data.json"
+# The keys of a dataset's manifest that say which rows a run saw, and from which table.
+DATA_KEYS = ("source", "counts", "rows_sha256", "files", "tokenizer_sha256", "seed", "scheme", "prompt", "max_length")
+
+
+def software() -> dict[str, Any]:
+    """Versions of the packages that decide a result, of Python, and the git revision (None outside a repository)."""
+    return {
+        "versions": {name.replace("_", "-"): importlib.metadata.version(name) for name in PACKAGES},
+        "python": sys.version.split()[0],
+        "git": _git_revision(),
+    }
+
+
+def write_packages(path: Path) -> None:
+    """Every installed package as `name==version`, one a line, sorted: what `pip install -r` takes."""
+    found = {
+        dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions() if dist.metadata["Name"]
+    }
+    write_text(path, "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower)))
+
+
+def record_data(run: Path) -> None:
+    """Write RUN/data.json: the hashes of the dataset, which lies outside the run and may be made anew."""
+    manifest = Path(read_json(run / "run.json")["dataset"]) / "manifest.json"
+    if manifest.is_file():
+        found = read_json(manifest)
+        write_json(run / DATA_FILE, {key: found[key] for key in DATA_KEYS if key in found})
+
+
+def _git_revision() -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    return result.stdout.strip() or None

@@ -1,0 +1,70 @@
+"""YAML files that a person wrote: read safely, doubled keys refused, each key's line known for messages."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from workspace.errors import UserError
+from workspace.paths import shown
+
+
+class YamlFile(NamedTuple):
+    """The mapping in a file. `lines` counts from 1 and names keys of inner mappings as `outer.inner`."""
+
+    path: Path
+    values: dict[Any, Any]
+    lines: Mapping[str, int]
+
+    def place(self, key: str) -> str:
+        """`file, line N: key`, for a message."""
+        line = self.lines.get(key)
+        return f"{shown(self.path)}{f', line {line}' if line else ''}: {key.rsplit('.', 1)[-1]}"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which lets the last of two equal keys win in silence: here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is not None and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path, remedy: str) -> YamlFile:
+    """The mapping in the YAML file `path`. Raises UserError naming file and line; `remedy` ends the sentence for a
+    file that cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        values = yaml.load(text, Loader=_Loader)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"{shown(path)} cannot be read ({reason}): {remedy}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{shown(path)}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
+    except (ValueError, RecursionError) as error:  # an impossible date such as 2024-13-99; nesting without end
+        raise UserError(f"{shown(path)}: not valid YAML ({error})") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{shown(path)}: expected `key: value` lines, found {'nothing' if values is None else values}")
+    return YamlFile(path, values, _lines(node))
+
+
+def _lines(node: yaml.MappingNode) -> dict[str, int]:
+    found = {}
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            found[key.value] = key.start_mark.line + 1
+            for inner, _ in value.value if isinstance(value, yaml.MappingNode) else ():
+                if isinstance(inner, yaml.ScalarNode):
+                    found[f"{key.value}.{inner.value}"] = inner.start_mark.line + 1
+    return found
