@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from eval.markdown_table import COMPARISON, comparison_cells, table
+from eval.comparison_cells import COMPARISON, comparison_cells
 from eval.readings import LADDER
 from eval.wording import (
     NONE,
@@ -19,6 +19,7 @@ from eval.wording import (
 )
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
+from workspace.markdown import table
 from workspace.paths import shown
 
 

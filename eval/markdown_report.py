@@ -1,13 +1,13 @@
 """report.md: the short report, Chinese first, English below, with the PNGs beside it.
 
-What was written by others (labels, names, reviews, answers) is escaped: see `eval.markdown_table`.
+What was written by others (labels, names, reviews, answers) is escaped: see `workspace.markdown`.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.comparison_cells import COMPARISON, comparison_cells
 from eval.html_report import run_facts, slice_tables
-from eval.markdown_table import COMPARISON, comparison_cells, escape, table
 from eval.readings import headline_pair
 from eval.series import answer_reading
 from eval.wording import (
@@ -31,6 +31,7 @@ from eval.wording import (
     selective_sentence,
     slice_value,
 )
+from workspace.markdown import both, escape, heading, table
 
 EXAMPLES = 5  # rows shown of each kind
 SHOWN = 120  # characters shown of a review
@@ -45,33 +46,33 @@ def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
     lines = [f"# {escape(' · '.join(names))}", ""]
     if metrics["notice"]:
         lines += [f"> {escape(metrics['notice'][language])}  " for language in ("zh", "en")] + [""]
-    lines += _both(decision(metrics, pair), strong=True)
-    lines += _both(HEAD_NOTE) if metrics["head"] else []
-    lines += _both(metrics["verdict"])
+    lines += both(decision(metrics, pair), strong=True)
+    lines += both(HEAD_NOTE) if metrics["head"] else []
+    lines += _said(metrics["verdict"])
     if metrics["verdict"]["baseline"]:
-        lines += _both(metrics["verdict"]["baseline"])
+        lines += _said(metrics["verdict"]["baseline"])
     lines += _picture("before_after.png", "调优前后与基线 / before, after and baselines", pictures)
-    lines += _heading("对照阶梯", "The ladder", f"n = {n}") + _ladder(metrics)
+    lines += heading("对照阶梯", "The ladder", f"n = {n}") + _ladder(metrics)
     if metrics["gain"]:
-        lines += _heading("提升从何而来", "Where the gain comes from", f"n = {n}") + _gain(metrics["gain"])
-    lines += _heading("配对统计", "Paired statistics", f"n = {n}") + _comparisons(metrics)
-    lines += _heading("各类别", "Classes", f"n = {n}") + _classes(metrics)
+        lines += heading("提升从何而来", "Where the gain comes from", f"n = {n}") + _gain(metrics["gain"])
+    lines += heading("配对统计", "Paired statistics", f"n = {n}") + _comparisons(metrics)
+    lines += heading("各类别", "Classes", f"n = {n}") + _classes(metrics)
     for name in ("confusion_before.png", "confusion_after.png"):
         lines += _picture(name, f"混淆矩阵 / {name[:-4].replace('_', ' ')}", pictures)
     if any(reading["probabilities"] for reading in metrics["readings"].values()):
-        lines += _heading("概率", "Probabilities", f"n = {n}") + _probabilities(metrics)
+        lines += heading("概率", "Probabilities", f"n = {n}") + _probabilities(metrics)
     promise = selective_sentence(metrics["selective"])
     if promise:
-        lines += _both(promise)
+        lines += both(promise)
     for name in ("reliability.png", "risk_coverage.png"):
         lines += _picture(name, name[:-4].replace("_", " "), pictures)
     if metrics["curves"]:
-        lines += _heading("训练过程", "Training")
+        lines += heading("训练过程", "Training")
         for name in ("curves_loss.png", "curves_accuracy.png"):
             lines += _picture(name, name[:-4].replace("_", " "), pictures)
-    lines += _heading("错在哪里", "Where it fails", f"n = {n}") + _slices(metrics, pair)
+    lines += heading("错在哪里", "Where it fails", f"n = {n}") + _slices(metrics, pair)
     lines += _examples(metrics, rows, pair)
-    lines += _heading("检查与出处", "Checks and provenance") + _checks(metrics)
+    lines += heading("检查与出处", "Checks and provenance") + _checks(metrics)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -102,7 +103,7 @@ def _ladder(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _gain(gain: Mapping[str, Mapping[str, float]]) -> list[str]:
-    return [line for metric in gain for line in _both(gain_sentence(gain, metric))]
+    return [line for metric in gain for line in both(gain_sentence(gain, metric))]
 
 
 def _comparisons(metrics: Mapping[str, Any]) -> list[str]:
@@ -147,7 +148,7 @@ def _probabilities(metrics: Mapping[str, Any]) -> list[str]:
 def _slices(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> list[str]:
     tables = slice_tables(metrics, pair)
     if pair is None or not tables:
-        return _both(Text("没有成对的判读可以细分。", "There is no pair of readings to look into."))
+        return both(Text("没有成对的判读可以细分。", "There is no pair of readings to look into."))
     rows = []
     for by, values in tables.items():
         for value, found in values.items():
@@ -163,7 +164,7 @@ def _slices(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> list[st
             rows.append([f"{by_name.zh} {by_name.en}", shown, number(next(iter(found.values()))["n"]), *cells])
     note = disputed_note(metrics)
     listed = table(["分组 slice", "值 value", "n", *(_name(name) for name in pair)], rows, words=2)
-    return [*listed, "", *(_both(note) if note else [])]
+    return [*listed, "", *(both(note) if note else [])]
 
 
 def _examples(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pair: tuple[str, str] | None) -> list[str]:
@@ -220,7 +221,7 @@ def _checks(metrics: Mapping[str, Any]) -> list[str]:
         lines += [*table(["检查 check", "结果 result", "n", "说明", "detail"], cells, words=5), ""]
     test, counts = metrics["test"], metrics["counts"]
     looks, of_task = number(test["looks"]), number(test["looks_this_task"])
-    lines += _both(
+    lines += both(
         Text(
             f"这批测试评论至今被看过 {looks} 次（本任务共 {of_task} 次）。",
             f"Looks at these test reviews so far: {looks} ({of_task} for the task).",
@@ -241,15 +242,9 @@ def _short(review: str) -> str:
     return review if len(review) <= SHOWN else f"{review[:SHOWN]}…"
 
 
-def _both(text: Any, strong: bool = False) -> list[str]:
-    """A sentence in Chinese and, below it, in English."""
-    zh, en = (text.zh, text.en) if isinstance(text, Text) else (text["zh"], text["en"])
-    mark = "**" if strong else ""
-    return [f"{mark}{escape(zh)}{mark}  ", f"{mark}{escape(en)}{mark}", ""]
-
-
-def _heading(zh: str, en: str, rows: str = "") -> list[str]:
-    return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]
+def _said(sentence: Mapping[str, Any]) -> list[str]:
+    """A sentence of metrics.json in both languages."""
+    return both(Text(sentence["zh"], sentence["en"]))
 
 
 def _picture(name: str, title: str, pictures: Sequence[str]) -> list[str]:

@@ -1,33 +1,14 @@
 """The report's pictures as PNGs: curves, before/after bars, confusion matrices, reliability, risk and coverage.
 
-Drawn with matplotlib's object interface alone, so that nothing global outlives a call, and without a time or a version
-in the file: the same metrics and font give the same bytes. Titles are Chinese with English below; where this machine
-has no Chinese font, English alone. Each picture says on how many rows it stands.
+Titles are Chinese with English below; where this machine has no Chinese font, English alone. Each picture says on how
+many rows it stands.
 """
 
-import io
 from collections.abc import Callable, Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.fonts import Font, fallback_font
-from eval.picture_style import (
-    COLOURS,
-    DPI,
-    FAINT,
-    HALO,
-    INK,
-    PALE,
-    STYLE,
-    Pen,
-    add_legend,
-    add_title,
-    canvas,
-    mark_best,
-    percent_axis,
-    step_axis,
-)
-from eval.series import answer_reading, scored, series, smoothed, smoothing, split_sizes, stage_of
+from eval.series import answer_reading, best_checkpoint, scored, series, smoothed, smoothing, split_sizes, stage_of
 from eval.wording import (
     TRAINING,
     TRAINING_SMOOTHED,
@@ -40,27 +21,43 @@ from eval.wording import (
     reading_name,
     teacher_forced,
 )
+from workspace.fonts import Font
+from workspace.picture_style import (
+    BLUE,
+    FAINT,
+    GREEN,
+    GREY,
+    HALO,
+    INK,
+    ORANGE,
+    PALE_BLUE,
+    PALE_GREY,
+    PALE_ORANGE,
+    Pen,
+    add_legend,
+    add_title,
+    canvas,
+    drawing,
+    percent_axis,
+    png,
+)
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+COLOURS = {"baseline": GREY, "before": ORANGE, "after": BLUE}
+PALE = {"baseline": PALE_GREY, "before": PALE_ORANGE, "after": PALE_BLUE}
 
 
 def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, bytes]:
     """Every picture that `metrics` has figures for, as file name -> PNG bytes; in English alone when `font` is None."""
-    import matplotlib
-
-    pen = Pen(font, fallback_font())
     drawn: dict[str, bytes] = {}
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # not the user's own matplotlibrc: pictures are the same everywhere
-        family = [font.family, pen.latin.family] if font else [pen.latin.family]
-        matplotlib.rcParams.update({**STYLE, "font.family": family})
+    with drawing(font) as pen:
         for name, draw in PICTURES.items():
             figure = draw(metrics, pen)
             if figure is not None:
-                stream = io.BytesIO()
-                figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
-                drawn[name] = stream.getvalue()
+                drawn[name] = png(figure)
     return drawn
 
 
@@ -92,7 +89,7 @@ def curves_accuracy(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     curves = metrics.get("curves") or {}
     lines = (
         ("label_accuracy", Text("标签准确率", "label accuracy"), "o-", COLOURS["after"]),
-        ("label_macro_f1", Text("标签宏平均 F1", "label macro F1"), "s--", "#009e73"),
+        ("label_macro_f1", Text("标签宏平均 F1", "label macro F1"), "s--", GREEN),
         ("teacher_forced_accuracy", teacher_forced(curves), "^:", COLOURS["baseline"]),
     )
     known = [(series(curves.get("val", []), key), text, style, colour) for key, text, style, colour in lines]
@@ -234,6 +231,21 @@ def risk_coverage(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     percent_axis(axes.xaxis), percent_axis(axes.yaxis)
     add_legend(figure)
     return figure
+
+
+def mark_best(axes: "Axes", metrics: Mapping[str, Any], pen: Pen) -> None:
+    """A line at the checkpoint that was chosen, where one is known."""
+    best = best_checkpoint(metrics)
+    if best is not None:
+        label = pen.both(
+            Text(f"选用的检查点（第 {best['step']} 步）", f"chosen checkpoint (step {best['step']})"), " / "
+        )
+        axes.axvline(best["step"], color=INK, linestyle="-.", linewidth=1.6, label=label)
+
+
+def step_axis(axes: "Axes", pen: Pen) -> None:
+    """Name the x axis of a training curve."""
+    axes.set_xlabel(pen.both(Text("训练步数", "training step"), " "))
 
 
 PICTURES: dict[str, Callable[[Mapping[str, Any], Pen], "Figure | None"]] = {

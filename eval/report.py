@@ -26,10 +26,10 @@ def draw_report(run: Path, metrics: Mapping, rows: list[dict]) -> Path:
 
     A picture of an earlier report that these metrics have no figures for is removed.
     """
-    from eval.fonts import chinese_font
     from eval.html_report import render_html
     from eval.markdown_report import render_markdown
     from eval.pictures import PICTURES, draw_pictures
+    from workspace.fonts import chinese_font
 
     pictures = draw_pictures(metrics, chinese_font())
     page, text = render_html(metrics, rows), render_markdown(metrics, rows, list(pictures))

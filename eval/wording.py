@@ -1,17 +1,9 @@
 """The report's words in Chinese and English, and how it writes numbers: the same in pictures, Markdown and HTML."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-NONE = "–"  # what stands where a number is undefined or was not measured
-
-
-class Text(NamedTuple):
-    """One text in both languages of the report."""
-
-    zh: str
-    en: str
-
+from workspace.wording import NONE, Text, number, percent
 
 READINGS = {
     "majority": Text("多数类", "majority class"),
@@ -181,11 +173,6 @@ def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accura
     )
 
 
-def percent(value: float | None, digits: int = 1) -> str:
-    """0.9034 -> 90.3%."""
-    return NONE if value is None else f"{value * 100:.{digits}f}%"
-
-
 def signed(value: float | None, digits: int = 1) -> str:
     """A difference of two shares in percentage points, 0.142 -> +14.2; what rounds to zero has no sign."""
     if value is None:
@@ -214,11 +201,6 @@ def p_value(value: float | None) -> str:
     if value is None:
         return NONE
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def number(value: int | None) -> str:
-    """1553 -> 1,553."""
-    return NONE if value is None else f"{value:,}"
 
 
 def parameters(value: int | None) -> str:

@@ -5,12 +5,12 @@ import pytest
 from matplotlib import font_manager, rcParams
 from matplotlib.image import imread
 
-from eval import fonts
-from eval.picture_style import Pen
 from eval.pictures import PICTURES, draw_pictures
 from eval.series import Series, series, smoothed, smoothing, split_sizes, stage_of
 from eval.wording import Text
 from tests.report_runs import TEN, make_run
+from workspace import fonts
+from workspace.picture_style import Pen
 
 CHINESE = fonts.chinese_font()
 needs_chinese = pytest.mark.skipif(CHINESE is None, reason="no Chinese font, nor the package that carries one")

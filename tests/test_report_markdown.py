@@ -1,9 +1,9 @@
 import pytest
 
 from eval.markdown_report import confident_errors, render_markdown
-from eval.markdown_table import escape, table
 from tests.report_runs import HOSTILE, TEN, make_run
 from workspace.files import read_jsonl
+from workspace.markdown import escape, table
 
 markdown_it = pytest.importorskip("markdown_it")
 

@@ -1,20 +1,10 @@
-"""Markdown that shows strangers' text as what it is: characters, never markup. And the table cells of a comparison."""
+"""Markdown that shows strangers' text as what it is: characters, never markup; text in two languages."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from eval.wording import CODES, number, p_value, signed, signed_interval
-
-COMPARISON = (
-    "n",
-    "修正 fixed",
-    "弄坏 broken",
-    "McNemar p",
-    "准确率之差 accuracy, points (95%)",
-    "宏平均 F1 之差 macro F1, points (95%)",
-    "后者 the second is",
-)
+from workspace.wording import Text
 
 # What could open a code span, a formula, a table cell, a tag, a character reference or a bare link.
 _REFERENCES = re.compile(r"[\\`$|]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -37,14 +27,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) 
     return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
 
 
-def comparison_cells(found: Mapping[str, Any]) -> list[str]:
-    """One comparison, as it stands in metrics.json, below the headings of `COMPARISON`."""
-    return [
-        number(found["n"]),
-        number(found["fixed"]),
-        number(found["broken"]),
-        p_value(found["mcnemar_p"]),
-        f"{signed(found['accuracy_difference'])} ({signed_interval(found['accuracy_ci'])})",
-        f"{signed(found['macro_f1_difference'])} ({signed_interval(found['macro_f1_ci'])})",
-        " ".join(CODES[found["code"]]),
-    ]
+def both(text: Text, strong: bool = False) -> list[str]:
+    """A sentence in Chinese and, below it, in English, as lines; escaped."""
+    mark = "**" if strong else ""
+    return [f"{mark}{escape(text.zh)}{mark}  ", f"{mark}{escape(text.en)}{mark}", ""]
+
+
+def heading(zh: str, en: str, rows: str = "") -> list[str]:
+    """A heading in both languages, as lines; `rows` says on how many rows what follows stands."""
+    return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]

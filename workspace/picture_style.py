@@ -1,11 +1,16 @@
-"""How the PNGs look: colours and sizes, text in two languages, and the parts that several pictures share."""
+"""How the PNGs look: colours and sizes, text in two languages, and the parts that several pictures share.
 
-from collections.abc import Mapping
+Drawn with matplotlib's object interface alone, so that nothing global outlives a call, and without a time or a version
+in the file: the same figures and font give the same bytes. matplotlib is loaded by the first picture, not by an import.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eval.fonts import Font, missing
-from eval.series import best_checkpoint
-from eval.wording import Text
+from workspace.fonts import Font, fallback_font, missing
+from workspace.wording import Text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart with any colour vision, and by lightness in grey print.
-COLOURS = {"baseline": "#7a7a7a", "before": "#d55e00", "after": "#0072b2"}
-PALE = {"baseline": "#c9c9c9", "before": "#f2b98f", "after": "#8fc1e0"}
+BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#7a7a7a"
+PALE_BLUE, PALE_ORANGE, PALE_GREY = "#8fc1e0", "#f2b98f", "#c9c9c9"
 INK, FAINT, GRID = "#1f2328", "#57606a", "#d8dee4"
 WIDTH, DPI = 8.0, 150  # inches: on a phone (about 390 px) 17 points are then still 11 px high
 HALO = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}}
@@ -60,6 +65,26 @@ class Pen(NamedTuple):
         return stand_in if absent and (not self.chinese or absent & missing(text, self.chinese)) else text
 
 
+@contextmanager
+def drawing(font: Font | None) -> Iterator[Pen]:
+    """matplotlib set to `STYLE` within the block, and what to draw text with: English alone when `font` is None."""
+    import matplotlib
+
+    pen = Pen(font, fallback_font())
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # not the user's own matplotlibrc: pictures are the same everywhere
+        family = [font.family, pen.latin.family] if font else [pen.latin.family]
+        matplotlib.rcParams.update({**STYLE, "font.family": family})
+        yield pen
+
+
+def png(figure: "Figure") -> bytes:
+    """The figure as the bytes of a PNG; call it within `drawing`."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+    return stream.getvalue()
+
+
 def canvas(height: float) -> "tuple[Figure, Axes]":
     """A figure of `height` inches with one plot, bound to no window and to no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -83,21 +108,6 @@ def add_title(figure: "Figure", pen: Pen, title: Text, rows: str) -> None:
 def add_legend(figure: "Figure", handles: list[Any] | None = None) -> None:
     """The legend below the plot, where it covers nothing; of `handles` where they are given."""
     figure.legend(loc="outside lower left", **({"handles": handles} if handles else {}))
-
-
-def mark_best(axes: "Axes", metrics: Mapping[str, Any], pen: Pen) -> None:
-    """A line at the checkpoint that was chosen, where one is known."""
-    best = best_checkpoint(metrics)
-    if best is not None:
-        label = pen.both(
-            Text(f"选用的检查点（第 {best['step']} 步）", f"chosen checkpoint (step {best['step']})"), " / "
-        )
-        axes.axvline(best["step"], color=INK, linestyle="-.", linewidth=1.6, label=label)
-
-
-def step_axis(axes: "Axes", pen: Pen) -> None:
-    """Name the x axis of a training curve."""
-    axes.set_xlabel(pen.both(Text("训练步数", "training step"), " "))
 
 
 def percent_axis(axis: "Axis") -> None:
