@@ -4,6 +4,9 @@
 #   bash run_sft.sh demo                      a 26M-parameter model on 5,686 real reviews; minutes on two CPU cores
 #   bash run_sft.sh                           the default recipe: Qwen1.5-0.5B-Chat on ChnSentiCorp hotel reviews
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
+#   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
+#   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
+#   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
 #   bash run_sft.sh --help                    every option
 #
 # Hardware: any; a GPU is used where there is one. Times and memory: swift_configs/README.md.
@@ -17,20 +20,28 @@ banner() { printf '\n=== %s\n' "$*" >&2; }
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
+    local what=train.plan
+    case "${1-}" in again | sweep) what="train.$1" && shift ;; esac
     for word in "$@"; do
-        case "$word" in -h | --help) exec "${PYTHON:-python3}" -m train.plan --help ;; esac
+        case "$word" in
+            # Help on a run needs nothing but Python; on the other two, what they import.
+            -h | --help) [ "$what" = train.plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
+        esac
     done
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
     # What will run; the first line says so when it is the demo in place of the default recipe
-    run=$(python -m train.plan "$@")
+    run=$(python -m "$what" "$@")
 
-    banner "2/6 Prepare the data"
-    mapfile -t prep <"$run/next/prep.args"
-    python -m data_prep.build "${prep[@]}"
-    # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
-    python -m train.plan --accept "$run"
+    # A sweep has prepared and tuned its trials already; the run is the one it chose.
+    if [ "$what" != train.sweep ]; then
+        banner "2/6 Prepare the data"
+        mapfile -t prep <"$run/next/prep.args"
+        python -m data_prep.build "${prep[@]}"
+        # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
+        python -m train.plan --accept "$run"
+    fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
     python -m eval.baselines "$run"
@@ -44,6 +55,7 @@ main() {
 
     banner "6/6 Report"
     python -m eval.report "$run"
+    if [ "$what" = train.again ]; then python -m train.again --compare "$run"; fi
 }
 
 main "$@"; exit

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.readings import BASELINES_RECORD
-from train.checkpoints import ADAPTER_WEIGHTS
+from train.checkpoints import weight_files
 from workspace import stages
 from workspace.files import read_json
 
@@ -36,12 +36,12 @@ def count_parameters(weights: Path) -> int | None:
 
 
 def used_checkpoint(train: Path) -> Path | None:
-    """The checkpoint that best.json names, else the newest that has an adapter; None when there is none."""
+    """The checkpoint that best.json names, else the newest that has weights; None when there is none."""
     if (train / "best.json").is_file():
         step = read_json(train / "best.json").get("step")
         if (train / f"checkpoint-{step}").is_dir():
             return train / f"checkpoint-{step}"
-    found = [file.parent for file in train.glob(f"checkpoint-*/{ADAPTER_WEIGHTS}") if _step(file.parent) is not None]
+    found = [path for path in train.glob("checkpoint-*") if _step(path) is not None and weight_files(path)]
     return max(found, key=lambda folder: _step(folder) or 0, default=None)
 
 
@@ -53,7 +53,7 @@ def reading_costs(run: Path, plan: dict[str, Any], names: list[str]) -> dict[str
     baselines = read_json(run / BASELINES_RECORD) if (run / BASELINES_RECORD).is_file() else {}
     whole = count_parameters(Path(plan["model_folder"])) if plan.get("model_folder") else None
     checkpoint = used_checkpoint(run / "train")
-    adapter = count_parameters(checkpoint / ADAPTER_WEIGHTS) if checkpoint else None
+    adapter = count_parameters(checkpoint) if checkpoint else None
     costs = {}
     for name in names:
         side, _, how = name.partition("_")

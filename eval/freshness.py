@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.infer import model_inputs
-from train.checkpoints import ADAPTER_WEIGHTS, best_adapter
+from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file
 from workspace.paths import shown
@@ -24,7 +24,7 @@ def check_answers_are_current(run: Path, plan: dict[str, Any], dataset: Path) ->
         now = {name: sha256_file(dataset / name) for name in ("test.jsonl", "val.jsonl")}
         now |= model_inputs(run, plan)
         if side == "after":
-            now["adapter"] = sha256_file(best_adapter(run) / ADAPTER_WEIGHTS)
+            now["adapter"] = weights_sha256(best_checkpoint(run))
         if changed := sorted(name for name in now if made_from.get(name) != now[name]):
             raise UserError(
                 f"the answers in {shown(run / side)} are not to what the run now has ({', '.join(changed)} changed): "

@@ -15,7 +15,7 @@ import yaml
 from eval.requests import MODES, Request, make_requests, modes
 from eval.swift_results import Answered, count_lines, join
 from eval.ways import Way, way_to_ask
-from train.checkpoints import ADAPTER_WEIGHTS, best_adapter
+from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from train.machine import child_environment, this_machine
 from workspace import stages
 from workspace.child import run_child
@@ -44,12 +44,12 @@ def infer(run: Path, stage: str) -> None:
     """
     plan = _plan(run)
     dataset = Path(plan["dataset"])
-    adapter = best_adapter(run) if stage == "after" else None
+    adapter = best_checkpoint(run) if stage == "after" else None
     way = way_to_ask(run, stage, len(plan["labels"]))
     requests = make_requests(dataset, few_shot=stage == "before", seed=plan["seed"])
     inputs = {
         **model_inputs(run, plan),
-        "adapter": sha256_file(adapter / ADAPTER_WEIGHTS) if adapter else None,
+        "adapter": weights_sha256(adapter) if adapter else None,
         "plugin": sha256_file(way.plugin),
         "prompts": sha256_json([request.key for request in requests]),
         **{name: sha256_file(dataset / name) for name in ("val.jsonl", "test.jsonl")},
@@ -138,7 +138,7 @@ def _run_swift(
     command = ["swift", "infer", str(infer_yaml), "--val_dataset", str(paths["requests"])]
     command += ["--result_path", str(paths["results"]), "--load_data_args", "false"]
     command += ["--external_plugins", str(way.plugin), *way.options]
-    command += ["--adapters", str(adapter)] if adapter else []
+    command += model_options(adapter) if adapter else []
     env = child_environment(this_machine())
     env[way.variable] = str(config)
     title = "after" if adapter else "before"

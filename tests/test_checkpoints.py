@@ -7,9 +7,22 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from train.checkpoints import best_adapter, choose_best, fault, is_finished, newest_whole, whole_safetensors
+from train.checkpoints import (
+    ADAPTER_WEIGHTS,
+    best_checkpoint,
+    choose_best,
+    fault,
+    is_finished,
+    model_options,
+    newest_whole,
+    stopped_early,
+    validation_scores,
+    weight_files,
+    weights_sha256,
+    whole_safetensors,
+)
 from workspace.errors import UserError
-from workspace.files import write_json
+from workspace.files import read_json, sha256_file, write_json
 
 
 def make(train: Path, step: int, best: int | None = None) -> Path:
@@ -21,6 +34,7 @@ def make(train: Path, step: int, best: int | None = None) -> Path:
             archive.writestr("archive/data.pkl", b"state" * 100)
     named = str(Path("/elsewhere") / f"checkpoint-{best}") if best else None
     state = {"global_step": step, "max_steps": 30, "best_model_checkpoint": named, "best_metric": 0.5}
+    state["log_history"] = []
     (folder / "trainer_state.json").write_text(json.dumps(state))
     return folder
 
@@ -72,19 +86,71 @@ def test_the_best_is_found_by_name_wherever_the_run_was_moved(tmp_path: Path) ->
     best = choose_best(tmp_path / "train")
     assert best == {"step": 10, "path": "checkpoint-10", "value": 0.5}
     write_json(tmp_path / "train" / "best.json", best)
-    assert best_adapter(tmp_path).name == "checkpoint-10"
+    assert best_checkpoint(tmp_path).name == "checkpoint-10"
 
 
 def test_without_evaluation_the_last_is_the_best(tmp_path: Path) -> None:
     make(tmp_path, 10)
     make(tmp_path, 30)
     assert choose_best(tmp_path) == {"step": 30, "path": "checkpoint-30", "value": None}
-    assert is_finished(tmp_path / "checkpoint-30")
-    assert not is_finished(tmp_path / "checkpoint-10")
+    assert is_finished(tmp_path / "checkpoint-30", {})
+    assert not is_finished(tmp_path / "checkpoint-10", {})
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "more", "stopped"),
+    [
+        ([0.5, 0.6, 0.6], 1, {}, True),
+        ([0.5, 0.6, 0.6], 2, {}, False),
+        ([0.6, 0.5, 0.55], 2, {}, True),
+        ([0.5, 0.6, 0.7], 1, {}, False),
+        ([0.5, 0.4, 0.3], 2, {"greater_is_better": False}, False),
+        ([0.3, 0.4, 0.5], 2, {"greater_is_better": "false"}, True),
+        ([], 1, {}, False),
+        ([0.6, 0.5, 0.4], 0, {}, False),
+    ],
+)
+def test_an_early_stop_is_an_end(scores, patience, more, stopped, tmp_path: Path) -> None:
+    values = {"metric_for_best_model": "label_macro_f1", "early_stop_interval": patience, **more}
+    log = [{"step": at, "eval_label_macro_f1": score} for at, score in enumerate(scores)]
+    assert stopped_early([{"step": 0, "loss": 1.0}, *log], values) is stopped
+    make(tmp_path, 10)
+    state = read_json(tmp_path / "checkpoint-10" / "trainer_state.json")
+    write_json(tmp_path / "checkpoint-10" / "trainer_state.json", state | {"log_history": log})
+    assert is_finished(tmp_path / "checkpoint-10", values) is stopped
+
+
+def test_weights_are_an_adapters_or_a_whole_models(tmp_path: Path) -> None:
+    adapter, whole = tmp_path / "adapter", tmp_path / "whole"
+    for folder, names in ((adapter, [ADAPTER_WEIGHTS]), (whole, ["model-1.safetensors", "model-2.safetensors"])):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    assert weights_sha256(adapter) == sha256_file(adapter / ADAPTER_WEIGHTS)
+    assert [path.name for path in weight_files(whole)] == ["model-1.safetensors", "model-2.safetensors"]
+    before = weights_sha256(whole)
+    (whole / "model-2.safetensors").write_text("tuned")
+    assert weights_sha256(whole) != before
+    assert model_options(adapter) == ["--adapters", str(adapter)]
+    assert model_options(whole) == ["--model", str(whole)]
+
+
+def test_validation_scores_are_those_of_the_best_step(tmp_path: Path) -> None:
+    make(tmp_path, 10)
+    make(tmp_path, 30, best=10)
+    state = read_json(tmp_path / "checkpoint-30" / "trainer_state.json")
+    state["log_history"] = [
+        {"step": 10, "loss": 0.1},
+        {"step": 10, "eval_loss": 0.4, "eval_label_macro_f1": 0.8},
+        {"step": 30, "eval_loss": 0.3, "eval_label_macro_f1": 0.7},
+    ]
+    write_json(tmp_path / "checkpoint-30" / "trainer_state.json", state)
+    write_json(tmp_path / "best.json", choose_best(tmp_path))
+    assert validation_scores(tmp_path) == {"loss": 0.4, "label_macro_f1": 0.8}
 
 
 def test_before_training_there_is_no_adapter(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no tuned model yet"):
-        best_adapter(tmp_path)
+        best_checkpoint(tmp_path)
     with pytest.raises(UserError, match="no whole checkpoint"):
         choose_best(tmp_path)

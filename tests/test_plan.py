@@ -70,7 +70,7 @@ def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monk
         (("demo", "--model"), "expected one argument"),
         (("demo", "--output_dir", "x"), "decided by the pipeline: use --run DIR"),
         (("demo", "--dataset", "x.jsonl"), "use --csv PATH"),
-        (("demo", "--tuner_type", "full"), "leaves no adapter"),
+        (("demo", "--tuner_type", "ia3"), "leaves no checkpoint to answer with"),
         (("--learning_rate", "1e-4", "demo"), "the recipe comes first"),
     ],
 )
@@ -233,13 +233,13 @@ def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", [ROOT, ROOT.parent])
 def test_the_repository_is_no_run_folder(folder: Path) -> None:
     with pytest.raises(UserError, match="holds something other than a run"):
-        plan._check_run_folder(folder)
+        plan.check_run_folder(folder)
 
 
 def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years")
     with pytest.raises(UserError, match="holds something other than a run"):
-        plan._check_run_folder(tmp_path)
+        plan.check_run_folder(tmp_path)
     plan_in(tmp_path, fresh=True)
     with pytest.raises(UserError, match="holds something other than a run"):
         plan.accept(tmp_path)

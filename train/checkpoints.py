@@ -3,15 +3,16 @@
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workspace.errors import UserError
-from workspace.files import read_json
+from workspace.files import read_json, sha256_file, sha256_json
 from workspace.paths import shown
 
-# Without any of these ms-swift goes on in silence, with another result than the uninterrupted run.
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# Without any of these ms-swift goes on in silence, with another result than the uninterrupted run.
 STATE_FILES = ("optimizer.pt", "scheduler.pt")
 
 
@@ -72,10 +73,24 @@ def newest_whole(train: Path) -> Path | None:
     return None
 
 
-def is_finished(checkpoint: Path) -> bool:
-    """Whether training reached its last step at this checkpoint."""
+def is_finished(checkpoint: Path, values: Mapping[str, Any]) -> bool:
+    """Whether training ended at this checkpoint: at its last step, or early. `values` are those of sft.yaml."""
     state = read_json(checkpoint / "trainer_state.json")
-    return state["global_step"] >= state["max_steps"]
+    return state["global_step"] >= state["max_steps"] or stopped_early(state["log_history"], values)
+
+
+def stopped_early(log_history: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> bool:
+    """Whether the last `early_stop_interval` validations brought no better metric: ms-swift's callback then stops.
+
+    Going on from such a checkpoint would train on, because the callback begins to count anew.
+    """
+    patience, metric = int(values.get("early_stop_interval") or 0), values.get("metric_for_best_model")
+    scores = [line[f"eval_{metric}"] for line in log_history if f"eval_{metric}" in line]
+    if not patience or not scores:
+        return False
+    sign = -1 if str(values.get("greater_is_better", True)).lower() == "false" else 1
+    best = max(range(len(scores)), key=lambda at: (sign * scores[at], -at))  # the first of equal ones
+    return len(scores) - 1 - best >= patience
 
 
 def choose_best(train: Path) -> dict[str, Any]:
@@ -95,12 +110,37 @@ def choose_best(train: Path) -> dict[str, Any]:
     return {"step": step_of(best), "path": best.name, "value": state.get("best_metric") if named else None}
 
 
-def best_adapter(run: Path) -> Path:
-    """The folder of the adapter that training chose. Raises `UserError` before training has finished."""
+def validation_scores(train: Path) -> dict[str, float]:
+    """What the best checkpoint reached on the validation rows, by metric: ms-swift's names without `eval_`."""
+    best, last = read_json(train / "best.json")["step"], newest_whole(train)
+    lines = read_json(last / "trainer_state.json")["log_history"] if last else []
+    found = next((line for line in lines if line.get("step") == best and "eval_loss" in line), {})
+    return {key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")}
+
+
+def weight_files(checkpoint: Path) -> list[Path]:
+    """The files of tuned weights in a checkpoint: an adapter's one, or those of a whole model. Empty without any."""
+    adapter = checkpoint / ADAPTER_WEIGHTS
+    return [adapter] if adapter.is_file() else sorted(checkpoint.glob("model*.safetensors"))
+
+
+def weights_sha256(checkpoint: Path) -> str:
+    """The hash of a checkpoint's tuned weights: of the file where it is one, of the files' hashes otherwise."""
+    digests = [sha256_file(path) for path in weight_files(checkpoint)]
+    return digests[0] if len(digests) == 1 else sha256_json(digests)
+
+
+def model_options(checkpoint: Path) -> list[str]:
+    """The options of `swift infer` that have it answer with the tuned weights."""
+    return ["--adapters" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "--model", str(checkpoint)]
+
+
+def best_checkpoint(run: Path) -> Path:
+    """The folder of the checkpoint that training chose. Raises `UserError` before training has finished."""
     record = run / "train" / "best.json"
     if not record.is_file():
         raise UserError(f"{shown(run)} has no tuned model yet: run `python -m train.sft {shown(run)}` first")
     folder = record.parent / read_json(record)["path"]
-    if not (folder / ADAPTER_WEIGHTS).is_file():
-        raise UserError(f"{shown(folder)} has no {ADAPTER_WEIGHTS}: run the same command again with --fresh")
+    if not weight_files(folder):
+        raise UserError(f"{shown(folder)} has no tuned weights: run the same command again with --fresh")
     return folder

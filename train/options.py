@@ -31,7 +31,7 @@ RESERVED = {
     "external_plugins": "add the plugin to a recipe of your own",
 }
 LISTS = ("target_modules", "modules_to_save", "report_to", "callbacks", "columns", "freeze_parameters")
-LORA_LIKE = ("lora", "longlora", "adalora", "lora_ga")
+TUNERS = ("lora", "longlora", "adalora", "lora_ga", "full")  # whose checkpoints can be answered with
 
 
 class Options(NamedTuple):
@@ -121,9 +121,9 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
             raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
         if key in RESERVED:
             raise UserError(f"option --{key} is decided by the pipeline: {RESERVED[key]}")
-        if key == "tuner_type" and values[0] not in LORA_LIKE:
+        if key == "tuner_type" and values[0] not in TUNERS:
             raise UserError(
-                f"--tuner_type {values[0]} leaves no adapter to answer with: use one of {', '.join(LORA_LIKE)}"
+                f"--tuner_type {values[0]} leaves no checkpoint to answer with: use one of {', '.join(TUNERS)}"
             )
         if len(values) > 1 and key not in LISTS:
             raise UserError(f"option --{key} has {len(values)} values ({' '.join(values)}); the recipe comes first")

@@ -47,7 +47,7 @@ def accept(run: Path) -> None:
     if not (next_plan / "run.json").is_file():
         raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
     if read_json(next_plan / "run.json")["fresh"]:
-        _check_run_folder(run)
+        check_run_folder(run)
         # run.json last: without it a half-removed run would no longer be known as one.
         for path in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):
             if path != next_plan:
@@ -88,7 +88,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     check_family(model, {**recipe.sft, **options.swift}, options.swift)
     task, machine = recipe.task, this_machine()
     run = (options.run or RUNS / recipe.name).absolute()
-    _check_run_folder(run)
+    check_run_folder(run)
     next_plan = run / "next"
     if not options.csv:
         _fetch_demo_csv(task.name)
@@ -200,7 +200,7 @@ def _fallback_notice(model: str) -> dict[str, str]:
     }
 
 
-def _check_run_folder(run: Path) -> None:
+def check_run_folder(run: Path) -> None:
     """Raise `UserError` where the folder cannot be a run's: its files would be replaced or removed."""
     if run.exists() and not run.is_dir():
         raise UserError(f"--run {shown(run)} is a file: name a folder")

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from train.checkpoints import ADAPTER_WEIGHTS, checkpoints, choose_best, is_finished, newest_whole, step_of
+from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
 from train.estimate import rows_a_step, tell_if_long
 from train.machine import child_environment, this_machine
 from workspace import stages
@@ -31,9 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def tune(run: Path) -> None:
+def tune(run: Path, estimate: bool = True) -> None:
     """Write run/train/checkpoint-N and run/train/best.json. A finished run trains nothing more.
 
+    `estimate`: measure first how long it will take, where that may be hours.
     Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
     """
     if not (run / "sft.yaml").is_file():
@@ -54,11 +55,11 @@ def tune(run: Path) -> None:
     seconds = _start_or_continue(train, inputs)
     last = newest_whole(train)
     begin = time.monotonic()
-    if last is None or not is_finished(last):
+    if last is None or not is_finished(last, values):
         if last is not None:
             print(f"train: going on from {last.name}", flush=True)
         _discard_after(train, last)
-        if last is None:
+        if last is None and estimate:
             tell_if_long(run, values, dataset, child_environment(this_machine()))
         try:
             _run_swift(run, values, plan, last)
@@ -68,8 +69,7 @@ def tune(run: Path) -> None:
     best = choose_best(train)
     best["metric"] = values.get("metric_for_best_model")
     write_json(train / "best.json", best)
-    adapter = train / best["path"] / ADAPTER_WEIGHTS
-    outputs = [train / "best.json", *([adapter] if adapter.is_file() else [])]
+    outputs = [train / "best.json", *weight_files(train / best["path"])]
     stages.record(run, "train", inputs, outputs, seconds + time.monotonic() - begin)
     print(f"train: best checkpoint {best['path']} ({best['metric']} {_shown_value(best['value'])})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
