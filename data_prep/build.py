@@ -12,23 +12,24 @@ from typing import Any
 
 import pandas as pd
 
+from data_prep.card import write_card
 from data_prep.checking import REJECT_COLUMNS
 from data_prep.console import print_outcome
 from data_prep.corrections import correct_labels
-from data_prep.dataset import fit_frame, split_frame, usable_rows
+from data_prep.dataset import characters, fit_frame, split_frame, usable_rows
 from data_prep.fetching import find_table
 from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
 from data_prep.known_public import flag_known
-from data_prep.manifest import count_rows, cut_rows, rows_sha256, spread
+from data_prep.manifest import count_rows, cut_rows, rows_sha256
 from data_prep.prompt import prompt_warnings
 from data_prep.reading import Table, read_table
 from data_prep.task import SPLITS, Task, find_task
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError, run_main
 from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
-from workspace.paths import DATASETS, ROOT, shown
+from workspace.paths import CONFIGS, DATASETS, ROOT, shown
 
-VERSION = 4  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 5  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -84,12 +85,17 @@ def build(
         "corrections": corrected,  # None: the task names no file
         "known_public": known,  # None: the task names no file
         "max_length": task.max_length,
+        "keep_head": task.keep_head,
         "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
         "cut": cut_rows(kept, words) if tokenizer else None,  # None: no model was given, lengths are not known
         "tokens": tokens,
-        "characters": spread(kept.loc[kept["used"], "text"].str.len().to_numpy()),
+        "characters": characters(kept, words),
         "warnings": [*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
         "rows_sha256": {name: rows_sha256(rows_of(kept, name)) for name in SPLITS},
+        "made_by": {
+            "task": task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
+            "override": [_from_root(Path(one)) if Path(one).is_file() else one for one in override],
+        },
         "inputs": inputs,
     }
     with replaced_folder(out) as fresh:
@@ -97,6 +103,7 @@ def build(
             write_jsonl(fresh / f"{name}.jsonl", chat_rows(rows_of(kept, name), task))
         _write_rejects(fresh / "rejects.csv", checked.rejects)
         manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
+        manifest["files"] |= write_card(fresh, manifest)
         write_json(fresh / MANIFEST, manifest)
     print_outcome(table, manifest, words, out)
     return out / MANIFEST

@@ -4,12 +4,14 @@ All steps pass on one frame, a line a usable row in the table's order, and add c
 normalised, group; split, used; shown (the review as it stands in the prompt), cut.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data_prep.checking import Checked, check_rows, set_aside_conflicts, stop_if_class_is_gone, stop_if_too_many
+from data_prep.histogram import length_table
 from data_prep.lengths import fit_reviews
 from data_prep.manifest import spread
 from data_prep.prompt import chat_text, control_pattern, neutralise
@@ -99,5 +101,14 @@ def fit_frame(
         task.keep_head,
     )
     used = kept["used"].to_numpy()
-    lengths = {"before": spread(fitted.tokens_before[used]), "after": spread(fitted.tokens[used])}
+    before = fitted.tokens_before[used]
+    table = length_table(before, kept["split"][used], kept["label"][used], task.label_words, task.max_length)
+    lengths = {"before": spread(before), "after": spread(fitted.tokens[used]), "histogram": table}
     return kept.assign(shown=[neutralise(text, pattern) for text in fitted.reviews], cut=fitted.cut), lengths
+
+
+def characters(kept: pd.DataFrame, words: Sequence[str]) -> dict[str, Any]:
+    """The spread of the used rows' characters, whole and by split and class, with a histogram."""
+    used = kept["used"].to_numpy()
+    lengths = kept["text"].str.len().to_numpy()[used]
+    return spread(lengths) | {"histogram": length_table(lengths, kept["split"][used], kept["label"][used], words)}

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep import build as build_module
-from data_prep import dataset
+from data_prep import card, dataset
 from data_prep.build import build
 from data_prep.task import SPLITS
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
@@ -69,9 +69,8 @@ def test_files_and_manifest(tmp_path, capsys):
     assert manifest["tokens"]["after"]["greatest"] <= 200
     assert manifest["source"]["encoding"] == "gb18030"
     assert manifest["source"]["sha256"] == sha256_file(table)
-    assert manifest["files"] == {
-        name: sha256_file(tmp_path / "out" / name) for name in ("rejects.csv", "test.jsonl", "train.jsonl", "val.jsonl")
-    }
+    made = ("README.md", "class_balance.png", "lengths.png", "rejects.csv", "test.jsonl", "train.jsonl", "val.jsonl")
+    assert manifest["files"] == {name: sha256_file(tmp_path / "out" / name) for name in made}
     assert manifest["max_length"] == 200
     assert manifest["tokenizer_sha256"] == sha256_file(model / "tokenizer.json")
     with open(tmp_path / "out" / "rejects.csv", encoding="utf-8", newline="") as stream:
@@ -243,7 +242,8 @@ def test_the_command_ends_with_one_sentence_and_status_2(tmp_path):
     st.sampled_from(["keep", "set_aside"]),
     st.sampled_from([None, 2, 5, 50]),
 )
-def test_no_row_is_lost(tmp_path, rows, scheme, conflicts, limit):
+def test_no_row_is_lost(tmp_path, monkeypatch, rows, scheme, conflicts, limit):
+    monkeypatch.setattr(card, "draw_card", lambda *_: {})  # half a second each, and tested in test_prep_card.py
     task = small_task(tmp_path, split={"scheme": scheme}, conflicts=conflicts, max_reject_share=1.0)
     rows = [*rows, *reviews(12)]
     try:

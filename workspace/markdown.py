@@ -15,9 +15,13 @@ _BREAKS = re.compile(r"[\s\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2
 
 def escape(text: Any) -> str:
     """`text` on one line so that Markdown shows just its characters; for a table cell, or inside a sentence."""
-    line = _BREAKS.sub(" ", str(text)).strip().encode("utf-8", "replace").decode("utf-8")
-    line = _REFERENCES.sub(lambda found: f"&#{ord(found.group())};", line)
+    line = _REFERENCES.sub(lambda found: f"&#{ord(found.group())};", one_line(text))
     return _EMPHASIS.sub(lambda found: f"\\{found.group()}", line)
+
+
+def one_line(text: Any) -> str:
+    """`text` without line ends, control characters and marks of direction, each run of them a space."""
+    return _BREAKS.sub(" ", str(text)).strip().encode("utf-8", "replace").decode("utf-8")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) -> list[str]:

@@ -86,13 +86,19 @@ def png(figure: "Figure") -> bytes:
 
 
 def canvas(height: float) -> "tuple[Figure, Axes]":
-    """A figure of `height` inches with one plot, bound to no window and to no global state."""
+    """A figure of `height` inches with one plot."""
+    figure = empty_figure(height)
+    return figure, figure.add_subplot()
+
+
+def empty_figure(height: float) -> "Figure":
+    """A figure of `height` inches without a plot, bound to no window and to no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height))
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure
 
 
 def add_title(figure: "Figure", pen: Pen, title: Text, rows: str) -> None:
