@@ -12,6 +12,11 @@ from workspace.paths import ROOT
 
 GPU_INFER_BATCH = 64
 ACTIVATION_BYTES = 140
+# How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
+MODEL_KEYS = (
+    "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
+    "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
+)  # fmt: skip
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
@@ -44,7 +49,7 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
     """The keys of `swift infer`, the same before and after tuning but for adapter, rows and result path."""
     values = {
         **recipe.infer,
-        **{key: sft[key] for key in ("model", "model_type", "template", "system") if key in sft},
+        **{key: sft[key] for key in MODEL_KEYS if key in sft},
         "torch_dtype": sft["torch_dtype"],
         "val_dataset": [str(dataset / "test.jsonl")],
     }
