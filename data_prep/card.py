@@ -23,6 +23,8 @@ SCHEMES = {
         "原实验：train_test_split 两次，验证集取自余下的行", "as in the original experiment: train_test_split, twice"
     ),
 }
+BESIDE = ("corrections", "known_public")  # the files that a task may name beside the table
+FACTS = ("项目 item", "值 value")
 NOT_STATED = Text("没有说明", "not stated")
 
 
@@ -100,7 +102,7 @@ def _classes(manifest: Mapping[str, Any]) -> list[str]:
 
 def _lengths(manifest: Mapping[str, Any]) -> list[str]:
     characters, tokens = manifest["characters"], manifest["tokens"]
-    header = ["行 rows", "最短 least", "中位数 median", "95%", "99%", "最长 greatest", "平均 mean"]
+    header = ["行 rows", "最短 least", "中位数 median", "95% 分位 p95", "99% 分位 p99", "最长 greatest", "平均 mean"]
 
     def cells(found: Mapping[str, Any]) -> list[str]:
         keys = ("least", "median", "p95", "p99", "greatest")
@@ -139,7 +141,7 @@ def _provenance(manifest: Mapping[str, Any]) -> list[str]:
         ["编码 encoding", source["encoding"] or NONE],
         ["去掉的空字符 NUL characters taken out", number(source["nul_characters_removed"])],
     ]
-    return [*heading("出处与许可", "Provenance and licence"), *table(["", ""], facts, words=2), ""]
+    return [*heading("出处与许可", "Provenance and licence"), *table(FACTS, facts, words=2), ""]
 
 
 def _making(manifest: Mapping[str, Any]) -> list[str]:
@@ -156,7 +158,7 @@ def _making(manifest: Mapping[str, Any]) -> list[str]:
     ]
     return [
         *heading("怎样生成", "How it was made"),
-        *table(["", ""], facts, words=2),
+        *table(FACTS, facts, words=2),
         "",
         "```bash",
         command(manifest),
@@ -187,12 +189,9 @@ def _hashes(manifest: Mapping[str, Any]) -> list[str]:
                 "SHA-256. The rows named id, text, label tell which reviews stand in a split, whatever the prompt.",
             )
         ),
-        *table(["", "SHA-256"], rows, words=2),
+        *table(["文件 file", "SHA-256"], rows, words=2),
         "",
     ]
-
-
-BESIDE = ("corrections", "known_public")  # the files that a task may name beside the table
 
 
 def command(manifest: Mapping[str, Any]) -> str:

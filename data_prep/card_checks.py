@@ -106,7 +106,7 @@ def _leaks(manifest: Mapping[str, Any]) -> list[str]:
         *heading("泄漏", "Leaks"),
         *both(said, strong=bool(leaked)),
         *(both(before) if counts["not_used"]["total"] else []),
-        *table(["", "n", "相同 the same", "近似 near", "份额 share"], rows),
+        *table(["泄漏 leak", "n", "相同 the same", "近似 near", "份额 share"], rows),
         "",
     ]
 
@@ -145,7 +145,7 @@ def _corrections(found: Mapping[str, Any]) -> list[str]:
         ["未用：在验证集 not applied: in val", number(left["val"])],
         ["未用：在测试集 not applied: in test", number(left["test"])],
     ]
-    return [*heading("标签更正", "Corrections"), *table(["", ""], facts, words=1), ""]
+    return [*heading("标签更正", "Corrections"), *table(["项目 item", "值 value"], facts), ""]
 
 
 def _known_public(manifest: Mapping[str, Any]) -> list[str]:
