@@ -13,7 +13,7 @@ _TEACHER_FORCED = ("eval_seq_acc", "eval_token_acc")
 
 @dataclass(frozen=True)
 class TrainPoint:
-    """Training loss (nats a token, the mean since the last point) at an optimiser step."""
+    """Training loss (nats a token, for a head a row; the mean since the last point) at an optimiser step."""
 
     step: int
     epoch: float | None
