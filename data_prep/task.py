@@ -34,6 +34,7 @@ from workspace.yaml_files import YamlFile
 PLACE = "{review}"  # where the review stands in a prompt
 SPLITS = ("train", "val", "test")
 CONFLICTS = ("keep", "set_aside")
+TAKEN_WORDS = ("total", "unparsed")  # keys that stand beside label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
 
 
@@ -156,6 +157,8 @@ def _labels(top: Section) -> dict[str, str]:
             raise top.error(f"labels.{value}", f"is read by YAML as {value!r}: put the value in quotes")
         if not isinstance(word, str) or not word.strip() or word != word.strip():
             raise top.error(f"labels.{value}", f"is {word!r}, expected a label word in quotes")
+        if word in TAKEN_WORDS:
+            raise top.error(f"labels.{value}", f"is {word!r}, which counts and reports use themselves: choose another")
         key = canonical_value(value)
         if key in labels:
             raise top.error(f"labels.{value}", "stands twice")

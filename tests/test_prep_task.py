@@ -80,6 +80,7 @@ def test_canonical_value(value, expected):
         ({"labels": {"1": "正面", "1.0": "负面"}}, "labels.1.0 stands twice"),
         ({"labels": {True: "正面", False: "负面"}}, "put the value in quotes"),
         ({"labels": {"1": "正面", "0": ""}}, "labels.0 is '', expected a label word"),
+        ({"labels": {"1": "正面", "0": "total"}}, "labels.0 is 'total', which counts and reports use themselves"),
         ({"labels": {"1": "正面", "0": 3}}, "labels.0 is 3, expected a label word"),
         ({"prompts": {"a": "没有"}}, "prompts.a has {review} 0 times, expected once"),
         ({"prompts": {"original": "{review}{review}"}}, "has {review} 2 times"),

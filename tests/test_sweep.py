@@ -8,7 +8,7 @@ from train import sweep as sweeping
 from train.again import compare, differences, plan_again
 from train.grid import Point, grid
 from train.options import parse_options
-from train.sweep import _too_late, sweep, trial_options
+from train.sweep import _too_late, sweep, trial_options, trial_words
 from train.sweep_table import Trial, chosen, sweep_table
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file, write_json
@@ -44,6 +44,15 @@ def test_a_trial_is_a_run_with_overrides_values_and_seed(tmp_path: Path) -> None
     assert one.swift == {"num_train_epochs": "1", "learning_rate": "1e-3", "seed": "7", "data_seed": "7"}
     with pytest.raises(UserError, match="num_train_epochs is given and varied"):
         trial_options(user, Point((), (("num_train_epochs", "3"),)), 7, tmp_path)
+
+
+def test_a_trials_command_makes_the_trial(tmp_path: Path) -> None:
+    words = ["demo", "--with", "neftune", "--num_train_epochs", "1", "--limit", "40"]
+    point = Point(("rank8",), (("learning_rate", "1e-3"),))
+    one = trial_options(parse_options(words), point, 7, tmp_path)
+    assert parse_options(trial_words(words, one)) == one
+    plain = trial_options(parse_options(words), Point((), ()), 7, tmp_path)
+    assert parse_options(trial_words(words, plain)) == plain
 
 
 def trial(point: str, seed: int, macro_f1: float | None, fault: str | None = None) -> Trial:

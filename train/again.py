@@ -1,4 +1,4 @@
-"""Run a finished run once more from what stands in its folder, and say whether the same adapter came out.
+"""Run a finished run once more from what stands in its folder, and say whether the same weights came out.
 
 Run as: python -m train.again RUN [--run DIR], then, when it is tuned, python -m train.again --compare NEW
 (bash run_sft.sh again RUN does both). The resolved YAMLs are taken as they are, so a recipe that changed since does not
@@ -90,7 +90,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def compare(again: Path) -> str:
-    """One sentence: whether the adapter of the run `again` has the bytes of its original's.
+    """One sentence: whether the tuned weights of the run `again` have the bytes of its original's.
 
     Raises `UserError` when `again` is no repetition, or one of the two is not tuned.
     """
@@ -100,8 +100,8 @@ def compare(again: Path) -> str:
     original = Path(plan["again_of"])
     one, other = best_checkpoint(original), best_checkpoint(again)
     same = weights_sha256(one) == weights_sha256(other)
-    verdict = "has the same bytes as" if same else "is not the same as"
-    return f"again: the adapter of {shown(again)} ({other.name}) {verdict} that of {shown(original)} ({one.name})"
+    verdict = "holds the same weights, byte for byte, as" if same else "holds other weights than"
+    return f"again: {shown(other)} {verdict} {shown(one)}"
 
 
 if __name__ == "__main__":

@@ -72,9 +72,8 @@ def sweep(
     """
     folder = sweep_folder(options)
     every = [trial_options(options, point, seed, folder) for seed in seeds for point in points]
-    planned = [
-        (one, plan.make_plan(one, ["(sweep)", *words])) for one in every
-    ]  # a slip is told before hours are spent
+    # A slip is told before hours are spent.
+    planned = [(one, plan.make_plan(one, trial_words(words, one))) for one in every]
     trials: list[Trial] = []
     begin = time.monotonic()
     for number, (one, run) in enumerate(planned):
@@ -84,8 +83,9 @@ def sweep(
             break
         print(f"\nsweep: trial {number + 1} of {len(planned)}: {point.name}, seed {seed}", flush=True)
         trials.append(run_trial(run, point, seed))
-        left = fmean(trial.seconds for trial in trials) * (len(planned) - len(trials))
-        print(f"sweep: about {left / SECONDS:.1f} h for the {len(planned) - len(trials)} trials left", flush=True)
+        if left := len(planned) - len(trials):
+            minutes = fmean(trial.seconds for trial in trials) * left / 60
+            print(f"sweep: about {minutes:.0f} min for the {left} trials left", flush=True)
         write_json(folder / "sweep.json", {"metric": METRIC, "trials": [trial._asdict() for trial in trials]})
         write_text(folder / "sweep.md", sweep_table(trials, len(planned)))
     best = chosen(trials)
@@ -124,6 +124,17 @@ def trial_options(options: Options, point: Point, seed: int, folder: Path) -> Op
         swift={**options.swift, **dict(point.values), "seed": str(seed), "data_seed": str(seed)},
         run=folder / f"{point.name}-seed{seed}",
     )
+
+
+def trial_words(words: Sequence[str], trial: Options) -> list[str]:
+    """The command line of bash run_sft.sh that makes one trial: what the user gave all, then what is the trial's own.
+
+    The last value given for an option counts; overrides add up, so the user's are not said twice.
+    """
+    given = parse_options(list(words))
+    names = trial.overrides[len(given.overrides) :]
+    own = [word for key, value in trial.swift.items() if given.swift.get(key) != value for word in (f"--{key}", value)]
+    return [*words, *(["--with", *names] if names else []), *own, "--run", str(trial.run)]
 
 
 def sweep_folder(options: Options) -> Path:
