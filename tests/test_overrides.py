@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.overrides import find_overrides, known_overrides, read_override
+from train.needed_packages import check_packages
 from train.recipes import check_recipe, load_recipe, recipe_names
 from train.swift_arguments import check_values, known_options
 from workspace.errors import UserError
@@ -120,3 +121,26 @@ def test_a_tasks_own_folder_is_a_recipe(tmp_path: Path) -> None:
     for name in ("mine/none", "mine/task.yaml", "none", "overrides", "overrides/rank8", "hotel_reviews/task"):
         with pytest.raises(UserError, match="there is no recipe"):
             load_recipe(name, caller=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"report_to": ["wandb"]}, "needs the package wandb: pip install wandb"),
+        ({"report_to": "swanlab"}, "pip install swanlab"),
+        ({"quant_method": "bnb"}, "pip install bitsandbytes"),
+        ({"deepspeed": "zero2"}, "pip install deepspeed"),
+        ({"use_liger_kernel": True}, "pip install liger-kernel"),
+    ],
+)
+def test_a_package_that_is_not_there_is_told(values, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=message):
+        check_packages(values)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    check_packages(values)
+
+
+def test_the_recipes_own_packages_are_pinned() -> None:
+    check_packages(load_recipe("hotel_reviews").sft)
+    check_packages({"use_liger_kernel": False, "report_to": "none"})
