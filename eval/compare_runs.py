@@ -96,7 +96,7 @@ def _who(place: int, run: Scored) -> list[str]:
         run.name,
         facts.get("recipe") or NONE,
         facts.get("model") or NONE,
-        "分类头 head" if run.metrics["head"] else "词 words",
+        "分类头 head" if run.metrics.get("head") else "词 words",
         number(counts.get("train", {}).get("total")),
         duration((facts.get("seconds") or {}).get("train")),
         number(test["looks"]),
