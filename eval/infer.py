@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from eval.requests import MODES, Request, make_requests, modes
-from eval.swift_results import Answered, count_lines, join
+from eval.swift_results import Answered, count_lines, deal, journal_files, read_journal
 from eval.ways import Way, way_to_ask
 from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from train.machine import child_environment, this_machine
+from train.processes import device_environment, planned_processes
 from workspace import stages
-from workspace.child import run_child
+from workspace.child import Child, run_children
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import shown
@@ -82,67 +83,73 @@ def _answers(
     way: Way,
     digest: str,
 ) -> list[Answered]:
-    """All answers, from a journal of earlier, interrupted attempts and one `swift infer` for the rest."""
+    """All answers, from a journal of earlier, interrupted attempts and `swift infer` for the rest."""
     journal = folder / "journal"
     progress = folder / "progress.json"
     if not progress.exists() or read_json(progress)["inputs"] != digest:
         for path in [*journal.glob("*"), progress]:
             path.unlink(missing_ok=True)
         write_json(progress, {"inputs": digest, "seconds": 0.0})
-    answered = _journal(journal, requests)
+    answered = read_journal(journal, requests)
     if len(answered) < len(requests):
         if answered:
             print(f"going on after {len(answered)} of {len(requests)} prompts", flush=True)
         begin = time.monotonic()
+        rest = [request for request in requests if request.key not in answered]
         try:
-            _run_swift(run, plan, journal, requests, len(answered), adapter, way)
+            _run_swift(run, plan, journal, f"{len(answered):06d}", rest, adapter, way)
         except BaseException:
             spent = read_json(progress)["seconds"] + time.monotonic() - begin
             write_json(progress, {"inputs": digest, "seconds": spent})
             raise
-        answered = _journal(journal, requests)
+        answered = read_journal(journal, requests)
     if len(answered) != len(requests):
         raise UserError(
             f"`swift infer` answered {len(answered)} of {len(requests)} prompts; "
             f"see {shown(folder / 'swift.log')} and run the same command again"
         )
-    return answered
-
-
-def _journal(journal: Path, requests: list[Request]) -> list[Answered]:
-    """The answers so far. Each attempt has its own pair of files, named by the request it began with."""
-    answered: list[Answered] = []
-    while (results := journal / f"{len(answered):06d}.results.jsonl").exists():
-        more = join(requests[len(answered) :], results, results.with_name(results.name.replace("results", "scores")))
-        if not more:
-            break
-        answered += more
-    return answered
+    return [answered[request.key] for request in requests]
 
 
 def _run_swift(
-    run: Path, plan: dict[str, Any], journal: Path, requests: list[Request], start: int, adapter: Path | None, way: Way
+    run: Path,
+    plan: dict[str, Any],
+    journal: Path,
+    attempt: str,
+    rest: list[Request],
+    adapter: Path | None,
+    way: Way,
 ) -> None:
-    """One `swift infer` over the requests from `start` on."""
-    paths = {name: journal / f"{start:06d}.{name}.jsonl" for name in ("requests", "results", "scores")}
-    for path in paths.values():
-        path.unlink(missing_ok=True)
-    rest = requests[start:]
-    write_jsonl(paths["requests"], ({"messages": list(request.messages)} for request in rest))
-    infer_yaml = run / "infer.yaml"
-    config = journal / f"{start:06d}.plugin.json"
-    template = _infer_values(infer_yaml)["template"]
-    write_json(
-        config, {"template": template, "labels": plan["labels"], "modes": modes(rest), "out": str(paths["scores"])}
-    )
-    command = ["swift", "infer", str(infer_yaml), "--val_dataset", str(paths["requests"])]
-    command += ["--result_path", str(paths["results"]), "--load_data_args", "false"]
-    command += ["--external_plugins", str(way.plugin), *way.options]
-    command += model_options(adapter) if adapter else []
-    env = child_environment(this_machine())
-    env[way.variable] = str(config)
+    """`swift infer` over the requests in `rest`, as many processes side by side as the run is planned for.
+
+    Each is a process of its own with a share of the rows, not a rank of torchrun: `swift infer` would write the rows
+    of one rank alone on a CPU, and one that fails would take the others' answers with it.
+    """
+    machine = this_machine()
+    sft = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8")) if (run / "sft.yaml").is_file() else {}
+    processes = planned_processes(sft)
+    template = _infer_values(run / "infer.yaml")["template"]
+    children, scores = [], []
+    shares = deal(rest, processes.per_node)
+    for number, share in enumerate(shares):
+        files = journal_files(journal, f"{attempt}-{number}")
+        for path in files:
+            path.unlink(missing_ok=True)
+        write_jsonl(files.requests, ({"id": one.key, "messages": list(one.messages)} for one in share))
+        config = {"template": template, "labels": plan["labels"], "modes": modes(share), "out": str(files.scores)}
+        write_json(files.plugin, config)
+        command = ["swift", "infer", str(run / "infer.yaml"), "--val_dataset", str(files.requests)]
+        command += ["--result_path", str(files.results), "--load_data_args", "false"]
+        command += ["--external_plugins", str(way.plugin), *way.options]
+        command += model_options(adapter) if adapter else []
+        env = child_environment(machine, len(shares)) | {way.variable: str(files.plugin)}
+        if processes.launched:
+            env |= device_environment(machine, range(number, number + 1))
+        log = f"swift.{number}.log" if number else "swift.log"
+        children.append(Child(command, journal.parent / log, env))
+        scores.append(files.scores)
     title = "after" if adapter else "before"
-    run_child(command, journal.parent / "swift.log", env, title, len(rest), lambda: count_lines(paths["scores"]))
+    run_children(children, title, len(rest), lambda: sum(map(count_lines, scores)))
 
 
 def _write(

@@ -1,7 +1,8 @@
 """The rows that `swift infer` and its label-score plugin write: the only place that knows their schema.
 
-Answers are kept in one journal, a line a request in the order of asking, so that an interrupted evaluation goes on
-where it stopped. Both files are appended to by another process that may be killed: a torn last line is dropped.
+Answers are kept in a journal, so that an interrupted evaluation goes on where it stopped. Each process of each attempt
+has files of its own there: the requests it was given, named by their keys, and, a line a request in the same order, the
+results and the label scores. The last two are appended to by a process that may be killed: a torn last line is dropped.
 """
 
 import math
@@ -31,6 +32,42 @@ class Answered(NamedTuple):
         shares = {label: math.exp(value - top) for label, value in self.logprobs.items()}
         total = sum(shares.values())
         return {label: share / total for label, share in shares.items()}
+
+
+class JournalFiles(NamedTuple):
+    """The files of one `swift infer`: what it is asked, what it and its plugin write, and the plugin's settings."""
+
+    requests: Path
+    results: Path
+    scores: Path
+    plugin: Path
+
+
+def journal_files(journal: Path, name: str) -> JournalFiles:
+    """The files called `name` in the folder `journal`."""
+    return JournalFiles(
+        *(journal / f"{name}.{kind}.jsonl" for kind in ("requests", "results", "scores")),
+        journal / f"{name}.plugin.json",
+    )
+
+
+def deal(requests: Sequence[Request], hands: int) -> list[list[Request]]:
+    """Shares of the requests for at most `hands` processes, none empty: each a mixture of short and long, in order."""
+    return [list(requests[hand::hands]) for hand in range(min(hands, len(requests)))]
+
+
+def read_journal(journal: Path, requests: Sequence[Request]) -> dict[str, Answered]:
+    """The answers so far, by the keys of the `requests`. Raises `UserError` for an answer to another prompt."""
+    by_key = {request.key: request for request in requests}
+    answered: dict[str, Answered] = {}
+    for path in sorted(journal.glob("*.requests.jsonl")):
+        files = journal_files(journal, path.name.removesuffix(".requests.jsonl"))
+        asked = [by_key.get(row.get("id")) for row in whole_lines(files.requests)]
+        if None in asked:  # written by an earlier version, in another form
+            continue
+        found = join(asked, files.results, files.scores)
+        answered |= {request.key: answer for request, answer in zip(asked, found, strict=False)}
+    return answered
 
 
 def count_lines(path: Path) -> int:

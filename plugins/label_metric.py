@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from swift.metrics import eval_metrics_map
 from swift.metrics.base import EvalMetrics
 from transformers.trainer_utils import EvalPrediction
@@ -48,6 +49,15 @@ def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
         hits = np.sum((gold == label) & (predicted == label))
         scores.append(2 * hits / (np.sum(gold == label) + np.sum(predicted == label)))
     return float(np.mean(scores))
+
+
+def one_each(gathered: Any, count: int) -> np.ndarray:
+    """One entry for each of the `count` evaluation rows, in their order.
+
+    Several processes fill their last batches up with the first rows again, and ms-swift's trainer for text gathers
+    those too, at the end.
+    """
+    return np.asarray(gathered)[:count]
 
 
 def prompt_tokens(features: dict[str, Any]) -> list[int]:
@@ -86,7 +96,7 @@ class LabelMetrics(EvalMetrics):
             write_rows(self.trainer)
         if isinstance(logits, list | tuple):
             logits = logits[0]
-        bounds = torch.empty(len(labels), len(self.words))
+        bounds = torch.empty(len(labels), len(self.words), device=labels.device)  # where ranks can gather it
         for row, answer in enumerate(labels):
             where = torch.nonzero(answer != IGNORED)[:, 0]
             tokens = answer[where]
@@ -98,8 +108,9 @@ class LabelMetrics(EvalMetrics):
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """The metrics, from the bounds of every row and, for open rows, the words' exact log probabilities."""
-        scores = np.asarray(prediction.predictions)
-        gold = np.array([self.words.index(tuple(row[row != IGNORED].tolist())) for row in prediction.label_ids])
+        count = len(self.trainer.eval_dataset)
+        scores, labels = one_each(prediction.predictions, count), one_each(prediction.label_ids, count)
+        gold = np.array([self.words.index(tuple(row[row != IGNORED].tolist())) for row in labels])
         best = scores.argmax(-1)
         open_rows = np.nonzero(best != gold)[0]
         if len(open_rows):
@@ -107,12 +118,28 @@ class LabelMetrics(EvalMetrics):
         best = scores.argmax(-1)
         return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
 
-    @torch.no_grad()
     def exact_scores(self, rows: np.ndarray) -> np.ndarray:
-        """[rows, words] exact log probabilities of every word, each with its end token, after the rows' prompts."""
+        """[rows, words] exact log probabilities of every word, each with its end token, after the rows' prompts.
+
+        Under several processes each runs its share: all of them call this with the same rows. The shares are filled
+        up to one size, because a model that is itself spread over the processes needs them all at each step.
+        """
+        rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        share = -(-len(rows) // world)
+        filled = np.resize(rows, share * world)
+        scores = self.run_words(filled[rank * share : (rank + 1) * share])
+        if world > 1:
+            parts = [torch.empty_like(scores) for _ in range(world)]
+            dist.all_gather(parts, scores)
+            scores = torch.cat(parts)
+        return scores[: len(rows)].cpu().numpy()
+
+    @torch.no_grad()
+    def run_words(self, rows: np.ndarray) -> torch.Tensor:
+        """[rows, words] log probabilities in float32 of every word after the prompts of the evaluation rows `rows`."""
         model, device = self.trainer.model, self.trainer.args.device
         pad = self.trainer.processing_class.pad_token_id or 0
-        result = np.empty((len(rows), len(self.words)))
+        result = torch.empty(len(rows), len(self.words), device=device)
         for start in range(0, len(rows), RESCORE_ROWS):
             chunk = rows[start : start + RESCORE_ROWS]
             prompts = [prompt_tokens(self.trainer.eval_dataset[int(row)]) for row in chunk]
@@ -129,9 +156,7 @@ class LabelMetrics(EvalMetrics):
                 )
                 steps = torch.log_softmax(output.logits[:, :-1].float(), -1)
                 tokens = torch.tensor(word, device=device)
-                result[start : start + len(chunk), column] = (
-                    steps[:, torch.arange(len(word)), tokens].sum(-1).cpu().numpy()
-                )
+                result[start : start + len(chunk), column] = steps[:, torch.arange(len(word)), tokens].sum(-1)
         return result
 
 
@@ -149,7 +174,8 @@ class HeadMetrics(EvalMetrics):
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """The metrics, from every row's predicted and gold class."""
-        gold, best = np.asarray(prediction.label_ids), np.asarray(prediction.predictions)
+        count = len(self.trainer.eval_dataset)
+        gold, best = one_each(prediction.label_ids, count), one_each(prediction.predictions, count)
         return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
 
 

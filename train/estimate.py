@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from train.processes import planned_processes, rows_a_step
 from workspace.child import run_child
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, whole_lines, write_jsonl
@@ -27,7 +28,7 @@ def tell_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str
     total = len(rows) * epochs
     if (steps := int(values.get("max_steps", -1))) > 0:
         total = steps * rows_a_step(values)
-    rough = rough_seconds(run, total)
+    rough = rough_seconds(run, total, planned_processes(values).world)
     if rough is not None and rough < LONG_SECONDS / 2:
         return None
     try:
@@ -49,18 +50,16 @@ def message(seconds: float, total: float, rows: int) -> str:
     return text
 
 
-def rough_seconds(run: Path, total: float) -> float | None:
-    """Seconds to train on `total` reviews, guessed from how fast the untuned model read them; None when not known."""
+def rough_seconds(run: Path, total: float, processes: int = 1) -> float | None:
+    """Seconds to train on `total` reviews, guessed from how fast the untuned model read them; None when not known.
+
+    `processes` share the reviews.
+    """
     summary = run / "before" / "summary.json"
     if not summary.is_file():
         return None
     milliseconds = read_json(summary)["ms_per_review"]["score"]
-    return None if milliseconds is None else total * TRAINING_FACTOR * milliseconds / 1000
-
-
-def rows_a_step(values: dict[str, Any]) -> int:
-    """Rows in one optimiser step of one process."""
-    return int(values.get("per_device_train_batch_size", 1)) * int(values.get("gradient_accumulation_steps", 1))
+    return None if milliseconds is None else total * TRAINING_FACTOR * milliseconds / 1000 / processes
 
 
 def spread_rows(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:

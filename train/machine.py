@@ -10,6 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+# By these ms-swift starts torchrun, or finds that it was started by it.
+TORCHRUN = {
+    "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "_PATCH_WORLD_SIZE",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -61,15 +67,17 @@ def dtype_flags(machine: Machine) -> dict[str, Any]:
     return {"torch_dtype": "float16", "bf16": False, "fp16": True}
 
 
-def child_environment(machine: Machine) -> dict[str, str]:
-    """The environment for ms-swift's processes.
+def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
+    """The environment for ms-swift, of which `processes` run side by side; without any variable of torchrun.
+
+    Those would have `swift` start several processes, or take itself for one of them and answer only its share.
 
     The malloc settings keep freed blocks instead of giving them back to the system: page faults otherwise take 40 %
     of CPU time. Idle OpenMP threads sleep instead of spinning: beside one other busy process on two cores a block of
     matrix products took 205 ms instead of 513 ms (104 ms on the idle machine, either way). The model
     is a folder on disk by now, so no hub is asked; `swift` is found beside the running Python.
     """
-    env = dict(os.environ)
+    env = {key: value for key, value in os.environ.items() if key not in TORCHRUN}
     env.setdefault("TOKENIZERS_PARALLELISM", "false")
     env.setdefault("PYTHONIOENCODING", "utf-8")
     env["PYTHONUNBUFFERED"] = "1"
@@ -77,9 +85,17 @@ def child_environment(machine: Machine) -> dict[str, str]:
         env.setdefault("MALLOC_MMAP_THRESHOLD_", "4294967296")
         env.setdefault("MALLOC_TRIM_THRESHOLD_", "-1")
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if processes > 1:  # torchrun would give each one thread, and without it each would take all cores
+            env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
     env["HF_HUB_OFFLINE"] = "1"
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     return env
+
+
+def visible_gpus(machine: Machine) -> list[str]:
+    """The GPUs that are seen, as CUDA_VISIBLE_DEVICES names them: by number, or as the user has put them there."""
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named if len(named) == machine.gpus else [str(number) for number in range(machine.gpus)]
 
 
 def _cpu_name() -> str:
@@ -114,8 +130,10 @@ def _nvidia_gpus() -> list[tuple[str, float, float]]:
         return []
     rows = [line.split(", ") for line in result.stdout.strip().splitlines()]
     gpus = [(name, _number(memory) / 1024, _number(capability)) for name, memory, capability in rows]
-    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",")
-    chosen = [gpus[int(index)] for index in visible if index.strip().isdigit() and int(index) < len(gpus)]
+    visible = [name.strip() for name in (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",") if name.strip()]
+    if not all(name.isdigit() for name in visible):  # names of another kind: which GPUs they are is not known here
+        return gpus[: len(visible)]
+    chosen = [gpus[int(index)] for index in visible if int(index) < len(gpus)]
     return chosen or gpus
 
 

@@ -66,6 +66,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
 
     from train.machine import this_machine
     from train.models import ModelUnavailable, check_family, fingerprint
+    from train.needed_packages import check_packages
+    from train.processes import batch_line, planned_processes
     from train.provenance import PACKAGES_FILE, software, write_packages
     from train.recipes import DEFAULT_TASK, check_recipe, load_recipe
     from train.resolve import resolve_infer, resolve_sft
@@ -97,6 +99,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     prompt = options.prompt or task.prompt
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
+    check_packages(sft)
     infer = resolve_infer(recipe, sft, machine, dataset)
 
     changes = [str(change.path) for change in recipe.overrides if change.values["task"]]
@@ -150,6 +153,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     _say(f"recipe   {recipe.name}")
     _say(f"model    {shown(model)}")
     _say(f"machine  {machine.describe()}")
+    if planned_processes(sft).launched:
+        _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
     _say(f"run      {shown(run)}")
     return run
 

@@ -1,13 +1,15 @@
 """A recipe for the machine at hand: dtype, batch and paths filled in, ready for `swift sft` and `swift infer`."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from train.head import head_values
 from train.machine import Machine, dtype_flags
+from train.processes import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from train.recipes import Recipe
-from workspace.errors import UserError
 from workspace.paths import ROOT
 
 GPU_INFER_BATCH = 64
@@ -22,9 +24,18 @@ MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
 def resolve_sft(
-    recipe: Recipe, overrides: dict[str, Any], machine: Machine, model: Path, dataset: Path, run: Path
+    recipe: Recipe,
+    overrides: dict[str, Any],
+    machine: Machine,
+    model: Path,
+    dataset: Path,
+    run: Path,
+    environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """The keys of `swift sft` for this run: the recipe, then what the machine asks for, then the user's overrides."""
+    """The keys of `swift sft` for this run: the recipe, then what the machine asks for, then the user's overrides.
+
+    The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
+    """
     values = {
         **recipe.sft,
         "model": str(model),
@@ -40,9 +51,11 @@ def resolve_sft(
     values.update(overrides)
     values.update(_matching_evaluation(values, overrides))
     values.update(head_values(values, overrides, len(recipe.task.label_words)))
+    processes = wanted_processes(values, machine, environ)
+    values.update(share_batch(values, overrides, processes))
     if machine.gpu is None:
-        values.update(_smaller_batch(values, machine, model))
-    return values
+        values.update(_smaller_batch(values, machine.memory_gib / processes.per_node, model))
+    return values | _launch_values(values, machine, processes)
 
 
 def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
@@ -85,16 +98,24 @@ def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> d
     return {key: value for key, value in matched.items() if key not in overrides}
 
 
-def _smaller_batch(values: dict[str, Any], machine: Machine, model: Path) -> dict[str, Any]:
-    """A smaller batch with accumulation where the recipe's would not fit in memory; the effective batch is the same."""
-    names = ("per_device_train_batch_size", "gradient_accumulation_steps", "max_length")
-    try:
-        batch, accumulation, tokens = (int(values.get(name, 512 if name == "max_length" else 1)) for name in names)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"one of {', '.join(names)} is not a whole number ({error})") from None
+def _launch_values(values: Mapping[str, Any], machine: Machine, processes: Processes) -> dict[str, Any]:
+    """The keys that follow from the processes. On a CPU gradients are only exchanged by the backend gloo."""
+    env = {key: value for key, value in (values.get("ENV") or {}).items() if key not in ("NPROC_PER_NODE", "NNODES")}
+    env |= processes.env()
+    backend = {"ddp_backend": "gloo"} if machine.gpu is None and processes.launched else {}
+    return backend | ({"ENV": env} if env else {})
+
+
+def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path) -> dict[str, Any]:
+    """A smaller batch with accumulation where the recipe's would not fit in a process's share of the memory.
+
+    The effective batch stays the same.
+    """
+    batch, accumulation = whole_number(values, BATCH), whole_number(values, ACCUMULATION)
+    tokens = whole_number(values, "max_length", 512)
     if str(values.get("gradient_checkpointing", True)).lower() == "true":
         return {}
-    room = machine.memory_gib * MEMORY_SHARE
+    room = memory_gib * MEMORY_SHARE
     while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens) > room:
         batch, accumulation = batch // 2, accumulation * 2
-    return {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}
+    return {BATCH: batch, ACCUMULATION: accumulation}

@@ -1,10 +1,14 @@
 """Tune: `swift sft` with the run's resolved YAML, going on from the newest whole checkpoint.
 
 Run as: python -m train.sft RUN
+
+Where several nodes tune, all see the folder RUN, and each runs this command; the first alone plans, prepares, keeps the
+records and evaluates.
 """
 
 import argparse
 import math
+import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,8 +18,16 @@ from typing import Any
 import yaml
 
 from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
-from train.estimate import rows_a_step, tell_if_long
+from train.estimate import tell_if_long
 from train.machine import child_environment, this_machine
+from train.processes import (
+    launch_environment,
+    left_out_line,
+    node_rank,
+    planned_processes,
+    steps_an_epoch,
+    wait_for_first_node,
+)
 from workspace import stages
 from workspace.child import run_child
 from workspace.errors import UserError, run_main
@@ -27,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Tune the model of a run."""
     parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
-    tune(parser.parse_args(argv).run.absolute())
+    run = parser.parse_args(argv).run.absolute()
+    tune(run) if node_rank(os.environ) == 0 else join(run)
     return 0
 
 
@@ -37,8 +50,7 @@ def tune(run: Path, estimate: bool = True) -> None:
     `estimate`: measure first how long it will take, where that may be hours.
     Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
     """
-    if not (run / "sft.yaml").is_file():
-        raise UserError(f"{shown(run)} is not a run folder (no sft.yaml): make one with `bash run_sft.sh`")
+    _check_run(run)
     plan, train = read_json(run / "run.json"), run / "train"
     dataset = Path(plan["dataset"])
     values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
@@ -51,6 +63,8 @@ def tune(run: Path, estimate: bool = True) -> None:
     }
     if stages.finished(run, "train", inputs):
         return
+    if line := left_out_line(values, read_json(dataset / "manifest.json")["counts"]["train"]["total"]):
+        print(f"train: {line}", flush=True)
     stages.forget(run, "train")
     seconds = _start_or_continue(train, inputs)
     last = newest_whole(train)
@@ -59,10 +73,10 @@ def tune(run: Path, estimate: bool = True) -> None:
         if last is not None:
             print(f"train: going on from {last.name}", flush=True)
         _discard_after(train, last)
-        if last is None and estimate:
-            tell_if_long(run, values, dataset, child_environment(this_machine()))
+        if last is None and estimate and planned_processes(values).nodes == 1:
+            tell_if_long(run, values, dataset, _environment(values))
         try:
-            _run_swift(run, values, plan, last)
+            _run_swift(run, values, plan, last, run / "train.log")
         finally:
             write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
     check_rows(train, read_json(dataset / "manifest.json"))
@@ -74,6 +88,21 @@ def tune(run: Path, estimate: bool = True) -> None:
     print(f"train: best checkpoint {best['path']} ({best['metric']} {_shown_value(best['value'])})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
         print(f"train: curves with `tensorboard --logdir {shown(train / 'runs')}`", flush=True)
+
+
+def join(run: Path) -> None:
+    """Take part, as a node that is not the first, in the tuning that the first node does in the same folder.
+
+    Raises `UserError` when the folder is no run, or `swift sft` fails.
+    """
+    _check_run(run)
+    if planned_processes(yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))).nodes == 1:
+        raise UserError(f"NODE_RANK is {os.environ['NODE_RANK']}, but {shown(run)} is planned for one node: unset it")
+    wait_for_first_node(os.environ)
+    # Only now are plan and checkpoints those of the tuning that has begun.
+    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
+    log = run / f"train.node{node_rank(os.environ)}.log"
+    _run_swift(run, values, read_json(run / "run.json"), newest_whole(run / "train"), log)
 
 
 def check_rows(train: Path, manifest: dict[str, Any]) -> None:
@@ -92,6 +121,11 @@ def check_rows(train: Path, manifest: dict[str, Any]) -> None:
                 f"ms-swift used {counts[f'{split}_rows']} of the {expected} {split} rows: the rest is over max_length "
                 "or empty; build the dataset anew with this model's tokenizer"
             )
+
+
+def _check_run(run: Path) -> None:
+    if not (run / "sft.yaml").is_file():
+        raise UserError(f"{shown(run)} is not a run folder (no sft.yaml): make one with `bash run_sft.sh`")
 
 
 def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
@@ -119,15 +153,22 @@ def _discard_after(train: Path, last: Path | None) -> None:
             shutil.rmtree(path)
 
 
-def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Path | None) -> None:
+def _environment(values: dict[str, Any]) -> dict[str, str]:
+    """The environment of `swift sft`, with what starts its processes."""
+    machine = this_machine()
+    base = child_environment(machine, planned_processes(values).per_node)
+    return base | launch_environment(values, machine, os.environ)
+
+
+def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Path | None, log: Path) -> None:
     train = run / "train"
     command = ["swift", "sft", str(run / "sft.yaml")]
     command += ["--resume_from_checkpoint", str(last)] if last else []
     rows = read_json(Path(plan["dataset"]) / "manifest.json")["counts"]["train"]["total"]
     run_child(
         command,
-        run / "train.log",
-        child_environment(this_machine()),
+        log,
+        _environment(values),
         "train",
         _total_steps(values, rows),
         lambda: _steps_done(train),
@@ -138,7 +179,7 @@ def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Pa
 def _total_steps(values: dict[str, Any], rows: int) -> int:
     if int(values.get("max_steps", -1)) > 0:
         return int(values["max_steps"])
-    return math.ceil(math.ceil(rows / rows_a_step(values)) * float(values.get("num_train_epochs", 3)))
+    return math.ceil(steps_an_epoch(values, rows) * float(values.get("num_train_epochs", 3)))
 
 
 def _steps_done(train: Path) -> int:
