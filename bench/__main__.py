@@ -1,0 +1,24 @@
+"""Measurements that the README quotes, one subcommand each.
+
+Run as: python -m bench prep [--rows N ...] [--repeat N] [--csv FILE] [--model DIR] [--json FILE]
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from bench import prep
+from workspace.errors import run_main
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the bench that is named; its exit status is 0 when its limits are kept, 1 when not."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    benches = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
+    prep.add_options(benches.add_parser("prep", help=prep.__doc__.splitlines()[0]))
+    options = vars(parser.parse_args(argv))
+    del options["bench"]
+    return options.pop("run")(**options)
+
+
+if __name__ == "__main__":
+    run_main(main)
