@@ -6,10 +6,11 @@ Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [-
 import argparse
 import csv as csv_format
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data_prep.card import write_card
@@ -24,12 +25,14 @@ from data_prep.manifest import count_rows, cut_rows, rows_sha256
 from data_prep.prompt import prompt_warnings
 from data_prep.reading import Table, read_table
 from data_prep.task import SPLITS, Task, find_task
+from data_prep.texts import PIECE
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError, run_main
 from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import CONFIGS, DATASETS, ROOT, shown
+from workspace.progress import progress
 
-VERSION = 5  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 6  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -63,7 +66,7 @@ def build(
     kept, leaks = split_frame(checked.kept, task)
     kept, corrected = correct_labels(kept, checked.rejects, task)
     kept, known = flag_known(kept, task)
-    kept, tokens = fit_frame(kept, task, tokenizer)
+    kept, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer)
     words = task.label_words
     manifest = {
         "schema_version": VERSION,
@@ -91,7 +94,7 @@ def build(
         "tokens": tokens,
         "characters": characters(kept, words),
         "warnings": [*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
-        "rows_sha256": {name: rows_sha256(rows_of(kept, name)) for name in SPLITS},
+        "rows_sha256": {name: rows_sha256(pieces_of(kept, name)) for name in SPLITS},
         "made_by": {
             "task": task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
             "override": [_from_root(Path(one)) if Path(one).is_file() else one for one in override],
@@ -100,7 +103,8 @@ def build(
     }
     with replaced_folder(out) as fresh:
         for name in SPLITS:
-            write_jsonl(fresh / f"{name}.jsonl", chat_rows(rows_of(kept, name), task))
+            with progress(manifest["counts"][name]["total"], f"prep: writing {name}") as bar:
+                write_jsonl(fresh / f"{name}.jsonl", chat_rows(pieces_of(kept, name), task, bar.update))
         _write_rejects(fresh / "rejects.csv", checked.rejects)
         manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
         manifest["files"] |= write_card(fresh, manifest)
@@ -125,38 +129,46 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
     )
 
 
-def rows_of(kept: pd.DataFrame, split: str) -> pd.DataFrame:
-    """The used rows of a split, in the table's order; val shortest first.
+def pieces_of(kept: pd.DataFrame, split: str) -> Iterator[pd.DataFrame]:
+    """The used rows of a split, some thousand at a time, in the table's order; val shortest first.
 
     ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
     """
-    rows = kept[(kept["split"] == split) & kept["used"]]
-    if split != "val":
-        return rows
-    return rows.iloc[rows["shown"].str.len().argsort(kind="stable")]
+    rows = np.flatnonzero((kept["split"] == split).to_numpy() & kept["used"].to_numpy())
+    if split == "val":
+        rows = rows[np.argsort(kept["shown"].iloc[rows].str.len().to_numpy(), kind="stable")]
+    for start in range(0, len(rows), PIECE):
+        yield kept.iloc[rows[start : start + PIECE]]
 
 
-def chat_rows(rows: pd.DataFrame, task: Task) -> Iterator[dict[str, Any]]:
+def chat_rows(
+    pieces: Iterable[pd.DataFrame], task: Task, tell: Callable[[int], object] = lambda rows: None
+) -> Iterator[dict[str, Any]]:
     """The rows as ms-swift's chat messages and label, with id, review and cut beside them, which it leaves alone.
 
     `label`, the answer's place among the task's label words, is what a classification head is tuned to; a model that
     answers in words is not touched by it. Test rows say whether they are known, where the task has `known_public`.
+    `tell` is told the rows of each piece.
     """
-    known = rows["known"].tolist() if "known" in rows and (rows["split"] == "test").all() else None
-    for at, (row, text, label, review, cut) in enumerate(
-        zip(*(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True)
-    ):
-        yield {
-            "messages": [
-                {"role": "system", "content": task.system},
-                {"role": "user", "content": task.render(review)},
-                {"role": "assistant", "content": label},
-            ],
-            "label": task.label_words.index(label),
-            "id": str(row),
-            "review": text,
-            "cut": cut,
-        } | ({} if known is None else {"known": known[at]})
+    codes = {word: code for code, word in enumerate(task.label_words)}
+    system = {"role": "system", "content": task.system}
+    for rows in pieces:
+        known = rows["known"].tolist() if "known" in rows and (rows["split"] == "test").all() else None
+        for at, (row, text, label, review, cut) in enumerate(
+            zip(*(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True)
+        ):
+            yield {
+                "messages": [
+                    system,
+                    {"role": "user", "content": task.render(review)},
+                    {"role": "assistant", "content": label},
+                ],
+                "label": codes[label],
+                "id": str(row),
+                "review": text,
+                "cut": cut,
+            } | ({} if known is None else {"known": known[at]})
+        tell(len(rows))
 
 
 def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:

@@ -127,6 +127,13 @@ def _lengths(manifest: Mapping[str, Any]) -> list[str]:
             "整行的词元数，截断前 / tokens of the whole row (system, prompt, review, answer), before cutting:",
             "",
         ]
+        if tokens["sample"]:
+            sample = number(tokens["sample"])
+            lines += [
+                f"（由 {sample} 行的样本估计；是否要截断，每一行都查过。/ From a sample of {sample} rows; "
+                "whether a row must be cut was found out for every row.)",
+                "",
+            ]
         counted = rows(tokens["before"], tokens["histogram"])
         lines += [*table(header, [*counted, ["截断后 after cutting", *cells(tokens["after"])]]), ""]
     return [*lines, "![长度分布 / lengths](lengths.png)", ""]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from data_prep.reading import Table
 from data_prep.task import Task, canonical_value
+from data_prep.texts import PIECE
 from workspace.errors import UserError
 from workspace.paths import shown
 
@@ -36,21 +37,30 @@ def check_rows(table: Table, task: Task) -> Checked:
     word = frame["label"].map(words)
     if not any(words.values()):
         raise unknown_labels(table, task, frame.index[0])
-    visible = frame["text"].str.replace(INVISIBLE, "", regex=True).str.len()
+    visible = visible_lengths(frame["text"])
     reason = np.select(
         [
             frame["undecodable"].to_numpy(dtype=bool),
-            visible.eq(0).to_numpy(dtype=bool),
+            visible == 0,
             word.isna().to_numpy(dtype=bool),
-            visible.lt(task.min_chars).to_numpy(dtype=bool),
+            visible < task.min_chars,
         ],
         REASONS[:4],
         default="",
     )
     bad = reason != ""
     rejects = frame.loc[bad].assign(reason=reason[bad])[REJECT_COLUMNS]
-    kept = frame.loc[~bad, ["row", "line", "text"]].assign(label=word[~bad].astype("str"))
-    return Checked(kept.reset_index(drop=True), rejects.reset_index(drop=True))
+    kept = frame[["row", "line", "text"]].assign(label=word)
+    if bad.any():  # without one the texts are not copied
+        kept = kept[~bad].reset_index(drop=True)
+    return Checked(kept.astype({"label": "str"}), rejects.reset_index(drop=True))
+
+
+def visible_lengths(texts: pd.Series) -> np.ndarray:
+    """The number of visible characters of each text: int64."""
+    pieces = (texts.iloc[start : start + PIECE] for start in range(0, len(texts), PIECE))
+    lengths = [piece.str.replace(INVISIBLE, "", regex=True).str.len().to_numpy(np.int64) for piece in pieces]
+    return np.concatenate([np.empty(0, np.int64), *lengths])
 
 
 def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:

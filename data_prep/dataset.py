@@ -4,7 +4,9 @@ All steps pass on one frame, a line a usable row in the table's order, and add c
 normalised, group; split, used; shown (the review as it stands in the prompt), cut.
 """
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,27 +16,32 @@ from data_prep.checking import Checked, check_rows, set_aside_conflicts, stop_if
 from data_prep.histogram import length_table
 from data_prep.lengths import fit_reviews
 from data_prep.manifest import spread
-from data_prep.prompt import chat_text, control_pattern, neutralise
+from data_prep.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
 from data_prep.reading import Table
 from data_prep.repeats import Leaks, Normaliser, conflicting, find_leaks, find_repeats, first_of, group_counts, join
 from data_prep.splitting import row_draws, split_rows, take_limit
 from data_prep.task import Task
+from data_prep.texts import PIECE, Texts, shared_strings, text_column
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError
 
 GATE_ROUNDS = 5
+COUNT_ALL = 100_000  # rows up to which every chat's tokens are counted
+SAMPLE = 50_000  # rows of a larger table whose tokens are counted for the spread of lengths
 
 
 def usable_rows(table: Table, task: Task) -> tuple[Checked, dict[str, Any]]:
     """The rows that can be used, with normalised and group; and what was found repeated in the table.
 
-    Raises UserError when too many rows, or all of a class, cannot be used.
+    The table gives up its texts: they stand in the result. Raises UserError when too many rows, or all of a class,
+    cannot be used.
     """
     checked = check_rows(table, task)
     stop_if_too_many(table, task, checked.rejects)
-    labels = checked.kept["label"].to_numpy()
-    normalised = Normaliser().normalise(checked.kept["text"].tolist())
-    repeats = find_repeats(normalised, task.near_duplicates, task.split.seed)
+    del table.frame["text"]
+    labels = shared_strings(checked.kept["label"])
+    normalised = Normaliser().column(Texts(checked.kept["text"]))
+    repeats = find_repeats(Texts(normalised), task.near_duplicates, task.split.seed)
     contested = conflicting(repeats.exact, labels)
     found = {
         "exact": group_counts(repeats.exact),
@@ -42,8 +49,7 @@ def usable_rows(table: Table, task: Task) -> tuple[Checked, dict[str, Any]]:
         "conflicting_exact": group_counts(repeats.exact[contested]),
         "conflicting_near": group_counts(repeats.near[conflicting(repeats.near, labels)]),
     }
-    kept = checked.kept.assign(normalised=pd.Series(normalised, dtype="str"), group=repeats.near)
-    checked = Checked(kept, checked.rejects)
+    checked = Checked(checked.kept.assign(normalised=normalised, group=repeats.near), checked.rejects)
     if task.conflicts == "set_aside":
         checked = set_aside_conflicts(checked, contested)
         checked.kept["group"] = first_of(checked.kept["group"].to_numpy())
@@ -59,7 +65,7 @@ def split_frame(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Leaks]:
     are joined into groups and the rows split anew. Raises UserError when that does not come to an end, and for a class
     that does not reach every split.
     """
-    normalised, labels = kept["normalised"].tolist(), kept["label"].to_numpy(dtype=object)
+    normalised, labels = Texts(kept["normalised"]), shared_strings(kept["label"])
     draws = row_draws(normalised, task.split.seed)
     groups = kept["group"].to_numpy()
     for attempt in range(GATE_ROUNDS):
@@ -86,25 +92,73 @@ def fit_frame(
     """`kept` with shown and cut, and the spread of the tokens of the used rows' chats before and after cutting.
 
     Control tokens are neutralised in `shown`. Without a tokenizer nothing is counted or cut, and the spread is None.
+    Of a large table the spread is that of a sample; which rows must be cut is found out for every row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
-    texts = kept["text"].tolist()
+    texts = Texts(kept["text"])
     if tokenizer is None:
-        return kept.assign(shown=[neutralise(text, pattern) for text in texts], cut=False), None
+        return kept.assign(shown=_shown(texts, {}, pattern), cut=False), None
     # One answer for all rows, so that a row's cut does not tell its label.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
-    fitted = fit_reviews(
-        texts,
-        lambda review: chat_text(task, neutralise(review, pattern), longest),
-        tokenizer,
-        task.max_length,
-        task.keep_head,
-    )
+
+    def chat(review: str) -> str:
+        return chat_text(task, neutralise(review, pattern), longest)
+
     used = kept["used"].to_numpy()
-    before = fitted.tokens_before[used]
-    table = length_table(before, kept["split"][used], kept["label"][used], task.label_words, task.max_length)
-    lengths = {"before": spread(before), "after": spread(fitted.tokens[used]), "histogram": table}
-    return kept.assign(shown=[neutralise(text, pattern) for text in fitted.reviews], cut=fitted.cut), lengths
+    sample = sample_rows(kept, task.split.seed) if len(kept) > COUNT_ALL and tokenizer.byte_level else None
+    counted = None
+    if sample is not None:
+        room = task.max_length - len(chat("").encode())
+        counted = np.union1d(np.flatnonzero(may_be_longer(texts, room, tokenizer.control_tokens)), sample)
+    fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
+    looked_at = np.flatnonzero(used) if sample is None else sample
+    before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
+    table = length_table(
+        before, kept["split"].iloc[looked_at], kept["label"].iloc[looked_at], task.label_words, task.max_length
+    )
+    lengths = {
+        "before": spread(before),
+        "after": spread(after),
+        "histogram": table,
+        "sample": None if sample is None else len(sample),  # None: every used row was counted
+    }
+    return kept.assign(shown=_shown(texts, fitted.cuts, pattern), cut=fitted.cut), lengths
+
+
+def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
+    """Positions of SAMPLE used rows, drawn by `seed`, with at least one of each split and class; sorted, int64."""
+    used = np.flatnonzero(kept["used"].to_numpy())
+    drawn = np.random.default_rng(seed).choice(used, min(SAMPLE, len(used)), replace=False)
+    groups = kept.iloc[used].groupby(["split", "label"]).indices.values()
+    return np.union1d(drawn, used[[rows[0] for rows in groups]])
+
+
+def may_be_longer(texts: Texts, room: int, control_tokens: Sequence[str]) -> np.ndarray:
+    """Whether each text may have more than `room` tokens in a byte-level tokenizer: bool.
+
+    A token is one byte at least. Where the tokenizer or the neutralising of control tokens may add bytes (a text that
+    is not in NFC, one that holds the first character of a control token), it may be longer whatever its bytes.
+    """
+    first = re.compile("[" + re.escape("".join({token[0] for token in (*KNOWN_CONTROL_TOKENS, *control_tokens)})) + "]")
+    return np.fromiter(
+        (
+            len(text.encode()) > room or not unicodedata.is_normalized("NFC", text) or bool(first.search(text))
+            for text in texts
+        ),
+        bool,
+        len(texts),
+    )
+
+
+def _shown(texts: Texts, cuts: Mapping[int, str], pattern: re.Pattern[str]) -> pd.Series:
+    """The reviews as they stand in the prompt: those of `cuts` cut, control tokens neutralised."""
+
+    def pieces() -> Iterator[list[str]]:
+        for number, piece in enumerate(texts.pieces()):
+            first = number * PIECE
+            yield [neutralise(cuts.get(first + at, text), pattern) for at, text in enumerate(piece)]
+
+    return text_column(pieces())
 
 
 def characters(kept: pd.DataFrame, words: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,12 @@ def by_label(frame: pd.DataFrame, words: Sequence[str]) -> dict[str, int]:
     return {"total": len(frame), **{word: int(found.get(word, 0)) for word in words}}
 
 
-def rows_sha256(frame: pd.DataFrame) -> str:
+def rows_sha256(pieces: Iterable[pd.DataFrame]) -> str:
     """What identifies the rows of a split, whatever the prompt and the cutting: SHA-256 over (row, text, label)."""
     digest = hashlib.sha256()
-    for row, text, label in zip(frame["row"], frame["text"], frame["label"], strict=True):
-        digest.update(json.dumps([str(row), text, label], ensure_ascii=False).encode() + b"\n")
+    for piece in pieces:
+        for row, text, label in zip(*(piece[name].tolist() for name in ("row", "text", "label")), strict=True):
+            digest.update(json.dumps([str(row), text, label], ensure_ascii=False).encode() + b"\n")
     return digest.hexdigest()
 
 

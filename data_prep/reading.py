@@ -13,7 +13,7 @@ import pandas as pd
 from data_prep.encoding import REPLACEMENT, Encoding, find_encoding
 from data_prep.settings import nearest
 from data_prep.task import Columns
-from data_prep.textfiles import Rows, read_csv, read_jsonl
+from data_prep.textfiles import Rows, read_csv, read_jsonl, whole_characters
 from workspace.errors import UserError
 from workspace.paths import shown
 
@@ -29,7 +29,6 @@ FORMATS = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-LONE_SURROGATES = r"[\ud800-\udfff]"  # half a character, which JSON can spell and UTF-8 cannot
 
 
 @dataclass(frozen=True)
@@ -87,28 +86,16 @@ def _text_table(path: Path, kind: str, columns: Columns) -> Table:
     rows = read_csv(path, encoding, columns) if kind == "csv" else read_jsonl(path, encoding, columns)
     if isinstance(rows, list):  # the header, when the columns are not in it
         raise missing_column(path, columns, rows)
-    marks = LONE_SURROGATES if kind == "jsonl" else None
-    return _table(path, rows, encoding, marks)
+    return _table(path, rows, encoding)
 
 
-def _table(path: Path, rows: Rows, encoding: Encoding | None, surrogates: str | None = None) -> Table:
-    if not rows.texts:
+def _table(path: Path, rows: Rows, encoding: Encoding | None) -> Table:
+    if not rows:
         raise UserError(f"{shown(path)} has a header but no rows: expected one labelled text a row")
-    values = {"text": rows.texts, "label": rows.labels}
-    if surrogates:
-        for name in values:
-            cleaned = pd.Series(values[name], dtype=object).str.replace(surrogates, REPLACEMENT, regex=True)
-            values[name] = cleaned.tolist()
-    frame = pd.DataFrame(
-        {
-            "row": pd.RangeIndex(1, len(rows.texts) + 1).to_numpy(),
-            "line": pd.array(rows.lines, dtype="int64"),
-            **{name: pd.Series(value, dtype="str") for name, value in values.items()},
-        }
-    )
+    frame = rows.frame()
     broken = pd.Series(False, index=frame.index)
-    if surrogates or (encoding and encoding.fault):
-        for name in values:
+    if rows.clean or (encoding and encoding.fault):
+        for name in ("text", "label"):
             broken |= frame[name].str.contains(REPLACEMENT, regex=False)
     return Table(path, frame.assign(undecodable=broken), encoding, rows.nul_characters, tuple(rows.warnings))
 
@@ -128,6 +115,7 @@ def _binary_table(path: Path, kind: str, columns: Columns) -> Table:
     nul = int(texts.str.count("\0").sum() + labels.str.count("\0").sum())
     lines = [row + 2 for row in range(len(frame))] if kind == "excel" else [0] * len(frame)
     rows = Rows(
+        clean=whole_characters,
         texts=texts.str.replace("\0", "", regex=False).tolist(),
         labels=labels.str.replace("\0", "", regex=False).tolist(),
         lines=lines,

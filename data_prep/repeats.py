@@ -1,7 +1,8 @@
 """Reviews that stand in a table more than once, word for word or nearly, and those that leak between splits."""
 
+import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.sparse.csgraph import connected_components
 
 from data_prep.similarity import Comparison
 from data_prep.task import SPLITS, NearDuplicates
+from data_prep.texts import Texts, text_column, texts_at
+from workspace.progress import progress
 
 CHUNK = 10_000  # texts normalised at a time
 DROPPED = frozenset("PZC")  # Unicode's punctuation; separators; controls and invisible marks
@@ -54,6 +57,17 @@ class Normaliser:
             ]
         return result
 
+    def column(self, texts: Texts) -> pd.Series:
+        """The normalised texts of a column, as another column."""
+        with progress(len(texts), "prep: normalising") as bar:
+
+            def pieces() -> Iterator[list[str]]:
+                for piece in texts.pieces():
+                    yield self.normalise(piece)
+                    bar.update(len(piece))
+
+            return text_column(pieces())
+
     def _learn(self, points: np.ndarray) -> None:
         """Look up the Unicode category of the characters not met before."""
         for point in np.unique(points[~self._known[points]]).tolist():
@@ -66,9 +80,22 @@ class Normaliser:
 
 def find_repeats(normalised: Sequence[str], settings: NearDuplicates, seed: int) -> Repeats:
     """The groups among normalised texts. The near groups are those of data_prep.similarity's pairs, joined."""
-    codes, unique = pd.factorize(pd.Series(normalised, dtype="str"))
-    near = _joined(list(unique), settings, seed)
-    return Repeats(exact=first_of(codes), near=first_of(near[codes]))
+    exact = first_equal(normalised)
+    unique, codes = np.unique(exact, return_inverse=True)
+    near = _joined(texts_at(normalised, unique), settings, seed)
+    return Repeats(exact=exact, near=first_of(near[codes]))
+
+
+def first_equal(texts: Sequence[str]) -> np.ndarray:
+    """For each text the index of the first one equal to it, told by a hash of 128 bits."""
+    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
+    words = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    order = np.lexsort((words[:, 1], words[:, 0]))  # a stable sort: of equal ones the first comes first
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    first = np.empty(len(order), np.int64)
+    first[order] = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
+    return first
 
 
 def conflicting(groups: np.ndarray, labels: Sequence[str]) -> np.ndarray:
@@ -100,8 +127,8 @@ class Leaks:
 def find_leaks(normalised: Sequence[str], splits: np.ndarray, settings: NearDuplicates, seed: int) -> Leaks:
     """The leaks between splits. The near copies are sought with the permutations of `seed`: with another seed than
     find_repeats had, this does not miss what that missed."""
-    codes, unique = pd.factorize(pd.Series(normalised, dtype="str"))
-    texts, count = list(unique), len(unique)
+    unique, codes = np.unique(first_equal(normalised), return_inverse=True)
+    texts, count = texts_at(normalised, unique), len(unique)
     # some_row[s, t]: the first row of split s with the text t, -1 without one; beside[s, t]: that of a near copy.
     some_row = np.full((len(SPLITS), count), -1, np.int64)
     for at, name in enumerate(SPLITS):

@@ -26,9 +26,7 @@ class Section:
     `elsewhere` names the file of a key that another file has set.
     """
 
-    def __init__(
-        self, path: Path, values: dict[Any, Any], name: str = "", elsewhere: Mapping[str, Path] | None = None
-    ):
+    def __init__(self, path: Path, values: dict[Any, Any], name: str = "", elsewhere: Mapping[str, Path] | None = None):
         self.path = path
         self.elsewhere = elsewhere or {}
         self.values = values

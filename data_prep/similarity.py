@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from data_prep.task import NearDuplicates
+from workspace.progress import progress
 
 PERMUTATIONS = 128
 MISS = 1e-4  # at most this chance that a pair of texts just at the threshold is never compared
@@ -38,7 +39,7 @@ def bands_and_rows(threshold: float) -> tuple[int, int]:
 class Comparison:
     """Some texts, none of them empty, and which of them are similar.
 
-    Of each text's MinHash are kept: `keys`, its bucket in each band, uint64, shape (bands, texts); and `sketch`, the
+    Of each text's MinHash are kept: `keys`, its bucket in each band, uint32, shape (bands, texts); and `sketch`, the
     last byte of each of its least hashes, uint8, shape (texts, permutations): two texts agree in one of them with a
     chance of their similarity (and 1/256).
     """
@@ -51,20 +52,33 @@ class Comparison:
         draw = np.random.RandomState(seed)  # its streams are the same in every version of numpy
         factors = draw.randint(0, 2**31, bands * rows, dtype=np.int64).astype(np.uint32) * np.uint32(2) + np.uint32(1)
         offsets = draw.randint(0, 2**32, bands * rows, dtype=np.int64).astype(np.uint32)
-        self.keys = np.zeros((bands, len(texts)), np.uint64)
+        self.keys = np.empty((bands, len(texts)), np.uint32)
         self.sketch = np.empty((len(texts), bands * rows), np.uint8)
         self._unlike = np.empty(0, np.int64)  # pairs that were compared and are not similar, sorted, as a * texts + b
-        for start in range(0, len(texts), CHUNK):
-            hashes, starts = _hashed_ngrams(texts[start : start + CHUNK], settings.ngram)
-            permuted = np.empty_like(hashes)
-            for index in range(bands * rows):
-                np.multiply(hashes, factors[index], out=permuted)
-                permuted += offsets[index]
-                least = np.minimum.reduceat(permuted, starts)
-                self.sketch[start : start + CHUNK, index] = least  # its last byte
-                band = self.keys[index // rows, start : start + CHUNK]
-                band *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that the order of a band's rows counts
-                band ^= least
+        with progress(len(texts), "prep: looking for copies") as bar:
+            for start in range(0, len(texts), CHUNK):
+                piece = texts[start : start + CHUNK]
+                self._sign(start, *_hashed_ngrams(piece, settings.ngram), factors, offsets)
+                bar.update(len(piece))
+
+    def _sign(
+        self, start: int, hashes: np.ndarray, starts: np.ndarray, factors: np.ndarray, offsets: np.ndarray
+    ) -> None:
+        """Enter the signatures of texts from `start` on: `starts` says where each text's `hashes` begin."""
+        rows, part = len(factors) // len(self.keys), slice(start, start + len(starts))
+        permuted = np.empty_like(hashes)
+        key = np.zeros(len(starts), np.uint64)
+        for index, (factor, offset) in enumerate(zip(factors, offsets, strict=True)):
+            np.multiply(hashes, factor, out=permuted)
+            permuted += offset
+            least = np.minimum.reduceat(permuted, starts)
+            self.sketch[part, index] = least  # its last byte
+            key *= np.uint64(0x9E3779B97F4A7C15)  # an odd number, so that the order of a band's rows counts
+            key ^= least
+            if (index + 1) % rows == 0:
+                # Half of the bits: two buckets in one cost a comparison, not a mistake.
+                self.keys[index // rows, part] = (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+                key[:] = 0
 
     def candidates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Arrays (a, b), a < b, of pairs of texts that share a bucket; a pair may come more than once.

@@ -6,30 +6,78 @@ few fields, and it takes as long.
 
 import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from data_prep.encoding import Encoding
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from data_prep.encoding import REPLACEMENT, Encoding
 from data_prep.task import Columns
+from data_prep.texts import PIECE
 from workspace.errors import UserError
 from workspace.paths import shown
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 OTHER_DELIMITERS = ",\t;"  # tried in turn on the header of a .csv or .txt
+LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters
 LONG_FIELD = 20  # lines: a row that spans more is probably an opened quote that was never closed
 
 
 @dataclass
 class Rows:
-    """The rows of a file as lists of equal length; `lines` counts from 1, with 0 for "not known"."""
+    """The rows of a file, added one by one; `lines` counts from 1, with 0 for "not known".
 
+    The rows added last stand in lists, the others close together in `pieces`, each with text, label and line.
+    `clean` is done to every text and label.
+    """
+
+    clean: Callable[[str], str] | None = None
     texts: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    pieces: list[pa.RecordBatch] = field(default_factory=list)
     nul_characters: int = 0
     warnings: list[str] = field(default_factory=list)
+
+    def add(self, text: str, label: str, line: int) -> None:
+        """Add one row."""
+        self.texts.append(text)
+        self.labels.append(label)
+        self.lines.append(line)
+        if len(self.texts) == PIECE:
+            self.pack()
+
+    def pack(self) -> None:
+        """Move the rows in the lists to `pieces`."""
+        if self.clean:
+            self.texts, self.labels = ([self.clean(one) for one in values] for values in (self.texts, self.labels))
+        texts, labels = (pa.array(values, pa.large_string()) for values in (self.texts, self.labels))
+        values = [texts, labels, pa.array(self.lines, pa.int64())]
+        self.pieces.append(pa.RecordBatch.from_arrays(values, ["text", "label", "line"]))
+        self.texts, self.labels, self.lines = [], [], []
+
+    def frame(self) -> pd.DataFrame:
+        """All rows: row (from 1), line, text, label. The pieces are given up: no text stands in memory twice."""
+        self.pack()
+        pieces, self.pieces = self.pieces, []
+        columns = {}
+        for name in ("line", "text", "label"):
+            array = pa.concat_arrays([piece.column(name) for piece in pieces])
+            columns[name] = array.to_numpy() if name == "line" else pd.array(array, dtype="str")
+        return pd.DataFrame({"row": np.arange(1, len(columns["line"]) + 1), **columns})
+
+    def __bool__(self) -> bool:
+        return bool(self.texts or self.pieces)
+
+
+def whole_characters(text: str) -> str:
+    """`text` with a replacement mark for each half of a character."""
+    return LONE_SURROGATES.sub(REPLACEMENT, text)
 
 
 def read_csv(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[str]:
@@ -61,9 +109,7 @@ def read_csv(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[st
                 elif fields:
                     if len(fields) != width:
                         raise _wrong_width(path, line, fields, width, delimiter)
-                    rows.texts.append(fields[text_at])
-                    rows.labels.append(fields[label_at])
-                    rows.lines.append(line)
+                    rows.add(fields[text_at], fields[label_at], line)
                     if reader.line_num - line > LONG_FIELD:
                         span = reader.line_num - line + 1
                         rows.warnings.append(
@@ -81,7 +127,8 @@ def read_jsonl(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[
     Blank lines are no rows; null is an empty cell, a number is written out. Raises UserError naming the line for one
     that is not a JSON object, lacks a key, or holds a list or an object where text belongs.
     """
-    rows = Rows()
+    # JSON can spell half a character, which no file of ours can hold.
+    rows = Rows(clean=whole_characters)
     with open(path, encoding=encoding.name, errors=encoding.errors, newline="\n") as stream:
         for line, content in enumerate(stream, start=1):
             if not content.strip():
@@ -93,11 +140,9 @@ def read_jsonl(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[
                 raise UserError(f"{shown(path)}, line {line}: not valid JSON ({reason})") from error
             if not isinstance(value, dict):
                 raise UserError(f'{shown(path)}, line {line}: expected a JSON object ({{"...": ...}}), one a line')
-            if not rows.texts and any(name not in value for name in (columns.text, columns.label)):
+            if not rows and any(name not in value for name in (columns.text, columns.label)):
                 return list(value)
-            rows.texts.append(_cell(path, line, value, columns.text, rows))
-            rows.labels.append(_cell(path, line, value, columns.label, rows))
-            rows.lines.append(line)
+            rows.add(_cell(path, line, value, columns.text, rows), _cell(path, line, value, columns.label, rows), line)
             rows.nul_characters += content.count("\0")
     return rows
 

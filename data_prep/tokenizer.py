@@ -3,21 +3,21 @@
 import contextlib
 import importlib.metadata
 import itertools
+import json
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
 from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_text
 from workspace.paths import cache_folder, shown
+from workspace.progress import progress
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "config.json")  # all that decides how text becomes tokens
 BATCH = 2_000  # texts encoded at a time
-SHOW_PROGRESS = 20_000  # texts from which on a progress bar is shown
 
 
 class ModelTokenizer:
@@ -47,6 +47,11 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder().values()
+        parts = json.loads(self._tokenizer.to_str())
+        # Then a text has at most as many tokens as bytes: every byte is in one token, and none is put in.
+        self.byte_level = "ByteLevel" in json.dumps(parts["pre_tokenizer"]) and (
+            parts["normalizer"] is None or parts["normalizer"]["type"] == "NFC"
+        )
         self.control_tokens = tuple(sorted(token.content for token in added if token.special))
 
     def ids(self, text: str) -> list[int]:
@@ -57,7 +62,7 @@ class ModelTokenizer:
         """The number of tokens of each of `total` texts: int64, shape (total,). Long lists show a progress bar."""
         counts = np.empty(total, np.int64)
         texts, done = iter(texts), 0
-        with tqdm(total=total, desc="prep: counting tokens", unit=" reviews", disable=total <= SHOW_PROGRESS) as bar:
+        with progress(total, "prep: counting tokens") as bar:
             while batch := list(itertools.islice(texts, BATCH)):
                 encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
                 counts[done : done + len(batch)] = [len(one) for one in encoded]
