@@ -154,3 +154,46 @@ def test_before_training_there_is_no_adapter(tmp_path: Path) -> None:
         best_checkpoint(tmp_path)
     with pytest.raises(UserError, match="no whole checkpoint"):
         choose_best(tmp_path)
+
+
+def several(train: Path, step: int) -> Path:
+    """A checkpoint of two processes."""
+    folder = make(train, step)
+    write_json(folder / "args.json", {"global_world_size": 2})
+    for rank in range(2):
+        shutil.copy(folder / "rng_state.pth", folder / f"rng_state_{rank}.pth")
+    (folder / "rng_state.pth").unlink()
+    return folder
+
+
+def sharded(train: Path, step: int) -> Path:
+    """A checkpoint of two processes of DeepSpeed."""
+    folder = several(train, step)
+    states = folder / f"global_step{step}"
+    states.mkdir()
+    (folder / "latest").write_text(states.name)
+    for name in ("mp_rank_00_model", "zero_pp_rank_0_mp_rank_00_optim", "zero_pp_rank_1_mp_rank_00_optim"):
+        shutil.copy(folder / "optimizer.pt", states / f"{name}_states.pt")
+    (folder / "optimizer.pt").unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("made", "lost"),
+    [
+        (several, "rng_state_1.pth"),
+        (several, "rng_state_0.pth"),
+        (sharded, "rng_state_1.pth"),
+        (sharded, "latest"),
+        (sharded, "global_step10/mp_rank_00_model_states.pt"),
+        (sharded, "global_step10/zero_pp_rank_1_mp_rank_00_optim_states.pt"),
+    ],
+)
+def test_every_process_must_have_left_its_state(made, lost: str, tmp_path: Path) -> None:
+    folder = made(tmp_path, 10)
+    assert fault(folder) is None
+    if not lost.endswith("latest"):
+        (folder / lost).write_bytes((folder / lost).read_bytes()[:-30])
+        assert "torn" in fault(folder)
+    (folder / lost).unlink()
+    assert "is missing or torn" in fault(folder)

@@ -12,8 +12,6 @@ from workspace.files import read_json, sha256_file, sha256_json
 from workspace.paths import shown
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# Without any of these ms-swift goes on in silence, with another result than the uninterrupted run.
-STATE_FILES = ("optimizer.pt", "scheduler.pt")
 
 
 def checkpoints(train: Path) -> list[Path]:
@@ -29,8 +27,7 @@ def step_of(checkpoint: Path) -> int:
 
 def fault(checkpoint: Path) -> str | None:
     """Why training cannot go on from this checkpoint; None when it can."""
-    random_states = sorted(checkpoint.glob("rng_state*.pth")) or [checkpoint / "rng_state.pth"]
-    for path in [*(checkpoint / name for name in STATE_FILES), *random_states]:
+    for path in state_files(checkpoint):
         # torch.save writes a zip archive, whose directory stands at the end: a torn one is no zip file.
         if not path.is_file() or not zipfile.is_zipfile(path):
             return f"{path.name} is missing or torn"
@@ -46,6 +43,31 @@ def fault(checkpoint: Path) -> str | None:
     if not weights:
         return "the weights are missing"
     return next((f"{path.name} is torn" for path in weights if not whole_safetensors(path)), None)
+
+
+def state_files(checkpoint: Path) -> list[Path]:
+    """The files of training's state that a checkpoint must have, there or not.
+
+    Without any of them ms-swift goes on in silence, with another result than the uninterrupted run. Each process has a
+    random state of its own; DeepSpeed keeps the optimiser's in a folder named by `latest`, a file a process.
+    """
+    world = _processes_of(checkpoint)
+    names = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
+    files = [checkpoint / name for name in ("scheduler.pt", *names)]
+    if not (latest := checkpoint / "latest").is_file():
+        return [checkpoint / "optimizer.pt", *files]
+    folder = checkpoint / latest.read_text(encoding="utf-8", errors="replace").strip()
+    shards = sorted(folder.glob("*_optim_states.pt"))
+    missing = [folder / f"*_{rank}_optim_states.pt" for rank in range(len(shards), world)]
+    return [*shards, *missing, *(sorted(folder.glob("*_model_states.pt")) or [folder / "*_model_states.pt"]), *files]
+
+
+def _processes_of(checkpoint: Path) -> int:
+    """How many processes wrote a checkpoint, by ms-swift's record in it; 1 where it has none."""
+    try:
+        return int(read_json(checkpoint / "args.json")["global_world_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
 
 
 def whole_safetensors(path: Path) -> bool:
