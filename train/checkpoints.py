@@ -49,11 +49,14 @@ def state_files(checkpoint: Path) -> list[Path]:
     """The files of training's state that a checkpoint must have, there or not.
 
     Without any of them ms-swift goes on in silence, with another result than the uninterrupted run. Each process has a
-    random state of its own; DeepSpeed keeps the optimiser's in a folder named by `latest`, a file a process.
+    random state of its own; DeepSpeed keeps the optimiser's in a folder named by `latest`, a file a process; FSDP2 has
+    weights and optimiser in files of its own.
     """
     world = _processes_of(checkpoint)
     names = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
     files = [checkpoint / name for name in ("scheduler.pt", *names)]
+    if (weights := checkpoint / "pytorch_model_fsdp.bin").is_file():
+        return [weights, checkpoint / "optimizer.bin", *files]
     if not (latest := checkpoint / "latest").is_file():
         return [checkpoint / "optimizer.pt", *files]
     folder = checkpoint / latest.read_text(encoding="utf-8", errors="replace").strip()

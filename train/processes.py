@@ -46,13 +46,15 @@ def wanted_processes(values: Mapping[str, Any], machine: Machine, environ: Mappi
     asked = {key: environ.get(key) or (values.get("ENV") or {}).get(key) for key in ("NPROC_PER_NODE", "NNODES")}
     if not any(asked.values()):
         if way := next((key for key in ("deepspeed", "fsdp") if values.get(key)), None):
-            raise UserError(f"{way} {values[way]} needs torchrun: add `--with multi-gpu`, or set NPROC_PER_NODE")
+            raise UserError(f"{way} needs torchrun: add `--with multi-gpu`, or set NPROC_PER_NODE")
         return Processes()
+    if values.get("fsdp") and machine.gpu is None:
+        raise UserError("fsdp needs GPUs: on a CPU it is left out without a word, and every process keeps all weights")
     nodes = _number("NNODES", asked["NNODES"] or 1)
     if nodes > 1 and node_rank(environ) > 0:
         raise UserError(
-            "NODE_RANK is not 0: only the first node plans, prepares and evaluates; the others run "
-            "`python -m train.sft RUN` (swift_configs/README.md)"
+            "NODE_RANK is not 0: only the first node plans, prepares and evaluates; on the others run "
+            "`python -m train.sft RUN`, with the run's folder"
         )
     if asked["NPROC_PER_NODE"] == ALL_GPUS:
         if machine.gpu is None:
