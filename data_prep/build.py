@@ -6,7 +6,7 @@ Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [-
 import argparse
 import csv as csv_format
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,12 @@ def build(
         return out / MANIFEST
 
     table = read_table(path, task.columns)
-    checked, repeats = usable_rows(table, task)
-    kept, leaks = split_frame(checked.kept, task)
-    kept, corrected = correct_labels(kept, checked.rejects, task)
+    (kept, rejects), repeats = usable_rows(table, task)
+    kept, leaks = split_frame(kept, task)
+    kept, corrected = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
-    kept, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer)
-    words = task.label_words
+    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer)
+    facts, words = kept.drop(columns="text"), task.label_words
     manifest = {
         "schema_version": VERSION,
         "task": task.name,
@@ -82,7 +82,7 @@ def build(
         "prompt": task.prompt,
         "template": task.template,
         "limit": task.limit,
-        "counts": count_rows(len(table.frame), kept, checked.rejects, words),
+        "counts": count_rows(len(table.frame), facts, rejects, words),
         "repeats": repeats | dataclasses.asdict(task.near_duplicates) | {"conflicts": task.conflicts},
         "leaks": leaks.counts,
         "corrections": corrected,  # None: the task names no file
@@ -90,11 +90,11 @@ def build(
         "max_length": task.max_length,
         "keep_head": task.keep_head,
         "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
-        "cut": cut_rows(kept, words) if tokenizer else None,  # None: no model was given, lengths are not known
+        "cut": cut_rows(facts, words) if tokenizer else None,  # None: no model was given, lengths are not known
         "tokens": tokens,
         "characters": characters(kept, words),
         "warnings": [*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
-        "rows_sha256": {name: rows_sha256(pieces_of(kept, name)) for name in SPLITS},
+        "rows_sha256": {name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         "made_by": {
             "task": task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
             "override": [_from_root(Path(one)) if Path(one).is_file() else one for one in override],
@@ -104,8 +104,8 @@ def build(
     with replaced_folder(out) as fresh:
         for name in SPLITS:
             with progress(manifest["counts"][name]["total"], f"prep: writing {name}") as bar:
-                write_jsonl(fresh / f"{name}.jsonl", chat_rows(pieces_of(kept, name), task, bar.update))
-        _write_rejects(fresh / "rejects.csv", checked.rejects)
+                write_jsonl(fresh / f"{name}.jsonl", chat_rows(pieces_of(kept, changed, name), task, bar.update))
+        _write_rejects(fresh / "rejects.csv", rejects)
         manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
         manifest["files"] |= write_card(fresh, manifest)
         write_json(fresh / MANIFEST, manifest)
@@ -129,16 +129,23 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
     )
 
 
-def pieces_of(kept: pd.DataFrame, split: str) -> Iterator[pd.DataFrame]:
+def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
     """The used rows of a split, some thousand at a time, in the table's order; val shortest first.
+
+    The column shown is the review as it stands in the prompt: that of `changed` (by position), or the table's.
 
     ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
     """
     rows = np.flatnonzero((kept["split"] == split).to_numpy() & kept["used"].to_numpy())
     if split == "val":
-        rows = rows[np.argsort(kept["shown"].iloc[rows].str.len().to_numpy(), kind="stable")]
+        lengths = kept["text"].str.len().to_numpy().copy()
+        lengths[list(changed)] = [len(text) for text in changed.values()]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
     for start in range(0, len(rows), PIECE):
-        yield kept.iloc[rows[start : start + PIECE]]
+        part = rows[start : start + PIECE]
+        piece = kept.iloc[part]
+        shown_texts = [changed.get(at, text) for at, text in zip(part.tolist(), piece["text"].tolist(), strict=True)]
+        yield piece.assign(shown=pd.Series(shown_texts, index=piece.index, dtype="str"))
 
 
 def chat_rows(

@@ -1,6 +1,6 @@
 """Which rows of a table can be used; every other is set aside with its reason, and too many of them stop the run."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,7 @@ REJECT_COLUMNS = ["row", "line", "reason", "label", "text"]
 INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """The two parts of a table. `kept` has the columns row, line, text, label (now a label word); `rejects` has row,
     line, reason, label (as in the file), text. Both are in the file's order."""
 
@@ -64,12 +63,14 @@ def visible_lengths(texts: pd.Series) -> np.ndarray:
 
 
 def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
-    """Move the kept rows where `conflicting` (bool, one a kept row) to the rejects."""
+    """Move the kept rows where `conflicting` (bool, one a kept row) to the rejects. `checked.kept` is used up."""
     if not conflicting.any():
         return checked
     moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
     rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
-    return Checked(checked.kept[~conflicting].reset_index(drop=True), rejects.reset_index(drop=True))
+    # One column after the other, so that the texts do not stand in memory twice.
+    left = {name: checked.kept.pop(name)[~conflicting].array for name in list(checked.kept)}
+    return Checked(pd.DataFrame(left), rejects.reset_index(drop=True))
 
 
 def stop_if_too_many(table: Table, task: Task, rejects: pd.DataFrame) -> None:

@@ -1,12 +1,12 @@
 """The steps between a table and the rows of a dataset: usable rows, their groups, their splits, their prompts.
 
 All steps pass on one frame, a line a usable row in the table's order, and add columns to it: row, line, text, label;
-normalised, group; split, used; shown (the review as it stands in the prompt), cut.
+normalised, group; split, used; cut.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from data_prep.reading import Table
 from data_prep.repeats import Leaks, Normaliser, conflicting, find_leaks, find_repeats, first_of, group_counts, join
 from data_prep.splitting import row_draws, split_rows, take_limit
 from data_prep.task import Task
-from data_prep.texts import PIECE, Texts, shared_strings, text_column
+from data_prep.texts import Texts, shared_strings
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError
 
@@ -50,6 +50,7 @@ def usable_rows(table: Table, task: Task) -> tuple[Checked, dict[str, Any]]:
         "conflicting_near": group_counts(repeats.near[conflicting(repeats.near, labels)]),
     }
     checked = Checked(checked.kept.assign(normalised=normalised, group=repeats.near), checked.rejects)
+    del normalised
     if task.conflicts == "set_aside":
         checked = set_aside_conflicts(checked, contested)
         checked.kept["group"] = first_of(checked.kept["group"].to_numpy())
@@ -88,16 +89,17 @@ def split_frame(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Leaks]:
 
 def fit_frame(
     kept: pd.DataFrame, task: Task, tokenizer: ModelTokenizer | None
-) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """`kept` with shown and cut, and the spread of the tokens of the used rows' chats before and after cutting.
+) -> tuple[pd.DataFrame, dict[int, str], dict[str, Any] | None]:
+    """`kept` with the column cut; the reviews, by position, that stand otherwise in the prompt than in the table: cut,
+    or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
 
-    Control tokens are neutralised in `shown`. Without a tokenizer nothing is counted or cut, and the spread is None.
-    Of a large table the spread is that of a sample; which rows must be cut is found out for every row.
+    Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
+    sample; which rows must be cut is found out for every row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
     texts = Texts(kept["text"])
     if tokenizer is None:
-        return kept.assign(shown=_shown(texts, {}, pattern), cut=False), None
+        return kept.assign(cut=False), _changed(texts, {}, pattern), None
     # One answer for all rows, so that a row's cut does not tell its label.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
@@ -122,7 +124,7 @@ def fit_frame(
         "histogram": table,
         "sample": None if sample is None else len(sample),  # None: every used row was counted
     }
-    return kept.assign(shown=_shown(texts, fitted.cuts, pattern), cut=fitted.cut), lengths
+    return kept.assign(cut=fitted.cut), _changed(texts, fitted.cuts, pattern), lengths
 
 
 def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
@@ -150,15 +152,13 @@ def may_be_longer(texts: Texts, room: int, control_tokens: Sequence[str]) -> np.
     )
 
 
-def _shown(texts: Texts, cuts: Mapping[int, str], pattern: re.Pattern[str]) -> pd.Series:
-    """The reviews as they stand in the prompt: those of `cuts` cut, control tokens neutralised."""
-
-    def pieces() -> Iterator[list[str]]:
-        for number, piece in enumerate(texts.pieces()):
-            first = number * PIECE
-            yield [neutralise(cuts.get(first + at, text), pattern) for at, text in enumerate(piece)]
-
-    return text_column(pieces())
+def _changed(texts: Texts, cuts: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
+    """The reviews, by position, that `cuts` or the neutralising of control tokens change."""
+    found = dict(cuts)
+    for at, text in enumerate(texts):
+        if pattern.search(text):
+            found[at] = neutralise(found.get(at, text), pattern)
+    return found
 
 
 def characters(kept: pd.DataFrame, words: Sequence[str]) -> dict[str, Any]:
