@@ -22,6 +22,7 @@ from data_prep.repeats import Leaks, Normaliser, conflicting, find_leaks, find_r
 from data_prep.splitting import row_draws, split_rows, take_limit
 from data_prep.task import Task
 from data_prep.texts import Texts, shared_strings
+from data_prep.token_bound import TokenBound
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError
 
@@ -38,6 +39,7 @@ def usable_rows(table: Table, task: Task) -> tuple[Checked, dict[str, Any]]:
     """
     checked = check_rows(table, task)
     stop_if_too_many(table, task, checked.rejects)
+    stop_if_class_is_gone(table, task, checked.kept)
     del table.frame["text"]
     labels = shared_strings(checked.kept["label"])
     normalised = Normaliser().column(Texts(checked.kept["text"]))
@@ -107,11 +109,12 @@ def fit_frame(
         return chat_text(task, neutralise(review, pattern), longest)
 
     used = kept["used"].to_numpy()
-    sample = sample_rows(kept, task.split.seed) if len(kept) > COUNT_ALL and tokenizer.byte_level else None
-    counted = None
-    if sample is not None:
-        room = task.max_length - len(chat("").encode())
-        counted = np.union1d(np.flatnonzero(may_be_longer(texts, room, tokenizer.control_tokens)), sample)
+    bound = tokenizer.bound() if len(kept) > COUNT_ALL else None
+    sample, counted = None, None
+    if bound:
+        sample = sample_rows(kept, task.split.seed)
+        longer = may_be_longer(texts, bound, bound.room(chat(""), task.max_length), tokenizer.control_tokens)
+        counted = np.union1d(np.flatnonzero(longer), sample)
     fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
     looked_at = np.flatnonzero(used) if sample is None else sample
     before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
@@ -135,21 +138,18 @@ def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
     return np.union1d(drawn, used[[rows[0] for rows in groups]])
 
 
-def may_be_longer(texts: Texts, room: int, control_tokens: Sequence[str]) -> np.ndarray:
-    """Whether each text may have more than `room` tokens in a byte-level tokenizer: bool.
+def may_be_longer(texts: Texts, bound: TokenBound, room: int, control_tokens: Sequence[str]) -> np.ndarray:
+    """Whether each text may have more than `room` tokens: bool.
 
-    A token is one byte at least. Where the tokenizer or the neutralising of control tokens may add bytes (a text that
-    is not in NFC, one that holds the first character of a control token), it may be longer whatever its bytes.
+    Where the tokenizer or the neutralising of control tokens may change a text (one that is not in NFC, one that holds
+    the first character of a control token), it may be longer whatever `bound` says.
     """
     first = re.compile("[" + re.escape("".join({token[0] for token in (*KNOWN_CONTROL_TOKENS, *control_tokens)})) + "]")
-    return np.fromiter(
-        (
-            len(text.encode()) > room or not unicodedata.is_normalized("NFC", text) or bool(first.search(text))
-            for text in texts
-        ),
-        bool,
-        len(texts),
-    )
+    found = [np.empty(0, bool)]
+    for piece in texts.pieces():
+        odd = [not unicodedata.is_normalized("NFC", text) or bool(first.search(text)) for text in piece]
+        found.append(np.array(odd, bool) | (bound.most_tokens(piece) > room))
+    return np.concatenate(found)
 
 
 def _changed(texts: Texts, cuts: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
+from data_prep.token_bound import TokenBound, is_byte_level
 from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_text
 from workspace.paths import cache_folder, shown
@@ -47,16 +48,16 @@ class ModelTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         added = self._tokenizer.get_added_tokens_decoder().values()
-        parts = json.loads(self._tokenizer.to_str())
-        # Then a text has at most as many tokens as bytes: every byte is in one token, and none is put in.
-        self.byte_level = "ByteLevel" in json.dumps(parts["pre_tokenizer"]) and (
-            parts["normalizer"] is None or parts["normalizer"]["type"] == "NFC"
-        )
         self.control_tokens = tuple(sorted(token.content for token in added if token.special))
 
     def ids(self, text: str) -> list[int]:
         """The tokens of a text; control tokens in it are recognised, none is added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def bound(self) -> TokenBound | None:
+        """What tells how many tokens a text has at most, without counting; None where its kind does not allow that."""
+        parts = json.loads(self._tokenizer.to_str())
+        return TokenBound(parts, self.control_tokens) if is_byte_level(parts) else None
 
     def count(self, texts: Iterable[str], total: int) -> np.ndarray:
         """The number of tokens of each of `total` texts: int64, shape (total,). Long lists show a progress bar."""
