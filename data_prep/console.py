@@ -54,4 +54,6 @@ def _corrected(found: dict[str, Any]) -> str:
     if other:
         parts = ", ".join(f"{n:,} {name}" for name, n in found["not_applied"].items() if name != "total" and n)
         line += f"; {other:,} left as they were ({parts})"
+    if groups := found["conflicts"]["groups"]:
+        line += f"; {groups:,} texts stand under several labels now: correct their other rows too"
     return line

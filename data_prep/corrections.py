@@ -15,7 +15,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.encoding import find_encoding
+from data_prep.repeats import conflicting, first_equal, group_counts
 from data_prep.task import SPLITS, Task, canonical_value
+from data_prep.texts import Texts, shared_strings
 from workspace.errors import UserError
 from workspace.files import sha256_file
 from workspace.paths import shown
@@ -65,7 +67,7 @@ def read_corrections(path: Path) -> list[Correction]:
 
 
 def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, Any] | None]:
-    """`kept` (row, text, label, split) with the labels corrected, and what the manifest says of it.
+    """`kept` (row, text, label, normalised, split) with the labels corrected, and what the manifest says of it.
 
     Labels of train rows alone are changed, unless the task has `corrections_test: true`; splits stay as they are.
     Raises UserError for a row that the table has not or has with another review, a label that the task has not, and
@@ -109,6 +111,8 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
     result = kept.copy()
     positions = np.fromiter(changed, np.int64, len(changed))
     result.loc[kept.index[positions], "label"] = list(changed.values())
+    equal = first_equal(Texts(result["normalised"]))
+    conflicts = group_counts(equal[conflicting(equal, shared_strings(result["label"]))])
     _stop_if_class_left(path, result, task.label_words)
     counts = {name: sum(splits[at] == name for at in changed) for name in SPLITS}
     return result, {
@@ -119,6 +123,7 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
         "changed": {"total": len(changed), **counts},
         "same": same,
         "not_applied": {"total": sum(left.values()), **left},
+        "conflicts": conflicts,  # equal texts that stand under several labels now
         "ids": {name: [str(kept["row"].iloc[at]) for at in sorted(changed) if splits[at] == name] for name in SPLITS},
     }
 

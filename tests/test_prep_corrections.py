@@ -138,3 +138,20 @@ def test_what_is_written_is_read_again(tmp_path_factory, lines):
     read = [(one.row, one.label, one.review) for one in read_corrections(path)]
     assert read == [(row, label, safe_cell(text)) for row, label, text in lines if label]
     assert not any(safe_cell(text).lstrip().startswith(("=", "+", "-", "@")) for _, _, text in lines)
+
+
+def test_a_correction_that_sets_equal_texts_apart_is_told(tmp_path, capsys):
+    rows = [
+        *reviews(120),
+        ("1", "又一次入住，还是很好"),
+        ("1", "又一次 入住 还是很好！"),
+        ("1", "又一次入住，还是很好。"),
+    ]
+    table = write_csv(tmp_path / "t.csv", rows)
+    manifest, answers = corrected(tmp_path, table, "row,label\n121,0\n", corrections_test=True)
+    assert answers["121"] == "负面" and answers["122"] == answers["123"] == "正面"
+    assert manifest["corrections"]["conflicts"] == {"groups": 1, "rows": 3}
+    assert "1 texts stand under several labels now" in capsys.readouterr().out
+    manifest, _ = corrected(tmp_path, table, "row,label\n121,0\n122,0\n123,0\n", corrections_test=True)
+    assert manifest["corrections"]["conflicts"] == {"groups": 0, "rows": 0}
+    assert "several labels now" not in capsys.readouterr().out

@@ -14,7 +14,7 @@ from data_prep.task import Columns
 from workspace.errors import UserError
 
 COLUMNS = Columns(text="review", label="label")
-CASES = int(os.environ.get("PREP_FUZZ_CASES", "200"))
+CASES = int(os.environ.get("PREP_FUZZ_CASES", "1100"))  # of each of the two fuzz tests
 ROWS = [("1", "很好，“不错”"), ("0", "房间太小\n空调坏了"), ("1", 'he said ""ok""')]
 TEXTS = ["很好，“不错”", "房间太小\n空调坏了", 'he said "ok"']
 
