@@ -130,7 +130,7 @@ def _run_swift(
     processes = planned_processes(sft)
     template = _infer_values(run / "infer.yaml")["template"]
     children, scores = [], []
-    shares = deal(rest, processes.per_node)
+    shares = deal(rest, min(processes.per_node, machine.gpus or processes.per_node))
     for number, share in enumerate(shares):
         files = journal_files(journal, f"{attempt}-{number}")
         for path in files:

@@ -168,6 +168,8 @@ def test_each_run_meets_at_a_port_of_its_own_and_takes_one_gpu_a_process(monkeyp
     four = Machine("cpu", 64, 512.0, "H200", 4, 141.0, True)
     assert launch_environment(values, four, {})["CUDA_VISIBLE_DEVICES"] == "4,5"
     assert processes.device_environment(four, range(3, 4)) == {"CUDA_VISIBLE_DEVICES": "7"}
+    with pytest.raises(UserError, match="planned for 8 GPUs and 4 are seen"):
+        launch_environment({"ENV": {"NPROC_PER_NODE": "8"}}, four, {})
 
 
 def test_several_nodes_meet_where_the_environment_says() -> None:

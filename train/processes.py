@@ -141,10 +141,12 @@ def launch_environment(values: Mapping[str, Any], machine: Machine, environ: Map
 def device_environment(machine: Machine, which: range) -> dict[str, str]:
     """The GPUs number `which` of those that are seen, one a process: with more ms-swift would spread a model over them.
 
-    Empty where there is no GPU.
+    Empty where there is no GPU. Raises `UserError` for more than are seen: the plan is from another machine.
     """
     if machine.gpu is None:
         return {}
+    if which.stop > machine.gpus:
+        raise UserError(f"the run is planned for {which.stop} GPUs and {machine.gpus} are seen: run again with --fresh")
     seen = visible_gpus(machine)
     return {"CUDA_VISIBLE_DEVICES": ",".join(seen[at] for at in which)}
 
