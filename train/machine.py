@@ -85,6 +85,7 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
         env.setdefault("MALLOC_MMAP_THRESHOLD_", "4294967296")
         env.setdefault("MALLOC_TRIM_THRESHOLD_", "-1")
         env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        env.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; a share of all memory otherwise
         if processes > 1:  # torchrun would give each one thread, and without it each would take all cores
             env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
     env["HF_HUB_OFFLINE"] = "1"

@@ -14,7 +14,7 @@ PACKAGES = {
     ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes"),
     ("attn_impl", "flash_attn"): ("flash_attn", "flash-attn"),
     ("attn_impl", "flash_attention_2"): ("flash_attn", "flash-attn"),
-    ("infer_backend", "vllm"): ("vllm", "vllm"),
+    ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13
     ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel"),
     ("deepspeed", "*"): ("deepspeed", "deepspeed"),
 }

@@ -99,8 +99,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     prompt = options.prompt or task.prompt
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
-    check_packages(sft)
     infer = resolve_infer(recipe, sft, machine, dataset)
+    check_packages({**sft, **infer})
 
     changes = [str(change.path) for change in recipe.overrides if change.values["task"]]
     prep = [

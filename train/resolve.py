@@ -10,6 +10,7 @@ from train.head import head_values
 from train.machine import Machine, dtype_flags
 from train.processes import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from train.recipes import Recipe
+from workspace.errors import UserError
 from workspace.paths import ROOT
 
 GPU_INFER_BATCH = 64
@@ -66,7 +67,12 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         "torch_dtype": sft["torch_dtype"],
         "val_dataset": [str(dataset / "test.jsonl")],
     }
-    if machine.gpu is not None:
+    if values.get("infer_backend") == "vllm":
+        if sft.get("task_type") == "seq_cls":
+            raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
+        if machine.gpu is None:
+            values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
+    elif machine.gpu is not None:
         values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
     return values
 
