@@ -19,12 +19,13 @@ from workspace.paths import CONFIGS, ROOT
 
 pytestmark = pytest.mark.swift
 
-NEEDS_GPU = {
+ELSEWHERE = {
     "hotel_reviews/qwen2.5-7b-qlora": "4-bit kernels need CUDA",
     "multi-gpu": "several processes: see tests/test_multiprocess.py",
     "multi-node": "several machines",
-    "zero2": "DeepSpeed needs a GPU",
-    "zero3": "DeepSpeed needs a GPU",
+    "zero2": "needs the package deepspeed",
+    "zero3": "needs the package deepspeed",
+    "vllm": "changes the answers only: see tests/test_vllm.py",
     "fsdp2": "several processes",
 }
 CASES = [*recipe_names(), *known_overrides(CONFIGS / "hotel_reviews")]
@@ -53,7 +54,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> dict[st
     rows = [(str(at % 2), f"第{at}间房，{'干净安静，很满意' if at % 2 else '又脏又吵，很失望'}。") for at in range(40)]
     table, folders, datasets = write_csv(folder / "t.csv", rows), {}, {}
     for case in CASES:
-        if case in NEEDS_GPU:
+        if case in ELSEWHERE:
             continue
         recipe = load_recipe(case) if "/" in case else load_recipe("hotel_reviews", [case])
         key = repr(sorted(change.values["task"].items() for change in recipe.overrides))
@@ -81,8 +82,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> dict[st
 
 @pytest.mark.parametrize("case", CASES)
 def test_it_trains_evaluates_and_saves(tuned, case: str) -> None:
-    if case in NEEDS_GPU:
-        pytest.skip(NEEDS_GPU[case])
+    if case in ELSEWHERE:
+        pytest.skip(ELSEWHERE[case])
     outcome, train = tuned[case]
     assert outcome == "ok", outcome
     state = json.loads((train / "checkpoint-2" / "trainer_state.json").read_text(encoding="utf-8"))
