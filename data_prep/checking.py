@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from data_prep.reading import Table
 from data_prep.task import Task, canonical_value
@@ -68,8 +69,11 @@ def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
         return checked
     moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
     rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
-    # One column after the other, so that the texts do not stand in memory twice.
-    left = {name: checked.kept.pop(name)[~conflicting].array for name in list(checked.kept)}
+    left = {}
+    for name in list(checked.kept):
+        left[name] = checked.kept.pop(name)[~conflicting].array
+        # Columns of texts are large: what one took is given back before the next is copied.
+        pa.default_memory_pool().release_unused()
     return Checked(pd.DataFrame(left), rejects.reset_index(drop=True))
 
 

@@ -1,6 +1,5 @@
 """Reviews that stand in a table more than once, word for word or nearly, and those that leak between splits."""
 
-import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 
 from data_prep.similarity import Comparison
 from data_prep.task import SPLITS, NearDuplicates
-from data_prep.texts import Texts, text_column, texts_at
+from data_prep.texts import Texts, text_column, text_hashes, texts_at
 from workspace.progress import progress
 
 CHUNK = 10_000  # texts normalised at a time
@@ -88,8 +87,7 @@ def find_repeats(normalised: Sequence[str], settings: NearDuplicates, seed: int)
 
 def first_equal(texts: Sequence[str]) -> np.ndarray:
     """For each text the index of the first one equal to it, told by a hash of 128 bits."""
-    digests = [hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
-    words = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    words = text_hashes(texts)
     order = np.lexsort((words[:, 1], words[:, 0]))  # a stable sort: of equal ones the first comes first
     fresh = np.ones(len(order), bool)
     fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)

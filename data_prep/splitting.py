@@ -11,12 +11,12 @@ Scheme `original`: scikit-learn's train_test_split, twice, with neither classes 
 experiment that this project reproduces. `test` is a share of all rows, `val` of what is left.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
 from data_prep.task import SPLITS, SplitSettings
+from data_prep.texts import text_hashes
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
@@ -24,11 +24,7 @@ FEWEST_GROUPS = 3  # one a split
 
 def row_draws(normalised: Sequence[str], seed: int) -> np.ndarray:
     """Two independent numbers in [0, 1) for each text, shape (n, 2): a keyed hash, the same on every machine."""
-    key = f"split {seed}".encode()
-    digests = [
-        hashlib.blake2b(t.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest() for t in normalised
-    ]
-    words = np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
+    words = text_hashes(normalised, key=f"split {seed}".encode())
     return (words >> np.uint64(11)) * 2.0**-53
 
 
