@@ -83,7 +83,13 @@ def test_a_signal_ends_the_whole_group(tmp_path: Path, sign: int) -> None:
         "import os, sys; from pathlib import Path; from workspace.child import run_child; "
         f"run_child([sys.executable, '-c', {GRANDCHILD!r}], Path({str(log)!r}), dict(os.environ), 't', 1, lambda: 0)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        # A shell's background job ignores Ctrl-C, and would hand that on to the test.
+        preexec_fn=lambda: signal.signal(sign, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and log.read_text().splitlines()[-1].isdigit()):
         time.sleep(0.1)
