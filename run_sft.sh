@@ -14,9 +14,31 @@
 
 set -euo pipefail
 export RUN_SFT_CALLER="$PWD" # relative paths in the options are the caller's
+export RUN_SFT_PID="$$"      # holds the run's lock from the first stage to the last
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 banner() { printf '\n=== %s\n' "$*" >&2; }
+
+# A signal ends the running stage first, and with it ms-swift's processes; a second one does so at once.
+stage=
+interrupted() {
+    trap 'kill "$stage" 2>/dev/null || true' INT TERM HUP
+    if [ -n "$stage" ]; then
+        kill "$stage" 2>/dev/null || true
+        while kill -0 "$stage" 2>/dev/null; do wait "$stage" || true; done
+    fi
+    exit "$1"
+}
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM
+trap 'interrupted 129' HUP
+# In the background, because bash hears a signal only between commands or in `wait`.
+step() {
+    python -m "$@" &
+    stage=$!
+    wait "$stage"
+    stage=
+}
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
@@ -32,30 +54,33 @@ main() {
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
     # What will run; the first line says so when it is the demo in place of the default recipe
-    run=$(python -m "$what" "$@")
+    answer=$(mktemp)
+    trap 'rm -f "$answer"' EXIT
+    step "$what" "$@" >"$answer"
+    run=$(<"$answer")
 
     # A sweep has prepared and tuned its trials already; the run is the one it chose.
     if [ "$what" != train.sweep ]; then
         banner "2/6 Prepare the data"
         mapfile -t prep <"$run/next/prep.args"
-        python -m data_prep.build "${prep[@]}"
+        step data_prep.build "${prep[@]}"
         # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
-        python -m train.plan --accept "$run"
+        step train.plan --accept "$run"
     fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
-    python -m eval.baselines "$run"
-    python -m eval.infer "$run" before
+    step eval.baselines "$run"
+    step eval.infer "$run" before
 
     banner "4/6 Tune: swift sft $run/sft.yaml"
-    python -m train.sft "$run"
+    step train.sft "$run"
 
     banner "5/6 After: the tuned model answers the same reviews"
-    python -m eval.infer "$run" after
+    step eval.infer "$run" after
 
     banner "6/6 Report"
-    python -m eval.report "$run"
-    if [ "$what" = train.again ]; then python -m train.again --compare "$run"; fi
+    step eval.report "$run"
+    if [ "$what" = train.again ]; then step train.again --compare "$run"; fi
 }
 
 main "$@"; exit

@@ -24,6 +24,7 @@ from eval.readings import BASELINES_ANSWERS, BASELINES_RECORD
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json, write_jsonl
+from workspace.lock import locked_run
 from workspace.paths import ROOT, shown
 
 STAGE = "baselines"
@@ -135,7 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eval.baselines", description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder; its run.json names the dataset")
     options = parser.parse_args(argv)
-    if make_baselines(options.run):
+    with locked_run(options.run):
+        made = make_baselines(options.run)
+    if made:
         linear = read_json(options.run / BASELINES_RECORD)["tfidf_linear"]
         size, seconds = linear["parameters"], linear["train_seconds"]
         print(f"linear baseline: C = {linear['c']:g}, {size:,} parameters, {seconds:.1f} s")

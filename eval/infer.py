@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from eval.requests import MODES, Request, make_requests, modes
-from eval.swift_results import Answered, count_lines, deal, journal_files, read_journal
-from eval.ways import Way, way_to_ask
-from train.checkpoints import best_checkpoint, model_options, weights_sha256
-from train.machine import child_environment, this_machine
-from train.processes import device_environment, planned_processes
+from eval.requests import MODES, Request, make_requests
+from eval.swift_results import Answered, read_journal
+from eval.ways import way_to_ask
+from eval.workers import BATCH, Question, ask, infer_values
+from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
-from workspace.child import Child, run_children
+from workspace.child import OutOfMemory
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.lock import locked_run
 from workspace.paths import shown
 
 LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
@@ -34,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
     parser.add_argument("stage", choices=("before", "after"), help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
-    infer(args.run.absolute(), args.stage)
+    with locked_run(args.run):
+        infer(args.run.absolute(), args.stage)
     return 0
 
 
@@ -62,94 +61,65 @@ def infer(run: Path, stage: str) -> None:
     for name in (*SPLITS.values(), "summary.json"):
         (folder / name).unlink(missing_ok=True)
     begin = time.monotonic()
-    answered = _answers(run, plan, folder, requests, adapter, way, sha256_json(inputs))
+    question = Question(run, stage, plan["labels"], adapter, way)
+    answered = _answers(question, requests, sha256_json(inputs), plan.get("auto_batch", False))
+    asking = time.monotonic() - begin
     outputs = _write(folder, requests, answered, inputs, plan)
-    earlier = read_json(folder / "progress.json")["seconds"]
-    stages.record(run, stage, inputs, outputs, earlier + time.monotonic() - begin)
+    spent = read_json(folder / "progress.json")["seconds"]
+    stages.record(run, stage, inputs, outputs, spent + time.monotonic() - begin - asking)
     print(f"{stage}: {len(requests)} prompts answered -> {shown(folder)}", flush=True)
 
 
 def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """What the answers depend on beside the rows and the adapter: the model, and how it is asked."""
-    return {"infer.yaml": sha256_json(_infer_values(run / "infer.yaml")), "model": plan["model_fingerprint"]}
+    # The batch makes no difference to an answer (see `_parity`), and may have to be smaller on another machine.
+    values = {key: value for key, value in infer_values(run).items() if key != BATCH}
+    return {"infer.yaml": sha256_json(values), "model": plan["model_fingerprint"]}
 
 
-def _answers(
-    run: Path,
-    plan: dict[str, Any],
-    folder: Path,
-    requests: list[Request],
-    adapter: Path | None,
-    way: Way,
-    digest: str,
-) -> list[Answered]:
+def _answers(question: Question, requests: list[Request], digest: str, auto_batch: bool) -> list[Answered]:
     """All answers, from a journal of earlier, interrupted attempts and `swift infer` for the rest."""
-    journal = folder / "journal"
-    progress = folder / "progress.json"
+    journal = question.journal
+    progress = journal.parent / "progress.json"
     if not progress.exists() or read_json(progress)["inputs"] != digest:
         for path in [*journal.glob("*"), progress]:
             path.unlink(missing_ok=True)
         write_json(progress, {"inputs": digest, "seconds": 0.0})
     answered = read_journal(journal, requests)
-    if len(answered) < len(requests):
-        if answered:
-            print(f"going on after {len(answered)} of {len(requests)} prompts", flush=True)
+    batch = read_json(progress).get("batch") or int(infer_values(question.run).get(BATCH, 1))
+    if answered and len(answered) < len(requests):
+        print(f"{question.stage}: going on after {len(answered)} of {len(requests)} prompts", flush=True)
+    asked = False
+    while len(answered) < len(requests) and not asked:
         begin = time.monotonic()
         rest = [request for request in requests if request.key not in answered]
         try:
-            _run_swift(run, plan, journal, f"{len(answered):06d}", rest, adapter, way)
-        except BaseException:
+            ask(question, f"{len(answered):06d}", rest, batch)
+            asked = True
+        except OutOfMemory as error:
+            batch = _smaller(error, batch, auto_batch)
+        finally:
             spent = read_json(progress)["seconds"] + time.monotonic() - begin
-            write_json(progress, {"inputs": digest, "seconds": spent})
-            raise
+            write_json(progress, {"inputs": digest, "seconds": spent, "batch": batch})
         answered = read_journal(journal, requests)
     if len(answered) != len(requests):
         raise UserError(
             f"`swift infer` answered {len(answered)} of {len(requests)} prompts; "
-            f"see {shown(folder / 'swift.log')} and run the same command again"
+            f"see {shown(journal.parent / 'swift.log')} and run the same command again"
         )
     return [answered[request.key] for request in requests]
 
 
-def _run_swift(
-    run: Path,
-    plan: dict[str, Any],
-    journal: Path,
-    attempt: str,
-    rest: list[Request],
-    adapter: Path | None,
-    way: Way,
-) -> None:
-    """`swift infer` over the requests in `rest`, as many processes side by side as the run is planned for.
-
-    Each is a process of its own with a share of the rows, not a rank of torchrun: `swift infer` would write the rows
-    of one rank alone on a CPU, and one that fails would take the others' answers with it.
-    """
-    machine = this_machine()
-    sft = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8")) if (run / "sft.yaml").is_file() else {}
-    processes = planned_processes(sft)
-    template = _infer_values(run / "infer.yaml")["template"]
-    children, scores = [], []
-    shares = deal(rest, min(processes.per_node, machine.gpus or processes.per_node))
-    for number, share in enumerate(shares):
-        files = journal_files(journal, f"{attempt}-{number}")
-        for path in files:
-            path.unlink(missing_ok=True)
-        write_jsonl(files.requests, ({"id": one.key, "messages": list(one.messages)} for one in share))
-        config = {"template": template, "labels": plan["labels"], "modes": modes(share), "out": str(files.scores)}
-        write_json(files.plugin, config)
-        command = ["swift", "infer", str(run / "infer.yaml"), "--val_dataset", str(files.requests)]
-        command += ["--result_path", str(files.results), "--load_data_args", "false"]
-        command += ["--external_plugins", str(way.plugin), *way.options]
-        command += model_options(adapter) if adapter else []
-        env = child_environment(machine, len(shares)) | {way.variable: str(files.plugin)}
-        if processes.launched:
-            env |= device_environment(machine, range(number, number + 1))
-        log = f"swift.{number}.log" if number else "swift.log"
-        children.append(Child(command, journal.parent / log, env))
-        scores.append(files.scores)
-    title = "after" if adapter else "before"
-    run_children(children, title, len(rest), lambda: sum(map(count_lines, scores)))
+def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:
+    """Half the batch, where that is allowed. Raises `OutOfMemory` with what to do where it is not."""
+    if batch == 1:
+        raise OutOfMemory(f"{error}, one row at a time: use a smaller model, or a machine with more memory") from error
+    if not auto_batch:
+        raise OutOfMemory(
+            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in the task's infer.yaml"
+        ) from error
+    print(f"{error}; --auto-batch goes on with {batch // 2} rows at a time", flush=True)
+    return batch // 2
 
 
 def _write(
@@ -238,13 +208,6 @@ def _told(answer: Answered) -> str:
 def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:
     name = "val.jsonl" if purpose == "val" else "test.jsonl"
     return read_jsonl(Path(plan["dataset"]) / name)
-
-
-def _infer_values(infer_yaml: Path) -> dict[str, Any]:
-    values = yaml.safe_load(infer_yaml.read_text(encoding="utf-8"))
-    if "template" not in values:
-        raise UserError(f"{shown(infer_yaml)} names no template: add the recipe's `template:` line")
-    return values
 
 
 def _plan(run: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, write_bytes, write_text
+from workspace.lock import locked_run
 from workspace.paths import shown
 
 
@@ -61,7 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if arguments.out:
         raise UserError("--out is for comparing several runs; the report of one run is written into its own folder")
-    print(f"report: {shown(write_report(arguments.runs[0]))}")
+    with locked_run(arguments.runs[0]):
+        print(f"report: {shown(write_report(arguments.runs[0]))}")
     return 0
 
 

@@ -6,9 +6,9 @@ results and the label scores. The last two are appended to by a process that may
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from eval.requests import Request
 from workspace.errors import UserError
@@ -57,16 +57,17 @@ def deal(requests: Sequence[Request], hands: int) -> list[list[Request]]:
 
 
 def read_journal(journal: Path, requests: Sequence[Request]) -> dict[str, Answered]:
-    """The answers so far, by the keys of the `requests`. Raises `UserError` for an answer to another prompt."""
+    """The answers so far, by the keys of the `requests`. Raises `UserError` as `join` does."""
     by_key = {request.key: request for request in requests}
     answered: dict[str, Answered] = {}
     for path in sorted(journal.glob("*.requests.jsonl")):
         files = journal_files(journal, path.name.removesuffix(".requests.jsonl"))
-        asked = [by_key.get(row.get("id")) for row in whole_lines(files.requests)]
-        if None in asked:  # written by an earlier version, in another form
+        asked = [
+            by_key.get(str(row.get("id"))) if isinstance(row, dict) else None for row in whole_lines(files.requests)
+        ]
+        if None in asked:  # damaged, or written by an earlier version in another form
             continue
-        found = join(asked, files.results, files.scores)
-        answered |= {request.key: answer for request, answer in zip(asked, found, strict=False)}
+        answered |= {request.key: answer for request, answer in join(asked, files.results, files.scores)}
     return answered
 
 
@@ -78,35 +79,41 @@ def count_lines(path: Path) -> int:
         return 0
 
 
-def join(requests: Sequence[Request], results: Path, scores: Path) -> list[Answered]:
-    """The answers to the first requests, as many as both files have whole, in order.
+def join(requests: Sequence[Request], results: Path, scores: Path) -> Iterator[tuple[Request, Answered]]:
+    """The requests that both files answer, with their answers. A line that says something else is passed over.
 
-    Raises `UserError` when a result is to another prompt than the request at its place.
+    The files are a journal of what another process managed to write: what cannot be read is asked again.
+    Raises `UserError` when the model gives no finite probabilities.
     """
-    answered = []
-    for number, (request, result, score) in enumerate(
-        zip(requests, whole_lines(results), whole_lines(scores), strict=False), 1
-    ):
+    for request, result, score in zip(requests, whole_lines(results), whole_lines(scores), strict=False):
+        answer = _answer(request, result, score)
+        if answer is None:
+            continue
+        if not all(map(math.isfinite, answer.logprobs.values())):
+            raise UserError(
+                f"{shown(scores)}: the model gives no finite probabilities for row {request.id}, so training has "
+                "diverged; run again with a lower --learning_rate"
+            )
+        yield request, answer
+
+
+def _answer(request: Request, result: Any, score: Any) -> Answered | None:
+    """The answer in a line of each file; None when they are not such lines, or answer another prompt."""
+    try:
         *asked, answer = result["messages"]
-        if asked != list(request.messages) or answer["role"] != "assistant":
-            raise UserError(
-                f"{shown(results)}, line {number}: the answer is to another prompt than row {request.id}'s; "
-                "run again with --fresh"
-            )
-        if not all(map(math.isfinite, score["logprobs"].values())):
-            raise UserError(
-                f"{shown(scores)}, line {number}: the model gives no finite probabilities, so training has diverged; "
-                "run again with a lower --learning_rate"
-            )
-        generated = score["generate_seconds"] is not None
-        answered.append(
-            Answered(
-                text=result["response"] if generated else None,
-                logprobs=score["logprobs"],
-                prompt_tokens=score["prompt_tokens"],
-                prompt_sha256=score["prompt_sha256"],
-                score_seconds=score["score_seconds"],
-                generate_seconds=score["generate_seconds"],
-            )
+        text, generated = result["response"], score["generate_seconds"]
+        logprobs = {str(label): float(value) for label, value in score["logprobs"].items()}
+        if asked != list(request.messages) or answer["role"] != "assistant" or request.gold not in logprobs:
+            return None
+        if generated is not None and not isinstance(text, str):
+            return None
+        return Answered(
+            text=None if generated is None else text,
+            logprobs=logprobs,
+            prompt_tokens=int(score["prompt_tokens"]),
+            prompt_sha256=str(score["prompt_sha256"]),
+            score_seconds=float(score["score_seconds"]),
+            generate_seconds=None if generated is None else float(generated),
         )
-    return answered
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None

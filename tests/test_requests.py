@@ -87,16 +87,23 @@ def test_answers_are_joined_up_to_the_last_whole_line_of_both_files(dataset: Pat
     whole = scores.read_bytes()
     for cut in range(1, len(whole.splitlines(keepends=True)[-1]) + 1):
         scores.write_bytes(whole[:-cut])
-        assert len(join(requests, results, scores)) == 9
+        assert len(list(join(requests, results, scores))) == 9
     scores.write_bytes(whole)
-    assert len(join(requests, results, scores)) == 10
+    assert len(list(join(requests, results, scores))) == 10
 
 
-def test_an_answer_to_another_prompt_stops_the_join(dataset: Path) -> None:
+def test_an_answer_to_another_prompt_is_not_taken(dataset: Path) -> None:
     requests = make_requests(dataset, few_shot=False, seed=42)
-    results, scores = answer_files(dataset, requests[::-1], 10)
-    with pytest.raises(UserError, match=r"results.jsonl, line 1: the answer is to another prompt"):
-        join(requests, results, scores)
+    results, scores = answer_files(dataset, [requests[1], *requests[1:]], 10)
+    assert [request for request, _ in join(requests, results, scores)] == requests[1:10]
+
+
+def test_probabilities_that_are_not_finite_stop_the_run(dataset: Path) -> None:
+    requests = make_requests(dataset, few_shot=False, seed=42)
+    results, scores = answer_files(dataset, requests, 3)
+    scores.write_text(scores.read_text().replace("-2.0", "NaN"))
+    with pytest.raises(UserError, match=r"no finite probabilities for row .*lower --learning_rate"):
+        list(join(requests, results, scores))
 
 
 def test_probabilities_are_the_softmax_over_the_labels() -> None:

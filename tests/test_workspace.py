@@ -1,17 +1,10 @@
 """Whole-or-nothing files, stage records, child processes, pins."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from workspace import pins, stages
-from workspace.child import run_child
-from workspace.errors import UserError
 from workspace.files import read_jsonl, replace_file, whole_lines, write_json, write_jsonl
 from workspace.paths import ROOT
 
@@ -60,53 +53,6 @@ def test_a_stage_is_finished_until_an_input_or_output_changes(tmp_path: Path, ca
     output.write_text("2")
     assert not stages.finished(tmp_path, "s", {"a": 1})
     assert "out.txt was removed or changed" in capsys.readouterr().out
-
-
-def test_a_failing_child_is_one_error_with_the_end_of_its_log(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
-    with pytest.raises(UserError, match=r"(?s)failed with status 3; see .*child.log.*the reason"):
-        run_child(command, tmp_path / "child.log", dict(os.environ), "t", 1, lambda: 0)
-
-
-GRANDCHILD = """
-import subprocess, sys, time
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-print(child.pid, flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_whole_group(tmp_path: Path, sign: int) -> None:
-    log = tmp_path / "log"
-    code = (
-        "import os, sys; from pathlib import Path; from workspace.child import run_child; "
-        f"run_child([sys.executable, '-c', {GRANDCHILD!r}], Path({str(log)!r}), dict(os.environ), 't', 1, lambda: 0)"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-        # A shell's background job ignores Ctrl-C, and would hand that on to the test.
-        preexec_fn=lambda: signal.signal(sign, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and log.read_text().splitlines()[-1].isdigit()):
-        time.sleep(0.1)
-    grandchild = int(log.read_text().splitlines()[-1])
-    parent.send_signal(sign)
-    assert parent.wait() != 0
-    while time.monotonic() < deadline and _alive(grandchild):
-        time.sleep(0.1)
-    assert not _alive(grandchild)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def test_pins_are_exact_and_met_here() -> None:

@@ -22,6 +22,7 @@ from train.plan import check_run_folder
 from train.provenance import DATA_FILE, PACKAGES_FILE, software, write_packages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json, write_text
+from workspace.lock import locked
 from workspace.paths import ROOT, shown
 
 NEEDED = ("run.json", "sft.yaml", "infer.yaml", "prep.args", DATA_FILE)
@@ -65,14 +66,16 @@ def plan_again(original: Path, again: Path) -> None:
     now = {**software(), "machine_text": this_machine().describe()}
     for line in differences(plan, now):
         print(f"again: {line}", file=sys.stderr)
-    next_plan = again / "next"
     sft = yaml.safe_load((original / "sft.yaml").read_text(encoding="utf-8")) | {"output_dir": str(again / "train")}
     text = f"# {plan['recipe']}, as in {shown(original)}\n"
-    write_text(next_plan / "sft.yaml", text + yaml.safe_dump(sft, allow_unicode=True, sort_keys=False, width=1000))
-    for name in ("infer.yaml", "prep.args"):
-        shutil.copy2(original / name, next_plan / name)
-    write_packages(next_plan / PACKAGES_FILE)
-    write_json(next_plan / "run.json", {**plan, **now, "fresh": False, "again_of": str(original)})
+    with locked(again):
+        next_plan = again / "next"
+        (next_plan / "run.json").unlink(missing_ok=True)
+        write_text(next_plan / "sft.yaml", text + yaml.safe_dump(sft, allow_unicode=True, sort_keys=False, width=1000))
+        for name in ("infer.yaml", "prep.args"):
+            shutil.copy2(original / name, next_plan / name)
+        write_packages(next_plan / PACKAGES_FILE)
+        write_json(next_plan / "run.json", {**plan, **now, "fresh": False, "again_of": str(original)})
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

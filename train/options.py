@@ -45,6 +45,7 @@ class Options(NamedTuple):
     overrides: tuple[str, ...]
     run: Path | None
     fresh: bool
+    auto_batch: bool
     swift: dict[str, Any]
 
     def number(self, key: str, default: Any) -> int:
@@ -84,6 +85,9 @@ def parse_options(argv: list[str] | None) -> Options:
     )
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<name>)")
     parser.add_argument("--fresh", action="store_true", help="start the run anew; otherwise finished steps are skipped")
+    parser.add_argument(
+        "--auto-batch", action="store_true", help="when memory runs out, go on by itself with a smaller batch"
+    )
     parser.error = _refuse  # type: ignore[method-assign]
     known, rest = parser.parse_known_args(words)
     if known.limit is not None and known.limit < 2:

@@ -19,7 +19,7 @@ from workspace.errors import UserError, run_main
 from workspace.paths import DATASETS, ROOT, RUNS, shown
 
 FALLBACK_TASK = "demo"
-PLAN_FILES = {"next", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
+PLAN_FILES = {"next", "lock", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,22 +41,29 @@ def main(argv: list[str] | None = None) -> int:
 def accept(run: Path) -> None:
     """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first."""
     from train.provenance import record_data
+    from workspace.lock import locked
+
+    if not (run / "next" / "run.json").is_file():
+        raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
+    with locked(run):
+        _move_plan(run)
+        record_data(run)
+
+
+def _move_plan(run: Path) -> None:
     from workspace.files import read_json
 
     next_plan = run / "next"
-    if not (next_plan / "run.json").is_file():
-        raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
     if read_json(next_plan / "run.json")["fresh"]:
         check_run_folder(run)
         # run.json last: without it a half-removed run would no longer be known as one.
         for path in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):
-            if path != next_plan:
+            if path not in (next_plan, run / "lock"):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     # run.json last: it is what makes the folder a run.
     for path in sorted(next_plan.iterdir(), key=lambda path: path.name == "run.json"):
         path.replace(run / path.name)
     next_plan.rmdir()
-    record_data(run)
 
 
 def make_plan(options: Options, argv: list[str]) -> Path:
@@ -65,6 +72,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     import yaml
 
     from train.machine import this_machine
+    from train.memory import found_before
     from train.models import ModelUnavailable, check_family, fingerprint
     from train.needed_packages import check_packages
     from train.processes import batch_line, planned_processes
@@ -73,6 +81,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     from train.resolve import resolve_infer, resolve_sft
     from train.swift_arguments import check_values
     from workspace.files import sha256_json, write_json, write_text
+    from workspace.lock import locked
 
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
     notice = None
@@ -99,6 +108,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     prompt = options.prompt or task.prompt
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
+    if options.auto_batch:
+        sft |= found_before(run)
     infer = resolve_infer(recipe, sft, machine, dataset)
     check_packages({**sft, **infer})
 
@@ -117,39 +128,41 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     prep += ["--csv", str(options.csv)] if options.csv else []
     prep += ["--limit", str(limit)] if limit else []
     prep += ["--override", *changes] if changes else []
-    header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
-    write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
-    write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
-    write_text(next_plan / "prep.args", "\n".join(prep) + "\n")
-    write_packages(next_plan / PACKAGES_FILE)
-    write_json(
-        next_plan / "run.json",
-        {
-            "recipe": recipe.name,
-            "task": task.name,
-            "task_file": str(task.path),
-            "task_overrides": changes,
-            "overrides": [shown(change.path) for change in recipe.overrides],
-            "labels": list(task.label_words),
-            "model": recipe.sft.get("model", model.name) if options.model is None else options.model,
-            "model_folder": str(model),
-            "model_fingerprint": fingerprint(model),
-            "csv": str(options.csv or task.csv),
-            "limit": limit,
-            "prompt": prompt,
-            "max_length": max_length,
-            "seed": options.number("seed", sft.get("seed", 42)),
-            "dataset": str(dataset),
-            "config_sha256": sha256_json([sft, infer, prep]),
-            "machine": machine.as_dict(),
-            "machine_text": machine.describe(),
-            **software(),
-            "command": shlex.join(["bash", "run_sft.sh", *argv]),
-            "fresh": options.fresh,
-            "planned": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "notice": notice,
-        },
-    )
+    record = {
+        "recipe": recipe.name,
+        "task": task.name,
+        "task_file": str(task.path),
+        "task_overrides": changes,
+        "overrides": [shown(change.path) for change in recipe.overrides],
+        "labels": list(task.label_words),
+        "model": recipe.sft.get("model", model.name) if options.model is None else options.model,
+        "model_folder": str(model),
+        "model_fingerprint": fingerprint(model),
+        "csv": str(options.csv or task.csv),
+        "limit": limit,
+        "prompt": prompt,
+        "max_length": max_length,
+        "seed": options.number("seed", sft.get("seed", 42)),
+        "dataset": str(dataset),
+        "config_sha256": sha256_json([sft, infer, prep]),
+        "machine": machine.as_dict(),
+        "machine_text": machine.describe(),
+        **software(),
+        "command": shlex.join(["bash", "run_sft.sh", *argv]),
+        "fresh": options.fresh,
+        "auto_batch": options.auto_batch,
+        "planned": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "notice": notice,
+    }
+    with locked(run):
+        # run.json last, and none while the others change: a plan that was cut off is no plan.
+        (next_plan / "run.json").unlink(missing_ok=True)
+        header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
+        write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
+        write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
+        write_text(next_plan / "prep.args", "\n".join(prep) + "\n")
+        write_packages(next_plan / PACKAGES_FILE)
+        write_json(next_plan / "run.json", record)
     _say(f"recipe   {recipe.name}")
     _say(f"model    {shown(model)}")
     _say(f"machine  {machine.describe()}")

@@ -20,6 +20,7 @@ import yaml
 from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
 from train.estimate import tell_if_long
 from train.machine import child_environment, this_machine
+from train.memory import as_options, less_memory, remember
 from train.processes import (
     launch_environment,
     left_out_line,
@@ -29,9 +30,10 @@ from train.processes import (
     wait_for_first_node,
 )
 from workspace import stages
-from workspace.child import run_child
+from workspace.child import OutOfMemory, run_child
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json
+from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json, write_text
+from workspace.lock import locked_run
 from workspace.paths import shown
 
 
@@ -40,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
     run = parser.parse_args(argv).run.absolute()
-    tune(run) if node_rank(os.environ) == 0 else join(run)
+    if node_rank(os.environ) > 0:
+        join(run)
+        return 0
+    with locked_run(run):
+        tune(run)
     return 0
 
 
@@ -51,6 +57,14 @@ def tune(run: Path, estimate: bool = True) -> None:
     Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
     """
     _check_run(run)
+    while True:
+        try:
+            return _tune(run, estimate)
+        except OutOfMemory as error:
+            _need_less(run, error)
+
+
+def _tune(run: Path, estimate: bool) -> None:
     plan, train = read_json(run / "run.json"), run / "train"
     dataset = Path(plan["dataset"])
     values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
@@ -121,6 +135,23 @@ def check_rows(train: Path, manifest: dict[str, Any]) -> None:
                 f"ms-swift used {counts[f'{split}_rows']} of the {expected} {split} rows: the rest is over max_length "
                 "or empty; build the dataset anew with this model's tokenizer"
             )
+
+
+def _need_less(run: Path, error: OutOfMemory) -> None:
+    """Write a plan that needs less memory into sft.yaml, where that is allowed; raise `OutOfMemory` where it is not."""
+    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
+    less = less_memory(values)
+    if less is None:
+        raise OutOfMemory(
+            f"{error} at the smallest batch: add --max_length {int(values.get('max_length', 512)) // 2}, or take a "
+            "smaller model or a machine with more memory"
+        ) from error
+    if not read_json(run / "run.json").get("auto_batch"):
+        raise OutOfMemory(f"{error}: run the same command with {as_options(less)}, or with --auto-batch") from error
+    print(f"train: {error}; --auto-batch begins anew with {as_options(less)}", flush=True)
+    remember(run, less)
+    text = yaml.safe_dump({**values, **less}, allow_unicode=True, sort_keys=False, width=1000)
+    write_text(run / "sft.yaml", f"# resolved, then with less memory by --auto-batch: {as_options(less)}\n{text}")
 
 
 def _check_run(run: Path) -> None:

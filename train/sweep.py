@@ -26,6 +26,7 @@ from train.sft import tune
 from train.sweep_table import Trial, chosen, sweep_table
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
+from workspace.lock import locked
 from workspace.paths import RUNS, shown
 
 METRIC = "label_macro_f1"
@@ -56,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, metavar="H", help="start no trial that would end after H hours")
     known, rest = parser.parse_known_args(words)
     options = parse_options(rest)
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the folder alone: run_sft.sh reads it
+    # stdout is for the folder alone: run_sft.sh reads it
+    with contextlib.redirect_stdout(sys.stderr), locked(sweep_folder(options)):
         run = sweep(options, rest, grid(known.vary, known.trials, known.seeds[0]), known.seeds, known.hours)
     print(run)
 
@@ -103,7 +105,8 @@ def run_trial(run: Path, point: Point, seed: int) -> Trial:
     try:
         build.main((run / "next" / "prep.args").read_text(encoding="utf-8").splitlines())
         plan.accept(run)
-        tune(run, estimate=False)  # the first trial tells how long the others take
+        with locked(run):
+            tune(run, estimate=False)  # the first trial tells how long the others take
         scores: dict[str, Any] = validation_scores(run / "train")
         fault = None
     except UserError as error:

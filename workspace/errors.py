@@ -1,25 +1,85 @@
-"""Errors that a user can mend, and how a command ends with one: one sentence, exit status 2, no traceback."""
+"""How a command ends: one sentence and a status, no traceback, for all that a user can mend.
 
+Status 2: bad input. 1: the machine failed (disk, memory). 130, 143, 129: interrupted, terminated, hung up.
+"""
+
+import errno
+import os
+import signal
 import sys
 from collections.abc import Callable
 
+EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
+GO_ON = "the same command goes on from here"
+# What a disk or the system may answer to a call that is right.
+REASONS = {
+    errno.ENOSPC: "the disk is full: make room",
+    errno.EDQUOT: "the disk quota is used up: make room",
+    errno.EFBIG: "the file is larger than this disk or user may hold: write to another disk",
+    errno.EIO: "the disk failed (input/output error): check it, or write to another disk",
+    errno.EROFS: "the disk is read-only: write to another folder",
+    errno.EACCES: "permission denied: change the owner or write to another folder",
+    errno.EPERM: "not permitted: change the owner or write to another folder",
+    errno.ESTALE: "the network disk is gone: mount it again",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.ENOMEM: "no memory is left: end other programs",
+}
 
 
 class UserError(Exception):
     """Bad input. The message is one sentence: what is wrong, where (file, line), and the remedy."""
 
+    status = EXIT_BAD_INPUT
+
+
+class MachineFault(UserError):
+    """The machine failed at something that was asked rightly: no room on a disk, no memory."""
+
+    status = EXIT_FAULT
+
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and end the process with its status.
 
-    A `UserError` becomes its message on stderr and exit status 2; Ctrl-C becomes 130. Anything else is a defect
-    of ours and keeps its traceback.
+    A `UserError`, and an error of the disk or the system, becomes its message on stderr; Ctrl-C and the signals that
+    end a process unwind it, so that its children end and its files stay whole. Anything else is a defect of ours and
+    keeps its traceback.
     """
+    for sign in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal hangs up; under nohup that stays ignored
+        if signal.getsignal(sign) != signal.SIG_IGN:
+            signal.signal(sign, _interrupt)
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        status = _tell(str(error), error.status)
+    except MemoryError:
+        status = _tell("no memory is left: end other programs, or take fewer rows with --limit", EXIT_FAULT)
+    except OSError as error:
+        if error.errno not in REASONS:
+            raise
+        status = _tell(fault_sentence(error), EXIT_FAULT)
     except KeyboardInterrupt:
-        sys.exit(130)
+        status = 128 + signal.SIGINT
+        print(f"\ninterrupted: {GO_ON}", file=sys.stderr)
+    except SystemExit as end:
+        status = end.code
+        if isinstance(status, int) and status > 128:
+            print(f"\nended by {signal.Signals(status - 128).name}: {GO_ON}", file=sys.stderr)
+    sys.exit(status)
+
+
+def fault_sentence(error: OSError) -> str:
+    """An error of the disk or the system in one sentence, with the file, the remedy and how to go on."""
+    where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    return f"{where}{REASONS[error.errno]}, then run the same command again"
+
+
+def _tell(message: str, status: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _interrupt(sign: int, _frame: object) -> None:
+    raise SystemExit(128 + sign)

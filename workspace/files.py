@@ -76,7 +76,7 @@ def whole_lines(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n")[:-1]:
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
     return rows
 
