@@ -45,7 +45,7 @@ def test_a_failure_leaves_the_old_folder(tmp_path, fault):
 
 def test_a_full_disk_is_told(tmp_path):
     out = made(tmp_path / "out")
-    with pytest.raises(UserError, match=r"cannot be written \(No space left"), replaced_folder(out):
+    with pytest.raises(UserError, match=r"cannot be written: the disk is full: make room"), replaced_folder(out):
         raise OSError(28, "No space left on device")
     assert (out / "train.jsonl").read_text() == "old"
 

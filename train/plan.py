@@ -19,7 +19,7 @@ from workspace.errors import UserError, run_main
 from workspace.paths import DATASETS, ROOT, RUNS, shown
 
 FALLBACK_TASK = "demo"
-PLAN_FILES = {"next", "lock", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
+PLAN_FILES = {"next", "lock", "data.json", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,11 +43,15 @@ def accept(run: Path) -> None:
     from train.provenance import record_data
     from workspace.lock import locked
 
-    if not (run / "next" / "run.json").is_file():
+    next_plan = run / "next"
+    if next_plan.is_dir() and not any(next_plan.iterdir()) and (run / "run.json").is_file():
+        next_plan.rmdir()  # accepted before, and interrupted at the last moment
+        return
+    if not (next_plan / "run.json").is_file():
         raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
     with locked(run):
+        record_data(next_plan)
         _move_plan(run)
-        record_data(run)
 
 
 def _move_plan(run: Path) -> None:

@@ -59,6 +59,19 @@ def locked_run(run: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone(path: Path, waiting: str) -> Iterator[None]:
+    """Have the file `path`, there while the block runs, for this process; say `waiting` where another has it first.
+
+    The system gives it free when a process ends, however that comes.
+    """
+    with _open_locked(path, waiting):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def note_child(pid: int) -> None:
     """Record in every held folder that process `pid`, a session's leader, works for this process."""
     for folder in _held:
@@ -79,9 +92,17 @@ def _take(folder: Path) -> None:
         # Left by a stage that was killed: its ms-swift must not write beside the new one.
         for child in filter(_is_alive, state["children"]):
             _end_session(child["pid"])
+        _remove_partial(folder)
         known = {holder["pid"] for holder in alive}
         holders = alive + [_identity(pid) for pid in sorted(mine - known, reverse=True)]
         _write(stream, {"host": socket.gethostname(), "holders": holders, "children": []})
+
+
+def _remove_partial(folder: Path) -> None:
+    """Remove what a killed command was writing; not in a run below this folder, which has a lock of its own."""
+    own = [path for path in folder.iterdir() if path.is_dir() and not (path / "run.json").is_file()]
+    for partial in [*folder.glob(".*.partial"), *(found for path in own for found in path.rglob(".*.partial"))]:
+        partial.unlink(missing_ok=True)
 
 
 def _release(folder: Path) -> None:
@@ -104,11 +125,16 @@ def _opened(folder: Path) -> Iterator[tuple[IO[bytes], dict[str, Any]]]:
         yield stream, state
 
 
-def _open_locked(path: Path) -> IO[bytes]:
+def _open_locked(path: Path, waiting: str = "") -> IO[bytes]:
     """The file, open and for this process alone. One that was removed while waiting for it is opened anew."""
     while True:
         stream = open(path, "a+b")  # noqa: SIM115
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if waiting:
+                print(waiting, flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
                 return stream

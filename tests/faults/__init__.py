@@ -1,0 +1,1 @@
+"""Faults made on purpose: every write that fails, every moment to be killed, and what the same command makes of it."""
