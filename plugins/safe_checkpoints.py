@@ -41,6 +41,9 @@ class SafeCheckpoints(TrainerCallback):
             # With a mean loss just logged nothing of it is lost by going on from here.
             control.should_save |= self.ending or (due and state.global_step % state.logging_steps == 0)
             control.should_training_stop |= self.ending
+        elif args.eval_strategy == "epoch":
+            # ms-swift evaluates at the last step, and again at the end of the epoch that this step ends.
+            control.should_evaluate = control.should_save = False
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

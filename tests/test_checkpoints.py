@@ -32,6 +32,8 @@ def make(train: Path, step: int, best: int | None = None) -> Path:
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("archive/data.pkl", b"state" * 100)
+    for name in ("adapter_config.json", "args.json"):
+        (folder / name).write_text("{}")
     named = str(Path("/elsewhere") / f"checkpoint-{best}") if best else None
     state = {"global_step": step, "max_steps": 30, "best_model_checkpoint": named, "best_metric": 0.5}
     state["log_history"] = []
@@ -45,7 +47,10 @@ def test_the_newest_whole_checkpoint_is_taken(tmp_path: Path) -> None:
     assert newest_whole(tmp_path).name == "checkpoint-10"
 
 
-FILES = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "adapter_model.safetensors"]
+FILES = [
+    "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "adapter_model.safetensors",
+    "adapter_config.json", "args.json",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -61,6 +66,23 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line(tmp_path: Path, name: s
         path.write_bytes(path.read_bytes()[:-1])
     assert newest_whole(tmp_path).name == "checkpoint-10"
     assert "checkpoint-20 is not whole" in capsys.readouterr().out
+
+
+def test_a_byte_changed_in_a_state_is_a_fault(tmp_path: Path) -> None:
+    path = make(tmp_path, 10) / "optimizer.pt"
+    data = bytearray(path.read_bytes())
+    data[data.index(b"state" * 20) + 50] ^= 1
+    path.write_bytes(data)
+    assert fault(path.parent) == "optimizer.pt is missing or torn"
+
+
+def test_training_goes_on_from_before_a_best_that_is_damaged(tmp_path: Path, capsys) -> None:
+    for step in (5, 10, 20):
+        make(tmp_path, step, best=10 if step > 5 else None)
+    assert newest_whole(tmp_path).name == "checkpoint-20"
+    (tmp_path / "checkpoint-10" / "adapter_model.safetensors").unlink()
+    assert newest_whole(tmp_path).name == "checkpoint-5"
+    assert "the best so far, checkpoint-10, is damaged: the weights are missing" in capsys.readouterr().out
 
 
 def test_a_step_that_is_not_the_folders_is_a_fault(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from workspace.files import read_json, sha256_file, sha256_json
 from workspace.paths import shown
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+FSDP_WEIGHTS = "pytorch_model_fsdp.bin"
 
 
 def checkpoints(train: Path) -> list[Path]:
@@ -28,21 +29,52 @@ def step_of(checkpoint: Path) -> int:
 def fault(checkpoint: Path) -> str | None:
     """Why training cannot go on from this checkpoint; None when it can."""
     for path in state_files(checkpoint):
-        # torch.save writes a zip archive, whose directory stands at the end: a torn one is no zip file.
-        if not path.is_file() or not zipfile.is_zipfile(path):
+        if not path.is_file() or not _whole_archive(path):
             return f"{path.name} is missing or torn"
     try:
-        step = read_json(checkpoint / "trainer_state.json")["global_step"]
+        state = read_json(checkpoint / "trainer_state.json")
+        step, best = state["global_step"], state.get("best_model_checkpoint")
     except FileNotFoundError:
         return "trainer_state.json is missing"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return "trainer_state.json is torn"
     if step != step_of(checkpoint):
         return f"trainer_state.json is of step {step}"
+    if reason := weights_fault(checkpoint):
+        return reason
+    # The best so far may lie in an older one; trained again from before it, it comes out the same.
+    if best and (older := checkpoint.with_name(Path(best).name)) != checkpoint and (reason := weights_fault(older)):
+        return f"the best so far, {older.name}, is damaged: {reason}"
+    return None
+
+
+def weights_fault(checkpoint: Path) -> str | None:
+    """Why the tuned weights of this checkpoint cannot be used; None when they can."""
+    if not checkpoint.is_dir():
+        return "it is missing"
     weights = list(checkpoint.glob("*.safetensors"))
-    if not weights:
+    if not weights and not (checkpoint / FSDP_WEIGHTS).is_file():
         return "the weights are missing"
-    return next((f"{path.name} is torn" for path in weights if not whole_safetensors(path)), None)
+    if torn := [path.name for path in weights if not whole_safetensors(path)]:
+        return f"{torn[0]} is torn"
+    config = "adapter_config.json" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "config.json"
+    for name in (config, "args.json"):
+        try:
+            read_json(checkpoint / name)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        except ValueError:
+            return f"{name} is torn"
+    return None
+
+
+def _whole_archive(path: Path) -> bool:
+    """Whether a file of torch.save is whole: a zip archive, whose directory stands at the end, with right checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError):
+        return False
 
 
 def state_files(checkpoint: Path) -> list[Path]:
@@ -55,7 +87,7 @@ def state_files(checkpoint: Path) -> list[Path]:
     world = _processes_of(checkpoint)
     names = [f"rng_state_{rank}.pth" for rank in range(world)] if world > 1 else ["rng_state.pth"]
     files = [checkpoint / name for name in ("scheduler.pt", *names)]
-    if (weights := checkpoint / "pytorch_model_fsdp.bin").is_file():
+    if (weights := checkpoint / FSDP_WEIGHTS).is_file():
         return [weights, checkpoint / "optimizer.bin", *files]
     if not (latest := checkpoint / "latest").is_file():
         return [checkpoint / "optimizer.pt", *files]

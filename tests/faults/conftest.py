@@ -33,6 +33,7 @@ class Recorded(NamedTuple):
 
     root: Path
     run: Path
+    task: str
     dataset: Path
     model: Path
     command: list[str]
@@ -94,7 +95,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iter
     record = {"stages": plain, "places": [str(place) for place in places]}
     (root / "record.json").write_text(json.dumps(record), encoding="utf-8")
     command = ["bash", "run_sft.sh", *words]
-    yield Recorded(root, run, dataset, demo_model, command, plain, seconds)
+    yield Recorded(root, run, task.name, dataset, demo_model, command, plain, seconds)
     for place in places[1:]:
         shutil.rmtree(place, ignore_errors=True) if place.is_dir() else place.unlink(missing_ok=True)
 
