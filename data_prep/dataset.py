@@ -85,7 +85,7 @@ def split_frame(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Leaks]:
         )
     used = np.ones(len(kept), bool)
     if task.limit is not None:
-        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit)
+        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, task.limit_of)
     return kept.assign(split=splits, used=used), leaks
 
 

@@ -52,9 +52,11 @@ def split_rows(
 
 
 def take_limit(
-    splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, words: Sequence[str], limit: int
+    splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, words: Sequence[str], limit: int, of: str = "all"
 ) -> np.ndarray:
     """Whether each row is used under `limit`: so many train rows, a quarter as many of test, an eighth of val.
+
+    `of`: "train" leaves val and test whole, as a learning curve wants them.
 
     The classes keep their shares, and each has at least one row in every split. A larger limit takes the same rows
     and more. Where a split has fewer rows than asked for, all of them are taken. Raises UserError when `limit` is
@@ -63,7 +65,8 @@ def take_limit(
     if limit < len(words):
         raise UserError(f"--limit {limit} leaves classes without a row: give at least {len(words)}")
     used = np.zeros(len(splits), bool)
-    for name, wanted in (("train", limit), ("test", limit // 4), ("val", limit // 8)):
+    shares = (len(splits), len(splits)) if of == "train" else (limit // 4, limit // 8)
+    for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
         used[rows[_stratified_order(labels[rows], draws[rows], words)[: max(wanted, len(words))]]] = True
     return used

@@ -63,6 +63,7 @@ class Task:
     max_reject_share: float = 0.05
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
+    limit_of: str = "all"
     corrections: Corrections | None = None
     known_public: KnownPublic | None = None
 
@@ -134,6 +135,7 @@ def load_task(path: Path, changes: Sequence[YamlFile] = ()) -> Task:
         default_recipe=take_text(top, "default_recipe"),
         synonyms=_synonyms(top, tuple(dict.fromkeys(labels.values()))),
         limit=top.number("limit", int, 1, 10**12, None),
+        limit_of=top.choice("limit_of", ("all", "train"), "all"),
         corrections=take_corrections(top),
         known_public=take_known_public(top),
     )

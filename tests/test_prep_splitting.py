@@ -130,6 +130,8 @@ def test_a_limit_takes_shares_and_a_larger_one_the_same_rows_and_more():
                 mine = (labels[used & (splits == name)] == word).sum()
                 assert mine >= 1
                 assert abs(mine - share * (used & (splits == name)).sum()) <= 2
+        curve = take_limit(splits, labels, draws[:, 1], WORDS, limit, "train")
+        assert (curve == np.where(splits == "train", used, True)).all()
     assert take_limit(splits, labels, draws[:, 1], WORDS, 10**9).all()
     with pytest.raises(UserError, match="--limit 2 leaves classes without a row: give at least 3"):
         take_limit(splits, labels, draws[:, 1], WORDS, 2)
