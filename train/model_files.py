@@ -1,0 +1,123 @@
+"""A model's folder: whether all its parts are there and whole, its family, and by what it is recognised."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from train.checkpoints import whole_safetensors
+from workspace.errors import UserError
+from workspace.files import read_json, sha256_file, sha256_json, write_json
+from workspace.paths import cache_folder, shown
+from workspace.progress import progress
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+# What else changes a model's answers.
+CONTENT = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "merges.txt", "chat_template.jinja", "chat_template.json", *TOKENIZER_FILES,
+)  # fmt: skip
+BLOCK = 1 << 22
+LONG = 2_000_000_000  # bytes; hashing less takes a second or two
+
+
+def missing_parts(folder: Path) -> str | None:
+    """What a model folder lacks (config, safetensors weights, tokenizer), in words; None when it is complete.
+
+    Files are looked into as far as is cheap: JSON is parsed, and a weights file is as long as its header says. So a
+    login page that was saved as config.json, and weights that were cut off, are told. Milliseconds.
+    """
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not isinstance(_json(folder / "config.json"), dict):
+        return "a readable config.json"
+    weights = [path for path in folder.glob("*.safetensors") if path.is_file() and path.stat().st_size > 0]
+    if not weights:
+        return "its weights (*.safetensors)"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return "a readable model.safetensors.index.json"
+        if lost := sorted(parts - {path.name for path in weights}):
+            return f"a part of its weights ({lost[0]})"
+    if torn := sorted(path.name for path in weights if not whole_safetensors(path)):
+        return f"whole weights ({torn[0]} is torn)"
+    tokenizers = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not tokenizers:
+        return "its tokenizer (tokenizer.json)"
+    for path in tokenizers:
+        if path.suffix == ".json" and not isinstance(_json(path), dict):
+            return f"a readable {path.name}"
+    return None
+
+
+def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise `UserError` when the model is of another family than the recipe's and the user named none with it.
+
+    `values`: the recipe with the user's options; `given`: the user's options alone.
+    """
+    if "model_type" in given or "template" in given or "model_type" not in values:
+        return
+    try:
+        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
+    except (ValueError, AttributeError):
+        raise UserError(f"{shown(folder / 'config.json')} is not JSON: download the model again") from None
+    if family != values["model_type"]:
+        raise UserError(
+            f"{shown(folder)} is a {family} model and the recipe is for {values['model_type']}: add --model_type and "
+            "--template by ms-swift's names for it"
+        )
+
+
+def fingerprint(folder: Path) -> str:
+    """Sixteen hex digits that change when the model does, wherever its folder lies and whatever its files' times are.
+
+    It is the hash of the configuration, the tokenizer and the weights. Weights are read once: their SHA-256 is kept in
+    the cache folder under path, size, times and inode, because reading gigabytes at every start takes seconds (measured:
+    0.76 GB/s on one core of two, the other busy). Without a cache that can be written they are read each time.
+    """
+    hashes = {name: sha256_file(folder / name) for name in CONTENT if (folder / name).is_file()}
+    weights = {path.name: _weights_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    return sha256_json([hashes, weights])[:16]
+
+
+def _weights_sha256(path: Path) -> str:
+    """SHA-256 of a file of weights, read only where it has changed since the last time."""
+    real = path.resolve()
+    found = real.stat()
+    # The change time cannot be set back, unlike the modification time.
+    state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    record = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:32]}.json"
+    try:
+        known = read_json(record)
+        if known["state"] == state:
+            return known["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    digest = _read(real, found.st_size)
+    try:
+        write_json(record, {"path": str(real), "state": state, "sha256": digest})
+    except (OSError, ValueError):  # no such place, or a path that is not UTF-8: read again next time
+        pass
+    return digest
+
+
+def _read(path: Path, size: int) -> str:
+    if size < LONG:
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream, progress(size, f"hashing {path.name}", "B") as bar:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+            bar.update(len(block))
+    return digest.hexdigest()
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
