@@ -40,6 +40,11 @@ class Recorded(NamedTuple):
     stages: dict[str, tuple[str, list[str]]]
     seconds: dict[str, float]
 
+    @property
+    def places(self) -> list[Path]:
+        """Everything that the pipeline writes: the run, the dataset, the list of looks at the test rows."""
+        return [self.run, self.dataset, self.dataset.parent / f"{self.task}.looks.jsonl"]
+
 
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iterator[Recorded]:

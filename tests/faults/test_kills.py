@@ -115,7 +115,7 @@ def chains() -> Iterator[list[tuple[int, str, float]]]:
 @pytest.mark.parametrize("chain", list(chains()), ids=lambda chain: "-".join(victim for _, victim, _ in chain))
 def test_struck_in_every_stage_it_ends_with_the_same_results(recorded: Recorded, tally, chain) -> None:
     finished = recorded.root / "states" / "finished"
-    places = [recorded.run, recorded.dataset, recorded.dataset.parent / f"{recorded.task}.looks.jsonl"]
+    places = recorded.places
     restore(recorded.root / "states" / "plan", places)
     struck = 0
     for part, victim, share in chain:
@@ -153,7 +153,7 @@ def damaged_files(recorded: Recorded) -> list[tuple[str, str]]:
 
 
 def test_a_damaged_checkpoint_file_costs_steps_and_no_result(recorded: Recorded, tally) -> None:
-    places = [recorded.run, recorded.dataset, recorded.dataset.parent / f"{recorded.task}.looks.jsonl"]
+    places = recorded.places
     finished = recorded.root / "states" / "finished"
     cases = damaged_files(recorded)
     assert len(cases) >= 30
