@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     folder.mkdir()
     config = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 2816, "torch_dtype": "bfloat16"}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (folder / "tokenizer.json").write_text("{}")
     return folder
 
@@ -228,6 +228,10 @@ def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
     plan.accept(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "run.json", "sft.yaml"]
     assert (tmp_path / "sft.yaml").read_text() == "new"
+    plan.accept(tmp_path)  # is in place already
+    assert (tmp_path / "sft.yaml").read_text() == "new"
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "sft.yaml").write_text("half")
     with pytest.raises(UserError, match="no plan to accept"):
         plan.accept(tmp_path)
 

@@ -39,13 +39,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def accept(run: Path) -> None:
-    """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first."""
+    """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first.
+
+    A plan that is in place already stays. Raises `UserError` where there is none.
+    """
     from train.provenance import record_data
     from workspace.lock import locked
 
     next_plan = run / "next"
-    if next_plan.is_dir() and not any(next_plan.iterdir()) and (run / "run.json").is_file():
-        next_plan.rmdir()  # accepted before, and interrupted at the last moment
+    if (run / "run.json").is_file() and not (next_plan.is_dir() and any(next_plan.iterdir())):
+        if next_plan.is_dir():  # interrupted at the last moment
+            next_plan.rmdir()
         return
     if not (next_plan / "run.json").is_file():
         raise UserError(f"{shown(run)} has no plan to accept: run `python -m train.plan` first")
