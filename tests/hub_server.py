@@ -5,6 +5,7 @@ import json
 import ssl
 import threading
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
@@ -100,7 +101,9 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             if "/owner/tiny" not in path:
                 return self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
             if path.startswith("/api/models/"):
-                return self.listing(hugging_face_tree(hub.files) if "/tree/" in path else {"id": "owner/tiny", "sha": COMMIT})
+                return self.listing(
+                    hugging_face_tree(hub.files) if "/tree/" in path else {"id": "owner/tiny", "sha": COMMIT}
+                )
             if path.endswith("/repo/files"):
                 return self.listing({"Code": 200, "Success": True, "Data": {"Files": modelscope_files(hub.files)}})
             if path.endswith("/repo"):
@@ -174,10 +177,8 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
-                try:
+                with suppress(OSError):
                     self.wfile.write(data)
-                except OSError:
-                    pass
 
         def log_message(self, *_: object) -> None:
             """Quiet."""

@@ -1,4 +1,4 @@
-"""A model from ModelScope or Hugging Face into the hub's own cache: retried within limits, verified, whole or not taken.
+"""A model from ModelScope or Hugging Face into the hub's own cache: tried again within limits, verified, or not taken.
 
 Both clients resume or retry by themselves; what they lack is added here. Hugging Face's compares sizes alone, has no
 lower limit of speed, and waits as long as a server bids it; a folder that ModelScope's was interrupted in looks done.
@@ -22,13 +22,14 @@ from workspace.paths import shown
 
 # Remote code and pickled weights are not wanted, nor other frameworks' weights.
 UNWANTED = [
-    "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*.gguf", "*.tflite",
-    "*.zip", "*.tar", "*.tar.gz", "*.npz", "*.joblib",
+    "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*.gguf",
+    "*.tflite", "*.zip", "*.tar", "*.tar.gz", "*.npz", "*.joblib",
 ]  # fmt: skip
 REMEDY = "give a folder with --model PATH, connect to the hub, or copy the weights into its cache"
 TRIES = 3
 LONGEST_WAIT = 120  # seconds that a server may bid to wait
 BYTES_PER_SECOND = 1024  # slower than this for PATIENCE is as good as stalled
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
 TRUE = ("1", "true", "yes", "on")
 
 
@@ -81,9 +82,9 @@ def patience() -> int:
 
 def cached(hub: Hub, model: str) -> Path | None:
     """The model's whole folder in the hub's cache, without the network; None where it is not there or not whole."""
-    if begun_mark(hub, model).exists():
+    mark = begun_mark(hub, model)
+    if mark.exists() or not any(place.is_dir() for place in _places(mark.parent, model)):
         return None
-    _set_limits()
     try:
         folder = _snapshot(hub, model, local_only=True)
     except Exception:  # each client has its own error for "not cached"
@@ -98,21 +99,22 @@ def download(hub: Hub, model: str) -> Path:
 
     Raises `ModelUnavailable` with the reason, and `MachineFault` where the disk fails.
     """
-    _set_limits()
+    _set_limits(hub)
     mark = begun_mark(hub, model)
     try:
         write_text(mark, "A download has begun here and is not yet verified; the next start goes on with it.\n")
         folder = _fetch(hub, model)
         if missing := missing_parts(folder):
             raise UserError(
-                f"{model} was downloaded to {shown(folder)} but lacks {missing}: choose a model with safetensors weights"
+                f"{model} was downloaded to {shown(folder)} but lacks {missing}: "
+                "choose a model with safetensors weights"
             )
         mark.unlink(missing_ok=True)
     except UserError:
         raise
     except Exception as error:  # each client has its own errors
         for cause in _causes(error):
-            if isinstance(cause, OSError) and cause.errno in REASONS:
+            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in DISK:
                 where = shown(mark.parent)
                 raise MachineFault(
                     f"{model} cannot be downloaded to {where}: {REASONS[cause.errno]}, then run the same command again"
@@ -134,6 +136,13 @@ def begun_mark(hub: Hub, model: str) -> Path:
     return Path(base).expanduser() / "models" / name / ".download-begun"
 
 
+def _places(folder: Path, model: str) -> list[Path]:
+    """Where a hub's cache may hold the model: its folder, and those of ModelScope's clients before 1.38."""
+    owner, name = model.split("/")
+    old = Path("models") / owner / name.replace(".", "___")
+    return [folder, folder.parent.parent / old, folder.parent.parent / "hub" / old]
+
+
 def reason(error: BaseException) -> str:
     """Why a download failed, in plain words, and what to do."""
     causes = list(_causes(error))
@@ -153,8 +162,8 @@ def reason(error: BaseException) -> str:
         return f"it redirects in a circle; check the endpoint's address, or {REMEDY}"
     if names & {"FileIntegrityError", "FileSizeMismatchError"} or "Consistency check failed" in text:
         return (
-            "a file that came is not the one the hub lists (wrong length or hash, or a login page in its place); log in "
-            f"to the network, run the same command again, or {REMEDY}"
+            "a file that came is not the one the hub lists (wrong length or hash, or a login page in its place); "
+            f"log in to the network, run the same command again, or {REMEDY}"
         )
     if "JSONDecodeError" in names or "FileMetadataError" in names or "Expecting value" in text:
         return f"its answers are not a hub's (a login page, or another server); log in to the network, or {REMEDY}"
@@ -168,8 +177,8 @@ def reason(error: BaseException) -> str:
 def _status_reason(status: int) -> str:
     if status in (401, 403):
         return (
-            f"it refuses (HTTP {status}): the model may be private or gated; accept its terms on the hub's page and set "
-            "HF_TOKEN or MODELSCOPE_API_TOKEN"
+            f"it refuses (HTTP {status}): the model may be private or gated; accept its terms on the hub's page and "
+            "set HF_TOKEN or MODELSCOPE_API_TOKEN"
         )
     if status == 404:
         return "there is no such model or file there (HTTP 404); check the spelling of owner/name, or use the other hub"
@@ -201,10 +210,12 @@ def _passing(hub: Hub, error: Exception) -> bool:
         return True
     if not hub.is_hugging_face or any(isinstance(c, HubFault | ssl.SSLError | UserError) for c in causes):
         return False
-    if any(isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS) for cause in causes):
+    if any(isinstance(cause, OSError) and cause.errno in DISK for cause in causes):
         return False
     if any("CERTIFICATE_VERIFY_FAILED" in str(cause) or "edirect" in str(cause) for cause in causes):
         return False
+    if any(kind.__name__ == "TimeoutException" for cause in causes for kind in type(cause).__mro__):
+        return False  # six times already
     status = next((code for cause in causes if (code := _status(cause))), None)
     return status is None or status in (408, 429) or status >= 500
 
@@ -244,25 +255,29 @@ def _snapshot(hub: Hub, model: str, local_only: bool) -> Path:
         from huggingface_hub import snapshot_download
         from tqdm.auto import tqdm
 
-        # The client's own bars have no remaining time.
-        return Path(
-            snapshot_download(
-                model,
-                endpoint=hub.endpoint,
-                local_files_only=local_only,
-                ignore_patterns=UNWANTED,
-                tqdm_class=_bar_class(tqdm),
+        bars: list[Any] = []
+        try:
+            return Path(
+                snapshot_download(
+                    model,
+                    endpoint=hub.endpoint,
+                    local_files_only=local_only,
+                    ignore_patterns=UNWANTED,
+                    tqdm_class=_bar_class(tqdm, bars),
+                )
             )
-        )
+        finally:
+            for bar in bars:  # the client leaves them open when it fails, and they would end below our sentence
+                bar.close()
     from modelscope import snapshot_download as modelscope_download
 
     return Path(modelscope_download(model, local_files_only=local_only, ignore_file_pattern=UNWANTED))
 
 
-def _bar_class(tqdm: Any) -> Any:
-    class Bar(tqdm):
-        """The bytes of a download, with the time that remains."""
+def _bar_class(tqdm: Any, made: list[Any]) -> Any:
+    """A tqdm with the time that remains, which the client's own bars lack; each one made is added to `made`."""
 
+    class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             options.pop("name", None)
             options["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}]"
@@ -270,6 +285,7 @@ def _bar_class(tqdm: Any) -> Any:
             if "Reconstructing" in str(options.get("desc")):
                 options["desc"] = "Downloading"
             super().__init__(*args, **options)
+            made.append(self)
 
         def set_description(self, desc: str | None = None, refresh: bool = True) -> None:
             super().set_description("Downloaded" if desc and "complete" in desc else "Downloading", refresh)
@@ -280,14 +296,14 @@ def _bar_class(tqdm: Any) -> Any:
     return Bar
 
 
-def _set_limits() -> None:
-    """Bounds on stalls and waits for both clients; what the user has set stays."""
+def _set_limits(hub: Hub) -> None:
+    """Bounds on the client's stalls and waits; what the user has set stays."""
     seconds = str(patience())
     for name, value in {
         "MODELSCOPE_DOWNLOAD_TIMEOUT": seconds,
         "MODELSCOPE_DOWNLOAD_LOW_SPEED_WINDOW_SECONDS": seconds,
         "MODELSCOPE_DOWNLOAD_MIN_BYTES_PER_SECOND": str(BYTES_PER_SECOND),
-        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(LONGEST_WAIT),
+        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(max(1, patience() // 2)),  # five times, whatever is bidden
         # A slow line may need more than the client's hour for a file of gigabytes; stalls are what is bounded.
         "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": str(24 * 3600),
         "HF_HUB_DOWNLOAD_TIMEOUT": seconds,
@@ -295,6 +311,8 @@ def _set_limits() -> None:
         "HF_HUB_DISABLE_XET": "1",
     }.items():
         os.environ.setdefault(name, value)
+    if not hub.is_hugging_face:
+        return
     from huggingface_hub import constants, set_client_factory
 
     constants.HF_HUB_DISABLE_XET = True  # read at import, which may have been before
@@ -307,7 +325,9 @@ def _client() -> Any:
     from huggingface_hub.utils._http import hf_request_event_hook
 
     return httpx.Client(
-        event_hooks={"request": [hf_request_event_hook], "response": [_watch]}, follow_redirects=True, timeout=patience()
+        event_hooks={"request": [hf_request_event_hook], "response": [_watch]},
+        follow_redirects=True,
+        timeout=patience(),
     )
 
 
@@ -318,12 +338,12 @@ def _watch(response: Any) -> None:
     if response.status_code in (429, 503):
         waits = [response.headers.get("retry-after", "")]
         waits += re.findall(r"\bt=(\d+)", response.headers.get("ratelimit", ""))
-        if longest := max((int(wait) for wait in waits if wait.strip().isdecimal()), default=0):
-            if longest > LONGEST_WAIT:
-                raise HubFault(
-                    f"it bids to wait {longest} s (HTTP {response.status_code}); run the same command again then, or "
-                    f"{REMEDY}"
-                )
+        longest = max((int(wait) for wait in waits if wait.strip().isdecimal()), default=0)
+        if longest > LONGEST_WAIT:
+            raise HubFault(
+                f"it bids to wait {longest} s (HTTP {response.status_code}); run the same command again then, or "
+                f"{REMEDY}"
+            )
 
     class Watched(httpx.SyncByteStream):
         def __init__(self, stream: Any) -> None:

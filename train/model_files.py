@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def fingerprint(folder: Path) -> str:
     """Sixteen hex digits that change when the model does, wherever its folder lies and whatever its files' times are.
 
     It is the hash of the configuration, the tokenizer and the weights. Weights are read once: their SHA-256 is kept in
-    the cache folder under path, size, times and inode, because reading gigabytes at every start takes seconds (measured:
-    0.76 GB/s on one core of two, the other busy). Without a cache that can be written they are read each time.
+    the cache folder under path, size, times and inode, because reading gigabytes at every start takes seconds
+    (measured: 0.76 GB/s on one core of two, the other busy). Where no cache can be written they are read each time.
     """
     hashes = {name: sha256_file(folder / name) for name in CONTENT if (folder / name).is_file()}
     weights = {path.name: _weights_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
@@ -98,10 +99,8 @@ def _weights_sha256(path: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = _read(real, found.st_size)
-    try:
+    with suppress(OSError, ValueError):  # no such place, or a path that is not UTF-8: read again next time
         write_json(record, {"path": str(real), "state": state, "sha256": digest})
-    except (OSError, ValueError):  # no such place, or a path that is not UTF-8: read again next time
-        pass
     return digest
 
 
