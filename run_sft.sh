@@ -7,6 +7,7 @@
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
+#   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
 #
 # Hardware: any; a GPU is used where there is one. Times and memory: swift_configs/README.md.
@@ -43,6 +44,19 @@ step() {
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
     local what=train.plan
+    if [ "${1-}" = doctor ]; then
+        shift
+        # In the environment that a run would use, as far as it is there: nothing is installed.
+        local python="${PYTHON:-python3}"
+        if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
+        if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x .venv/bin/python ] ||
+            python -B -m workspace.pins "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
+        if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"
+            exit 1
+        fi
+        exec "$python" -B -m train.doctor "$@"
+    fi
     case "${1-}" in again | sweep) what="train.$1" && shift ;; esac
     for word in "$@"; do
         case "$word" in
