@@ -22,6 +22,7 @@ banner() { printf '\n=== %s\n' "$*" >&2; }
 
 # A signal ends the running stage first, and with it ms-swift's processes; a second one does so at once.
 stage=
+# shellcheck disable=SC2317  # called by the traps below
 interrupted() {
     trap 'kill "$stage" 2>/dev/null || true' INT TERM HUP
     if [ -n "$stage" ]; then

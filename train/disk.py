@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workspace.errors import UserError
+from workspace.errors import MachineFault
 from workspace.paths import shown
 
 FIXED = 3 << 20  # bytes: pictures, report, logs, records; 1.7 MB were measured
@@ -162,10 +162,10 @@ def by_disk(needs: Mapping[Path, int]) -> list[Need]:
 
 
 def check_space(needs: Mapping[Path, int], names: Mapping[Path, str] | None = None) -> None:
-    """Raise `UserError` for the first disk on which `needs` do not fit; `names`: the option that moves each folder."""
+    """Raise `MachineFault` for the first disk on which `needs` do not fit; `names`: the option that moves each folder."""
     for need in by_disk(needs):
         if need.needed > need.free:
-            raise UserError(space_sentence(need, names or {}))
+            raise MachineFault(space_sentence(need, names or {}))
 
 
 def space_sentence(need: Need, names: Mapping[Path, str]) -> str:

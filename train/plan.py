@@ -79,6 +79,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     # Below here so that --help needs nothing but Python.
     import yaml
 
+    from train.disk import check_space, dataset_cache, needed_space
     from train.machine import this_machine
     from train.memory import found_before
     from train.models import ModelUnavailable, check_family, fingerprint
@@ -120,6 +121,9 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         sft |= found_before(run)
     infer = resolve_infer(recipe, sft, machine, dataset)
     check_packages({**sft, **infer})
+    table = options.csv or task.csv or Path()
+    needed = needed_space(sft, run, dataset, table, model, limit)
+    check_space(needed, {run: "--run", dataset_cache(): "MODELSCOPE_CACHE"})
 
     changes = [str(change.path) for change in recipe.overrides if change.values["task"]]
     prep = [
