@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import FILES, WEIGHTS, HubServer, weights
-from train.hub import Hub, begun_mark, reason
+from train.hub import Hub, begun_mark
+from train.hub_reasons import reason
 from train.model_files import fingerprint, missing_parts
 from train.models import find_model
 from workspace.errors import UserError
@@ -256,7 +257,7 @@ def test_a_full_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: 
             raise RuntimeError("download failed") from error
 
     monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path))
-    monkeypatch.setattr(hub, "_snapshot", full)
+    monkeypatch.setattr(hub, "snapshot", full)
     with pytest.raises(MachineFault, match="the disk is full: make room"):
         hub.download(hub.modelscope(), "owner/tiny")
     assert begun_mark(hub.modelscope(), "owner/tiny").exists()

@@ -162,7 +162,7 @@ def by_disk(needs: Mapping[Path, int]) -> list[Need]:
 
 
 def check_space(needs: Mapping[Path, int], names: Mapping[Path, str] | None = None) -> None:
-    """Raise `MachineFault` for the first disk on which `needs` do not fit; `names`: the option that moves each folder."""
+    """Raise `MachineFault` for the first disk that `needs` do not fit on; `names`: the option for each."""
     for need in by_disk(needs):
         if need.needed > need.free:
             raise MachineFault(space_sentence(need, names or {}))

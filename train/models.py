@@ -5,7 +5,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from train.hub import REMEDY, Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
+from train.hub import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
+from train.hub_reasons import REMEDY
 from train.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
 from workspace.errors import UserError
 from workspace.paths import shown
