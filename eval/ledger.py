@@ -5,11 +5,13 @@ report prints the counts. Scoring the same saved answers again is not a new look
 """
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from workspace.files import write_bytes
+from workspace.lock import alone
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Looks:
 
 def record_look(ledger: Path, look: Look) -> Looks:
     """Append `look` with the time, unless these answers of this run are there; then count."""
-    lines = _read(ledger)
-    key = (look.run, look.answers_sha256)
-    if key not in {(line.get("run"), line.get("answers_sha256")) for line in lines}:
-        line = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)}
-        _append(ledger, json.dumps(line, ensure_ascii=False, allow_nan=False))
-        lines.append(line)
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    # Runs that finish together keep each other's lines.
+    with alone(ledger.with_name(f".{ledger.name}.lock"), "report: waiting for another report of this task"):
+        lines = _read(ledger)
+        key = (look.run, look.answers_sha256)
+        if key not in {(line.get("run"), line.get("answers_sha256")) for line in lines}:
+            line = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)}
+            _append(ledger, json.dumps(line, ensure_ascii=False, allow_nan=False))
+            lines.append(line)
     return Looks(sum(line.get("rows_sha256") == look.rows_sha256 for line in lines), len(lines))
 
 
@@ -62,10 +67,7 @@ def _read(ledger: Path) -> list[dict[str, Any]]:
 
 
 def _append(ledger: Path, line: str) -> None:
-    """One write at the end of the file, so that runs that finish together keep each other's lines."""
-    ledger.parent.mkdir(parents=True, exist_ok=True)
-    torn = ledger.is_file() and ledger.stat().st_size > 0 and not ledger.read_bytes().endswith(b"\n")
-    with open(ledger, "ab") as stream:
-        stream.write(b"\n" * torn + line.encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
+    """The file with one line more, whole or not at all; a last line that an earlier version left torn is ended."""
+    earlier = ledger.read_bytes() if ledger.is_file() else b""
+    torn = bool(earlier) and not earlier.endswith(b"\n")
+    write_bytes(ledger, earlier + b"\n" * torn + line.encode() + b"\n")

@@ -79,6 +79,8 @@ def main() -> int:
                 problems.append(f"the same command does not go on: {again.text[-500:]}")
             problems += differences(expected, places)
             failures += [f"{fault}: {problem}" for problem in problems]
+            for problem in problems:
+                print(f"{fault}: {problem}", file=sys.stderr, flush=True)
     print(json.dumps({"sites": whole.sites, "cases": cases, "failures": failures}))
     return 0
 
