@@ -99,8 +99,8 @@ def _take(folder: Path) -> None:
 
 
 def _remove_partial(folder: Path) -> None:
-    """Remove what a killed command was writing; not in a run below this folder, which has a lock of its own."""
-    own = [path for path in folder.iterdir() if path.is_dir() and not (path / "run.json").is_file()]
+    """Remove what a killed command was writing; not in a folder below this one that is held by itself."""
+    own = [path for path in folder.iterdir() if path.is_dir() and not (path / LOCK).exists()]
     for partial in [*folder.glob(".*.partial"), *(found for path in own for found in path.rglob(".*.partial"))]:
         partial.unlink(missing_ok=True)
 
