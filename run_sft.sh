@@ -69,8 +69,9 @@ main() {
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
     # What will run; the first line says so when it is the demo in place of the default recipe
-    answer=$(mktemp)
-    trap 'rm -f "$answer"' EXIT
+    answer=$(mktemp) run=
+    # From the plan on the run's lock is ours.
+    trap 'rm -f "$answer" ${run:+"$run/lock"}' EXIT
     step "$what" "$@" >"$answer"
     run=$(<"$answer")
 
