@@ -39,8 +39,8 @@ def test_nothing_outlives_a_process_that_is_ended_by_a_signal(tmp_path: Path, si
         [sys.executable, "-c", code],
         cwd=ROOT,
         stderr=subprocess.DEVNULL,
-        # A shell's background job ignores Ctrl-C, and would hand that on to the test.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        # A shell's background job ignores Ctrl-C, and nohup a hang-up: both would be handed on to the test.
+        preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)],
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and log.read_text().splitlines()[-1].isdigit()):

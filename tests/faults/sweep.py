@@ -46,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("root", type=Path)
     parser.add_argument("stage")
-    parser.add_argument("--every", type=int, default=1, metavar="K", help="fail each site with one kind in K, in turn")
+    parser.add_argument("--every", type=int, default=1, metavar="K", help="one case in K; not a multiple of 5")
     options = parser.parse_args()
     record = json.loads((options.root / "record.json").read_text(encoding="utf-8"))
     stage = Stage(*record["stages"][options.stage])
@@ -67,7 +67,7 @@ def main() -> int:
     cases, failures = 0, []
     for at in range(1, whole.sites + 1):
         for number, (kind, lasting) in enumerate(KINDS):
-            if (at + number) % options.every:
+            if (at * len(KINDS) + number) % options.every:
                 continue
             cases += 1
             fault = Fault(kind, at, lasting)
