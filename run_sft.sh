@@ -34,6 +34,15 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
+# From the plan on the run's lock is ours.
+answer='' run=''
+# shellcheck disable=SC2317  # called by the trap below
+ended() {
+    local status=$?
+    rm -f "$answer" ${run:+"$run/lock"}
+    if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
+}
+trap ended EXIT
 # In the background, because bash hears a signal only between commands or in `wait`.
 step() {
     python -m "$@" &
@@ -69,9 +78,7 @@ main() {
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
     # What will run; the first line says so when it is the demo in place of the default recipe
-    answer=$(mktemp) run=
-    # From the plan on the run's lock is ours.
-    trap 'rm -f "$answer" ${run:+"$run/lock"}' EXIT
+    answer=$(mktemp)
     step "$what" "$@" >"$answer"
     run=$(<"$answer")
 

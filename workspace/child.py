@@ -13,8 +13,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from workspace import guard
-from workspace.errors import MachineFault, UserError
-from workspace.lock import PIPELINE, note_child
+from workspace.errors import PIPELINE, MachineFault, UserError
+from workspace.lock import note_child
 from workspace.paths import shown
 
 POLL_SECONDS = 0.5

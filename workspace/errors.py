@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
+PIPELINE = "RUN_SFT_PID"  # in the environment of run_sft.sh's stages: its pid
 GO_ON = "the same command goes on from here"
 # What a disk or the system may answer to a call that is right.
 REASONS = {
@@ -62,11 +63,10 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = _tell(fault_sentence(error), EXIT_FAULT)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
-        print(f"\ninterrupted: {GO_ON}", file=sys.stderr)
     except SystemExit as end:
         status = end.code
-        if isinstance(status, int) and status > 128:
-            print(f"\nended by {signal.Signals(status - 128).name}: {GO_ON}", file=sys.stderr)
+    if isinstance(status, int) and status > 128 and PIPELINE not in os.environ:  # run_sft.sh says it itself
+        print(f"\nended by signal {status - 128}: {GO_ON}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -19,11 +19,10 @@ from typing import IO, Any
 
 import psutil
 
-from workspace.errors import UserError
+from workspace.errors import PIPELINE, UserError
 from workspace.paths import shown
 
 LOCK = "lock"
-PIPELINE = "RUN_SFT_PID"
 COMMAND_CHARACTERS = 200
 CLOCK_SECONDS = 2  # by which the same start may be read differently
 _held: dict[Path, int] = {}  # folders that this process holds, and how many times
