@@ -1,5 +1,6 @@
 """The real pipeline, killed or ended at a random moment of every stage: the same command goes on to the same result."""
 
+import contextlib
 import os
 import random
 import re
@@ -89,7 +90,8 @@ def strike(started: Started, victim: str) -> None:
     if victim == "TERM":
         started.process.send_signal(signal.SIGTERM)
     elif victim == "INT":
-        os.killpg(started.process.pid, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):  # just ended by itself
+            os.killpg(started.process.pid, signal.SIGINT)
     else:
         lines = {member.pid: " ".join(member.cmdline()) for member in members if member.is_running()}
         chosen = {
@@ -99,7 +101,8 @@ def strike(started: Started, victim: str) -> None:
             "ms-swift": [one for one in members if re.search(r"swift/cli/|bin/swift", lines.get(one.pid, ""))],
         }[victim] or members
         for member in chosen:
-            member.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
     for member in members:  # none may outlive it
         member.wait()
     started.process.wait()
