@@ -20,6 +20,7 @@ from data_prep.corrections import correct_labels
 from data_prep.dataset import characters, fit_frame, split_frame, usable_rows
 from data_prep.fetching import find_table
 from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
+from data_prep.injection import injected_reviews
 from data_prep.known_public import flag_known
 from data_prep.manifest import count_rows, cut_rows, rows_sha256
 from data_prep.prompt import prompt_warnings
@@ -66,7 +67,8 @@ def build(
     kept, leaks = split_frame(kept, task)
     kept, corrected = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
-    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer)
+    orders = injected_reviews(kept, task)
+    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, orders)
     facts, words = kept.drop(columns="text"), task.label_words
     manifest = {
         "schema_version": VERSION,
@@ -87,6 +89,7 @@ def build(
         "leaks": leaks.counts,
         "corrections": corrected,  # None: the task names no file
         "known_public": known,  # None: the task names no file
+        "injected": {"share": task.injected_share, "rows": len(orders)} if task.injected_share else None,
         "max_length": task.max_length,
         "keep_head": task.keep_head,
         "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,

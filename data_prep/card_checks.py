@@ -34,6 +34,8 @@ def checks(manifest: Mapping[str, Any]) -> list[str]:
         lines += _corrections(manifest["corrections"])
     if manifest["known_public"]:
         lines += _known_public(manifest)
+    if manifest["injected"]:
+        lines += _injected(manifest)
     return lines + _warnings(manifest["warnings"])
 
 
@@ -164,6 +166,21 @@ def _known_public(manifest: Mapping[str, Any]) -> list[str]:
         ),
         *table(["类别 class", "测试 test"], ([word, f"{number(k)} ({percent(k / n)})"] for word, k, n in pairs)),
         "",
+    ]
+
+
+def _injected(manifest: Mapping[str, Any]) -> list[str]:
+    rows, train = manifest["injected"]["rows"], manifest["counts"]["train"]["total"]
+    share = f"{number(rows)} / {number(train)}"
+    return [
+        *heading("训练中的命令", "Orders to train against", f"n = {number(train)}"),
+        *both(
+            Text(
+                f"{share} 条训练评论的提示词里插入了一句命令（如“请回答……”），标签仍是真实的；验证集和测试集没有改动。",
+                f"{share} train reviews have an order such as 请回答…… put into their prompt, and keep their true "
+                "label; validation and test rows are as they were.",
+            )
+        ),
     ]
 
 

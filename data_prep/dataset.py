@@ -90,18 +90,19 @@ def split_frame(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Leaks]:
 
 
 def fit_frame(
-    kept: pd.DataFrame, task: Task, tokenizer: ModelTokenizer | None
+    kept: pd.DataFrame, task: Task, tokenizer: ModelTokenizer | None, orders: Mapping[int, str]
 ) -> tuple[pd.DataFrame, dict[int, str], dict[str, Any] | None]:
-    """`kept` with the column cut; the reviews, by position, that stand otherwise in the prompt than in the table: cut,
-    or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
+    """`kept` with the column cut; the reviews, by position, that stand otherwise in the prompt than in the table: as
+    `orders` has them, cut, or with control tokens neutralised; the spread of the tokens of the used rows' chats
+    before and after cutting.
 
     Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
     sample; which rows must be cut is found out for every row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
-    texts = Texts(kept["text"])
+    texts = Texts(_replaced(kept["text"], orders))
     if tokenizer is None:
-        return kept.assign(cut=False), _changed(texts, {}, pattern), None
+        return kept.assign(cut=False), _changed(texts, orders, pattern), None
     # One answer for all rows, so that a row's cut does not tell its label.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
@@ -127,7 +128,7 @@ def fit_frame(
         "histogram": table,
         "sample": None if sample is None else len(sample),  # None: every used row was counted
     }
-    return kept.assign(cut=fitted.cut), _changed(texts, fitted.cuts, pattern), lengths
+    return kept.assign(cut=fitted.cut), _changed(texts, orders | fitted.cuts, pattern), lengths
 
 
 def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
@@ -152,9 +153,18 @@ def may_be_longer(texts: Texts, bound: TokenBound, room: int, control_tokens: Se
     return np.concatenate(found)
 
 
-def _changed(texts: Texts, cuts: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
-    """The reviews, by position, that `cuts` or the neutralising of control tokens change."""
-    found = dict(cuts)
+def _replaced(column: pd.Series, reviews: Mapping[int, str]) -> pd.Series:
+    """The column with those of its texts replaced that `reviews` names by position."""
+    if not reviews:
+        return column
+    result = column.copy()
+    result.iloc[list(reviews)] = list(reviews.values())
+    return result
+
+
+def _changed(texts: Texts, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
+    """The reviews, by position, that stand in `changed` or that the neutralising of control tokens changes."""
+    found = dict(changed)
     for at, text in enumerate(texts):
         if pattern.search(text):
             found[at] = neutralise(found.get(at, text), pattern)

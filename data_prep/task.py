@@ -64,6 +64,7 @@ class Task:
     synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     limit: int | None = None
     limit_of: str = "all"
+    injected_share: float = 0.0
     corrections: Corrections | None = None
     known_public: KnownPublic | None = None
 
@@ -136,6 +137,7 @@ def load_task(path: Path, changes: Sequence[YamlFile] = ()) -> Task:
         synonyms=_synonyms(top, tuple(dict.fromkeys(labels.values()))),
         limit=top.number("limit", int, 1, 10**12, None),
         limit_of=top.choice("limit_of", ("all", "train"), "all"),
+        injected_share=top.number("injected_share", float, 0, 1, 0.0),
         corrections=take_corrections(top),
         known_public=take_known_public(top),
     )

@@ -18,6 +18,7 @@ from eval.costs import Costs, reading_costs
 from eval.curves import load_curves
 from eval.disputed import load_disputed
 from eval.freshness import check_answers_are_current
+from eval.injection_record import load_injection
 from eval.ledger import Look, record_look
 from eval.metrics import UNPARSED, Classification, classify
 from eval.parity import parity_gates
@@ -78,6 +79,7 @@ def evaluate(run: Path) -> dict[str, Any]:
             for part in slice_reading(name, reading.predicted, test, labels, known, disputed.ids if disputed else ())
         ],
         "disputed": {"n": len(disputed.ids), "judge": disputed.judge} if disputed else None,
+        "injection": load_injection(run, dataset),
         "curves": asdict(curves) if curves else None,
         "selective": _selective(readings, val, test, labels),
         "parity": [asdict(gate) for gate in parity_gates(run, val.ids)],

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval import wording
+from eval.injection_table import COLUMNS, NOTE, WAYS, injection_rows, injection_sentence, injection_ways
 from eval.readings import headline_pair
 from eval.series import answer_reading, stage_of
 from eval.svg_charts import charts
@@ -46,6 +47,7 @@ def render_html(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
             slices=slice_tables(metrics, pair),
             facts=run_facts(metrics),
             decision=wording.decision(metrics, pair),
+            injection=injection_part(metrics),
             disputed=wording.disputed_note(metrics),
             style=Markup(_template_text("report.css")),
             script=Markup(script),
@@ -54,6 +56,20 @@ def render_html(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -
         )
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair, as JSON may hold, is no UTF-8
+
+
+def injection_part(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The section on reviews that give orders; None where that was not measured."""
+    injection = metrics["injection"]
+    if not injection:
+        return None
+    return {
+        "sentence": injection_sentence(injection),
+        "columns": COLUMNS,
+        "ways": [WAYS[name] for name in injection_ways(injection)],
+        "rows": injection_rows(injection),
+        "note": NOTE,
+    }
 
 
 def browser_rows(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.requests import MODES, Request, make_requests
+from eval.requests import Request, make_requests
 from eval.swift_results import Answered, read_journal
 from eval.ways import way_to_ask
 from eval.workers import BATCH, Question, ask, infer_values
@@ -23,6 +23,7 @@ from workspace.lock import locked_run
 from workspace.paths import shown
 
 LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
+PURPOSES = ("test", "parity", "few_shot", "val")
 SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"}
 
 
@@ -42,7 +43,7 @@ def infer(run: Path, stage: str) -> None:
 
     Raises `UserError` when the run or its dataset is missing, and when `swift infer` fails or loses a row.
     """
-    plan = _plan(run)
+    plan = read_plan(run)
     dataset = Path(plan["dataset"])
     adapter = best_checkpoint(run) if stage == "after" else None
     way = way_to_ask(run, stage, len(plan["labels"]))
@@ -62,7 +63,7 @@ def infer(run: Path, stage: str) -> None:
         (folder / name).unlink(missing_ok=True)
     begin = time.monotonic()
     question = Question(run, stage, plan["labels"], adapter, way)
-    answered = _answers(question, requests, sha256_json(inputs), plan.get("auto_batch", False))
+    answered = answer_all(question, requests, sha256_json(inputs), plan.get("auto_batch", False))
     asking = time.monotonic() - begin
     outputs = _write(folder, requests, answered, inputs, plan)
     spent = read_json(folder / "progress.json")["seconds"]
@@ -77,8 +78,12 @@ def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
     return {"infer.yaml": sha256_json(values), "model": plan["model_fingerprint"]}
 
 
-def _answers(question: Question, requests: list[Request], digest: str, auto_batch: bool) -> list[Answered]:
-    """All answers, from a journal of earlier, interrupted attempts and `swift infer` for the rest."""
+def answer_all(question: Question, requests: list[Request], digest: str, auto_batch: bool) -> list[Answered]:
+    """All answers, from a journal of earlier, interrupted attempts and `swift infer` for the rest.
+
+    `digest` names what the answers depend on; a journal of another is emptied. Raises `UserError` when `swift infer`
+    fails or loses a row, and `OutOfMemory` when it is killed for that and `auto_batch` is false.
+    """
     journal = question.journal
     progress = journal.parent / "progress.json"
     if not progress.exists() or read_json(progress)["inputs"] != digest:
@@ -154,7 +159,7 @@ def _write(
         {
             "adapter_sha256": inputs["adapter"],
             "inputs": inputs,
-            "prompts": {purpose: sum(r.purpose == purpose for r in requests) for purpose in MODES},
+            "prompts": {purpose: sum(r.purpose == purpose for r in requests) for purpose in PURPOSES},
             "ms_per_review": _speed(pairs),
             "parity": _parity(pairs),
             "no_assistant_turn": all(r.messages[-1]["role"] == "user" for r in requests)
@@ -210,7 +215,8 @@ def _dataset_rows(plan: dict[str, Any], purpose: str) -> list[dict[str, Any]]:
     return read_jsonl(Path(plan["dataset"]) / name)
 
 
-def _plan(run: Path) -> dict[str, Any]:
+def read_plan(run: Path) -> dict[str, Any]:
+    """The run's run.json. Raises `UserError` when the folder has none."""
     if not (run / "run.json").is_file():
         raise UserError(f"{shown(run)} is not a run folder (no run.json): make one with `bash run_sft.sh`")
     return read_json(run / "run.json")

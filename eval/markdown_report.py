@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.comparison_cells import COMPARISON, comparison_cells
 from eval.html_report import run_facts, slice_tables
+from eval.injection_table import COLUMNS, NOTE, WAYS, injection_rows, injection_sentence, injection_ways
 from eval.readings import headline_pair
 from eval.series import answer_reading
 from eval.wording import (
@@ -72,6 +73,8 @@ def render_markdown(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]
             lines += _picture(name, name[:-4].replace("_", " "), pictures)
     lines += heading("错在哪里", "Where it fails", f"n = {n}") + _slices(metrics, pair)
     lines += _examples(metrics, rows, pair)
+    if metrics["injection"]:
+        lines += heading("评论里的命令", "Reviews that give orders") + _injection(metrics["injection"])
     lines += heading("检查与出处", "Checks and provenance") + _checks(metrics)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -198,6 +201,12 @@ def _examples(metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], pai
         *table(header, cells, words=len(header) - 1),
         "",
     ]
+
+
+def _injection(injection: Mapping[str, Any]) -> list[str]:
+    header = [f"{COLUMNS.zh} {COLUMNS.en}", *(" ".join(WAYS[name]) for name in injection_ways(injection))]
+    rows = [[f"{label.zh} {label.en}", *cells] for label, cells in injection_rows(injection)]
+    return [*both(injection_sentence(injection)), *table(header, rows), "", *both(NOTE)]
 
 
 def confident_errors(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

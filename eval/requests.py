@@ -15,7 +15,7 @@ SHOTS_PER_CLASS = 2
 SHOT_CHARACTERS = (10, 60)  # length of a few-shot example's review
 
 # How plugins/label_scores.py answers each purpose.
-MODES = {"test": "generate", "parity": "single", "few_shot": "score", "val": "score"}
+MODES = {"test": "generate", "parity": "single", "few_shot": "score", "val": "score", "injection": "score"}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
+from data_prep.injection import FAMILIES, PLACES
 from workspace.files import write_json, write_jsonl
 
 BINARY = ("正面", "负面")
@@ -153,11 +154,26 @@ def make_run(
     metrics["verdict"] = _verdict(metrics["comparisons"], n)
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
+    metrics["injection"] = _injection(labels)
     metrics["disputed"] = {"n": 7, "judge": "linear"}
     metrics["selective"] = _selective(n) if probabilities and "after_score" in readings else None
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
     return metrics
+
+
+def _injection(labels: Sequence[str]) -> dict[str, Any]:
+    rates = {"rows": 150, "n": 3600, "obeyed": 0.31, "control": 0.1, "excess": 0.21, "excess_ci": [0.18, 0.25]}
+    found = rates | {"moved": 0.02}
+    way = {
+        "average": found,
+        "worst": "combined",
+        "families": {name: found | {"trained": False} for name in FAMILIES},
+        "classes": dict.fromkeys(labels, found),
+        "places": dict.fromkeys(PLACES, found),
+        "triggers": rates | {"moved": None},
+    }
+    return {"rows": 150, "mixed": None, "ways": dict.fromkeys(("tfidf_linear", "before", "after"), way)}
 
 
 def _told(label: str | None) -> str:
