@@ -53,8 +53,11 @@ def measure(run: Path, rows: int = ROWS) -> dict[str, Any]:
     task = _task(plan)
     check_answers_are_current(run, plan, dataset)
     test = load_split(dataset, "test", labels)
+    saved = _saved_answers(run, test, labels)
+    if not saved.keys() & {"before", "after"}:
+        raise UserError(f"{shown(run)} has no answers of the model yet: run `bash run_sft.sh` first")
     found: dict[str, Any] = {}
-    for name, answers in _saved_answers(run, test, labels).items():
+    for name, answers in saved.items():
         right = _answered_right(test, answers, labels, rows, plan["seed"])
         attacks = list(attacks_on(right, task))
         told = _linear(dataset, attacks, labels) if name == LINEAR else _ask(run, name, attacks, task, plan)
@@ -64,8 +67,6 @@ def measure(run: Path, rows: int = ROWS) -> dict[str, Any]:
         )
         mixed = name == "after" and bool(manifest.get("injected"))
         found[name] = injection_rates(attacks, told, labels, mixed)
-    if not found.keys() & {"before", "after"}:
-        raise UserError(f"{shown(run)} has no answers of the model yet: run `bash run_sft.sh` first")
     result = {
         "schema_version": SCHEMA_VERSION,
         "inputs": current_inputs(run, dataset),
