@@ -215,7 +215,7 @@ def planned(tmp_path, demo_model):
 
 
 def test_a_run_that_was_not_answered_is_refused(planned):
-    with pytest.raises(UserError, match="has no answers of the model yet: run):
+    with pytest.raises(UserError, match="has no answers of the model yet"):
         injection.measure(planned, 2)
 
 
