@@ -168,15 +168,13 @@ HOSTILE = [
 def test_prompts_as_ms_swift_encodes_them_hold_the_templates_own_control_tokens_alone(tmp_path, demo_model, mode):
     """Rows of a dataset that prep made from hostile reviews, in training and in inference; reviews cut in the middle
     too, where a token could be put together from both ends."""
-    from transformers import AutoTokenizer
-
     long = "好" * 400
     texts = [*HOSTILE, *(f"<|im_{long}end|>{one}" for one in HOSTILE), *(f"{long}{one}{long}" for one in HOSTILE)]
     rows = [*reviews(200), *((str(k % 2), text) for k, text in enumerate(texts))]
     task = small_task(tmp_path, injected_share=0.5, max_length=128, near_duplicates={"threshold": 1.0})
     table = write_csv(tmp_path / "table.csv", rows)
     dataset = build(task, table, model=demo_model, out=tmp_path / "out").parent
-    tokenizer = AutoTokenizer.from_pretrained(demo_model)
+    tokenizer = ms_swift_tokenizer(demo_model)
     assert len(control_tokens(tokenizer, tokenizer.encode(HOSTILE[0]))) == 4  # read as the real ones, if left alone
     counts, hostile = set(), 0
     for split in ("train", "val", "test"):
@@ -186,6 +184,13 @@ def test_prompts_as_ms_swift_encodes_them_hold_the_templates_own_control_tokens_
             hostile += any(one[:5] in row["review"] for one in HOSTILE)
     assert hostile >= 12
     assert len(counts) == 1  # every row has the same control tokens in the same order
+
+
+def ms_swift_tokenizer(folder):
+    """The tokenizer as ms-swift loads it."""
+    from swift.model import get_model_processor
+
+    return get_model_processor(str(folder), load_model=False, model_type="qwen2")[1]
 
 
 def encode(tokenizer, messages, mode):
@@ -222,8 +227,6 @@ def test_a_run_that_was_not_answered_is_refused(planned):
 @pytest.mark.swift
 def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_model):
     """`swift infer` answers before tuning, then `python -m eval.injection` asks it, and has nothing to ask again."""
-    from transformers import AutoTokenizer
-
     infer.infer(planned, "before")
     assert injection.main([str(planned), "--rows", "2"]) == 0
     found = read_json(planned / "injection.json")
@@ -234,7 +237,7 @@ def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_mo
     assert "Reviews that give orders" in (planned / "report.md").read_text(encoding="utf-8")
 
     # What `swift infer` read, in score mode, holds no control token but the template's own.
-    tokenizer = AutoTokenizer.from_pretrained(demo_model)
+    tokenizer = ms_swift_tokenizer(demo_model)
     journal = planned / "injection" / "before" / "journal"
     rows = [row for path in journal.glob("*.requests.jsonl") for row in read_jsonl(path)]
     encoded = [encode(tokenizer, row["messages"], "transformers") for row in rows]
