@@ -3,6 +3,8 @@
 #
 # An active environment that satisfies every pin is used as it is; otherwise .venv is made with $PYTHON (python3).
 # A stamp in .venv names the pins it was filled from, so that a second run costs nothing.
+# Every file's SHA-256 is compared with the lock files' on Linux x86_64; elsewhere, and with NO_HASHES=1, a line says that
+# it is not.
 # REQUIREMENTS: the file of pins (default: requirements.txt).
 
 setup_python="${PYTHON:-python3}"
@@ -16,7 +18,7 @@ fi
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
     : # the active environment is used as it is
 else
-    setup_stamp=".venv/pins-$({ cat requirements*.txt; pwd; } | cksum | tr ' ' '-')-$(basename "$setup_pins")"
+    setup_stamp=".venv/pins-$({ cat requirements*; pwd; } | cksum | tr ' ' '-')-$(basename "$setup_pins")"
     if [ ! -e "$setup_stamp" ]; then
         # Also anew where an interrupted start left it without pip, or the repository was moved.
         if ! .venv/bin/python -m pip --version >/dev/null 2>&1 || ! grep -qF "$PWD/.venv" .venv/bin/activate; then
@@ -25,10 +27,7 @@ else
         fi
         if ! .venv/bin/python -m workspace.pins "$setup_pins" >/dev/null 2>&1; then
             echo "=== 1/6 Set up: installing $setup_pins into .venv (minutes, once)" >&2
-            if ! .venv/bin/python -m pip install --disable-pip-version-check --quiet --requirement "$setup_pins" >&2; then
-                echo "error: $setup_pins could not be installed; connect to a package index, or carry wheels here and set PIP_FIND_LINKS=/path/to/wheels" >&2
-                exit 2
-            fi
+            .venv/bin/python -m workspace.locked "$setup_pins" >&2 || exit 2
         fi
         rm -f .venv/pins-*-"$(basename "$setup_pins")"
         touch "$setup_stamp"

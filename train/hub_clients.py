@@ -12,7 +12,7 @@ from train.hub_reasons import BYTES_PER_SECOND, REMEDY, HubFault, patience
 # Remote code and pickled weights are not wanted, nor other frameworks' weights.
 UNWANTED = [
     "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*.gguf",
-    "*.tflite", "*.zip", "*.tar", "*.tar.gz", "*.npz", "*.joblib",
+    "*.tflite", "*.zip", "*.tar", "*.tar.gz", "*.npz", "*.joblib", "*.mdl", "*.msc",
 ]  # fmt: skip
 LONGEST_WAIT = 120  # seconds that a server may bid to wait
 

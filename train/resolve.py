@@ -50,6 +50,11 @@ def resolve_sft(
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
     values.update(overrides)
+    if str(values.setdefault("check_model", False)).lower() == "true":
+        raise UserError(
+            "check_model: true has ms-swift unpickle a hidden file of the model's folder, which can run code "
+            "(CVE-2025-50472): leave it out; files from a hub are verified when they are downloaded"
+        )
     values.update(_matching_evaluation(values, overrides))
     values.update(head_values(values, overrides, len(recipe.task.label_words)))
     processes = wanted_processes(values, machine, environ)
