@@ -27,5 +27,8 @@ else
     echo "skipped: shellcheck is not installed"
 fi
 
+banner "Known holes"
+python -m workspace.holes requirements*.txt requirements*.lock
+
 banner "pytest"
 exec python -m pytest "$@"

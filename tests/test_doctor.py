@@ -17,6 +17,7 @@ from workspace.paths import ROOT
 NAMES = [
     "python",
     "packages",
+    "holes",
     "machine",
     "tools",
     "font",
@@ -86,7 +87,8 @@ def examine(
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     around = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "MODELSCOPE_", "USE_HF"))}
-    around |= {"HOME": str(home), "SWIFT_SFT_CACHE": str(tmp_path / "cache"), "MODELSCOPE_ENDPOINT": CLOSED} | env
+    around |= {"HOME": str(home), "SWIFT_SFT_CACHE": str(tmp_path / "cache")}
+    around |= {"MODELSCOPE_ENDPOINT": CLOSED, "HUB_HOSTS": CLOSED} | env
     line = [*command, *words, "--run", str(tmp_path / "run"), "--json", "--no-forward"]
     result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=around)
     assert "Traceback" not in result.stderr

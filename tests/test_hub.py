@@ -28,6 +28,7 @@ def environment(hub: str, endpoint: str, home: Path, **more: str) -> dict[str, s
     """An empty home and caches, one hub at `endpoint`, and three seconds of patience."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "MODELSCOPE_", "USE_HF"))}
     env |= {"HOME": str(home), "HF_HOME": str(home / "hf"), "MODELSCOPE_CACHE": str(home / "ms"), "HUB_PATIENCE": "3"}
+    env["HUB_HOSTS"] = endpoint  # the company's own hub, on http and a private address
     named = {"USE_HF": "1", "HF_ENDPOINT": endpoint} if hub == "hugging-face" else {"MODELSCOPE_ENDPOINT": endpoint}
     return {**env, **named, **more}
 
@@ -140,7 +141,7 @@ def test_a_listing_that_is_none_is_told(hub: str, fault: str | int, words: str, 
 def test_weights_come_from_another_host_which_gets_no_token(hub: str, tmp_path: Path) -> None:
     secret = {"HF_TOKEN": "hf_secret", "MODELSCOPE_API_TOKEN": "ms-secret"}
     with HubServer() as cdn, HubServer(cdn=f"http://localhost:{cdn.port}") as server:
-        whole(find(hub, server.url, tmp_path, **secret))
+        whole(find(hub, server.url, tmp_path, **secret, HUB_HOSTS=f"{server.url}, {server.cdn}"))
         assert any("secret" in str(headers) for headers in server.sent_headers)
         assert cdn.asked["GET weights"] >= 1
         assert "secret" not in str(cdn.sent_headers)
@@ -240,6 +241,7 @@ def test_hugging_face_is_asked_where_modelscope_cannot_be_reached(
     assert [hub.name for hub in asked] == ["Hugging Face"]
     assert "https://modelscope.cn cannot be reached, so Hugging Face is asked" in capsys.readouterr().out
     monkeypatch.setenv("MODELSCOPE_ENDPOINT", NOWHERE)
+    monkeypatch.setenv("HUB_HOSTS", NOWHERE)
     with pytest.raises(UserError, match=f"{NOWHERE} cannot be reached"):
         find_model("owner/tiny")
 

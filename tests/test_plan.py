@@ -276,7 +276,8 @@ def command(*words: str, cache: Path, **env: str) -> subprocess.CompletedProcess
 )
 def test_the_command_ends_with_one_sentence_and_status_2(words, message, tmp_path: Path) -> None:
     """The hub's address is a closed port: a machine without a network."""
-    result = command(*words, cache=tmp_path, MODELSCOPE_ENDPOINT="http://127.0.0.1:9", USE_HF="0")
+    closed = "http://127.0.0.1:9"
+    result = command(*words, cache=tmp_path, MODELSCOPE_ENDPOINT=closed, HUB_HOSTS=closed, USE_HF="0")
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

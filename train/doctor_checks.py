@@ -32,6 +32,21 @@ def packages() -> Check:
     return Check("packages", FAULT, f"{'; '.join(lines[:SHOWN])}{more}", INSTALL)
 
 
+def known_holes() -> Check:
+    """Published holes against the installed versions. One is accepted only for a version whose code was read."""
+    from workspace import holes
+
+    known = holes.read_holes()
+    found = holes.find(holes.installed(known), known)
+    opened = [one for one in found if one.open]
+    if opened:
+        return Check("holes", FAULT, "; ".join(f"{one.hole.id} in {one.hole.package} {one.version}" for one in opened),
+                     f"{INSTALL}; python -m workspace.holes tells more")  # fmt: skip
+    accepted = ", ".join(f"{one.hole.id} ({one.hole.package})" for one in found)
+    beside = f"; in code that is not reached: {accepted}" if accepted else ""
+    return Check("holes", OK, f"none of {len(known)} known ones is open{beside}")
+
+
 def look_at_machine() -> Machine | None:
     """This machine; None where it cannot be looked at."""
     try:

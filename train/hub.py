@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from train.hub_clients import set_limits, snapshot
+from train.hub_hosts import HostRefused
 from train.hub_reasons import REMEDY, Damaged, HubFault, causes_of, reason, status_of
 from train.model_files import missing_parts
 from workspace.errors import REASONS, MachineFault, UserError
@@ -72,7 +73,8 @@ def cached(hub: Hub, model: str) -> Path | None:
 def download(hub: Hub, model: str) -> Path:
     """Fetch the model and verify it. What came whole of an interrupted download is not fetched again.
 
-    Raises `ModelUnavailable` with the reason, and `MachineFault` where the disk fails.
+    Raises `ModelUnavailable` with the reason, `UserError` where the hub's hosts were left, and `MachineFault` where the
+    disk fails.
     """
     set_limits(hub.is_hugging_face)
     mark = begun_mark(hub, model)
@@ -94,9 +96,10 @@ def download(hub: Hub, model: str) -> Path:
                 raise MachineFault(
                     f"{model} cannot be downloaded to {where}: {REASONS[cause.errno]}, then run the same command again"
                 ) from error
-        raise ModelUnavailable(
-            f"{model} could not be downloaded from {hub.endpoint} ({hub.name}): {reason(error)}"
-        ) from error
+        told = f"{model} could not be downloaded from {hub.endpoint} ({hub.name}): {reason(error)}"
+        # Not for the demo to take its place: the user is to decide.
+        refused = any(isinstance(cause, HostRefused) for cause in causes_of(error))
+        raise (UserError if refused else ModelUnavailable)(told) from error
     return folder
 
 

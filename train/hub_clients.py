@@ -4,9 +4,11 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from train.hub_hosts import check_url, guarded
 from train.hub_reasons import BYTES_PER_SECOND, REMEDY, HubFault, patience
 
 # Remote code and pickled weights are not wanted, nor other frameworks' weights.
@@ -19,6 +21,13 @@ LONGEST_WAIT = 120  # seconds that a server may bid to wait
 
 def snapshot(hugging_face: bool, endpoint: str, model: str, local_only: bool) -> Path:
     """The model's folder in the hub's cache, fetched by the hub's client unless `local_only`. Raises its errors."""
+    if not local_only:
+        check_url(endpoint)
+    with nullcontext() if local_only else guarded():
+        return _snapshot(hugging_face, endpoint, model, local_only)
+
+
+def _snapshot(hugging_face: bool, endpoint: str, model: str, local_only: bool) -> Path:
     if hugging_face:
         from huggingface_hub import snapshot_download
         from tqdm.auto import tqdm
@@ -74,6 +83,8 @@ def set_limits(hugging_face: bool) -> None:
         "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(max(1, patience() // 2)),  # five times, whatever is bidden
         # A slow line may need more than the client's hour for a file of gigabytes; stalls are what is bounded.
         "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": str(24 * 3600),
+        # It asks the cloud's own service which region this is, and is then sent to addresses of the cloud's inside.
+        "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "false",
         "HF_HUB_DOWNLOAD_TIMEOUT": seconds,
         # Its own transport in Rust, past the limits and checks here.
         "HF_HUB_DISABLE_XET": "1",
@@ -93,10 +104,15 @@ def _client() -> Any:
     from huggingface_hub.utils._http import hf_request_event_hook
 
     return httpx.Client(
-        event_hooks={"request": [hf_request_event_hook], "response": [_watch]},
+        event_hooks={"request": [_check_host, hf_request_event_hook], "response": [_watch]},
         follow_redirects=True,
         timeout=patience(),
     )
+
+
+def _check_host(request: Any) -> None:
+    """Refuse a request, also one of a redirect, that leaves the hubs' hosts."""
+    check_url(str(request.url))
 
 
 def _watch(response: Any) -> None:

@@ -6,6 +6,7 @@ import urllib.request
 from pathlib import Path
 
 from train.hub import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
+from train.hub_hosts import HostRefused, check_url, guarded
 from train.hub_reasons import REMEDY
 from train.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
 from workspace.errors import UserError
@@ -82,9 +83,15 @@ def _half(hubs: list[Hub], model: str) -> str:
 
 
 def _answers(endpoint: str) -> bool:
-    request = urllib.request.Request(endpoint, method="HEAD")
+    """Whether a hub's address answers; it is not followed elsewhere. Raises `UserError` where it is refused."""
     try:
-        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
+        check_url(endpoint)
+        with guarded():
+            urllib.request.build_opener(_Stay).open(
+                urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS
+            ).close()
+    except HostRefused as error:
+        raise UserError(str(error)) from error
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
@@ -93,3 +100,10 @@ def _answers(endpoint: str) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the answer."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
