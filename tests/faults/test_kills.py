@@ -93,7 +93,10 @@ def strike(started: Started, victim: str) -> None:
         with contextlib.suppress(ProcessLookupError):  # just ended by itself
             os.killpg(started.process.pid, signal.SIGINT)
     else:
-        lines = {member.pid: " ".join(member.cmdline()) for member in members if member.is_running()}
+        lines = {}
+        for member in members:
+            with contextlib.suppress(psutil.Error):  # just ended by itself
+                lines[member.pid] = " ".join(member.cmdline())
         chosen = {
             "everything": members,
             "the shell": members[:1],
