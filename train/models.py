@@ -9,6 +9,7 @@ from train.hub import Hub, ModelUnavailable, begun_mark, cached, download, huggi
 from train.hub_hosts import HostRefused, check_url, guarded
 from train.hub_reasons import REMEDY
 from train.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
+from train.strange_code import check_no_code
 from workspace.errors import UserError
 from workspace.paths import shown
 
@@ -27,10 +28,17 @@ def find_model(model: str) -> Path:
     from ModelScope, or from Hugging Face where ModelScope cannot be reached. ms-swift's own look-up takes up to a
     minute to fail and leaves an empty folder behind, so the hub is asked here, for three seconds.
 
-    Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs.
+    Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or brings code.
     """
+    found = _find(model)
+    check_no_code(found)
+    return found
+
+
+def _find(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
+        check_no_code(folder)  # what a folder of pickles lacks is told better there
         if missing := missing_parts(folder):
             raise UserError(f"--model {shown(folder)} lacks {missing}: download the model again or name another folder")
         return folder.absolute()
