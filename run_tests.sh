@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of this project: set up, then ruff, shellcheck and pytest, the real end-to-end run included.
 #
-#   bash run_tests.sh                    everything; 25 minutes on two busy CPU cores, set-up included
+#   bash run_tests.sh                    everything; 21 minutes on two CPU cores, set-up included
 #   bash run_tests.sh -m 'not swift'     without the tests that run ms-swift
 #
 # Needs no GPU, no model hub and no data beside the repository. Tests whose needs are missing (Chromium for the report
