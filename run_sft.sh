@@ -85,7 +85,7 @@ main() {
     # A sweep has prepared and tuned its trials already; the run is the one it chose.
     if [ "$what" != train.sweep ]; then
         banner "2/6 Prepare the data"
-        mapfile -t prep <"$run/next/prep.args"
+        mapfile -d '' -t prep <"$run/next/prep.args"
         step data_prep.build "${prep[@]}"
         # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
         step train.plan --accept "$run"

@@ -8,7 +8,6 @@ Jiang and Chuang 2021, Journal of Artificial Intelligence Research 70, 1373-1411
 """
 
 import argparse
-import csv
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.corrections import read_corrections, safe_cell
+from data_prep.corrections import read_corrections
 from data_prep.folder import MANIFEST
 from data_prep.held_out import held_out_probabilities, saved_probabilities
 from data_prep.label_rows import LabelRows, load_rows
 from data_prep.task import SPLITS, find_task
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, replace_file
+from workspace.files import read_json
 from workspace.paths import DATASETS, shown
+from workspace.spreadsheet import write_csv
 
 COLUMNS = ("row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue", "judge")
 
@@ -113,17 +113,13 @@ def _write(
     issues: np.ndarray,
     judge: str,
 ) -> None:
-    with replace_file(out) as stream:
-        stream.write("\ufeff")  # so that a spreadsheet reads UTF-8
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for at in order.tolist():
-            given, best = labels.index(rows.given[at]), int(probabilities[at].argmax())
-            chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
-            texts = (rows.reviews[at], labels[given], labels[best])
-            writer.writerow(
-                [rows.ids[at], "", *map(safe_cell, texts), *chances, "probable" if issues[at] else "possible", judge]
-            )
+    lines: list[Sequence[str]] = [COLUMNS]
+    for at in order.tolist():
+        given, best = labels.index(rows.given[at]), int(probabilities[at].argmax())
+        chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
+        texts = (rows.reviews[at], labels[given], labels[best])
+        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])
+    write_csv(out, lines)
 
 
 if __name__ == "__main__":

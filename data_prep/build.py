@@ -4,7 +4,6 @@ Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [-
 """
 
 import argparse
-import csv as csv_format
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,11 +28,12 @@ from data_prep.task import SPLITS, Task, find_task
 from data_prep.texts import PIECE
 from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError, run_main
-from workspace.files import replace_file, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.files import sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import CONFIGS, DATASETS, ROOT, shown
 from workspace.progress import progress
+from workspace.spreadsheet import write_csv
 
-VERSION = 6  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made anew
 
 
 def build(
@@ -231,10 +231,8 @@ def _from_root(path: Path) -> str:
 
 
 def _write_rejects(path: Path, rejects: pd.DataFrame) -> None:
-    with replace_file(path) as stream:
-        writer = csv_format.writer(stream, lineterminator="\n")
-        writer.writerow(REJECT_COLUMNS)
-        writer.writerows(rejects.assign(line=rejects["line"].astype(str).replace("0", "")).itertuples(index=False))
+    lines = rejects["line"].astype(str).replace("0", "")
+    write_csv(path, [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -21,8 +21,7 @@ from data_prep.texts import Texts, shared_strings
 from workspace.errors import UserError
 from workspace.files import sha256_file
 from workspace.paths import shown
-
-FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet runs a cell that begins with one of these
+from workspace.spreadsheet import safe_cell
 
 
 class Correction(NamedTuple):
@@ -32,11 +31,6 @@ class Correction(NamedTuple):
     row: int
     label: str
     review: str | None
-
-
-def safe_cell(text: str) -> str:
-    """`text` as a cell that no spreadsheet takes for a formula: behind an apostrophe where it looks like one."""
-    return "'" + text if text.lstrip().startswith(FORMULA) or text.startswith(("\t", "\r", "\n")) else text
 
 
 def read_corrections(path: Path) -> list[Correction]:

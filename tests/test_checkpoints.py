@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def make(train: Path, step: int, best: int | None = None) -> Path:
     save_file({"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float16)}, folder / "adapter_model.safetensors")
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         with zipfile.ZipFile(folder / name, "w") as archive:
-            archive.writestr("archive/data.pkl", b"state" * 100)
+            archive.writestr("archive/data.pkl", pickle.dumps("state" * 100, protocol=2))
     for name in ("adapter_config.json", "args.json"):
         (folder / name).write_text("{}")
     named = str(Path("/elsewhere") / f"checkpoint-{best}") if best else None

@@ -16,6 +16,7 @@ from eval.injection_rates import injection_rates
 from eval.injection_table import injection_rows, injection_sentence, summary_lines
 from tests.prep_tables import reviews, small_task, write_csv
 from train.plan import main as plan
+from train.plan import prep_words
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
 
@@ -213,7 +214,7 @@ def planned(tmp_path, demo_model):
     """A run of the demo that is prepared, not yet answered."""
     run = tmp_path / "run"
     plan(["demo", "--limit", "48", "--run", str(run)])
-    prep((run / "next" / "prep.args").read_text(encoding="utf-8").splitlines())
+    prep(prep_words(run / "next"))
     plan(["--accept", str(run)])
     baselines.make_baselines(run)
     return run

@@ -258,7 +258,7 @@ def test_an_interrupted_evaluation_goes_on_with_another_number_of_processes(tmp_
 
 LIMIT = ("--limit", "48", "--logging_steps", "1")
 PREP = (
-    "run=$({python} -m train.plan demo {words}) && mapfile -t prep <$run/next/prep.args && "
+    "run=$({python} -m train.plan demo {words}) && mapfile -d '' -t prep <$run/next/prep.args && "
     '{python} -m data_prep.build "${{prep[@]}}" && {python} -m train.plan --accept $run'
 )
 

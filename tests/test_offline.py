@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from train.plan import prep_words
 from workspace.paths import ROOT
 
 REVIEWS = ["房间很干净，服务也好", "太吵了，一夜没睡", "位置方便，早餐丰富", "设施陈旧，有异味"]
@@ -82,7 +83,7 @@ def test_a_model_folder_and_a_table_are_enough_for_plan_and_prep(
     planned = plan(no_network, tmp_path, *words)
     assert planned.returncode == 0, planned.stderr
     run = Path(planned.stdout.strip())
-    prep = (run / "next" / "prep.args").read_text(encoding="utf-8").splitlines()
+    prep = prep_words(run / "next")
     dataset = tmp_path / "dataset"
     prep[prep.index("--out") + 1] = str(dataset)
     command = [*no_network, sys.executable, "-m", "data_prep.build", *prep]

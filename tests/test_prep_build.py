@@ -73,7 +73,7 @@ def test_files_and_manifest(tmp_path, capsys):
     assert manifest["files"] == {name: sha256_file(tmp_path / "out" / name) for name in made}
     assert manifest["max_length"] == 200
     assert manifest["tokenizer_sha256"] == sha256_file(model / "tokenizer.json")
-    with open(tmp_path / "out" / "rejects.csv", encoding="utf-8", newline="") as stream:
+    with open(tmp_path / "out" / "rejects.csv", encoding="utf-8-sig", newline="") as stream:
         assert list(csv.reader(stream)) == [
             ["row", "line", "reason", "label", "text"],
             ["201", "202", "empty", "1", ""],
@@ -253,7 +253,7 @@ def test_no_row_is_lost(tmp_path, monkeypatch, rows, scheme, conflicts, limit):
         return
     counts = read_json(path)["counts"]
     ids = [row["id"] for written in rows_of(tmp_path / "out").values() for row in written]
-    with open(tmp_path / "out" / "rejects.csv", encoding="utf-8", newline="") as stream:
+    with open(tmp_path / "out" / "rejects.csv", encoding="utf-8-sig", newline="") as stream:
         rejected = [row["row"] for row in csv.DictReader(stream)]
     assert len(set(ids + rejected)) == len(ids) + len(rejected)
     assert len(ids) + len(rejected) + counts["not_used"]["total"] == counts["rows"] == len(rows)
@@ -287,7 +287,7 @@ def test_the_real_table(tmp_path, monkeypatch):
     assert manifest["repeats"]["near"] == {"groups": 5, "rows": 10}
     assert manifest["cut"]["total"] == 71
     assert manifest["tokens"]["after"]["greatest"] <= 512
-    assert (tmp_path / "out" / "rejects.csv").read_text(encoding="utf-8").splitlines()[1:] == ["6375,6376,empty,0,"]
+    assert (tmp_path / "out" / "rejects.csv").read_text(encoding="utf-8-sig").splitlines()[1:] == ["6375,6376,empty,0,"]
     # Every row is in one place, with its own text and label.
     with open(REAL_TABLE, encoding="utf-8", newline="") as stream:
         table = list(csv.DictReader(stream))

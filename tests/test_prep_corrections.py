@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.build import build
-from data_prep.corrections import read_corrections, safe_cell
+from data_prep.corrections import read_corrections
 from data_prep.task import SPLITS
 from tests.prep_tables import reviews, small_task, write_csv, write_task
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
+from workspace.spreadsheet import safe_cell
 
 ROWS = [*reviews(120), ("1", "")]
 WORDS = {"1": "正面", "0": "负面"}

@@ -18,7 +18,7 @@ from train.checkpoints import best_checkpoint, weights_sha256
 from train.machine import this_machine
 from train.models import fingerprint
 from train.options import caller_folder
-from train.plan import check_run_folder
+from train.plan import check_run_folder, prep_words, write_prep_words
 from train.provenance import DATA_FILE, PACKAGES_FILE, software, write_packages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json, write_text
@@ -72,8 +72,8 @@ def plan_again(original: Path, again: Path) -> None:
         next_plan = again / "next"
         (next_plan / "run.json").unlink(missing_ok=True)
         write_text(next_plan / "sft.yaml", text + yaml.safe_dump(sft, allow_unicode=True, sort_keys=False, width=1000))
-        for name in ("infer.yaml", "prep.args"):
-            shutil.copy2(original / name, next_plan / name)
+        shutil.copy2(original / "infer.yaml", next_plan / "infer.yaml")
+        write_prep_words(next_plan, prep_words(original))
         write_packages(next_plan / PACKAGES_FILE)
         write_json(next_plan / "run.json", {**plan, **now, "fresh": False, "again_of": str(original)})
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from train.pickles import strange_name
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file, sha256_json
 from workspace.paths import shown
@@ -28,9 +29,15 @@ def step_of(checkpoint: Path) -> int:
 
 def fault(checkpoint: Path) -> str | None:
     """Why training cannot go on from this checkpoint; None when it can."""
-    for path in state_files(checkpoint):
+    for path in [*state_files(checkpoint), *checkpoint.glob("scaler.pt")]:
         if not path.is_file() or not _whole_archive(path):
             return f"{path.name} is missing or torn"
+        try:
+            name = strange_name(path)
+        except ValueError:
+            return f"{path.name} is torn"
+        if name:
+            return f"{path.name} names {name}, which is code and no part of a training state"
     try:
         state = read_json(checkpoint / "trainer_state.json")
         step, best = state["global_step"], state.get("best_model_checkpoint")

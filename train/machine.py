@@ -15,6 +15,7 @@ TORCHRUN = {
     "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE",
     "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "_PATCH_WORLD_SIZE",
 }  # fmt: skip
+HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
     The malloc settings keep freed blocks instead of giving them back to the system: page faults otherwise take 40 %
     of CPU time. Idle OpenMP threads sleep instead of spinning: beside one other busy process on two cores a block of
     matrix products took 205 ms instead of 513 ms (104 ms on the idle machine, either way). The model
-    is a folder on disk by now, so no hub is asked; `swift` is found beside the running Python.
+    is a folder on disk by now, so no hub is asked, and none is logged into (ms-swift does where it finds ModelScope's
+    token); `swift` is found beside the running Python.
     """
-    env = {key: value for key, value in os.environ.items() if key not in TORCHRUN}
+    env = {key: value for key, value in os.environ.items() if key not in TORCHRUN and key not in HUB_TOKENS}
     env.setdefault("TOKENIZERS_PARALLELISM", "false")
     env.setdefault("PYTHONIOENCODING", "utf-8")
     env["PYTHONUNBUFFERED"] = "1"

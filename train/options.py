@@ -28,6 +28,11 @@ RESERVED = {
     "system": "set `system` in task.yaml: the rows carry it",
     "resume_from_checkpoint": "the same command goes on by itself",
     "save_only_model": "going on after an interruption needs the optimiser's state",
+    # Whatever stands on the command line or in a YAML is written into the run, and into every checkpoint.
+    "hub_token": "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment",
+    "swanlab_token": "set SWANLAB_API_KEY in the environment",
+    "swanlab_secret": "send messages when the run is done: it would be written into the run",
+    "push_to_hub": "upload RUN/train/checkpoint-N when the run is done",
     "external_plugins": "add the plugin to a recipe of your own",
 }
 LISTS = ("target_modules", "modules_to_save", "report_to", "callbacks", "columns", "freeze_parameters")

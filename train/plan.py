@@ -11,6 +11,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
         write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
         write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
-        write_text(next_plan / "prep.args", "\n".join(prep) + "\n")
+        write_prep_words(next_plan, prep)
         write_packages(next_plan / PACKAGES_FILE)
         write_json(next_plan / "run.json", record)
     _say(f"recipe   {recipe.name}")
@@ -182,6 +183,19 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
     _say(f"run      {shown(run)}")
     return run
+
+
+def prep_words(plan: Path) -> list[str]:
+    """The words of `python -m data_prep.build` in a plan's folder."""
+    text = (plan / "prep.args").read_text(encoding="utf-8")
+    return text.split("\0")[:-1] if "\0" in text else text.splitlines()  # lines: made by an earlier version
+
+
+def write_prep_words(plan: Path, words: Sequence[str]) -> None:
+    """Keep the words of `python -m data_prep.build`, each ended by NUL: a path may have a newline."""
+    from workspace.files import write_text
+
+    write_text(plan / "prep.args", "".join(f"{word}\0" for word in words))
 
 
 def _model_folder(recipe: Any, options: Options) -> Path:

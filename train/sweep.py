@@ -103,7 +103,7 @@ def run_trial(run: Path, point: Point, seed: int) -> Trial:
     """Prepare and tune one run; what it reached on the validation rows, or why it failed."""
     begin = time.monotonic()
     try:
-        build.main((run / "next" / "prep.args").read_text(encoding="utf-8").splitlines())
+        build.main(plan.prep_words(run / "next"))
         plan.accept(run)
         with locked(run):
             tune(run, estimate=False)  # the first trial tells how long the others take

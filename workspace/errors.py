@@ -9,6 +9,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from workspace.terminal import printable
+
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
 PIPELINE = "RUN_SFT_PID"  # in the environment of run_sft.sh's stages: its pid
@@ -77,7 +79,7 @@ def fault_sentence(error: OSError) -> str:
 
 
 def _tell(message: str, status: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message, keep=chr(10))}", file=sys.stderr)
     return status
 
 

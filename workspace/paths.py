@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from workspace.terminal import printable
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "swift_configs"
 DATASETS = ROOT / "dataset_jsonl"
@@ -21,8 +23,8 @@ def cache_folder() -> Path:
 
 
 def shown(path: Path) -> str:
-    """`path` as a user would type it: relative to the working folder where it lies below it."""
+    """`path` as a user would type it: relative to the working folder where it lies below it, on one line."""
     try:
-        return str(Path(path).absolute().relative_to(Path.cwd()))
+        return printable(str(Path(path).absolute().relative_to(Path.cwd())))
     except ValueError:
-        return str(path)
+        return printable(str(path))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.faults.sweep import keep
+from train.plan import prep_words
 from workspace.files import read_json
 from workspace.paths import CONFIGS, ROOT
 
@@ -78,7 +79,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iter
     shutil.rmtree(run)
     stages = {
         "plan": ("train.plan", words),
-        "prep": ("data_prep.build", (lambda: (run / "next" / "prep.args").read_text().splitlines())),
+        "prep": ("data_prep.build", (lambda: prep_words(run / "next"))),
         "accept": ("train.plan", ["--accept", str(run)]),
         "baselines": ("eval.baselines", [str(run)]),
         "before": ("eval.infer", [str(run), "before"]),

@@ -16,10 +16,12 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+import torch
 
 from tests.faults.conftest import ALL, Recorded, environment
 from tests.faults.outcome import differences, torn_files
 from tests.faults.sweep import restore
+from tests.test_pickles import Touch
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.files import read_json
 from workspace.paths import ROOT
@@ -155,7 +157,7 @@ def test_struck_in_every_stage_it_ends_with_the_same_results(recorded: Recorded,
 
 
 def damaged_files(recorded: Recorded) -> list[tuple[str, str]]:
-    """Every file of the newest checkpoint, truncated, emptied and removed."""
+    """Every file of the newest checkpoint, truncated, emptied and removed, and code put into a training state."""
     newest = recorded.root / "states" / "finished" / "0" / "train" / "checkpoint-16"
     return [(path.name, damage) for path in sorted(newest.iterdir()) for damage in ("truncated", "emptied", "removed")]
 
@@ -167,11 +169,14 @@ def test_a_damaged_checkpoint_file_costs_steps_and_no_result(recorded: Recorded,
     assert len(cases) >= 30
     if not ALL:  # some twenty seconds each
         cases = random.Random(7).sample([case for case in cases if case[0] != "README.md"], 3)
-    for name, damage in cases:
+    canary = recorded.root / "canary"
+    for name, damage in [*cases, ("optimizer.pt", "tampered")]:
         restore(finished, places)
         path = recorded.run / "train" / "checkpoint-16" / name
         if damage == "removed":
             path.unlink()
+        elif damage == "tampered":
+            torch.save({"param_groups": Touch(canary)}, path)
         else:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if damage == "truncated" else 0])
         (recorded.run / "stages" / "train.json").unlink()
@@ -182,5 +187,6 @@ def test_a_damaged_checkpoint_file_costs_steps_and_no_result(recorded: Recorded,
         same = weights_sha256(best_checkpoint(recorded.run)) == weights_sha256(best_checkpoint(finished / "0"))
         assert same, f"{name} {damage}"
         assert read_json(recorded.run / "train" / "best.json") == read_json(finished / "0" / "train" / "best.json")
-        tally("a file of the newest checkpoint truncated, emptied or removed", 1)
+        assert not canary.exists()
+        tally("a file of the newest checkpoint truncated, emptied, removed or with code in it", 1)
     shutil.rmtree(recorded.run)

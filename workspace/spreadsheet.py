@@ -1,0 +1,26 @@
+"""The CSV files that people open in a spreadsheet: whole, readable there, and no text of a table becomes a formula."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workspace.files import replace_file
+
+FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet runs a cell that begins with one of these
+CONTROLS = ("\t", "\r", "\n")  # and takes what follows one of these at the start of a cell for its beginning
+
+
+def safe_cell(text: str) -> str:
+    """`text` as a cell that no spreadsheet takes for a formula: behind an apostrophe where it looks like one."""
+    return "'" + text if text.lstrip().startswith(FORMULA) or text.startswith(CONTROLS) else text
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write `rows` to `path`, whole or not at all, texts as `safe_cell` has them."""
+    with replace_file(path) as stream:
+        stream.write("\ufeff")  # so that a spreadsheet reads UTF-8
+        # With other line ends Python leaves a lone carriage return unquoted, and readers take it for the row's end.
+        writer = csv.writer(stream, lineterminator="\r\n")
+        for row in rows:
+            writer.writerow([safe_cell(cell) if isinstance(cell, str) else cell for cell in row])
