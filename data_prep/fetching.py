@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from data_prep.task import Source, Task
 from workspace.errors import UserError
@@ -24,7 +25,7 @@ def find_table(task: Task, csv: Path | None) -> Path:
     if task.csv is not None and task.csv.exists():
         return task.csv
     if task.source is not None:
-        name = task.csv.name if task.csv else task.source.url.rsplit("/", 1)[-1]
+        name = task.csv.name if task.csv else Path(urlsplit(task.source.url).path).name or "table.csv"
         return fetch(task.source, name)
     missing = f"there is no file {shown(task.csv)}" if task.csv else f"the task {task.name} names no csv"
     raise UserError(f"{missing}: give the table with --csv PATH")

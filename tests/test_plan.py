@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from train import plan
-from train.machine import Machine, dtype_flags
+from train.machine import Machine, child_environment, dtype_flags
 from train.models import check_family, find_model, missing_parts
 from train.options import Options, parse_options
 from train.recipes import load_recipe, recipe_names
@@ -70,6 +70,8 @@ def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monk
         (("demo", "--model"), "expected one argument"),
         (("demo", "--output_dir", "x"), "decided by the pipeline: use --run DIR"),
         (("demo", "--dataset", "x.jsonl"), "use --csv PATH"),
+        (("demo", "--hub_token", "hf_secret"), "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment"),
+        (("demo", "--push_to_hub", "true"), "upload RUN/train/checkpoint-N"),
         (("demo", "--tuner_type", "ia3"), "leaves no checkpoint to answer with"),
         (("--learning_rate", "1e-4", "demo"), "the recipe comes first"),
     ],
@@ -169,6 +171,30 @@ def test_a_value_that_is_no_number_is_one_sentence(model: Path, tmp_path: Path) 
         options("demo", "--max_length", "abc").number("max_length", 512)
     with pytest.raises(UserError, match="is not a whole number"):
         resolve_sft(load_recipe("demo"), {"per_device_train_batch_size": "abc"}, CPU, model, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("value", ["true", "True", True])
+def test_the_check_that_unpickles_a_hidden_file_stays_off(model: Path, tmp_path: Path, value: object) -> None:
+    def resolved(**overrides: object) -> dict:
+        return resolve_sft(load_recipe("demo"), overrides, CPU, model, tmp_path, tmp_path)
+
+    assert resolved()["check_model"] is False and resolved(check_model="false")["check_model"] == "false"
+    with pytest.raises(UserError, match="CVE-2025-50472"):
+        resolved(check_model=value)
+
+
+def test_ms_swift_is_given_no_token_of_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    assert [name for name, value in child_environment(CPU).items() if value == "secret"] == ["WANDB_API_KEY"]
+
+
+def test_the_words_of_prep_stand_whatever_is_in_a_path(tmp_path: Path) -> None:
+    words = ["task.yaml", "--csv", "a\nb\n", "--limit", "3", ""]
+    plan.write_prep_words(tmp_path, words)
+    assert plan.prep_words(tmp_path) == words
+    (tmp_path / "prep.args").write_text("task.yaml\n--csv\na b\n", encoding="utf-8")  # as it was before
+    assert plan.prep_words(tmp_path) == ["task.yaml", "--csv", "a b"]
 
 
 def test_a_model_of_another_family_needs_its_names(model: Path) -> None:

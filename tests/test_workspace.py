@@ -1,12 +1,16 @@
 """Whole-or-nothing files, stage records, child processes, pins."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
 from workspace import pins, stages
+from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, replace_file, whole_lines, write_json, write_jsonl
-from workspace.paths import ROOT
+from workspace.paths import ROOT, shown
+from workspace.spreadsheet import safe_cell, write_csv
+from workspace.terminal import printable
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -33,6 +37,48 @@ def test_whole_lines_of_a_file_cut_at_every_byte(tmp_path: Path) -> None:
     for length in range(len(data) + 1):
         path.write_bytes(data[:length])
         assert len(whole_lines(path)) == data[:length].count(b"\n")
+
+
+def test_a_csv_is_read_back_as_it_was_and_has_no_formula(tmp_path: Path) -> None:
+    texts = [
+        "=1+1",
+        " =1",
+        "＋1",
+        "@a",
+        "-1",
+        "\t=1",
+        "a\rb",
+        "a\r\nb",
+        "\rb",
+        "a\nb",
+        'a"b',
+        "a,b",
+        "'a",
+        "",
+        "好",
+        "\ufeffa",
+    ]
+    write_csv(tmp_path / "a.csv", [["number", "text"], *enumerate(texts)])
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"\xef\xbb\xbfnumber,text\r\n")
+    with open(tmp_path / "a.csv", encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.reader(stream, strict=True))[1:]
+    assert [text for _, text in rows] == [safe_cell(text) for text in texts]
+    assert [text.removeprefix("'") for _, text in rows] == [text.removeprefix("'") for text in texts]
+    assert [safe_cell(text) != text for text in texts] == [True] * 6 + [False] * 2 + [True] + [False] * 7
+
+
+def test_a_terminal_is_shown_what_it_would_obey(tmp_path: Path, capsys) -> None:
+    assert printable("红\x1b[31m \u202e\x07\n一\u3000二 é👍") == "红\\x1b[31m \\u202e\\x07\\n一\u3000二 é👍"
+    assert printable("a\nb\udcff", keep="\n") == "a\nb\\udcff"
+    assert shown(tmp_path / "a\nb") == f"{tmp_path}/a\\nb"
+
+    def main() -> None:
+        raise UserError("line 3 has \x1b]0;title\x07: mend it\nend of log")
+
+    with pytest.raises(SystemExit) as end:
+        run_main(main)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: line 3 has \\x1b]0;title\\x07: mend it\nend of log\n"
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     file that cannot be read."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
