@@ -1,0 +1,112 @@
+"""LLaMA-Factory with its defaults as a peer of the training bench, in a virtual environment of its own.
+
+Set are the model, stage sft, do_train, finetuning_type lora, the dataset and its folder, template qwen, output_dir,
+the epochs, learning_rate and seed, and 8 reviews a step without accumulation, so that as many steps are taken as by
+`swift sft`. The GPU is hidden. All else is LLaMA-Factory's default.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.peer_head import BATCH, LEARNING_RATE, read_rows, run_logged, users_environment
+from workspace.errors import UserError
+from workspace.files import read_json, write_json, write_text
+from workspace.paths import cache_folder, shown
+
+VERSION = "0.9.5"
+TORCH = "2.13.0"
+PINS = (f"llamafactory=={VERSION}",)
+TORCH_BUILDS = (f"torch=={TORCH}+cpu", f"torch=={TORCH}")  # the CPU build where pip finds one
+DATASET = "bench_train"
+
+
+def environment_folder() -> Path:
+    """Where LLaMA-Factory's virtual environment is, or will be."""
+    return cache_folder() / "bench" / f"llamafactory-{VERSION}"
+
+
+def ready() -> bool:
+    """Whether the virtual environment is there whole: the mark in it is written last."""
+    return (environment_folder() / "ready").is_file()
+
+
+def ensure_environment() -> Path:
+    """The virtual environment's folder, made first where it is not there. Raises UserError when it cannot be."""
+    folder = environment_folder()
+    if ready():
+        return folder
+    print(f"bench: installing LLaMA-Factory {VERSION} into {shown(folder)} (minutes, once)", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        # As in workspace.locked: by its name first, because pip itself may prefer the CUDA build.
+        done = any(not subprocess.run([*pip, *PINS, torch], stdout=sys.stderr).returncode for torch in TORCH_BUILDS)
+        if done:
+            (folder / "ready").touch()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"LLaMA-Factory {VERSION} has no environment in {shown(folder)} ({error})") from None
+    if not done:
+        raise UserError(f"LLaMA-Factory {VERSION} could not be installed: connect to a package index and run again")
+    return folder
+
+
+def write_dataset(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """Write the rows' messages and the dataset_info.json that names them, in the OpenAI form of `sharegpt`."""
+    lines = [json.dumps({"messages": row["messages"]}, ensure_ascii=False) + "\n" for row in rows]
+    write_text(folder / f"{DATASET}.jsonl", "".join(lines))
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    entry = {
+        "file_name": f"{DATASET}.jsonl",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": {**tags, "system_tag": "system"},
+    }
+    write_json(folder / "dataset_info.json", {DATASET: entry})
+
+
+def configuration(model: Path, out: Path, epochs: float, seed: int) -> dict[str, Any]:
+    """What LLaMA-Factory is told."""
+    return {
+        "model_name_or_path": str(model.absolute()),
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "dataset": DATASET,
+        "dataset_dir": str(out.absolute()),
+        "template": "qwen",
+        "output_dir": str(out.absolute() / "trained"),
+        "num_train_epochs": epochs,
+        "learning_rate": LEARNING_RATE,
+        "seed": seed,
+        "per_device_train_batch_size": BATCH,
+        "gradient_accumulation_steps": 1,
+    }
+
+
+def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict[str, Any]:
+    """Train in a process of its own: rows, epochs, train_runtime (s), train_loss, wall (s), peak_bytes.
+
+    Raises UserError when LLaMA-Factory cannot be installed or fails.
+    """
+    folder = ensure_environment()
+    rows = read_rows(train)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / "trained", ignore_errors=True)  # it would go on from a checkpoint
+    write_dataset(rows, out)
+    write_text(out / "train.yaml", yaml.safe_dump(configuration(model, out, epochs, seed), sort_keys=False))
+    env = users_environment() | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    words = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
+    wall, peak = run_logged(words, out / "log.txt", env)
+    found = read_json(out / "trained" / "all_results.json")
+    result = {"rows": len(rows), "epochs": epochs} | {key: found[key] for key in ("train_runtime", "train_loss")}
+    write_json(out / "result.json", result)
+    return {**result, "wall": wall, "peak_bytes": peak}
