@@ -45,7 +45,8 @@ def ask(question: Question, attempt: str, requests: Sequence[Request], batch: in
     run, way, machine = question.run, question.way, this_machine()
     sft = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8")) if (run / "sft.yaml").is_file() else {}
     processes = planned_processes(sft)
-    template = infer_values(run)["template"]
+    values = infer_values(run)
+    template, plugins = values["template"], values.get("external_plugins", [])
     children, scores = [], []
     shares = deal(requests, min(processes.per_node, machine.gpus or processes.per_node))
     for number, share in enumerate(shares):
@@ -57,7 +58,7 @@ def ask(question: Question, attempt: str, requests: Sequence[Request], batch: in
         write_json(files.plugin, config)
         command = ["swift", "infer", str(run / "infer.yaml"), "--val_dataset", str(files.requests)]
         command += ["--result_path", str(files.results), "--load_data_args", "false", f"--{BATCH}", str(batch)]
-        command += ["--external_plugins", str(way.plugin), *way.options]
+        command += ["--external_plugins", str(way.plugin), *plugins, *way.options]
         command += model_options(question.adapter) if question.adapter else []
         env = child_environment(machine, len(shares)) | {way.variable: str(files.plugin)}
         if processes.launched:

@@ -85,6 +85,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     from train.memory import found_before
     from train.models import ModelUnavailable, check_family, fingerprint
     from train.needed_packages import check_packages
+    from train.precision import cpu_precision, infer_values, sft_values
     from train.processes import batch_line, planned_processes
     from train.provenance import PACKAGES_FILE, software, write_packages
     from train.recipes import DEFAULT_TASK, check_recipe, load_recipe
@@ -121,6 +122,9 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     if options.auto_batch:
         sft |= found_before(run)
     infer = resolve_infer(recipe, sft, machine, dataset)
+    measured = cpu_precision(machine)
+    sft |= sft_values(measured, sft, options.swift)
+    infer |= infer_values(measured, infer)
     check_packages({**sft, **infer})
     table = options.csv or task.csv or Path()
     needed = needed_space(sft, run, dataset, table, model, limit)
@@ -160,6 +164,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         "config_sha256": sha256_json([sft, infer, prep]),
         "machine": machine.as_dict(),
         "machine_text": machine.describe(),
+        "precision": measured._asdict() if measured else None,
         **software(),
         "command": shlex.join(["bash", "run_sft.sh", *argv]),
         "fresh": options.fresh,
@@ -179,6 +184,8 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     _say(f"recipe   {recipe.name}")
     _say(f"model    {shown(model)}")
     _say(f"machine  {machine.describe()}")
+    if measured:
+        _say(f"cpu      {measured.describe()}")
     if planned_processes(sft).launched:
         _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
     _say(f"run      {shown(run)}")

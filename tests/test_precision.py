@@ -1,0 +1,65 @@
+"""How a CPU computes: measured once, taken only where it is faster, and never at the cost of an answer."""
+
+from pathlib import Path
+
+import pytest
+
+from train import precision
+from train.machine import Machine
+from train.precision import PLUGIN, Precision, cpu_precision, infer_values, measure, sft_values
+
+CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
+GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
+SLOW = Precision(150.0, 150.0, 90.0, 8e-7)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
+AMD = Precision(150.0, 330.0, 90.0, 8e-7)
+ALL = Precision(150.0, 330.0, 650.0, 8e-7)
+AMX = Precision(150.0, 900.0, 950.0, 3e-3)  # oneDNN would round to bf16
+FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]}
+
+
+@pytest.mark.parametrize(
+    ("measured", "by_onednn", "bf16"), [(SLOW, False, False), (AMD, True, False), (ALL, True, True), (AMX, False, True)]
+)
+def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, bf16):
+    changed = sft_values(measured, FLOAT32, {})
+    assert changed.get("external_plugins") == (["a.py", str(PLUGIN)] if by_onednn else None)
+    assert changed.get("bf16") is (True if bf16 else None)
+    assert infer_values(measured, {"torch_dtype": "float32"}) == (
+        {"external_plugins": [str(PLUGIN)]} if by_onednn else {}
+    )
+    assert ("taken" in measured.describe()) == (by_onednn or bf16)
+
+
+def test_what_the_user_asks_for_stands():
+    assert "bf16" not in sft_values(ALL, FLOAT32, {"bf16": "false"})
+    assert "bf16" not in sft_values(ALL, FLOAT32 | {"deepspeed": "zero2"}, {})
+    assert sft_values(ALL, FLOAT32 | {"torch_dtype": "bfloat16"}, {"torch_dtype": "bfloat16"}) == {}
+    assert infer_values(ALL, {"torch_dtype": "bfloat16"}) == {}
+    assert infer_values(ALL, {"torch_dtype": "float32", "infer_backend": "vllm"}) == {}
+    assert sft_values(None, FLOAT32, {}) == infer_values(None, FLOAT32) == {}
+
+
+def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path))
+    assert cpu_precision(GPU) is None and not list(tmp_path.rglob("*"))
+    first = cpu_precision(CPU)
+    assert min(first[:3]) > 0
+    monkeypatch.setattr(precision.subprocess, "run", None)  # a second measuring would fail
+    assert cpu_precision(CPU) == first
+    (kept,) = (tmp_path / "precision").iterdir()
+    kept.write_text('{"float32": 1.0}', encoding="utf-8")  # of another version
+    with pytest.raises(TypeError):
+        cpu_precision(CPU)
+    assert not kept.exists()
+
+
+def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
+    """The error is measured again here, in this process: what is taken must be float32's own accuracy."""
+    import torch
+
+    try:
+        found = measure()
+        assert found.error < 1e-5 or not found.by_onednn
+        assert found.error < 2e-2  # whatever is taken or not, the product is right
+    finally:
+        torch.set_float32_matmul_precision("highest")

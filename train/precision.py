@@ -1,0 +1,150 @@
+"""How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
+
+float32 is kept for all answers. Two things are measured against torch's own float32 product:
+  oneDNN   plugins/onednn_matmul.py, taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
+  bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
+           hardware and they are faster still
+
+Run as: python -m train.precision, to see what was measured.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from train.machine import Machine, this_machine
+from workspace.errors import run_main
+from workspace.files import read_json, write_json
+from workspace.paths import ROOT, cache_folder
+
+PLUGIN = ROOT / "plugins" / "onednn_matmul.py"
+SHAPE = (1024, 1024, 1408)  # tokens of a batch, inner and outer size of a layer
+ROUNDS, PRODUCTS = 9, 4
+FASTER = 1.25  # what another way must reach at least to be taken
+EXACT = 1e-5  # relative error above float32's own (4e-7): bfloat16 has 4e-3
+FORMAT = 1  # raised when what is measured changes
+
+
+class Precision(NamedTuple):
+    """Rates in GFLOP/s of float32, float32 by oneDNN and bfloat16; oneDNN's error relative to the largest entry."""
+
+    float32: float
+    onednn: float
+    bf16: float
+    error: float
+
+    @property
+    def by_onednn(self) -> bool:
+        """Whether float32 products are left to oneDNN."""
+        return self.onednn > FASTER * self.float32 and self.error < EXACT
+
+    @property
+    def trains_in_bf16(self) -> bool:
+        """Whether training multiplies in bfloat16."""
+        return self.bf16 > FASTER * max(self.float32, self.onednn if self.by_onednn else 0.0)
+
+    def describe(self) -> str:
+        """One line for the terminal."""
+        words = [f"float32 {self.float32:.0f} GFLOP/s"]
+        words += [f"by oneDNN {self.onednn:.0f}, taken"] if self.by_onednn else []
+        words += [f"bf16 {self.bf16:.0f}, taken for training"] if self.trains_in_bf16 else []
+        return ", ".join(words)
+
+
+def cpu_precision(machine: Machine) -> Precision | None:
+    """What was measured on this machine, now or earlier; None where a GPU computes, or torch cannot be asked."""
+    if machine.gpu is not None:
+        return None
+    path = cache_folder() / "precision" / f"{_machine_key(machine)}.json"
+    if not path.is_file():
+        # In a process of its own: importing torch takes seconds and memory that the plan does not need otherwise.
+        command = [sys.executable, "-m", "train.precision", "--measure"]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if result.returncode:
+            return None
+        write_json(path, json.loads(result.stdout.splitlines()[-1]))
+    try:
+        return Precision(**read_json(path))
+    except (ValueError, TypeError):
+        path.unlink()
+        return cpu_precision(machine)
+
+
+def sft_values(precision: Precision | None, values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `swift sft` in `values` that change with what was measured. The user's `overrides` stand."""
+    if precision is None or values.get("torch_dtype") != "float32":
+        return {}
+    changed: dict[str, Any] = {}
+    if precision.by_onednn:
+        changed["external_plugins"] = [*values.get("external_plugins", []), str(PLUGIN)]
+    # DeepSpeed and FSDP have settings of their own for mixed precision.
+    if (
+        precision.trains_in_bf16
+        and not {"bf16", "fp16"} & overrides.keys()
+        and not {"deepspeed", "fsdp"} & values.keys()
+    ):
+        changed["bf16"] = True
+    return changed
+
+
+def infer_values(precision: Precision | None, values: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `swift infer` that change with what was measured: answers stay float32."""
+    if precision is None or not precision.by_onednn or values.get("infer_backend", "transformers") != "transformers":
+        return {}
+    return {"external_plugins": [str(PLUGIN)]} if values.get("torch_dtype") == "float32" else {}
+
+
+def measure() -> Precision:
+    """Rates of one layer's product in the three ways, medians of interleaved rounds, and oneDNN's error."""
+    import torch
+
+    torch.manual_seed(0)
+    rows, inner, outer = SHAPE
+    x, weight = torch.randn(rows, inner), torch.randn(outer, inner)
+    low, low_weight = x.bfloat16(), weight.bfloat16()
+    linear = torch.nn.functional.linear
+
+    def seconds(precision: str, product: Callable[[], torch.Tensor]) -> float:
+        torch.set_float32_matmul_precision(precision)
+        product()
+        begin = time.perf_counter()
+        for _ in range(PRODUCTS):
+            product()
+        return (time.perf_counter() - begin) / PRODUCTS
+
+    ways = (("highest", lambda: linear(x, weight)), ("medium", lambda: linear(x, weight)),
+            ("highest", lambda: linear(low, low_weight)))  # fmt: skip
+    spent = [[seconds(*way) for way in ways] for _ in range(ROUNDS)]
+    rates = [2 * rows * inner * outer / statistics.median(column) / 1e9 for column in zip(*spent, strict=True)]
+    torch.set_float32_matmul_precision("medium")
+    exact = x.double() @ weight.double().T
+    error = float((linear(x, weight) - exact).abs().max() / exact.abs().max())
+    return Precision(*(round(rate, 1) for rate in rates), error)
+
+
+def _machine_key(machine: Machine) -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    known = [machine.cpu, machine.cores, flags, importlib.metadata.version("torch"), FORMAT]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
+
+
+def main() -> None:
+    """Print what this machine was measured at, or measure."""
+    if sys.argv[1:] == ["--measure"]:
+        print(json.dumps(measure()._asdict()))
+        return
+    precision = cpu_precision(this_machine())
+    print(precision.describe() if precision else "a GPU computes here, or torch is not installed")
+
+
+if __name__ == "__main__":
+    run_main(main)
