@@ -1,12 +1,12 @@
 """Measurements that the README quotes, one subcommand each.
 
-Run as: python -m bench prep [--rows N ...] [--repeat N] [--csv FILE] [--model DIR] [--json FILE]
+Run as: python -m bench prep|inference|training [--rows N] [--repeat N] [--csv FILE] [--model DIR] [--json FILE] ...
 """
 
 import argparse
 from collections.abc import Sequence
 
-from bench import prep
+from bench import inference, prep, training
 from workspace.errors import run_main
 
 
@@ -15,6 +15,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
     benches = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
     prep.add_options(benches.add_parser("prep", help=prep.__doc__.splitlines()[0]))
+    inference.register(benches.add_parser("inference", help=inference.__doc__.splitlines()[0]))
+    training.register(benches.add_parser("training", help=training.__doc__.splitlines()[0]))
     options = vars(parser.parse_args(argv))
     del options["bench"]
     return options.pop("run")(**options)

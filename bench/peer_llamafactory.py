@@ -21,9 +21,8 @@ from workspace.files import read_json, write_json, write_text
 from workspace.paths import cache_folder, shown
 
 VERSION = "0.9.5"
-TORCH = "2.13.0"
-PINS = (f"llamafactory=={VERSION}",)
-TORCH_BUILDS = (f"torch=={TORCH}+cpu", f"torch=={TORCH}")  # the CPU build where pip finds one
+# The newest three that fit together: LLaMA-Factory imports torchaudio and torchvision whatever it trains.
+PINS = (f"llamafactory=={VERSION}", "torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
 DATASET = "bench_train"
 
 
@@ -48,14 +47,15 @@ def ensure_environment() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        # As in workspace.locked: by its name first, because pip itself may prefer the CUDA build.
-        done = any(not subprocess.run([*pip, *PINS, torch], stdout=sys.stderr).returncode for torch in TORCH_BUILDS)
-        if done:
+        done = not subprocess.run([*pip, *PINS], stdout=sys.stderr).returncode
+        starts = [str(folder / "bin" / "llamafactory-cli"), "version"]
+        if done and not subprocess.run(starts, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
             (folder / "ready").touch()
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"LLaMA-Factory {VERSION} has no environment in {shown(folder)} ({error})") from None
-    if not done:
-        raise UserError(f"LLaMA-Factory {VERSION} could not be installed: connect to a package index and run again")
+    if not ready():
+        remedy = "connect to a package index and run again"
+        raise UserError(f"LLaMA-Factory {VERSION} {'does not start' if done else 'could not be installed'}: {remedy}")
     return folder
 
 

@@ -1,0 +1,167 @@
+"""`swift infer` as the project uses it against its defaults: rows a second, share of the arithmetic limit, answers.
+
+Run as: python -m bench inference [--rows N] [--repeat N] [--csv FILE] [--model DIR] [--json FILE] [--picture FILE]
+
+Rates are ms-swift's own count (`samples/s`), so without the start-up of some fifteen seconds.
+"""
+
+import argparse
+import re
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
+from bench.peer_head import run_logged, users_environment
+from bench.picture import draw
+from bench.subject import Subject, add_options, subject, tokens
+from demo.model import ensure_model
+from eval.requests import Request, make_requests
+from eval.swift_results import read_journal
+from eval.ways import WORDS
+from eval.workers import Question, ask
+from train.checkpoints import best_checkpoint
+from train.machine import child_environment, this_machine
+from train.sft import tune
+from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+from workspace.markdown import table
+
+STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
+BATCHES = (1, 3, 32)  # beside the recipe's, to compare the answers
+RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
+DEFAULT = "swift infer, defaults"
+WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's options to the parser of its subcommand."""
+    add_options(parser, 200)
+    parser.set_defaults(run=run)
+
+
+def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path | None, picture: Path | None) -> int:
+    """Measure, print a table; return 1 when an answer differs, else 0. Raises UserError when a command fails."""
+    model = (model or ensure_model()).absolute()
+    with tempfile.TemporaryDirectory(prefix="bench-inference-") as scratch, Stolen() as stolen:
+        made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
+        tune(made.run, estimate=False)
+        asked = [one for one in make_requests(made.dataset, False, 42) if one.purpose == "test"]
+        rates: dict[str, list[float]] = {DEFAULT: [], **{name: [] for name in WAYS.values()}}
+        answers: dict[str, dict[str, Any]] = {}
+        limits = []
+        for at in range(repeat):
+            limits.append(measured_limits())
+            rate, answers[DEFAULT] = by_default(made, model, asked, Path(scratch) / f"default{at}")
+            rates[DEFAULT].append(rate)
+            for kind, name in WAYS.items():
+                rate, answers[kind] = by_us(made, kind, asked, f"{at}")
+                rates[name].append(rate)
+        same = {"default": same_texts(answers[DEFAULT], answers["generate"])}
+        for batch in BATCHES:
+            for kind in WAYS:
+                again = by_us(made, kind, asked, f"batch{batch}", batch)[1]
+                same[f"{kind}, batch {batch}"] = same_texts(answers[kind], again)
+        length = tokens(made.dataset, model, "test")
+    found = {
+        "bench": "inference", "reviews": (csv or made.dataset).name, "rows": len(asked), "model": model.name,
+        "parameters": parameters(model), "tokens": round(length, 1), "machine": this_machine().describe(),
+        "limits": medians(limits), "rates": rates, "same": same,
+    }  # fmt: skip
+    found |= {"stolen": round(stolen.share, 3), "versions": read_versions(made)}
+    if json:
+        write_json(json, found)
+    if picture:
+        draw(picture, *bars(found))
+    print("\n".join(["", *report(found)]), flush=True)
+    return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
+
+
+def by_default(made: Subject, model: Path, asked: list[Request], out: Path) -> tuple[float, dict[str, str]]:
+    """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs."""
+    values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
+    write_jsonl(out / "rows.jsonl", ({"messages": list(one.messages)} for one in asked))
+    command = ["swift", "infer", "--model", str(model), "--model_type", values["model_type"]]
+    command += ["--template", values["template"], "--val_dataset", str(out / "rows.jsonl"), "--temperature", "0"]
+    command += ["--max_new_tokens", str(values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
+    command += ["--repetition_penalty", str(values["repetition_penalty"]), "--result_path", str(out / "results.jsonl")]
+    run_logged(command, out / "log.txt", users_environment(child_environment(this_machine())))
+    texts = [row["response"] for row in read_jsonl(out / "results.jsonl")]
+    return rate_in(out / "log.txt"), {one.id: text for one, text in zip(asked, texts, strict=True)}
+
+
+def by_us(
+    made: Subject, kind: str, asked: list[Request], attempt: str, batch: int | None = None
+) -> tuple[float, dict[str, Any]]:
+    """(rows a second, answer by row id) as the project asks: sorted by length, scores and text from one pass."""
+    stage = f"{kind}{attempt}"
+    purpose = "val" if kind == "score" else "test"
+    requests = [Request(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
+    values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
+    adapter = best_checkpoint(made.run) if kind == "tuned" else None
+    question = Question(made.run, stage, made.labels, adapter, WORDS)
+    ask(question, "0", requests, batch or int(values["max_batch_size"]))
+    found = read_journal(question.journal, requests)
+    told = {one.id: found[one.key] for one in requests}
+    if kind == "score":
+        return rate_in(made.run / stage / "swift.log"), {key: _best(one.logprobs) for key, one in told.items()}
+    return rate_in(made.run / stage / "swift.log"), {key: one.text for key, one in told.items()}
+
+
+def _best(logprobs: dict[str, float]) -> str:
+    return max(logprobs, key=logprobs.__getitem__)
+
+
+def rate_in(log: Path) -> float:
+    """Rows a second by the last count in a log of `swift infer`."""
+    rows, seconds = RATE.findall(log.read_text(encoding="utf-8", errors="replace"))[-1]
+    return int(rows) / float(seconds)
+
+
+def same_texts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, int]:
+    """How many rows have the same answer in both."""
+    return {"rows": len(one), "same": sum(other[key] == text for key, text in one.items())}
+
+
+def read_versions(made: Subject) -> dict[str, str]:
+    """The versions of the packages, as the run has them."""
+    return read_json(made.run / "run.json")["versions"]
+
+
+def shares(found: dict[str, Any]) -> list[list[Any]]:
+    """[way, rows/s, lowest and highest, times the default, share of the limit by MKL, by oneDNN], a way a row."""
+    lines = []
+    default = statistics.median(found["rates"][DEFAULT])
+    for name, rates in found["rates"].items():
+        rate = statistics.median(rates)
+        limit = [rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
+                 for way in ("float32", "onednn")]  # fmt: skip
+        lines.append(
+            [name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}",
+             *(f"{rate / one:.0%}" for one in limit)]
+        )  # fmt: skip
+    return lines
+
+
+def bars(found: dict[str, Any]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
+    """Title, rates and limits of the picture."""
+    limits = {f"2·N·T, {name}": rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
+              for way, name in (("float32", "float32 (MKL)"), ("onednn", "float32 (oneDNN)"))}  # fmt: skip
+    return f"Inference, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s", found["rates"], limits
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines."""
+    limits = found["limits"]
+    lines = [
+        f"inference: {found['rows']} rows of {found['tokens']} tokens, {found['model']} "
+        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
+        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
+        f"memory {limits['bandwidth']:.0f} GB/s",
+        "",
+        *table(["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"], shares(found)),
+        "",
+    ]
+    return [*lines, *(f"same answers, {name}: {one['same']} of {one['rows']}" for name, one in found["same"].items())]

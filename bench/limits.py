@@ -1,0 +1,96 @@
+"""What the arithmetic allows on this machine: matrix rates and bandwidth, measured in a process of its own.
+
+A forward pass takes 2·N·T floating-point operations for N parameters and T tokens, and tuning with LoRA 4·N·T: forward,
+and the gradients of the inputs; those of the frozen weights are not needed. Attention and LoRA's own are left out. (The
+count of Kaplan et al., 2020, "Scaling laws for neural language models", section 2.1.)
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workspace.paths import ROOT
+
+BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
+
+
+def measured_limits() -> dict[str, float]:
+    """GFLOP/s of float32 by MKL, float32 by oneDNN and bfloat16, and GB/s of memory, read and written."""
+    command = [sys.executable, "-m", "bench.limits"]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def medians(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each limit over the repetitions."""
+    return {name: round(statistics.median(one[name] for one in found), 1) for name in found[0]}
+
+
+def parameters(model: Path) -> int:
+    """The number of parameters in a model folder's safetensors files."""
+    count = 0
+    for path in model.glob("*.safetensors"):
+        with open(path, "rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                size = 1
+                for length in entry["shape"]:
+                    size *= length
+                count += size
+    return count
+
+
+def rows_a_second(gflops: float, parameters: int, tokens: float, operations: int) -> float:
+    """The most rows of `tokens` tokens that can be done in a second; `operations` a parameter and token: 2 or 4."""
+    return gflops * 1e9 / (operations * parameters * tokens)
+
+
+class Stolen:
+    """The share of processor time that the host gave to others while the block ran; 0 where /proc does not tell."""
+
+    def __enter__(self) -> "Stolen":
+        self.begin = _ticks()
+        self.share = 0.0
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        (stolen, every), (stolen_before, every_before) = _ticks(), self.begin
+        self.share = (stolen - stolen_before) / max(every - every_before, 1)
+
+
+def _ticks() -> tuple[int, int]:
+    path = Path("/proc/stat")
+    if not path.is_file():
+        return 0, 0
+    counts = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
+    return counts[7], sum(counts)
+
+
+def main() -> None:
+    """Measure here and print one line of JSON."""
+    import torch
+
+    from train.precision import measure
+
+    found: dict[str, Any] = measure()._asdict()
+    del found["error"]
+    block = torch.ones(BYTES // 4)
+    target = torch.empty_like(block)
+    spent = []
+    for _ in range(5):
+        begin = time.perf_counter()
+        target.copy_(block)
+        spent.append(time.perf_counter() - begin)
+    found["bandwidth"] = 2 * BYTES / statistics.median(spent) / 1e9
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    main()

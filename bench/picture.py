@@ -1,0 +1,38 @@
+"""Throughput against what the arithmetic allows, as bars."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+COLOUR, LIMIT = "#2563a8", "#b4472a"
+
+
+def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: Mapping[str, float]) -> None:
+    """A PNG: a bar for the median of each way, its lowest and highest, and a line for each limit."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    middles = [statistics.median(values) for values in rates.values()]
+    spread = [
+        [middle - min(values) for middle, values in zip(middles, rates.values(), strict=True)],
+        [max(values) - middle for middle, values in zip(middles, rates.values(), strict=True)],
+    ]
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(rates)), layout="constrained")
+    axes.barh(
+        range(len(rates)), middles, xerr=spread, color=COLOUR, height=0.6, error_kw={"ecolor": "#333", "capsize": 3}
+    )
+    for at, middle in enumerate(middles):
+        axes.text(middle + spread[1][at], at, f"  {middle:.1f}", va="center")
+    for style, (name, value) in zip(("--", ":", "-."), limits.items(), strict=False):
+        axes.axvline(value, color=LIMIT, linestyle=style, label=f"{name}: {value:.1f}")
+    axes.set_yticks(range(len(rates)), list(rates))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12 * max(*middles, *limits.values()))
+    axes.set_title(title, loc="left")
+    axes.legend(loc="lower right", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=140)
+    plt.close(figure)

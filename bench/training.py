@@ -1,0 +1,168 @@
+"""`swift sft` as the project runs it against its defaults and against other tools, on the same rows for as many epochs.
+
+Run as: python -m bench training [--rows N] [--repeat N] [--csv FILE] [--model DIR] [--json FILE] [--picture FILE]
+
+Rates are rows a second by each trainer's own `train_runtime`: without start-up, with the last checkpoint. Each
+repetition has a seed of its own, and what it leaves is judged on test rows that none was tuned on.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench import peer_head, peer_llamafactory
+from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
+from bench.peer_head import run_logged, users_environment
+from bench.picture import draw
+from bench.quality import label_accuracy
+from bench.subject import Subject, add_options, subject, tokens
+from demo.model import ensure_model
+from train.checkpoints import newest_whole
+from train.machine import child_environment, this_machine
+from workspace.errors import UserError
+from workspace.files import read_json, read_jsonl, write_json
+from workspace.markdown import table
+
+EPOCHS = 1
+OURS, PLAIN = "this project", "this project, --bf16 false"
+DEFAULT, EIGHT = "swift sft, defaults (1 x 16)", "swift sft, defaults, 8 x 1"
+HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
+JUDGED = (OURS, PLAIN, DEFAULT, EIGHT)
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's options to the parser of its subcommand."""
+    add_options(parser, 240)
+    parser.set_defaults(run=run)
+
+
+def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path | None, picture: Path | None) -> int:
+    """Measure and print a table; a peer that cannot be had is named as not measured."""
+    model = (model or ensure_model()).absolute()
+    with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch, Stolen() as stolen:
+        folder = Path(scratch)
+        made = subject(csv, model, rows, folder / "run", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
+        ways = ways_to_train(made, model, folder)
+        done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+        missing: dict[str, str] = {}
+        limits = []
+        for at in range(repeat):
+            limits.append(measured_limits())
+            for name, way in ways.items():
+                if name in missing:
+                    continue
+                try:
+                    done[name].append(way(folder / f"{len(done[name])}-{list(ways).index(name)}", 42 + at))
+                except UserError as error:
+                    missing[name] = str(error)
+        judged = {
+            name: [label_accuracy(model, Path(one["adapter"]), made.dataset / "test.jsonl") for one in done[name]]
+            for name in JUDGED
+        }
+        length = tokens(made.dataset, model, "train")
+        count = len(read_jsonl(made.dataset / "train.jsonl"))
+        tested = len(read_jsonl(made.dataset / "test.jsonl"))
+        versions = read_json(made.run / "run.json")["versions"]
+    for one in (one for every in done.values() for one in every):
+        one.pop("adapter", None)
+    found = {
+        "bench": "training", "rows": count, "epochs": EPOCHS, "model": model.name, "parameters": parameters(model),
+        "tokens": round(length, 1), "machine": this_machine().describe(), "limits": medians(limits), "runs": done,
+        "rates": {
+            name: [EPOCHS * count / one["train_runtime"] for one in every] for name, every in done.items() if every
+        },
+        "accuracy": judged, "tested": tested, "not_measured": missing, "stolen": round(stolen.share, 3),
+        "versions": versions,
+    }  # fmt: skip
+    if json:
+        write_json(json, found)
+    if picture:
+        draw(picture, *bars(found))
+    print("\n".join(["", *report(found)]), flush=True)
+    return 0
+
+
+def ways_to_train(made: Subject, model: Path, folder: Path) -> dict[str, Callable[[Path, int], dict[str, Any]]]:
+    """Each way by name: called with a folder and a seed it trains and returns train_runtime (s), wall, peak_bytes."""
+    values = yaml.safe_load((made.run / "sft.yaml").read_text(encoding="utf-8"))
+    train = made.dataset / "train.jsonl"
+    ours = child_environment(this_machine())
+
+    def planned(changes: dict[str, Any]) -> Callable[[Path, int], dict[str, Any]]:
+        def way(out: Path, seed: int) -> dict[str, Any]:
+            out.mkdir(parents=True)
+            own = values | changes | {"output_dir": str(out / "train"), "seed": seed, "data_seed": seed}
+            (out / "sft.yaml").write_text(yaml.safe_dump(own, allow_unicode=True), encoding="utf-8")
+            return _swift(["swift", "sft", str(out / "sft.yaml")], out, ours)
+
+        return way
+
+    def default(*more: str) -> Callable[[Path, int], dict[str, Any]]:
+        def way(out: Path, seed: int) -> dict[str, Any]:
+            out.mkdir(parents=True)
+            command = ["swift", "sft", "--model", str(model), "--model_type", values["model_type"], "--template"]
+            command += [values["template"], "--dataset", str(train), "--num_train_epochs", str(EPOCHS), "--use_cpu"]
+            command += ["true", "--torch_dtype", "float32", "--bf16", "false", "--fp16", "false", "--seed", str(seed)]
+            command += ["--learning_rate", str(values["learning_rate"]), "--output_dir", str(out / "train")]
+            return _swift([*command, "--add_version", "false", *more], out, users_environment(ours))
+
+        return way
+
+    plain = {"bf16": False}
+    eight = ("--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "1")
+    ways = {OURS: planned({}), PLAIN: planned(plain), DEFAULT: default(), EIGHT: default(*eight)}
+    for name, peer in ((HEAD, peer_head), (FACTORY, peer_llamafactory)):
+        ways[name] = lambda out, seed, peer=peer: peer.train(model, train, out, EPOCHS, seed)
+    return ways if values.get("bf16") else {name: way for name, way in ways.items() if name != PLAIN}
+
+
+def _swift(command: list[str], out: Path, env: dict[str, str]) -> dict[str, Any]:
+    wall, peak = run_logged(command, out / "log.txt", env)
+    lines = read_jsonl(out / "train" / "logging.jsonl")
+    seconds = next(float(line["train_runtime"]) for line in reversed(lines) if "train_runtime" in line)
+    adapter = newest_whole(out / "train")
+    if adapter is None:
+        raise UserError(f"`swift sft` left no checkpoint: see {out / 'log.txt'}")
+    return {"train_runtime": seconds, "wall": wall, "peak_bytes": peak, "adapter": str(adapter)}
+
+
+def bars(found: dict[str, Any]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
+    """Title, rates and limits of the picture."""
+    names = (("float32", "float32 (MKL)"), ("onednn", "float32 (oneDNN)"), ("bf16", "bf16"))
+    limits = {f"4·N·T, {name}": rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 4)
+              for way, name in names}  # fmt: skip
+    return f"Training, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s", found["rates"], limits
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines."""
+    ours = statistics.median(found["rates"][OURS])
+    limits = found["limits"]
+    lines = []
+    for name, rates in found["rates"].items():
+        rate = statistics.median(rates)
+        shares = [
+            rate / rows_a_second(limits[way], found["parameters"], found["tokens"], 4)
+            for way in ("float32", "onednn", "bf16")
+        ]
+        peak = max(one["peak_bytes"] for one in found["runs"][name]) / 2**30
+        scores = " ".join(f"{one:.1%}" for one in found["accuracy"].get(name, [])) or "–"
+        lines.append(
+            [name, f"{rate:.2f}", f"{min(rates):.2f}–{max(rates):.2f}", f"{ours / rate:.1f}",
+             *(f"{share:.0%}" for share in shares), f"{peak:.1f}", scores]
+        )  # fmt: skip
+    header = ["way", "rows/s", "lowest–highest", "we are x", "of 4NT, MKL", "oneDNN", "bf16", "peak GiB", "accuracy"]
+    return [
+        f"training: {found['rows']} rows of {found['tokens']} tokens, {found['epochs']} epoch, {found['model']} "
+        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
+        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
+        f"memory {limits['bandwidth']:.0f} GB/s; accuracy on {found['tested']} test rows, a seed each",
+        "",
+        *table(header, lines),
+        *(f"not measured: {name}: {why}" for name, why in found["not_measured"].items()),
+    ]
