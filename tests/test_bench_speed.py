@@ -1,0 +1,85 @@
+"""The benches of inference and training: limits, counts, tables; the runs themselves take minutes and are not here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from bench import inference, training
+from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
+from bench.picture import draw
+from bench.subject import tokens
+from workspace.files import write_jsonl
+
+LIMITS = {"float32": 150.0, "onednn": 300.0, "bf16": 600.0, "bandwidth": 30.0}
+COMMON = {
+    "rows": 200,
+    "model": "m",
+    "parameters": 25_000_000,
+    "tokens": 150.0,
+    "machine": "a machine",
+    "limits": LIMITS,
+    "stolen": 0.01,
+}
+
+
+def test_the_limit_is_the_rate_over_the_operations():
+    assert rows_a_second(150.0, 25_000_000, 150.0, 2) == pytest.approx(20.0)
+    assert rows_a_second(150.0, 25_000_000, 150.0, 4) == pytest.approx(10.0)
+
+
+def test_parameters_are_counted_in_every_file(tmp_path: Path):
+    save_file({"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float16)}, tmp_path / "model-1.safetensors")
+    save_file({"c": np.ones((2, 2, 2), np.float32)}, tmp_path / "model-2.safetensors")
+    assert parameters(tmp_path) == 12 + 5 + 8
+
+
+def test_the_machine_is_measured():
+    with Stolen() as stolen:
+        found = measured_limits()
+    assert found.keys() == LIMITS.keys() and min(found.values()) > 0.1
+    assert 0 <= stolen.share < 1
+    assert medians([found, found, found]) == {name: round(value, 1) for name, value in found.items()}
+
+
+def test_the_last_count_of_swift_infer_is_read(tmp_path: Path):
+    line = "{{'num_prompt_tokens': 9, 'num_generated_tokens': 3, 'num_samples': {}, 'runtime': {}, 'samples/s': 1}}\n"
+    (tmp_path / "log.txt").write_text(line.format(7, 1.0) + "100%|██|\n" + line.format(200, 12.5), encoding="utf-8")
+    assert inference.rate_in(tmp_path / "log.txt") == 16.0
+
+
+def test_answers_are_compared_row_by_row():
+    assert inference.same_texts({"a": "正面", "b": "负面"}, {"b": "正面", "a": "正面"}) == {"rows": 2, "same": 1}
+
+
+def test_tokens_are_those_of_prompt_and_answer(tmp_path: Path, demo_model: Path):
+    row = {"messages": [{"role": "user", "content": "房间很干净"}, {"role": "assistant", "content": "正面"}]}
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", [row, row])
+    prompt, whole = (tokens(tmp_path, demo_model, split) for split in ("test", "train"))
+    assert 8 < prompt < 40 and prompt + 2 <= whole <= prompt + 4
+
+
+def test_the_tables_say_what_was_measured(tmp_path: Path):
+    found = COMMON | {
+        "rates": {inference.DEFAULT: [4.0, 5.0, 6.0], **{name: [9.0, 10.0, 30.0] for name in inference.WAYS.values()}},
+        "same": {"default": {"rows": 200, "same": 199}},
+    }
+    text = "\n".join(inference.report(found))
+    assert "| label scores | 10.0 | 9.0–30.0 | 2.0 | 50% | 25% |" in text and "199 of 200" in text
+    trained = {"train_runtime": 20.0, "wall": 30.0, "peak_bytes": 2**30}
+    runs = {training.OURS: [trained] * 3, training.DEFAULT: [trained | {"train_runtime": 80.0}] * 3, training.HEAD: []}
+    found = COMMON | {
+        "epochs": 1,
+        "runs": runs,
+        "rates": {name: [200 / one["train_runtime"] for one in every] for name, every in runs.items() if every},
+        "accuracy": {training.OURS: [0.8, 0.9, 0.85]},
+        "tested": 60,
+        "not_measured": {training.HEAD: "it failed"},
+    }
+    text = "\n".join(training.report(found))
+    assert "| this project | 10.00 | 10.00–10.00 | 1.0 | 100% | 50% | 25% | 1.0 | 80.0% 90.0% 85.0% |" in text
+    assert "| 4.0 | 25% |" in text and f"not measured: {training.HEAD}: it failed" in text
+    draw(tmp_path / "a.png", *training.bars(found))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
