@@ -60,15 +60,16 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
                 rate, answers[kind] = by_us(made, kind, asked, f"{at}")
                 rates[name].append(rate)
         same = {"default": same_texts(answers[DEFAULT], answers["generate"])}
+        once: dict[str, float] = {}
         for batch in BATCHES:
             for kind in WAYS:
-                again = by_us(made, kind, asked, f"batch{batch}", batch)[1]
+                once[f"{kind}, batch {batch}"], again = by_us(made, kind, asked, f"batch{batch}", batch)
                 same[f"{kind}, batch {batch}"] = same_texts(answers[kind], again)
         length = tokens(made.dataset, model, "test")
     found = {
         "bench": "inference", "reviews": (csv or made.dataset).name, "rows": len(asked), "model": model.name,
         "parameters": parameters(model), "tokens": round(length, 1), "machine": this_machine().describe(),
-        "limits": medians(limits), "rates": rates, "same": same,
+        "limits": medians(limits), "rates": rates, "same": same, "once": once,
     }  # fmt: skip
     found |= {"stolen": round(stolen.share, 3), "versions": read_versions(made)}
     if json:
@@ -164,4 +165,7 @@ def report(found: dict[str, Any]) -> list[str]:
         *table(["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"], shares(found)),
         "",
     ]
-    return [*lines, *(f"same answers, {name}: {one['same']} of {one['rows']}" for name, one in found["same"].items())]
+    for name, one in found["same"].items():
+        rate = f"; {found['once'][name]:.1f} rows/s, measured once" if name in found["once"] else ""
+        lines.append(f"same answers, {name}: {one['same']} of {one['rows']}{rate}")
+    return lines

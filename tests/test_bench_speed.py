@@ -65,6 +65,7 @@ def test_the_tables_say_what_was_measured(tmp_path: Path):
     found = COMMON | {
         "rates": {inference.DEFAULT: [4.0, 5.0, 6.0], **{name: [9.0, 10.0, 30.0] for name in inference.WAYS.values()}},
         "same": {"default": {"rows": 200, "same": 199}},
+        "once": {},
     }
     text = "\n".join(inference.report(found))
     assert "| label scores | 10.0 | 9.0–30.0 | 2.0 | 50% | 25% |" in text and "199 of 200" in text
