@@ -9,6 +9,7 @@ import yaml
 from eval.requests import Request, modes
 from eval.swift_results import count_lines, deal, journal_files
 from eval.ways import Way
+from train import precision
 from train.checkpoints import model_options
 from train.machine import child_environment, this_machine
 from train.processes import device_environment, planned_processes
@@ -46,7 +47,9 @@ def ask(question: Question, attempt: str, requests: Sequence[Request], batch: in
     sft = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8")) if (run / "sft.yaml").is_file() else {}
     processes = planned_processes(sft)
     values = infer_values(run)
-    template, plugins = values["template"], values.get("external_plugins", [])
+    template = values["template"]
+    # The plugins of tuning stay out: the way's own plugin registers the template that it needs.
+    plugins = [plugin for plugin in values.get("external_plugins", []) if plugin == str(precision.PLUGIN)]
     children, scores = [], []
     shares = deal(requests, min(processes.per_node, machine.gpus or processes.per_node))
     for number, share in enumerate(shares):

@@ -226,6 +226,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
     run_sft(
         str(folder), "--model", str(demo_model), "--csv", str(folder / "ten.csv"), "--limit", str(LIMIT),
         "--num_train_epochs", "1", "--run", str(run),
+        "--bf16", "false",  # what training measures is compared with float32 answers
     )  # fmt: skip
     return run
 

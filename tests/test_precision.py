@@ -24,8 +24,9 @@ def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, b
     changed = sft_values(measured, FLOAT32, {})
     assert changed.get("external_plugins") == (["a.py", str(PLUGIN)] if by_onednn else None)
     assert changed.get("bf16") is (True if bf16 else None)
-    assert infer_values(measured, {"torch_dtype": "float32"}) == (
-        {"external_plugins": [str(PLUGIN)]} if by_onednn else {}
+    of_a_checkpoint = FLOAT32 | changed
+    assert infer_values(measured, {"torch_dtype": "float32"}, of_a_checkpoint) == (
+        {"external_plugins": ["a.py", str(PLUGIN)]} if by_onednn else {}
     )
     assert ("taken" in measured.describe()) == (by_onednn or bf16)
 
@@ -34,9 +35,9 @@ def test_what_the_user_asks_for_stands():
     assert "bf16" not in sft_values(ALL, FLOAT32, {"bf16": "false"})
     assert "bf16" not in sft_values(ALL, FLOAT32 | {"deepspeed": "zero2"}, {})
     assert sft_values(ALL, FLOAT32 | {"torch_dtype": "bfloat16"}, {"torch_dtype": "bfloat16"}) == {}
-    assert infer_values(ALL, {"torch_dtype": "bfloat16"}) == {}
-    assert infer_values(ALL, {"torch_dtype": "float32", "infer_backend": "vllm"}) == {}
-    assert sft_values(None, FLOAT32, {}) == infer_values(None, FLOAT32) == {}
+    assert infer_values(ALL, {"torch_dtype": "bfloat16"}, FLOAT32) == {}
+    assert infer_values(ALL, {"torch_dtype": "float32", "infer_backend": "vllm"}, FLOAT32) == {}
+    assert sft_values(None, FLOAT32, {}) == infer_values(None, FLOAT32, FLOAT32) == {}
 
 
 def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):

@@ -124,7 +124,7 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     infer = resolve_infer(recipe, sft, machine, dataset)
     measured = cpu_precision(machine)
     sft |= sft_values(measured, sft, options.swift)
-    infer |= infer_values(measured, infer)
+    infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     table = options.csv or task.csv or Path()
     needed = needed_space(sft, run, dataset, table, model, limit)

@@ -94,11 +94,18 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
     return changed
 
 
-def infer_values(precision: Precision | None, values: dict[str, Any]) -> dict[str, Any]:
-    """The keys of `swift infer` that change with what was measured: answers stay float32."""
+def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[str, Any]) -> dict[str, Any]:
+    """The keys of `swift infer` that change with what was measured: answers stay float32.
+
+    What infer.yaml names takes the place of the plugins that a checkpoint names, which are those of `sft`: it needs
+    them all, above all the one that keeps the answer out of a head's input.
+    """
     if precision is None or not precision.by_onednn or values.get("infer_backend", "transformers") != "transformers":
         return {}
-    return {"external_plugins": [str(PLUGIN)]} if values.get("torch_dtype") == "float32" else {}
+    if values.get("torch_dtype") != "float32":
+        return {}
+    tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin != str(PLUGIN)]
+    return {"external_plugins": [*tuned_with, str(PLUGIN)]}
 
 
 def measure() -> Precision:
