@@ -30,7 +30,7 @@ from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 from workspace.markdown import table
 
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
-BATCHES = (1, 3, 32)  # beside the recipe's, to compare the answers
+BATCHES = (1, 8, 32)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
@@ -66,12 +66,13 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
                 once[f"{kind}, batch {batch}"], again = by_us(made, kind, asked, f"batch{batch}", batch)
                 same[f"{kind}, batch {batch}"] = same_texts(answers[kind], again)
         length = tokens(made.dataset, model, "test")
+        versions = read_json(made.run / "run.json")["versions"]
     found = {
         "bench": "inference", "reviews": (csv or made.dataset).name, "rows": len(asked), "model": model.name,
         "parameters": parameters(model), "tokens": round(length, 1), "machine": this_machine().describe(),
         "limits": medians(limits), "rates": rates, "same": same, "once": once,
     }  # fmt: skip
-    found |= {"stolen": round(stolen.share, 3), "versions": read_versions(made)}
+    found |= {"stolen": round(stolen.share, 3), "versions": versions}
     if json:
         write_json(json, found)
     if picture:
@@ -124,11 +125,6 @@ def rate_in(log: Path) -> float:
 def same_texts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, int]:
     """How many rows have the same answer in both."""
     return {"rows": len(one), "same": sum(other[key] == text for key, text in one.items())}
-
-
-def read_versions(made: Subject) -> dict[str, str]:
-    """The versions of the packages, as the run has them."""
-    return read_json(made.run / "run.json")["versions"]
 
 
 def shares(found: dict[str, Any]) -> list[list[Any]]:

@@ -79,7 +79,7 @@ def main() -> None:
     from train.precision import measure
 
     found: dict[str, Any] = measure()._asdict()
-    del found["error"]
+    del found["error"], found["attention"]
     block = torch.ones(BYTES // 4)
     target = torch.empty_like(block)
     spent = []

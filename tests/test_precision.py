@@ -10,10 +10,11 @@ from train.precision import PLUGIN, Precision, cpu_precision, infer_values, meas
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
-SLOW = Precision(150.0, 150.0, 90.0, 8e-7)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
-AMD = Precision(150.0, 330.0, 90.0, 8e-7)
-ALL = Precision(150.0, 330.0, 650.0, 8e-7)
-AMX = Precision(150.0, 900.0, 950.0, 3e-3)  # oneDNN would round to bf16
+SLOW = Precision(150.0, 150.0, 90.0, 8e-7, 1.0)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
+AMD = Precision(150.0, 330.0, 90.0, 8e-7, 1.0)
+ALL = Precision(150.0, 330.0, 650.0, 8e-7, 1.0)
+AMX = Precision(150.0, 900.0, 950.0, 3e-3, 1.1)  # oneDNN would round to bf16
+EAGER = AMD._replace(attention=2.5)
 FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]}
 
 
@@ -40,6 +41,16 @@ def test_what_the_user_asks_for_stands():
     assert sft_values(None, FLOAT32, {}) == infer_values(None, FLOAT32, FLOAT32) == {}
 
 
+def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_named_another():
+    for values in (sft_values(EAGER, FLOAT32, {}), infer_values(EAGER, {"torch_dtype": "float32"}, FLOAT32)):
+        assert values["attn_impl"] == "eager" and "attention" in EAGER.describe()
+    assert "attn_impl" not in sft_values(AMD, FLOAT32, {}) | infer_values(AMD, {"torch_dtype": "float32"}, FLOAT32)
+    named = {"attn_impl": "sdpa"}
+    assert "attn_impl" not in sft_values(EAGER, FLOAT32 | named, named)
+    assert infer_values(SLOW._replace(attention=2.5), {"torch_dtype": "float32"}, FLOAT32) == {"attn_impl": "eager"}
+    assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
+
+
 def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path))
     assert cpu_precision(GPU) is None and not list(tmp_path.rglob("*"))
@@ -61,6 +72,7 @@ def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
     try:
         found = measure()
         assert found.error < 1e-5 or not found.by_onednn
+        assert found.attention > 0.05
         assert found.error < 2e-2  # whatever is taken or not, the product is right
     finally:
         torch.set_float32_matmul_precision("highest")

@@ -1,9 +1,11 @@
 """How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
 
-float32 is kept for all answers. Two things are measured against torch's own float32 product:
+float32 is kept for all answers. Three things are measured against what torch does by itself:
   oneDNN   plugins/onednn_matmul.py, taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
+  eager    attention by plain matrix products, in place of torch's fused kernel: that kernel saves memory, and on a CPU
+           takes longer than what it replaces for reviews of up to about 500 tokens
 
 Run as: python -m train.precision, to see what was measured.
 """
@@ -26,19 +28,24 @@ from workspace.paths import ROOT, cache_folder
 
 PLUGIN = ROOT / "plugins" / "onednn_matmul.py"
 SHAPE = (1024, 1024, 1408)  # tokens of a batch, inner and outer size of a layer
+ATTENTION = (8, 8, 200, 64)  # rows, heads, tokens and inner size: a batch of reviews
 ROUNDS, PRODUCTS = 9, 4
 FASTER = 1.25  # what another way must reach at least to be taken
 EXACT = 1e-5  # relative error above float32's own (4e-7): bfloat16 has 4e-3
-FORMAT = 1  # raised when what is measured changes
+FORMAT = 2  # raised when what is measured changes
 
 
 class Precision(NamedTuple):
-    """Rates in GFLOP/s of float32, float32 by oneDNN and bfloat16; oneDNN's error relative to the largest entry."""
+    """Rates in GFLOP/s of float32, float32 by oneDNN and bfloat16; oneDNN's error relative to the largest entry.
+
+    `attention` is the time of the fused kernel over that of plain products, forward and backward.
+    """
 
     float32: float
     onednn: float
     bf16: float
     error: float
+    attention: float
 
     @property
     def by_onednn(self) -> bool:
@@ -50,11 +57,17 @@ class Precision(NamedTuple):
         """Whether training multiplies in bfloat16."""
         return self.bf16 > FASTER * max(self.float32, self.onednn if self.by_onednn else 0.0)
 
+    @property
+    def by_eager(self) -> bool:
+        """Whether attention is left to plain matrix products."""
+        return self.attention > FASTER
+
     def describe(self) -> str:
         """One line for the terminal."""
         words = [f"float32 {self.float32:.0f} GFLOP/s"]
         words += [f"by oneDNN {self.onednn:.0f}, taken"] if self.by_onednn else []
         words += [f"bf16 {self.bf16:.0f}, taken for training"] if self.trains_in_bf16 else []
+        words += [f"attention by plain products {self.attention:.1f}x, taken"] if self.by_eager else []
         return ", ".join(words)
 
 
@@ -91,7 +104,7 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
         and not {"deepspeed", "fsdp"} & values.keys()
     ):
         changed["bf16"] = True
-    return changed
+    return changed | _attention(precision, values)
 
 
 def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[str, Any]) -> dict[str, Any]:
@@ -100,16 +113,24 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
     What infer.yaml names takes the place of the plugins that a checkpoint names, which are those of `sft`: it needs
     them all, above all the one that keeps the answer out of a head's input.
     """
-    if precision is None or not precision.by_onednn or values.get("infer_backend", "transformers") != "transformers":
+    if precision is None or values.get("infer_backend", "transformers") != "transformers":
         return {}
     if values.get("torch_dtype") != "float32":
         return {}
-    tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin != str(PLUGIN)]
-    return {"external_plugins": [*tuned_with, str(PLUGIN)]}
+    changed = _attention(precision, values)
+    if precision.by_onednn:
+        tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin != str(PLUGIN)]
+        changed["external_plugins"] = [*tuned_with, str(PLUGIN)]
+    return changed
+
+
+def _attention(precision: Precision, values: dict[str, Any]) -> dict[str, Any]:
+    """`attn_impl`, where neither the recipe nor the user names one."""
+    return {"attn_impl": "eager"} if precision.by_eager and "attn_impl" not in values else {}
 
 
 def measure() -> Precision:
-    """Rates of one layer's product in the three ways, medians of interleaved rounds, and oneDNN's error."""
+    """Rates of one product in three ways, oneDNN's error, and attention in two ways: medians of interleaved rounds."""
     import torch
 
     torch.manual_seed(0)
@@ -133,7 +154,31 @@ def measure() -> Precision:
     torch.set_float32_matmul_precision("medium")
     exact = x.double() @ weight.double().T
     error = float((linear(x, weight) - exact).abs().max() / exact.abs().max())
-    return Precision(*(round(rate, 1) for rate in rates), error)
+    torch.set_float32_matmul_precision("medium" if error < EXACT else "highest")
+    return Precision(*(round(rate, 1) for rate in rates), error, round(_attention_gain(), 2))
+
+
+def _attention_gain() -> float:
+    """Seconds of torch's fused attention over those of plain products, forward and backward, causal."""
+    import torch
+
+    query, key, value = (torch.randn(ATTENTION, requires_grad=True) for _ in range(3))
+    mask = torch.full((ATTENTION[2], ATTENTION[2]), -1e9).triu(1)
+
+    def plain() -> torch.Tensor:
+        weights = query @ key.transpose(2, 3) * ATTENTION[3] ** -0.5 + mask
+        return weights.softmax(-1) @ value
+
+    def fused() -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    spent: dict[Callable[[], torch.Tensor], list[float]] = {fused: [], plain: []}
+    for _ in range(ROUNDS):
+        for way, seconds in spent.items():
+            begin = time.perf_counter()
+            way().sum().backward()
+            seconds.append(time.perf_counter() - begin)
+    return statistics.median(spent[fused]) / statistics.median(spent[plain])
 
 
 def _machine_key(machine: Machine) -> str:
