@@ -1,12 +1,12 @@
 """Measurements that the README quotes, one subcommand each.
 
-Run as: python -m bench prep|inference|training [--rows N] [--repeat N] [--csv FILE] [--model DIR] [--json FILE] ...
+Run as: python -m bench prep|inference|training|scaling|stages [options]; --help tells each one's
 """
 
 import argparse
 from collections.abc import Sequence
 
-from bench import inference, prep, training
+from bench import inference, prep, scaling, stages, training
 from workspace.errors import run_main
 
 
@@ -17,6 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     prep.add_options(benches.add_parser("prep", help=prep.__doc__.splitlines()[0]))
     inference.register(benches.add_parser("inference", help=inference.__doc__.splitlines()[0]))
     training.register(benches.add_parser("training", help=training.__doc__.splitlines()[0]))
+    scaling.register(benches.add_parser("scaling", help=scaling.__doc__.splitlines()[0]))
+    stages.register(benches.add_parser("stages", help=stages.__doc__.splitlines()[0]))
     options = vars(parser.parse_args(argv))
     del options["bench"]
     return options.pop("run")(**options)

@@ -73,6 +73,17 @@ def write_dataset(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     write_json(folder / "dataset_info.json", {DATASET: entry})
 
 
+def in_float32(model: Path, folder: Path) -> Path:
+    """A folder with the model's files, as links, whose config.json says float32; returns it."""
+    folder.mkdir()
+    for path in model.absolute().iterdir():
+        if path.name != "config.json":
+            (folder / path.name).symlink_to(path)
+    config = {key: value for key, value in read_json(model / "config.json").items() if key != "torch_dtype"}
+    write_json(folder / "config.json", config | {"dtype": "float32"})
+    return folder
+
+
 def configuration(model: Path, out: Path, epochs: float, seed: int) -> dict[str, Any]:
     """What LLaMA-Factory is told."""
     return {
@@ -100,7 +111,9 @@ def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict
     folder = ensure_environment()
     rows = read_rows(train)
     out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(out / "trained", ignore_errors=True)  # it would go on from a checkpoint
+    for name in ("trained", "model"):
+        shutil.rmtree(out / name, ignore_errors=True)  # it would go on from a checkpoint
+    model = in_float32(model, out / "model")
     write_dataset(rows, out)
     write_text(out / "train.yaml", yaml.safe_dump(configuration(model, out, epochs, seed), sort_keys=False))
     env = users_environment() | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}

@@ -57,6 +57,17 @@ def test_llamafactory_is_told_the_same_steps_and_nothing_of_speed(tmp_path: Path
     assert not {"group_by_length", "gradient_checkpointing", "cutoff_len", "bf16", "lora_rank"} & set(told)
 
 
+def test_llamafactory_gets_the_model_as_float32(tmp_path: Path):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"hidden_size": 8, "torch_dtype": "float16"}', encoding="utf-8")
+    (model / "model.safetensors").write_bytes(b"weights")
+    made = peer_llamafactory.in_float32(model, tmp_path / "linked")
+    assert json.loads((made / "config.json").read_text()) == {"hidden_size": 8, "dtype": "float32"}
+    assert (made / "model.safetensors").read_bytes() == b"weights"
+    assert json.loads((model / "config.json").read_text())["torch_dtype"] == "float16"  # as it was
+
+
 def check(result: dict, out: Path) -> None:
     assert result["rows"] == 8 and result["epochs"] == 1
     assert 0 < result["train_runtime"] < result["wall"] and result["train_loss"] > 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from bench import inference, training
+from bench import inference, scaling, stages, training
 from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
 from bench.picture import draw
 from bench.subject import tokens
@@ -84,3 +84,24 @@ def test_the_tables_say_what_was_measured(tmp_path: Path):
     assert "| 4.0 | 25% |" in text and f"not measured: {training.HEAD}: it failed" in text
     draw(tmp_path / "a.png", *training.bars(found))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_time_of_one_row_more_is_told():
+    sizes = [
+        {"rows": 100, "tokens": 150.0, "score_seconds": 5.0, "train_seconds": 12.0, "train_peak_bytes": 2**30},
+        {"rows": 1100, "tokens": 150.0, "score_seconds": 45.0, "train_seconds": 112.0, "train_peak_bytes": 2**31},
+    ]
+    text = "\n".join(scaling.report({"model": "m", "machine": "a machine", "stolen": 0.0, "sizes": sizes}))
+    assert "| 100 | 150 | 5.0 | 50 |  | 12.0 | 120 |  | 1.00 |" in text
+    assert "| 1,100 | 150 | 45.0 | 41 | 40 | 112.0 | 102 | 100 | 2.00 |" in text
+
+
+@pytest.mark.parametrize(("slowest", "kept"), [(239.0, "kept"), (300.0, "NOT kept")])
+def test_the_limits_of_the_stages_are_told(slowest: float, kept: str):
+    one = {"cpu_seconds": 1.0, "peak_bytes": 2**29}
+    every = {name: [one | {"seconds": 2.0}] * 3 for name in (stages.PREP, stages.REPORT, "tune")}
+    every[stages.DEMO] = [one | {"seconds": seconds} for seconds in (200.0, slowest, 400.0)]
+    found = {"machine": "a machine", "reviews": "r.csv", "stolen": 0.0, "stages": every}
+    text = "\n".join(stages.report(found))
+    assert f"| the demo | {slowest:.1f} | 200.0–400.0 | 0.50 | 240 s {kept} |" in text
+    assert "| tune | 2.0 | 2.0–2.0 | 0.50 |  |" in text and "| report | 2.0 | 2.0–2.0 | 0.50 | 8 s kept |" in text

@@ -1,0 +1,111 @@
+"""Rows against seconds: label scores and training on tables of several sizes, to show that the cost grows linearly.
+
+Run as: python -m bench scaling [--rows N ...] [--csv FILE] [--model DIR] [--json FILE]
+
+Seconds are ms-swift's own, without start-up. The same for prep: python -m bench prep.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.inference import by_us
+from bench.limits import Stolen
+from bench.subject import REAL, Subject, subject, tokens
+from bench.tables import read_reviews, varied, write_table
+from bench.training import OURS, ways_to_train
+from demo.model import ensure_model
+from demo.reviews import DEFAULT_TARGET, ensure_reviews
+from eval.requests import Request
+from train.machine import this_machine
+from workspace.files import read_jsonl, write_json
+from workspace.markdown import table
+
+ROWS = (100, 1_000, 10_000)
+SEED = 42
+SPARE = 1.5  # rows of the table for each row to train on: prep keeps others for validation and test
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's options to the parser of its subcommand."""
+    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="N", help="sizes to measure")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="real reviews to vary; columns label and review")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="default: the demo's")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.set_defaults(run=run)
+
+
+def run(rows: Sequence[int], csv: Path | None, model: Path | None, json: Path | None) -> int:
+    """Measure each size once and print a table. Raises UserError when a command fails."""
+    model = (model or ensure_model()).absolute()
+    real = read_reviews(csv or (REAL if REAL.is_file() else ensure_reviews(DEFAULT_TARGET)))
+    sizes = []
+    with tempfile.TemporaryDirectory(prefix="bench-scaling-") as scratch, Stolen() as stolen:
+        for count in sorted(set(rows)):
+            sizes.append(measure(real, count, model, Path(scratch) / str(count)))
+    found = {"bench": "scaling", "model": model.name, "machine": this_machine().describe(), "stolen": stolen.share}
+    found["sizes"] = sizes
+    if json:
+        write_json(json, found)
+    print("\n".join(["", *report(found)]), flush=True)
+    return 0
+
+
+def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Path) -> dict[str, Any]:
+    """Score `count` rows and train on them for an epoch."""
+    folder.mkdir(parents=True)
+    write_table(folder / "reviews.csv", varied(list(real), int(SPARE * count) + 50, SEED))
+    options = ("--num_train_epochs", "1", "--eval_strategy", "no")
+    made = subject(folder / "reviews.csv", model, count, folder / "run", *options)
+    try:
+        requests = questions(made)
+        rate, _ = by_us(made, "score", requests, "")
+        trained = ways_to_train(made, model, folder)[OURS](folder / "trained", SEED)
+        length = tokens(made.dataset, model, "train")
+    finally:
+        shutil.rmtree(made.dataset)
+    return {
+        "rows": len(requests), "tokens": round(length, 1), "score_seconds": len(requests) / rate,
+        "train_seconds": trained["train_runtime"], "train_peak_bytes": trained["peak_bytes"],
+    }  # fmt: skip
+
+
+def questions(made: Subject) -> list[Request]:
+    """The prompts of all train rows, shortest first as the project asks them."""
+    rows = read_jsonl(made.dataset / "train.jsonl")
+    asked = [Request("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
+             for row in rows]  # fmt: skip
+    return sorted(asked, key=lambda one: (len(one.messages[-1]["content"]), one.id))
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines. `one row more` is the time of each row beyond those of the size above in the table."""
+    lines, before = [], None
+    for one in found["sizes"]:
+        cells = [f"{one['rows']:,}", f"{one['tokens']:.0f}"]
+        for key in ("score_seconds", "train_seconds"):
+            more = ""
+            if before and one["rows"] > before["rows"]:
+                more = f"{1000 * (one[key] - before[key]) / (one['rows'] - before['rows']):.0f}"
+            cells += [f"{one[key]:.1f}", f"{1000 * one[key] / one['rows']:.0f}", more]
+        lines.append([*cells, f"{one['train_peak_bytes'] / 2**30:.2f}"])
+        before = one
+    header = [
+        "rows",
+        "tokens",
+        "score s",
+        "ms a row",
+        "one row more",
+        "train s",
+        "ms a row",
+        "one row more",
+        "peak GiB",
+    ]
+    return [
+        f"scaling, {found['model']}, {found['machine']}; stolen by the host {found['stolen']:.1%}",
+        "",
+        *table(header, lines),
+    ]

@@ -1,0 +1,109 @@
+"""Each stage of the demo, and prep of all hotel reviews: seconds on the clock and peak memory.
+
+Run as: python -m bench stages [--repeat N] [--csv FILE] [--json FILE]
+
+The stages are the commands of run_sft.sh, one after the other in a run folder of their own; packages, model and reviews
+are there already.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.cost import Cost, cost_of
+from bench.limits import Stolen
+from bench.subject import REAL
+from demo.model import ensure_model
+from demo.reviews import DEFAULT_TARGET, ensure_reviews
+from train.machine import this_machine
+from train.plan import prep_words
+from workspace.files import write_json
+from workspace.markdown import table
+
+DEMO, PREP, REPORT = "the demo", "prep of all reviews", "report"
+LIMITS = {DEMO: 240.0, PREP: 6.0, REPORT: 8.0}  # seconds
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's options to the parser of its subcommand."""
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="default: 3")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="all reviews for prep; default: the hotel reviews")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.set_defaults(run=run)
+
+
+def run(repeat: int, csv: Path | None, json: Path | None) -> int:
+    """Measure, print a table; return 1 when a limit is not kept, else 0. Raises UserError when a stage fails."""
+    model = ensure_model().absolute()
+    reviews = (csv or (REAL if REAL.is_file() else ensure_reviews(DEFAULT_TARGET))).absolute()
+    costs: dict[str, list[Cost]] = {}
+    with Stolen() as stolen:
+        for _ in range(repeat):
+            with tempfile.TemporaryDirectory(prefix="bench-stages-") as scratch:
+                one = demo(Path(scratch) / "run")
+                build = ["hotel_reviews", "--csv", str(reviews), "--model", str(model)]
+                one[PREP] = _cost("data_prep.build", *build, "--out", str(Path(scratch) / "all"))
+            for name, cost in one.items():
+                costs.setdefault(name, []).append(cost)
+    found = {
+        "bench": "stages", "machine": this_machine().describe(), "reviews": reviews.name, "stolen": stolen.share,
+        "stages": {name: [cost._asdict() for cost in every] for name, every in costs.items()},
+    }  # fmt: skip
+    if json:
+        write_json(json, found)
+    print("\n".join(["", *report(found)]), flush=True)
+    return 0 if all(seconds(found, name) <= limit for name, limit in LIMITS.items()) else 1
+
+
+def demo(folder: Path) -> dict[str, Cost]:
+    """The cost of each stage of `run_sft.sh demo` in the run folder `folder`, and of all together."""
+    run = str(folder)
+    costs = {"plan": _cost("train.plan", "demo", "--run", run)}
+    costs["prep"] = _cost("data_prep.build", *prep_words(folder / "next"))
+    costs["plan, accepted"] = _cost("train.plan", "--accept", run)
+    for name, words in (
+        ("linear baseline", ("eval.baselines", run)),
+        ("before", ("eval.infer", run, "before")),
+        ("tune", ("train.sft", run)),
+        ("after", ("eval.infer", run, "after")),
+        (REPORT, ("eval.report", run)),
+    ):
+        costs[name] = _cost(*words)
+    together = costs.values()
+    costs[DEMO] = Cost(
+        sum(one.seconds for one in together),
+        sum(one.cpu_seconds for one in together),
+        max(one.peak_bytes for one in together),
+    )
+    return costs
+
+
+def seconds(found: dict[str, Any], name: str) -> float:
+    """The median time of a stage."""
+    return statistics.median(one["seconds"] for one in found["stages"][name])
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines."""
+    rows = []
+    for name, every in found["stages"].items():
+        times = [one["seconds"] for one in every]
+        peak = max(one["peak_bytes"] for one in every) / 2**30
+        limit = ""
+        if name in LIMITS:
+            limit = f"{LIMITS[name]:.0f} s {'kept' if seconds(found, name) <= LIMITS[name] else 'NOT kept'}"
+        spread = f"{min(times):.1f}–{max(times):.1f}"
+        rows.append([name, f"{seconds(found, name):.1f}", spread, f"{peak:.2f}", limit])
+    return [
+        f"stages of the demo, and prep of {found['reviews']}; {found['machine']}; stolen by the host "
+        f"{found['stolen']:.1%}",
+        "",
+        *table(["stage", "wall s", "lowest–highest", "peak GiB", "limit"], rows),
+    ]
+
+
+def _cost(module: str, *words: str) -> Cost:
+    return cost_of([sys.executable, "-m", module, *words])
