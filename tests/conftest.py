@@ -6,7 +6,43 @@ import pytest
 
 from workspace.errors import UserError
 
+# Test modules that use one place: each group runs in one worker, one after the other. The longest come first.
+GROUPS = {
+    "demo": ("test_multiprocess", "test_pipeline", "test_injection", "test_vllm"),  # one prepared data set of the demo
+    "faults": ("faults/",),  # one recorded run
+}
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a module's tests, or a group's, in one worker of pytest-xdist, and start with what takes longest."""
+    for item in items:
+        module = item.nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py")
+        group = next((name for name, parts in GROUPS.items() if module.startswith(parts)), module)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (_group(item) not in GROUPS, item.get_closest_marker("swift") is None))
+
+
+def _group(item: pytest.Item) -> str:
+    return item.get_closest_marker("xdist_group").args[0]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of faults, from what tests/faults counted, in whichever process."""
+    counts: dict[str, list[int]] = {}
+    for report in (one for every in terminalreporter.stats.values() for one in every):
+        if getattr(report, "when", None) == "call":
+            for key, value in report.user_properties:
+                if key == "fault":
+                    name, cases, failures = value
+                    line = counts.setdefault(name, [0, 0])
+                    line[0] += cases
+                    line[1] += failures
+    if counts:
+        terminalreporter.section("faults")
+        terminalreporter.write_line("| fault | cases | lost, torn, or not gone on from |\n| :-- | --: | --: |")
+        for name, (cases, failures) in counts.items():
+            terminalreporter.write_line(f"| {name} | {cases:,} | {failures} |")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One real run of few rows, with what its files were before each stage, and the table of faults."""
+"""One real run of few rows, with what its files were before each stage, and the count of faults."""
 
 import json
 import os
@@ -111,25 +111,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "SAFE_CHECKPOINT_SECONDS": "0", **more}
 
 
-_table: dict[str, list[int]] = {}
-
-
 @pytest.fixture
-def tally() -> Callable[[str, int, int], None]:
-    """Count what a test has tried: tally(row of the table, cases, failures)."""
+def tally(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
+    """Count what a test has tried, for the table at the end: tally(row of the table, cases, failures)."""
 
     def add(name: str, cases: int, failures: int = 0) -> None:
-        line = _table.setdefault(name, [0, 0])
-        line[0] += cases
-        line[1] += failures
+        request.node.user_properties.append(("fault", (name, cases, failures)))
 
     return add
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table of faults."""
-    if _table:
-        terminalreporter.section("faults")
-        terminalreporter.write_line("| fault | cases | lost, torn, or not gone on from |\n| :-- | --: | --: |")
-        for name, (cases, failures) in _table.items():
-            terminalreporter.write_line(f"| {name} | {cases:,} | {failures} |")
