@@ -49,7 +49,7 @@ def ask(question: Question, attempt: str, requests: Sequence[Request], batch: in
     values = infer_values(run)
     template = values["template"]
     # The plugins of tuning stay out: the way's own plugin registers the template that it needs.
-    plugins = [plugin for plugin in values.get("external_plugins", []) if plugin == str(precision.PLUGIN)]
+    plugins = [plugin for plugin in values.get("external_plugins", []) if plugin in precision.PLUGINS]
     children, scores = [], []
     shares = deal(requests, min(processes.per_node, machine.gpus or processes.per_node))
     for number, share in enumerate(shares):

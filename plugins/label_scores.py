@@ -7,8 +7,8 @@ each prompt once, writes one line a row to `out`, and continues generation from 
 `modes` is a list of [mode, rows] in the order of the rows:
   generate  score the label words, then generate text
   single    the same, one row at a time (to check that the batch makes no difference)
-  score     score only; the "answer" is the most probable label word. Tokens that all rows of the batch begin with
-            (system prompt, few-shot examples) are run once.
+  score     score only; the "answer" is the most probable label word
+Tokens that all rows of a batch begin with (system prompt, few-shot examples) are run once.
 
 A line of `out`: {"prompt_tokens": int, "prompt_sha256": hex over the prompt's token ids, "score_seconds",
 "generate_seconds": seconds a row, "logprobs": {label: natural log of P(label word | prompt)}}.
@@ -156,43 +156,52 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, args: tuple, kwargs: dict[str, Any]
         ) -> list[torch.Tensor]:
             """Score the label words, then generate from the prompts' cache as the base class does."""
-            used = int(mask.sum(-1).max())
-            input_ids, mask = input_ids[:, -used:], mask[:, -used:]
             begin = time.perf_counter()
-            scores, cache = score_words(model, input_ids, mask, self.words)
+            ids, attended, past = self.after_prefix(model, input_ids, mask)
+            scores, cache = score_words(model, ids, attended, self.words, past)
             scored = time.perf_counter()
             # The last prompt token is run again: generation starts from its logits.
             cache.crop(-1)
-            stopping = copy.deepcopy(kwargs.get("stopping_criteria"))
-            inputs = {**kwargs, "input_ids": input_ids, "attention_mask": mask, "stopping_criteria": stopping}
+            used = attended.shape[1]
+            before = ids.new_tensor(self.prefix[0] if past is not None else []).expand(len(ids), -1)
+            inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
+            inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
             output = super().generate(model, *args, past_key_values=cache, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
             self.write(input_ids, mask, scores, scored - begin, time.perf_counter() - scored)
             return list(sequences[:, used:])
 
         def score_only(self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
-            """Score the label words, the shared beginning of the prompts run once; the answer is the best word."""
+            """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
+            ids, attended, past = self.after_prefix(model, input_ids, mask)
+            scores, _ = score_words(model, ids, attended, self.words, past)
+            self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
+            end = self.tokenizer.eos_token_id
+            return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
+
+        def after_prefix(
+            self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+            """What the prompts have beyond the tokens that all begin with, whose cache is kept from batch to batch.
+
+            Returns (token ids [rows, tokens left], attention mask [rows, tokens in the cache + tokens left], key/value
+            cache of `self.prefix` for each row, or None where nothing is shared), padded on the left.
+            """
             prompts = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
             prefix = shared_prefix(prompts)
             if self.prefix and all(prompt[: len(self.prefix[0])] == self.prefix[0] for prompt in prompts):
                 prefix = self.prefix[0]
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
-                scores, _ = score_words(model, input_ids, mask, self.words)
-            else:
-                if self.prefix is None or self.prefix[0] != prefix:
-                    tokens = torch.tensor([prefix], device=input_ids.device)
-                    output = model(input_ids=tokens, use_cache=True, logits_to_keep=1)
-                    self.prefix = (prefix, output.past_key_values)
-                past = copy.deepcopy(self.prefix[1])
-                past.batch_repeat_interleave(len(prompts))
-                rest = [prompt[len(prefix) :] for prompt in prompts]
-                ids, rest_mask = pad_left(rest, self.tokenizer.pad_token_id, input_ids.device)
-                whole = torch.cat([rest_mask.new_ones(len(prompts), len(prefix)), rest_mask], 1)
-                scores, _ = score_words(model, ids, whole, self.words, past)
-            self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
-            end = self.tokenizer.eos_token_id
-            return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
+                return *pad_left(prompts, self.tokenizer.pad_token_id, input_ids.device), None
+            if self.prefix is None or self.prefix[0] != prefix:
+                tokens = torch.tensor([prefix], device=input_ids.device)
+                self.prefix = (prefix, model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values)
+            past = copy.deepcopy(self.prefix[1])
+            past.batch_repeat_interleave(len(prompts))
+            left = [prompt[len(prefix) :] for prompt in prompts]
+            ids, kept = pad_left(left, self.tokenizer.pad_token_id, input_ids.device)
+            return ids, torch.cat([kept.new_ones(len(prompts), len(prefix)), kept], 1), past
 
         def write(
             self,

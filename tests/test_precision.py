@@ -1,12 +1,14 @@
 """How a CPU computes: measured once, taken only where it is faster, and never at the cost of an answer."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from train import precision
 from train.machine import Machine
-from train.precision import PLUGIN, Precision, cpu_precision, infer_values, measure, sft_values
+from train.precision import ONEDNN, WHOLE, Precision, cpu_precision, infer_values, measure, sft_values
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
@@ -23,12 +25,11 @@ FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]
 )
 def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, bf16):
     changed = sft_values(measured, FLOAT32, {})
-    assert changed.get("external_plugins") == (["a.py", str(PLUGIN)] if by_onednn else None)
+    plugins = ["a.py", str(WHOLE), *([str(ONEDNN)] if by_onednn else [])]
+    assert changed["external_plugins"] == plugins
     assert changed.get("bf16") is (True if bf16 else None)
     of_a_checkpoint = FLOAT32 | changed
-    assert infer_values(measured, {"torch_dtype": "float32"}, of_a_checkpoint) == (
-        {"external_plugins": ["a.py", str(PLUGIN)]} if by_onednn else {}
-    )
+    assert infer_values(measured, {"torch_dtype": "float32"}, of_a_checkpoint) == {"external_plugins": plugins}
     assert ("taken" in measured.describe()) == (by_onednn or bf16)
 
 
@@ -47,7 +48,8 @@ def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_na
     assert "attn_impl" not in sft_values(AMD, FLOAT32, {}) | infer_values(AMD, {"torch_dtype": "float32"}, FLOAT32)
     named = {"attn_impl": "sdpa"}
     assert "attn_impl" not in sft_values(EAGER, FLOAT32 | named, named)
-    assert infer_values(SLOW._replace(attention=2.5), {"torch_dtype": "float32"}, FLOAT32) == {"attn_impl": "eager"}
+    slow = infer_values(SLOW._replace(attention=2.5), {"torch_dtype": "float32"}, FLOAT32)
+    assert slow == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE)]}
     assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
 
 
@@ -76,3 +78,27 @@ def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
         assert found.error < 2e-2  # whatever is taken or not, the product is right
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+WHOLE_BATCH = """
+import sys
+import torch
+
+layer = torch.nn.Linear(8, 64, bias=False).requires_grad_(False)
+rows = torch.randn(4, 10, 8)[:, -2:]  # the last tokens of each row: a view with gaps
+expected = torch.stack([row @ layer.weight.T for row in rows])
+if sys.argv[1:]:
+    sys.path.append(sys.argv[1])
+    import whole_batches
+with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    found = layer(rows)
+assert torch.allclose(found, expected, atol=1e-6), (found - expected).abs().max()
+print(sorted({event.name for event in profile.events()} & {"aten::bmm", "aten::mm"}))
+"""
+
+
+@pytest.mark.parametrize(("plugin", "product"), [([], "['aten::bmm']"), ([str(WHOLE.parent)], "['aten::mm']")])
+def test_a_frozen_layer_multiplies_a_batch_at_once(plugin, product):
+    """Without the plugin torch copies the weight for each row: the day this changes, the plugin can go."""
+    done = subprocess.run([sys.executable, "-c", WHOLE_BATCH, *plugin], capture_output=True, text=True)
+    assert done.stdout.strip() == product, done.stderr

@@ -1,7 +1,7 @@
 """How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
 
 float32 is kept for all answers. Three things are measured against what torch does by itself:
-  oneDNN   plugins/onednn_matmul.py, taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
+  oneDNN   plugins/onednn_matmul.py: taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
   eager    attention by plain matrix products, in place of torch's fused kernel: that kernel saves memory, and on a CPU
@@ -26,7 +26,9 @@ from workspace.errors import run_main
 from workspace.files import read_json, write_json
 from workspace.paths import ROOT, cache_folder
 
-PLUGIN = ROOT / "plugins" / "onednn_matmul.py"
+ONEDNN = ROOT / "plugins" / "onednn_matmul.py"
+WHOLE = ROOT / "plugins" / "whole_batches.py"  # on every CPU: it costs nothing
+PLUGINS = (str(WHOLE), str(ONEDNN))
 SHAPE = (1024, 1024, 1408)  # tokens of a batch, inner and outer size of a layer
 ATTENTION = (8, 8, 200, 64)  # rows, heads, tokens and inner size: a batch of reviews
 ROUNDS, PRODUCTS = 9, 4
@@ -94,9 +96,7 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
     """The keys of `swift sft` in `values` that change with what was measured. The user's `overrides` stand."""
     if precision is None or values.get("torch_dtype") != "float32":
         return {}
-    changed: dict[str, Any] = {}
-    if precision.by_onednn:
-        changed["external_plugins"] = [*values.get("external_plugins", []), str(PLUGIN)]
+    changed: dict[str, Any] = {"external_plugins": [*values.get("external_plugins", []), *_plugins(precision)]}
     # DeepSpeed and FSDP have settings of their own for mixed precision.
     if (
         precision.trains_in_bf16
@@ -117,11 +117,12 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
         return {}
     if values.get("torch_dtype") != "float32":
         return {}
-    changed = _attention(precision, values)
-    if precision.by_onednn:
-        tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin != str(PLUGIN)]
-        changed["external_plugins"] = [*tuned_with, str(PLUGIN)]
-    return changed
+    tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin not in PLUGINS]
+    return {"external_plugins": [*tuned_with, *_plugins(precision)]} | _attention(precision, values)
+
+
+def _plugins(precision: Precision) -> list[str]:
+    return [str(WHOLE), *([str(ONEDNN)] if precision.by_onednn else [])]
 
 
 def _attention(precision: Precision, values: dict[str, Any]) -> dict[str, Any]:
