@@ -38,4 +38,9 @@ python -m demo.reviews || true
 python -m train.precision
 
 banner "pytest"
-exec python -m pytest -n "${TEST_WORKERS:-2}" --dist loadgroup --no-loadscope-reorder "$@"
+workers=${TEST_WORKERS:-2}
+if [ "$workers" -gt 1 ]; then
+    threads=$(($(nproc) / workers)) # each worker's share of the cores, or both would wait for each other's threads
+    export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}"
+fi
+exec python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "$@"

@@ -1,6 +1,7 @@
 """`swift sft` as the project runs it against its defaults and against other tools, on the same rows for as many epochs.
 
 Run as: python -m bench training [--rows N] [--repeat N] [--csv FILE] [--model DIR] [--json FILE] [--picture FILE]
+                                 [--alone]
 
 Rates are rows a second by each trainer's own `train_runtime`: without start-up, with the last checkpoint. Each
 repetition has a seed of its own, and what it leaves is judged on test rows that none was tuned on.
@@ -38,16 +39,26 @@ JUDGED = (OURS, PLAIN, DEFAULT, EIGHT)
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
     add_options(parser, 240)
+    parser.add_argument("--alone", action="store_true", help="this project only, with and without bf16")
     parser.set_defaults(run=run)
 
 
-def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path | None, picture: Path | None) -> int:
+def run(
+    rows: int,
+    repeat: int,
+    csv: Path | None,
+    model: Path | None,
+    json: Path | None,
+    picture: Path | None,
+    alone: bool = False,
+) -> int:
     """Measure and print a table; a peer that cannot be had is named as not measured."""
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch, Stolen() as stolen:
         folder = Path(scratch)
         made = subject(csv, model, rows, folder / "run", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
         ways = ways_to_train(made, model, folder)
+        ways = {name: way for name, way in ways.items() if not alone or name in (OURS, PLAIN)}
         done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         missing: dict[str, str] = {}
         limits = []
@@ -63,6 +74,7 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
         judged = {
             name: [label_accuracy(model, Path(one["adapter"]), made.dataset / "test.jsonl") for one in done[name]]
             for name in JUDGED
+            if name in done
         }
         length = tokens(made.dataset, model, "train")
         count = len(read_jsonl(made.dataset / "train.jsonl"))

@@ -156,6 +156,18 @@ def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp
     assert kept["per_device_train_batch_size"] == 8
 
 
+def test_a_small_gpu_gets_a_smaller_batch_unless_the_user_names_one(model: Path, tmp_path: Path) -> None:
+    def batch(gib: float, **overrides: str) -> tuple[int, int]:
+        gpu = Machine("cpu", 8, 64.0, "a GPU", 1, gib, True)
+        values = resolve_sft(load_recipe("hotel_reviews"), overrides, gpu, model, tmp_path, tmp_path)
+        return int(values["per_device_train_batch_size"]), int(values["gradient_accumulation_steps"])
+
+    assert batch(24.0) == (8, 1)
+    small, accumulation = batch(6.0)
+    assert small < 8 and small * accumulation == 8
+    assert batch(6.0, per_device_train_batch_size="8") == (8, 1)
+
+
 def test_evaluation_and_saving_stay_in_step(model: Path, tmp_path: Path) -> None:
     def resolved(**overrides: str) -> dict:
         return resolve_sft(load_recipe("demo"), overrides, CPU, model, tmp_path, tmp_path)

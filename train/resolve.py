@@ -14,7 +14,7 @@ from workspace.errors import UserError
 from workspace.paths import ROOT
 
 GPU_INFER_BATCH = 64
-ACTIVATION_BYTES = 140
+ACTIVATION_BYTES = 110
 # How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
 MODEL_KEYS = (
     "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
@@ -61,6 +61,8 @@ def resolve_sft(
     values.update(share_batch(values, overrides, processes))
     if machine.gpu is None:
         values.update(_smaller_batch(values, machine.memory_gib / processes.per_node, model))
+    elif BATCH not in overrides:
+        values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
 
 
@@ -82,12 +84,14 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
     return values
 
 
-def training_gib(model: Path, batch: int, tokens: int) -> float:
-    """Estimated memory, in GiB, of a float32 LoRA step without gradient checkpointing: weights and activations.
+def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32") -> float:
+    """Estimated memory, in GiB, of a LoRA step without gradient checkpointing: weights and activations.
 
     A layer keeps, for each token, hidden states (ACTIVATION_BYTES times hidden size), the MLP's four inner states and
-    a row of attention weights a head. ACTIVATION_BYTES was fitted to a measured peak: 12.2 GiB for the shape of
-    Qwen1.5-0.5B at batch 4 and 512 tokens (swift_configs/README.md).
+    a row of attention weights a head. ACTIVATION_BYTES was fitted to a measured peak: 10.7 GiB for the shape of
+    Qwen1.5-0.5B in float32 at batch 4 and 512 tokens with `attn_impl: eager` (swift_configs/README.md); bf16 and
+    torch's fused attention need less. In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was
+    not measured.
     """
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     hidden, layers = config.get("hidden_size", 1024), config.get("num_hidden_layers", 24)
@@ -95,7 +99,8 @@ def training_gib(model: Path, batch: int, tokens: int) -> float:
     stored = config.get("dtype") or config.get("torch_dtype")
     weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (1 if stored == "float32" else 2)
     per_token = layers * (ACTIVATION_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
-    return RUNTIME_GIB + (weights + batch * tokens * per_token) / 2**30
+    share = 1.0 if torch_dtype == "float32" else 0.5
+    return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
 
 
 def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _launch_values(values: Mapping[str, Any], machine: Machine, processes: Proce
 
 
 def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path) -> dict[str, Any]:
-    """A smaller batch with accumulation where the recipe's would not fit in a process's share of the memory.
+    """A smaller batch with accumulation where the recipe's would not fit: in a process's share of memory, or a GPU's.
 
     The effective batch stays the same.
     """
@@ -127,6 +132,6 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path) -> di
     if str(values.get("gradient_checkpointing", True)).lower() == "true":
         return {}
     room = memory_gib * MEMORY_SHARE
-    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens) > room:
+    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens, str(values["torch_dtype"])) > room:
         batch, accumulation = batch // 2, accumulation * 2
     return {BATCH: batch, ACCUMULATION: accumulation}
