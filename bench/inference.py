@@ -30,7 +30,7 @@ from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 from workspace.markdown import table
 
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
-BATCHES = (1, 8, 32)  # beside the recipe's, to compare the answers
+BATCHES = (1, 8, 16)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}

@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
 
 MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
+PASS_ROWS = 8  # prompts in one pass on a CPU: more are no faster, and padded more; text is generated for all together
 
 
 def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
@@ -116,6 +118,26 @@ def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Ten
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
+def joined(caches: list[Any], shared: int) -> Any:
+    """One key/value cache of the rows of all `caches`, filled up to the longest after the first `shared` tokens.
+
+    What is filled in stands where the attention mask is 0. The first cache is changed.
+    """
+    width = max(cache.get_seq_length() for cache in caches)
+
+    def filled(states: torch.Tensor) -> torch.Tensor:
+        rows, heads, tokens, size = states.shape
+        gap = states.new_zeros(rows, heads, width - tokens, size)
+        return torch.cat([states[:, :, :shared], gap, states[:, :, shared:]], 2) if tokens < width else states
+
+    for first, *others in zip(*(cache.layers for cache in caches), strict=True):
+        first.keys = torch.cat([filled(layer.keys) for layer in (first, *others)])
+        first.values = torch.cat([filled(layer.values) for layer in (first, *others)])
+        for layer in others:
+            layer.keys = layer.values = None  # its memory can go
+    return caches[0]
+
+
 def scoring_template(base: type, config: dict[str, Any]) -> type:
     """A subclass of the template class `base` whose `generate` writes label scores as well."""
     modes = [mode for mode, rows in config["modes"] for _ in range(rows)]
@@ -157,13 +179,17 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
         ) -> list[torch.Tensor]:
             """Score the label words, then generate from the prompts' cache as the base class does."""
             begin = time.perf_counter()
-            ids, attended, past = self.after_prefix(model, input_ids, mask)
-            scores, cache = score_words(model, ids, attended, self.words, past)
+            ids, attended, prefix = self.after_prefix(model, input_ids, mask)
+            passes = list(self.passes(model, ids, attended, prefix))
+            scores, cache = (
+                torch.cat([scores for scores, _ in passes]),
+                joined([cache for _, cache in passes], len(prefix)),
+            )
             scored = time.perf_counter()
             # The last prompt token is run again: generation starts from its logits.
             cache.crop(-1)
             used = attended.shape[1]
-            before = ids.new_tensor(self.prefix[0] if past is not None else []).expand(len(ids), -1)
+            before = ids.new_tensor(prefix).expand(len(ids), -1)
             inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
             inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
             output = super().generate(model, *args, past_key_values=cache, **inputs)
@@ -174,34 +200,46 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
         def score_only(self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
             """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
-            ids, attended, past = self.after_prefix(model, input_ids, mask)
-            scores, _ = score_words(model, ids, attended, self.words, past)
+            ids, attended, prefix = self.after_prefix(model, input_ids, mask)
+            scores = torch.cat([scores for scores, _ in self.passes(model, ids, attended, prefix)])
             self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
             end = self.tokenizer.eos_token_id
             return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
 
+        def passes(
+            self, model: Any, ids: torch.Tensor, attended: torch.Tensor, prefix: list[int]
+        ) -> Iterator[tuple[torch.Tensor, Any]]:
+            """(Log probabilities, key/value cache) of the rows, of as many at a time as are fastest."""
+            rows, shared = PASS_ROWS if ids.device.type == "cpu" else len(ids), len(prefix)
+            for part, kept in zip(ids.split(rows), attended.split(rows), strict=True):
+                longest = int(kept[:, shared:].sum(-1).max())
+                past = None
+                if prefix:
+                    past = copy.deepcopy(self.prefix[1])
+                    past.batch_repeat_interleave(len(part))
+                mask = torch.cat([kept[:, :shared], kept[:, kept.shape[1] - longest :]], 1)
+                yield score_words(model, part[:, -longest:], mask, self.words, past)
+
         def after_prefix(
             self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor, Any]:
+        ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
             """What the prompts have beyond the tokens that all begin with, whose cache is kept from batch to batch.
 
-            Returns (token ids [rows, tokens left], attention mask [rows, tokens in the cache + tokens left], key/value
-            cache of `self.prefix` for each row, or None where nothing is shared), padded on the left.
+            Returns (token ids [rows, tokens left], padded on the left; attention mask [rows, shared tokens + tokens
+            left]; the shared tokens, whose cache is in `self.prefix`: none where it would not pay).
             """
             prompts = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
             prefix = shared_prefix(prompts)
             if self.prefix and all(prompt[: len(self.prefix[0])] == self.prefix[0] for prompt in prompts):
                 prefix = self.prefix[0]
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
-                return *pad_left(prompts, self.tokenizer.pad_token_id, input_ids.device), None
-            if self.prefix is None or self.prefix[0] != prefix:
+                prefix = []
+            elif self.prefix is None or self.prefix[0] != prefix:
                 tokens = torch.tensor([prefix], device=input_ids.device)
                 self.prefix = (prefix, model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values)
-            past = copy.deepcopy(self.prefix[1])
-            past.batch_repeat_interleave(len(prompts))
             left = [prompt[len(prefix) :] for prompt in prompts]
             ids, kept = pad_left(left, self.tokenizer.pad_token_id, input_ids.device)
-            return ids, torch.cat([kept.new_ones(len(prompts), len(prefix)), kept], 1), past
+            return ids, torch.cat([kept.new_ones(len(prompts), len(prefix)), kept], 1), prefix
 
         def write(
             self,

@@ -108,3 +108,55 @@ def test_the_end_token_counts_only_where_a_word_begins_another() -> None:
 
     assert word_tokens(Letters(), ["ab", "c"]) == [[97, 98], [99]]
     assert word_tokens(Letters(), ["a", "ab"]) == [[97, 0], [97, 98, 0]]
+
+
+class Words:
+    """As much of a tokenizer as the plugin asks for."""
+
+    eos_token_id, pad_token_id = 1, 0
+
+    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        return {"good": [7, 9, 4], "bad": [11]}[text]
+
+
+@pytest.mark.parametrize("beginning", [0, 12], ids=["nothing-shared", "shared-beginning"])
+@pytest.mark.parametrize("mode", ["generate", "score"])
+def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(model, prompts, tmp_path, beginning, mode) -> None:
+    """More rows than one pass takes: the caches of the passes are joined, each filled up to the longest."""
+    import json
+
+    from plugins.label_scores import PASS_ROWS, pad_left, scoring_template
+
+    class Template:
+        tokenizer = Words()
+
+        def generate(self, model, *args, **kwargs):
+            return model.generate(*args, **kwargs)
+
+    assert ROWS > 2 * PASS_ROWS
+    asked = [list(range(12, 12 + beginning)) + prompt for prompt in prompts]
+    options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
+
+    def answers(batch: int, out: str) -> list[list[int]]:
+        config = {"labels": ["good", "bad"], "modes": [[mode, ROWS]], "out": str(tmp_path / out)}
+        template = scoring_template(Template, config)()
+        found = []
+        for start in range(0, ROWS, batch):
+            ids, mask = pad_left(asked[start : start + batch], 0, "cpu")
+            with torch.inference_mode():
+                sequences = template.generate(
+                    model, input_ids=ids, attention_mask=mask, return_dict_in_generate=True, **options
+                )["sequences"]
+            found += sequences[:, ids.shape[1] :].tolist()
+        return found
+
+    def rstrip(tokens: list[int]) -> list[int]:
+        return tokens[: max((i for i, token in enumerate(tokens) if token), default=-1) + 1]
+
+    together, alone = answers(ROWS, "together"), answers(1, "alone")
+    assert [rstrip(one) for one in together] == [rstrip(one) for one in alone]
+    assert mode == "score" or len({tuple(one) for one in alone}) > 1
+    for prompt, line in zip(asked, (tmp_path / "together").read_text(encoding="utf-8").splitlines(), strict=True):
+        found = json.loads(line)["logprobs"]
+        assert found["good"] == pytest.approx(plain(model, prompt, [7, 9, 4]), abs=1e-3)
+        assert found["bad"] == pytest.approx(plain(model, prompt, [11]), abs=1e-3)
