@@ -19,17 +19,19 @@ def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: M
         [middle - min(values) for middle, values in zip(middles, rates.values(), strict=True)],
         [max(values) - middle for middle, values in zip(middles, rates.values(), strict=True)],
     ]
+    widest = max(*middles, *limits.values())
     figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(rates)), layout="constrained")
     axes.barh(
         range(len(rates)), middles, xerr=spread, color=COLOUR, height=0.6, error_kw={"ecolor": "#333", "capsize": 3}
     )
     for at, middle in enumerate(middles):
-        axes.text(middle + spread[1][at], at, f"  {middle:.1f}", va="center")
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # or a limit's line would run through it
+        axes.text(middle + spread[1][at] + 0.01 * widest, at, f"{middle:.1f}", va="center", bbox=white)
     for style, (name, value) in zip(("--", ":", "-."), limits.items(), strict=False):
         axes.axvline(value, color=LIMIT, linestyle=style, label=f"{name}: {value:.1f}")
     axes.set_yticks(range(len(rates)), list(rates))
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.12 * max(*middles, *limits.values()))
+    axes.set_xlim(0, 1.12 * widest)
     axes.set_title(title, loc="left")
     axes.legend(loc="lower right", fontsize="small")
     axes.spines[["top", "right"]].set_visible(False)
