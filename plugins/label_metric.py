@@ -42,6 +42,21 @@ def answer_words(datasets: Iterable[Any]) -> list[tuple[int, ...]]:
     return sorted(words)
 
 
+def split_answers(tokens: list[int], words: list[tuple[int, ...]]) -> list[int]:
+    """The indices of the words, one after the other, that `tokens` consist of. Raises `ValueError` for other tokens.
+
+    Of two words that fit the longer is taken; with its end token no word begins another.
+    """
+    found, start = [], 0
+    while start < len(tokens):
+        fitting = [i for i, word in enumerate(words) if tuple(tokens[start : start + len(word)]) == word]
+        if not fitting:
+            raise ValueError(f"tokens {tokens[start : start + 8]} are no answer of the training or validation rows")
+        found.append(max(fitting, key=lambda i: len(words[i])))
+        start += len(words[found[-1]])
+    return found
+
+
 def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
     """Unweighted mean of the F1 of every class that occurs in `gold` or `predicted` (integer codes, one a row)."""
     scores = []
@@ -87,30 +102,33 @@ class LabelMetrics(EvalMetrics):
     words: list[tuple[int, ...]] | None = None
 
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        """[rows, words] log probabilities: exact for each row's gold word, an upper bound for the others.
+        """[answers, words + 1]: log probabilities, exact for an answer's gold word, an upper bound for the others.
 
-        `logits` [rows, tokens, vocabulary], `labels` [rows, tokens] with -100 where there is no loss.
+        `logits` [rows, tokens, vocabulary], `labels` [rows, tokens] with -100 where there is no loss. The last column
+        is the gold word's index. With `padding_free` a batch is one row, which holds the answers of all.
         """
         if self.words is None:
             self.words = answer_words([self.trainer.train_dataset, self.trainer.eval_dataset])
             write_rows(self.trainer)
         if isinstance(logits, list | tuple):
             logits = logits[0]
-        bounds = torch.empty(len(labels), len(self.words), device=labels.device)  # where ranks can gather it
-        for row, answer in enumerate(labels):
-            where = torch.nonzero(answer != IGNORED)[:, 0]
-            tokens = answer[where]
+        found = []
+        for row, row_labels in enumerate(labels):
+            where = torch.nonzero(row_labels != IGNORED)[:, 0]
             steps = torch.log_softmax(logits[row, where - 1].float(), -1)
-            bounds[row] = torch.stack([steps[0, word[0]] for word in self.words])
-            gold = self.words.index(tuple(tokens.tolist()))
-            bounds[row, gold] = steps[torch.arange(len(tokens)), tokens].sum()
-        return bounds
+            start = 0
+            for gold in split_answers(row_labels[where].tolist(), self.words):
+                word = torch.tensor(self.words[gold], device=steps.device)
+                bounds = steps[start, [word[0] for word in self.words]]
+                bounds[gold] = steps[start : start + len(word)].gather(1, word[:, None]).sum()
+                found.append(torch.cat([bounds, bounds.new_tensor([gold])]))
+                start += len(word)
+        return torch.stack(found).to(labels.device)  # where ranks can gather it
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
         """The metrics, from the bounds of every row and, for open rows, the words' exact log probabilities."""
-        count = len(self.trainer.eval_dataset)
-        scores, labels = one_each(prediction.predictions, count), one_each(prediction.label_ids, count)
-        gold = np.array([self.words.index(tuple(row[row != IGNORED].tolist())) for row in labels])
+        predictions = one_each(prediction.predictions, len(self.trainer.eval_dataset))
+        scores, gold = predictions[:, :-1].copy(), predictions[:, -1].astype(int)
         best = scores.argmax(-1)
         open_rows = np.nonzero(best != gold)[0]
         if len(open_rows):

@@ -12,9 +12,6 @@ Tokens that all rows of a batch begin with (system prompt, few-shot examples) ar
 
 A line of `out`: {"prompt_tokens": int, "prompt_sha256": hex over the prompt's token ids, "score_seconds",
 "generate_seconds": seconds a row, "logprobs": {label: natural log of P(label word | prompt)}}.
-
-P(word | prompt) is the product of the word's token probabilities. Where one word's tokens begin another's, the end
-token is counted in for every word: without it the shorter word could never lose.
 """
 
 import copy
@@ -29,68 +26,10 @@ from typing import Any
 import torch
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
+from word_scores import joined, pad_left, score_words, shared_prefix, word_tokens  # beside this file
 
 MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
 PASS_ROWS = 8  # prompts in one pass on a CPU: more are no faster, and padded more; text is generated for all together
-
-
-def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
-    """Token ids of each label word, as ms-swift encodes an answer: apart from the prompt before it."""
-    words = [tokenizer.encode(label, add_special_tokens=False) for label in labels]
-    for i, a in enumerate(words):
-        for j, b in enumerate(words):
-            if i != j and b[: len(a)] == a:
-                return [[*word, tokenizer.eos_token_id] for word in words]
-    return words
-
-
-def score_words(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: list[list[int]], past: Any = None
-) -> tuple[torch.Tensor, Any]:
-    """Log probabilities of `words` after each prompt.
-
-    `input_ids` [rows, tokens], padded on the left; `attention_mask` [rows, tokens in `past` + tokens]. Returns
-    (log probabilities [rows, words] in float32, key/value cache of the prompts).
-    """
-    rows, length = attention_mask.shape
-    padded = bool((attention_mask == 0).any())
-    positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
-
-    def forward(tokens: torch.Tensor, cache: Any, keep: int) -> Any:
-        total = (cache.get_seq_length() if cache is not None else 0) + tokens.shape[1]
-        after = torch.arange(1, total - length + 1, device=tokens.device)
-        where = torch.cat([positions, positions[:, -1:] + after], 1)[:, -tokens.shape[1] :]
-        # Without a mask the attention kernel takes its fast causal path.
-        mask = torch.cat([attention_mask, attention_mask.new_ones(rows, len(after))], 1) if padded else None
-        return model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=where,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
-
-    # The first word's tokens but its last run along with the prompt: a pass over a few tokens costs nearly as much as
-    # its weights' way from memory. Those of other words run after it, from the same cache.
-    heads = sorted({tuple(word[:-1]) for word in words if len(word) > 1})
-    continued: dict[tuple[int, ...], torch.Tensor] = {}
-    cache = past
-    for index, head in enumerate(heads or [()]):
-        tokens = torch.tensor(head, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
-        if index == 0:
-            output = forward(torch.cat([input_ids, tokens], 1), past, len(head) + 1)
-            cache, logits = output.past_key_values, torch.log_softmax(output.logits.float(), -1)
-            first, continued[head] = logits[:, 0], logits[:, 1:]
-        else:
-            continued[head] = torch.log_softmax(forward(tokens, cache, len(head)).logits.float(), -1)
-        if head:
-            cache.crop(-len(head))
-    scores = torch.stack([first[:, word[0]] for word in words], 1)
-    for index, word in enumerate(words):
-        for step, token in enumerate(word[1:]):
-            scores[:, index] += continued[tuple(word[:-1])][:, step, token]
-    return scores, cache
 
 
 def merge_adapter(model: Any) -> None:
@@ -100,42 +39,6 @@ def merge_adapter(model: Any) -> None:
     """
     if hasattr(model, "merge_adapter") and all(weight.dtype == torch.float32 for weight in model.parameters()):
         model.merge_adapter()
-
-
-def shared_prefix(prompts: list[list[int]]) -> list[int]:
-    """The tokens that all `prompts` begin with, short of each prompt's last token."""
-    first, last = min(prompts), max(prompts)
-    limit = min(map(len, prompts)) - 1
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), limit)
-    return first[: min(same, limit)]
-
-
-def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """(input_ids, attention_mask), both [rows, longest prompt]."""
-    width = max(map(len, prompts))
-    ids = [[pad] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def joined(caches: list[Any], shared: int) -> Any:
-    """One key/value cache of the rows of all `caches`, filled up to the longest after the first `shared` tokens.
-
-    What is filled in stands where the attention mask is 0. The first cache is changed.
-    """
-    width = max(cache.get_seq_length() for cache in caches)
-
-    def filled(states: torch.Tensor) -> torch.Tensor:
-        rows, heads, tokens, size = states.shape
-        gap = states.new_zeros(rows, heads, width - tokens, size)
-        return torch.cat([states[:, :, :shared], gap, states[:, :, shared:]], 2) if tokens < width else states
-
-    for first, *others in zip(*(cache.layers for cache in caches), strict=True):
-        first.keys = torch.cat([filled(layer.keys) for layer in (first, *others)])
-        first.values = torch.cat([filled(layer.values) for layer in (first, *others)])
-        for layer in others:
-            layer.keys = layer.values = None  # its memory can go
-    return caches[0]
 
 
 def scoring_template(base: type, config: dict[str, Any]) -> type:

@@ -3,7 +3,8 @@
 `swift infer … --infer_backend vllm --external_plugins plugins/label_scores_vllm.py` with the environment variable
 LABEL_SCORES_VLLM naming a JSON file as plugins/label_scores.py reads it; a line a row is written as that plugin does.
 
-vLLM gives the log probabilities of a prompt's own tokens: each prompt is run once more with each label word after it.
+vLLM gives the log probabilities of named tokens after a prompt. Where label words go on, the prompt is asked again with
+their beginning after it. By then vLLM has the prompt's keys and values (prefix caching), for these and for the text.
 Rows of the mode "score" answer with a label word alone (constrained choice); rows of the mode "single" are run alone.
 """
 
@@ -16,27 +17,45 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from label_scores import word_tokens  # beside this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
+from word_scores import word_tokens  # beside this file
 
-ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}  # 0: of the prompt's tokens alone
+ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
+ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
+
+
+def next_tokens(words: list[list[int]]) -> dict[tuple[int, ...], list[int]]:
+    """What `words` go on with after each of their beginnings, the shorter first; the empty one is the prompt itself."""
+    found: dict[tuple[int, ...], set[int]] = {}
+    for word in words:
+        for step, token in enumerate(word):
+            found.setdefault(tuple(word[:step]), set()).add(token)
+    return {head: sorted(tokens) for head, tokens in sorted(found.items(), key=lambda item: (len(item[0]), item[0]))}
 
 
 def run_words(engine: Any, prompts: list[list[int]], words: list[list[int]], adapter: Any) -> list[list[float]]:
     """[rows][words] log probabilities of `words` after each of `prompts`, both token ids."""
-    asked = [(row, column) for row in range(len(prompts)) for column in range(len(words))]
-    for row, column in asked:
-        inputs = {"input_ids": prompts[row] + words[column]}
-        engine._add_request(inputs, SamplingParams(**ONE_TOKEN), f"label-{row}-{column}", adapter_request=adapter)
-    scores = [[0.0] * len(words) for _ in prompts]
-    while engine.engine.has_unfinished_requests():
-        for output in engine.engine.step():
-            if output.finished:
-                row, column = map(int, output.request_id.split("-")[1:3])
-                steps = output.prompt_logprobs[len(prompts[row]) :]
-                scores[row][column] = sum(step[token].logprob for step, token in zip(steps, words[column], strict=True))
-    return scores
+    steps: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]  # of each beginning of a word, its last token's
+    heads = next_tokens(words)
+    for length in sorted({len(head) for head in heads}):
+        asked = {
+            f"label-{row}-{column}": (row, head)
+            for row in range(len(prompts))
+            for column, head in enumerate(heads)
+            if len(head) == length
+        }
+        for name, (row, head) in asked.items():
+            inputs = {"input_ids": [*prompts[row], *head]}
+            wanted = SamplingParams(**ONE_TOKEN, logprob_token_ids=heads[head])
+            engine._add_request(inputs, wanted, name, adapter_request=adapter)
+        while engine.engine.has_unfinished_requests():
+            for output in engine.engine.step():
+                if output.finished:
+                    row, head = asked["-".join(output.request_id.split("-")[:3])]
+                    found = output.outputs[0].logprobs[0]
+                    steps[row] |= {(*head, token): found[token].logprob for token in heads[head]}
+    return [[sum(row[tuple(word[: end + 1])] for end in range(len(word))) for word in words] for row in steps]
 
 
 def scoring_engine(base: type, config: dict[str, Any]) -> type:
@@ -56,8 +75,9 @@ def scoring_engine(base: type, config: dict[str, Any]) -> type:
             told = list(zip(modes[start : start + len(infer_requests)], infer_requests, strict=True))
             answers = []
             for mode, rows in groupby(told, key=lambda pair: pair[0]):
-                part = [request for _, request in rows]
-                for chunk in [[one] for one in part] if mode == "single" else [part]:
+                part, size = [request for _, request in rows], 1 if mode == "single" else ROWS
+                for first in range(0, len(part), size):
+                    chunk = part[first : first + size]
                     answers += self.score_and_answer(mode, chunk, request_config, *args, **kwargs)
             return answers
 

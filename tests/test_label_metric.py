@@ -45,7 +45,27 @@ def outright(model, row: dict[str, list[int]]) -> int:
     return int(np.argmax(scores))
 
 
-def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path) -> None:
+def padded(model, batch: list[dict[str, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels of a batch, a row each."""
+    width = max(len(row["labels"]) for row in batch)
+    ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in batch])
+    gold = torch.tensor([row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in batch])
+    return model(input_ids=ids).logits, gold
+
+
+def flattened(model, batch: list[dict[str, list[int]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits and labels of a batch in one row, as ms-swift makes it with `padding_free`: no more than the answers."""
+    ids = torch.tensor([[token for row in batch for token in row["input_ids"]]])
+    places = torch.tensor([[place for row in batch for place in range(len(row["input_ids"]))]])
+    gold = torch.tensor([token for row in batch for token in row["labels"]])
+    counted = gold != IGNORED
+    kept = torch.cat([counted[1:], torch.tensor([True])])
+    logits = model(input_ids=ids, position_ids=places, use_cache=False, logits_to_keep=kept).logits
+    return logits, torch.cat([torch.tensor([IGNORED]), gold[counted]])[None]
+
+
+@pytest.mark.parametrize("batches", [padded, flattened])
+def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches) -> None:
     from sklearn.metrics import f1_score
 
     from plugins.label_metric import LabelMetrics
@@ -60,19 +80,12 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path) -> None
         is_world_process_zero=lambda: True,
     )
     metric = LabelMetrics(trainer.args, trainer)
-    predictions, labels = [], []
-    width = max(len(row["labels"]) for row in data)
+    predictions = []
     for start in range(0, len(data), 8):
-        batch = data[start : start + 8]
-        ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in batch])
-        gold = torch.tensor([row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in batch])
         with torch.no_grad():
-            logits = model(input_ids=ids).logits
+            logits, gold = batches(model, data[start : start + 8])
         predictions.append(metric.preprocess_logits_for_metrics(logits, gold).numpy())
-        labels.append(gold.numpy())
-    result = metric.compute_metrics(
-        SimpleNamespace(predictions=np.concatenate(predictions), label_ids=np.concatenate(labels))
-    )
+    result = metric.compute_metrics(SimpleNamespace(predictions=np.concatenate(predictions), label_ids=None))
     best = np.array([outright(model, row) for row in data])
     gold_codes = np.array([sorted(WORDS).index(tuple(t for t in row["labels"] if t != IGNORED)) for row in data])
     assert 0 < np.mean(best == gold_codes) < 1
@@ -82,3 +95,13 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path) -> None
 
     seen = json.loads((tmp_path / "label_metric.json").read_text())
     assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (20, 45, 45)
+
+
+def test_answers_in_one_row_are_told_apart_and_others_refused() -> None:
+    from plugins.label_metric import split_answers
+
+    words = sorted([*WORDS, (7, 9)])
+    assert split_answers([7, 9, 0, 11, 0, 7, 5, 0, 7, 9, 0], words) == [words.index(word) for word in (
+        (7, 9, 0), (11, 0), (7, 5, 0), (7, 9, 0))]  # fmt: skip
+    with pytest.raises(ValueError, match=r"\[5, 0\] are no answer"):
+        split_answers([11, 0, 5, 0], words)

@@ -44,7 +44,7 @@ def plain(model, prompt: list[int], word: list[int]) -> float:
 @pytest.mark.parametrize("words", [ONE_TOKEN, SEVERAL, SHARED_FIRST], ids=["one-token", "several", "shared-first"])
 @pytest.mark.parametrize("batch", [1, 7, ROWS], ids=["not-padded", "padded", "one-batch"])
 def test_scores_equal_a_plain_forward_pass(model, prompts, words, batch) -> None:
-    from plugins.label_scores import pad_left, score_words
+    from plugins.word_scores import pad_left, score_words
 
     for start in range(0, ROWS, batch):
         part = prompts[start : start + batch]
@@ -61,7 +61,7 @@ def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> 
     """The few-shot path: the beginning of all prompts is run once and copied."""
     import copy
 
-    from plugins.label_scores import pad_left, score_words, shared_prefix
+    from plugins.word_scores import pad_left, score_words, shared_prefix
 
     beginning = list(range(12, 32))
     whole = [beginning + prompt for prompt in prompts]
@@ -77,7 +77,7 @@ def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> 
 
 
 def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
-    from plugins.label_scores import pad_left, score_words
+    from plugins.word_scores import pad_left, score_words
 
     ids, mask = pad_left(prompts, 0, "cpu")
     with torch.inference_mode():
@@ -86,7 +86,7 @@ def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
 
 
 def test_shared_prefix_leaves_every_prompt_its_last_token() -> None:
-    from plugins.label_scores import shared_prefix
+    from plugins.word_scores import shared_prefix
 
     assert shared_prefix([[1, 2, 3], [1, 2, 3, 4]]) == [1, 2]
     assert shared_prefix([[1, 2, 3], [1, 2, 3]]) == [1, 2]
@@ -104,7 +104,7 @@ class Letters:
 
 
 def test_the_end_token_counts_only_where_a_word_begins_another() -> None:
-    from plugins.label_scores import word_tokens
+    from plugins.word_scores import word_tokens
 
     assert word_tokens(Letters(), ["ab", "c"]) == [[97, 98], [99]]
     assert word_tokens(Letters(), ["a", "ab"]) == [[97, 0], [97, 98, 0]]
@@ -125,7 +125,8 @@ def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(model, prom
     """More rows than one pass takes: the caches of the passes are joined, each filled up to the longest."""
     import json
 
-    from plugins.label_scores import PASS_ROWS, pad_left, scoring_template
+    from plugins.label_scores import PASS_ROWS, scoring_template
+    from plugins.word_scores import pad_left
 
     class Template:
         tokenizer = Words()

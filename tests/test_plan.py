@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from train import plan
+from train.attention import flash_attention_works, gpu_attention
 from train.machine import Machine, child_environment, dtype_flags
 from train.models import check_family, find_model, missing_parts
 from train.options import Options, parse_options
@@ -142,6 +143,38 @@ def test_one_file_resolves_for_cpu_and_gpu(model: Path, tmp_path: Path) -> None:
     assert all(Path(plugin).is_file() for plugin in gpu["external_plugins"])
     infer = resolve_infer(recipe, gpu, GPU, tmp_path / "data")
     assert (infer["torch_dtype"], infer["system"], infer["model"]) == ("bfloat16", recipe.task.system, str(model))
+
+
+def test_a_gpu_with_flash_attn_computes_no_padding() -> None:
+    flash = {"attn_impl": "flash_attn", "padding_free": True}
+    plain = {"torch_dtype": "bfloat16", "attn_impl_of_another": 1}
+    assert gpu_attention(plain, GPU, lambda: True) == flash
+    assert gpu_attention(plain, GPU, lambda: False) == {}
+    for machine in (CPU, OLD_GPU):
+        assert gpu_attention(plain, machine, lambda: True) == {}
+    for named in (
+        {"attn_impl": "sdpa"}, {"padding_free": "false"}, {"torch_dtype": "float32"}, {"task_type": "seq_cls"},
+        {"loss_type": "balanced"}, {"deepspeed": "zero2"},
+    ):  # fmt: skip
+        assert gpu_attention(plain | named, GPU, lambda: True) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "works"), [("flash_attn_varlen_func = 1", True), ("raise ImportError('undefined symbol')", False)]
+)
+def test_flash_attn_that_was_built_for_another_torch_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, works: bool
+) -> None:
+    (tmp_path / "flash_attn.py").write_text(content, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert flash_attention_works() is works
+
+
+def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews")
+    sft = resolve_sft(recipe, {"attn_impl": "eager"}, GPU, model, tmp_path / "data", tmp_path / "run")
+    assert resolve_infer(recipe, sft, GPU, tmp_path / "data")["attn_impl"] == "eager"
+    assert "attn_impl" not in resolve_infer(load_recipe("hotel_reviews", ["vllm"]), sft, GPU, tmp_path / "data")
 
 
 def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from train.attention import gpu_attention
 from train.head import head_values
 from train.machine import Machine, dtype_flags
 from train.processes import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
@@ -57,6 +58,7 @@ def resolve_sft(
         )
     values.update(_matching_evaluation(values, overrides))
     values.update(head_values(values, overrides, len(recipe.task.label_words)))
+    values.update(gpu_attention(values, machine))
     processes = wanted_processes(values, machine, environ)
     values.update(share_batch(values, overrides, processes))
     if machine.gpu is None:
@@ -74,7 +76,10 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         "torch_dtype": sft["torch_dtype"],
         "val_dataset": [str(dataset / "test.jsonl")],
     }
-    if values.get("infer_backend") == "vllm":
+    by_vllm = values.get("infer_backend") == "vllm"
+    if "attn_impl" in sft and not by_vllm:
+        values.setdefault("attn_impl", sft["attn_impl"])  # a checkpoint names it, the untuned model does not
+    if by_vllm:
         if sft.get("task_type") == "seq_cls":
             raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
         if machine.gpu is None:
