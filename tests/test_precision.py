@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from train import precision
+from train.cpu_rates import measure
 from train.machine import Machine
-from train.precision import ONEDNN, WHOLE, Precision, cpu_precision, infer_values, measure, sft_values
+from train.precision import GROUPED, ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
-SLOW = Precision(150.0, 150.0, 90.0, 8e-7, 1.0)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
-AMD = Precision(150.0, 330.0, 90.0, 8e-7, 1.0)
-ALL = Precision(150.0, 330.0, 650.0, 8e-7, 1.0)
-AMX = Precision(150.0, 900.0, 950.0, 3e-3, 1.1)  # oneDNN would round to bf16
+SLOW = Precision(150.0, 150.0, 90.0, 8e-7, 1.0, 1.0)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
+AMD = Precision(150.0, 330.0, 90.0, 8e-7, 1.0, 1.0)
+ALL = Precision(150.0, 330.0, 650.0, 8e-7, 1.0, 1.0)
+AMX = Precision(150.0, 900.0, 950.0, 3e-3, 1.1, 1.0)  # oneDNN would round to bf16
 EAGER = AMD._replace(attention=2.5)
+ANSWERS = AMD._replace(answers=5.0)
 FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]}
 
 
@@ -43,14 +45,17 @@ def test_what_the_user_asks_for_stands():
 
 
 def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_named_another():
-    for values in (sft_values(EAGER, FLOAT32, {}), infer_values(EAGER, {"torch_dtype": "float32"}, FLOAT32)):
-        assert values["attn_impl"] == "eager" and "attention" in EAGER.describe()
-    assert "attn_impl" not in sft_values(AMD, FLOAT32, {}) | infer_values(AMD, {"torch_dtype": "float32"}, FLOAT32)
-    named = {"attn_impl": "sdpa"}
+    float32, named = {"torch_dtype": "float32"}, {"attn_impl": "sdpa"}
+    assert sft_values(EAGER, FLOAT32, {})["attn_impl"] == "eager" and "for training" in EAGER.describe()
+    assert "attn_impl" not in sft_values(ANSWERS, FLOAT32, {}) | infer_values(EAGER, float32, FLOAT32)
     assert "attn_impl" not in sft_values(EAGER, FLOAT32 | named, named)
-    slow = infer_values(SLOW._replace(attention=2.5), {"torch_dtype": "float32"}, FLOAT32)
-    assert slow == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE)]}
     assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
+
+    answered = infer_values(ANSWERS, float32, FLOAT32)
+    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE), str(ONEDNN), str(GROUPED)]}
+    assert infer_values(ANSWERS, float32 | {"attn_impl": "eager"}, FLOAT32) == answered
+    assert str(GROUPED) not in infer_values(ANSWERS, float32 | named, FLOAT32)["external_plugins"]
+    assert "for answers" in ANSWERS.describe() and "attention" not in AMD.describe()
 
 
 def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):
@@ -72,9 +77,9 @@ def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
     import torch
 
     try:
-        found = measure()
+        found = Precision(**measure())
         assert found.error < 1e-5 or not found.by_onednn
-        assert found.attention > 0.05
+        assert min(found.attention, found.answers) > 0.05
         assert found.error < 2e-2  # whatever is taken or not, the product is right
     finally:
         torch.set_float32_matmul_precision("highest")
