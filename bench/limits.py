@@ -92,5 +92,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.machine has it for ms-swift
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     main()

@@ -25,7 +25,8 @@ from workspace.paths import ROOT, shown
 LENGTH = 512  # tokens of every row
 BATCH = 8
 LEARNING_RATE = 1e-3  # as the demo's recipe
-OURS = ("MALLOC_", "OMP_WAIT_POLICY")  # settings that our own commands make, and a user of a peer does not
+# Settings that our own commands make, and a user of a peer does not.
+OURS = ("MALLOC_", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def users_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fused_layers import fuse_layers  # beside this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
-from word_scores import joined, pad_left, score_words, shared_prefix, word_tokens  # beside this file
+from word_scores import joined, pad_left, passes, score_words, shared_prefix, word_tokens  # beside this file
 
 MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
-PASS_ROWS = 8  # prompts in one pass on a CPU: more are no faster, and padded more; text is generated for all together
+PASS_TOKENS = 1024  # in one pass on a CPU: more are no faster, and padded more; text is generated for all together
 
 
 def merge_adapter(model: Any) -> None:
@@ -58,6 +59,7 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             if self.words is None:
                 self.words = word_tokens(self.tokenizer, config["labels"])
                 merge_adapter(model)
+                fuse_layers(model)
             input_ids, mask = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
             kwargs.pop("position_ids", None)
             start = ScoringTemplate.rows_done
@@ -83,11 +85,8 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             """Score the label words, then generate from the prompts' cache as the base class does."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
-            passes = list(self.passes(model, ids, attended, prefix))
-            scores, cache = (
-                torch.cat([scores for scores, _ in passes]),
-                joined([cache for _, cache in passes], len(prefix)),
-            )
+            parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
+            scores, cache = torch.cat(parts), joined(list(caches), len(prefix))
             scored = time.perf_counter()
             # The last prompt token is run again: generation starts from its logits.
             cache.crop(-1)
@@ -104,18 +103,20 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
-            scores = torch.cat([scores for scores, _ in self.passes(model, ids, attended, prefix)])
+            scores = torch.cat([scores for scores, _ in self.read(model, ids, attended, prefix)])
             self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
             end = self.tokenizer.eos_token_id
             return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
 
-        def passes(
+        def read(
             self, model: Any, ids: torch.Tensor, attended: torch.Tensor, prefix: list[int]
         ) -> Iterator[tuple[torch.Tensor, Any]]:
             """(Log probabilities, key/value cache) of the rows, of as many at a time as are fastest."""
-            rows, shared = PASS_ROWS if ids.device.type == "cpu" else len(ids), len(prefix)
-            for part, kept in zip(ids.split(rows), attended.split(rows), strict=True):
-                longest = int(kept[:, shared:].sum(-1).max())
+            shared = len(prefix)
+            lengths = attended[:, shared:].sum(-1).tolist()
+            together = PASS_TOKENS if ids.device.type == "cpu" else ids.numel()
+            for rows in passes(lengths, together):
+                part, kept, longest = ids[rows], attended[rows], max(lengths[rows])
                 past = None
                 if prefix:
                     past = copy.deepcopy(self.prefix[1])

@@ -7,6 +7,37 @@ token is counted in for every word: without it the shorter word could never lose
 from typing import Any
 
 import torch
+from transformers.cache_utils import DynamicLayer
+
+ROOM = 32  # tokens that are made room for at once
+
+
+class RoomyLayer(DynamicLayer):
+    """A layer of a cache that writes a new token into spare room, where its base class copies out all before it."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+        self.room = (keys, values)
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Add `key_states` and `value_states` [rows, groups, new tokens, size]; returns all, in the same layout."""
+        used, new = self.keys.shape[2], key_states.shape[2]
+        moved = self.keys.data_ptr() != self.room[0].data_ptr()  # other rows were chosen
+        if moved or used + new > self.room[0].shape[2]:
+            self.room = tuple(_roomier(states, new + ROOM) for states in (self.keys, self.values))
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[:, :, used : used + new] = states
+        self.keys, self.values = (room[:, :, : used + new] for room in self.room)
+        return self.keys, self.values
+
+
+def _roomier(states: torch.Tensor, more: int) -> torch.Tensor:
+    rows, groups, used, size = states.shape
+    room = states.new_empty(rows, groups, used + more, size)
+    room[:, :, :used] = states
+    return room
 
 
 def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
@@ -87,18 +118,36 @@ def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Ten
 def joined(caches: list[Any], shared: int) -> Any:
     """One key/value cache of the rows of all `caches`, filled up to the longest after the first `shared` tokens.
 
-    What is filled in stands where the attention mask is 0. The first cache is changed.
+    What is filled in stands where the attention mask is 0. The first cache is changed; it has room for new tokens.
     """
     width = max(cache.get_seq_length() for cache in caches)
 
-    def filled(states: torch.Tensor) -> torch.Tensor:
-        rows, heads, tokens, size = states.shape
-        gap = states.new_zeros(rows, heads, width - tokens, size)
-        return torch.cat([states[:, :, :shared], gap, states[:, :, shared:]], 2) if tokens < width else states
+    def together(parts: list[torch.Tensor]) -> torch.Tensor:
+        rows = sum(map(len, parts))
+        states = parts[0].new_zeros(rows, parts[0].shape[1], width + ROOM, parts[0].shape[3])
+        start = 0
+        for part in parts:
+            end = start + len(part)
+            states[start:end, :, :shared] = part[:, :, :shared]
+            states[start:end, :, width - part.shape[2] + shared : width] = part[:, :, shared:]
+            start = end
+        return states
 
-    for first, *others in zip(*(cache.layers for cache in caches), strict=True):
-        first.keys = torch.cat([filled(layer.keys) for layer in (first, *others)])
-        first.values = torch.cat([filled(layer.values) for layer in (first, *others)])
-        for layer in others:
+    for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
+        room = [together([getattr(layer, name) for layer in layers]) for name in ("keys", "values")]
+        joint = RoomyLayer(*(states[:, :, :width] for states in room))
+        joint.room = tuple(room)
+        for layer in layers:
             layer.keys = layer.values = None  # its memory can go
+        caches[0].layers[index] = joint
     return caches[0]
+
+
+def passes(lengths: list[int], tokens: int) -> list[slice]:
+    """Neighbouring rows that are read in one pass: as many as have no more than `tokens` tokens, padding included."""
+    found, start = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or max(lengths[start : end + 1]) * (end + 1 - start) > tokens:
+            found.append(slice(start, end))
+            start = end
+    return found

@@ -9,7 +9,7 @@ import pytest
 from train import precision
 from train.cpu_rates import measure
 from train.machine import Machine
-from train.precision import GROUPED, ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
+from train.precision import ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
@@ -52,9 +52,9 @@ def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_na
     assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
 
     answered = infer_values(ANSWERS, float32, FLOAT32)
-    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE), str(ONEDNN), str(GROUPED)]}
+    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE), str(ONEDNN)]}
     assert infer_values(ANSWERS, float32 | {"attn_impl": "eager"}, FLOAT32) == answered
-    assert str(GROUPED) not in infer_values(ANSWERS, float32 | named, FLOAT32)["external_plugins"]
+    assert "attn_impl" not in infer_values(ANSWERS, float32 | named, FLOAT32)
     assert "for answers" in ANSWERS.describe() and "attention" not in AMD.describe()
 
 

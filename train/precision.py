@@ -5,8 +5,8 @@ float32 is kept for all answers. Three things are measured against what torch do
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
   eager    attention by plain matrix products, in place of torch's fused kernel: that kernel saves memory, and on a CPU
-           takes longer than what it replaces for reviews of up to about 500 tokens. For answers these products are
-           those of plugins/grouped_attention.py, which copies no keys and values
+           takes longer than what it replaces for reviews of up to about 500 tokens. For answers it lets
+           plugins/fused_layers.py take the place of whole layers
 
 Run as: python -m train.precision, to see what was measured.
 """
@@ -27,7 +27,6 @@ from workspace.paths import ROOT, cache_folder
 
 ONEDNN = ROOT / "plugins" / "onednn_matmul.py"
 WHOLE = ROOT / "plugins" / "whole_batches.py"  # on every CPU: it costs nothing
-GROUPED = ROOT / "plugins" / "grouped_attention.py"
 PLUGINS = (str(WHOLE), str(ONEDNN))
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
@@ -64,7 +63,7 @@ class Precision(NamedTuple):
         return self.attention > FASTER
 
     @property
-    def answers_by_groups(self) -> bool:
+    def answers_by_eager(self) -> bool:
         """Whether attention is left to plain matrix products when reviews are answered."""
         return self.answers > FASTER_ALIKE
 
@@ -74,7 +73,7 @@ class Precision(NamedTuple):
         words += [f"by oneDNN {self.onednn:.0f}, taken"] if self.by_onednn else []
         words += [f"bf16 {self.bf16:.0f}, taken for training"] if self.trains_in_bf16 else []
         words += [f"attention by plain products {self.attention:.1f}x, taken for training"] if self.by_eager else []
-        words += [f"attention {self.answers:.1f}x, taken for answers"] if self.answers_by_groups else []
+        words += [f"attention {self.answers:.1f}x, taken for answers"] if self.answers_by_eager else []
         return ", ".join(words)
 
 
@@ -124,9 +123,9 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
         return {}
     tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin not in PLUGINS]
     plugins = [*tuned_with, *_plugins(precision)]
-    if not precision.answers_by_groups or values.get("attn_impl", "eager") != "eager":
+    if not precision.answers_by_eager or values.get("attn_impl", "eager") != "eager":
         return {"external_plugins": plugins}
-    return {"external_plugins": [*plugins, str(GROUPED)], "attn_impl": "eager"}
+    return {"external_plugins": plugins, "attn_impl": "eager"}
 
 
 def _plugins(precision: Precision) -> list[str]:
