@@ -1,0 +1,145 @@
+"""Every promise of this project about speed, measured against its peers and held against the figure to reach.
+
+Run as: python -m bench goals FOLDER [--repeat N] [--csv FILE] [--model DIR]
+
+Runs the benches of inference, training and stages, which write their figures and pictures into FOLDER: an hour or more
+on two cores. What stands there already is not measured again.
+"""
+
+import argparse
+import math
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench import inference, stages, training
+from bench.limits import rows_a_second
+from workspace.files import read_json
+from workspace.markdown import table
+
+FASTER_THAN_DEFAULT, FASTER_THAN_PEERS = 4.0, 3.0
+TUNED_SHARE, SCORE_SHARE, TRAINING_SHARE = 0.75, 0.85, 0.5  # of what the arithmetic allows
+FLOAT32 = ("float32", "onednn")  # the rates of float32 products; a share is that of the faster
+
+
+class Goal(NamedTuple):
+    """What was measured, against what, the figure and the one to reach in words; `kept`: None without one to reach."""
+
+    what: str
+    against: str
+    reached: str
+    goal: str
+    kept: bool | None
+
+
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add this bench's options to the parser of its subcommand."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="figures and pictures; those there are kept")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="interleaved repetitions; default: 3")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="hotel reviews; default: the demo's")
+    parser.add_argument("--model", type=Path, metavar="DIR", help="default: the demo's")
+    parser.set_defaults(run=run)
+
+
+def run(folder: Path, repeat: int, csv: Path | None, model: Path | None) -> int:
+    """Measure what is missing, print a line for each goal; return 1 when one is not kept, else 0."""
+    files = {name: folder / f"{name}.json" for name in ("inference", "training", "stages")}
+    pictures = {name: path.with_suffix(".png") for name, path in files.items()}
+    if not files["inference"].is_file():
+        inference.run(200, repeat, csv, model, files["inference"], pictures["inference"])
+    if not files["training"].is_file():
+        training.run(240, repeat, csv, model, files["training"], pictures["training"])
+    if not files["stages"].is_file():
+        stages.run(repeat, csv, files["stages"])
+    found = {name: read_json(path) for name, path in files.items()}
+    goals = [
+        *inference_goals(found["inference"]),
+        *training_goals(found["training"]),
+        *stage_goals(found["stages"]),
+    ]
+    print("\n".join(["", *report(found, goals)]), flush=True)
+    return 0 if all(one.kept is not False for one in goals) else 1
+
+
+def inference_goals(found: dict[str, Any]) -> list[Goal]:
+    """Text and label scores against `swift infer` with its defaults and the limit of 2·N·T."""
+    untuned, tuned, score = inference.WAYS.values()
+    same, rows = (sum(one[key] for one in found["same"].values()) for key in ("same", "rows"))
+    return [
+        _times(found, untuned, inference.DEFAULT, FASTER_THAN_DEFAULT),
+        _share(found, tuned, 2, TUNED_SHARE),
+        _share(found, score, 2, SCORE_SHARE),
+        Goal("answers", "the defaults, other batch sizes", f"{same} of {rows} the same", "all", same == rows),
+    ]
+
+
+def training_goals(found: dict[str, Any]) -> list[Goal]:
+    """Training against defaults, other tools and the limit of 4·N·T; a peer that was not measured keeps nothing."""
+    ours = training.OURS
+    goals = [
+        _times(found, ours, training.DEFAULT, FASTER_THAN_DEFAULT),
+        _times(found, ours, training.FACTORY, FASTER_THAN_PEERS),
+        _times(found, ours, training.HEAD, FASTER_THAN_PEERS),
+        _share(found, ours, 4, TRAINING_SHARE),
+    ]
+    # What is computed in bfloat16 is held against that rate too.
+    goals.append(_share(found, ours, 4, None, ("bf16",)))
+    if training.PLAIN in found["rates"]:
+        goals.append(_share(found, training.PLAIN, 4, None))
+    if {ours, training.DEFAULT} <= found["accuracy"].keys():
+        goals.append(_as_good(found["accuracy"][ours], found["accuracy"][training.DEFAULT]))
+    return goals
+
+
+def stage_goals(found: dict[str, Any]) -> list[Goal]:
+    """The demo, prep and report against their seconds."""
+    goals = []
+    for name, limit in stages.LIMITS.items():
+        seconds = stages.seconds(found, name)
+        goals.append(Goal(name, "the clock", f"{seconds:.1f} s", f"<= {limit:.0f} s", seconds <= limit))
+    return goals
+
+
+def _times(found: dict[str, Any], way: str, peer: str, least: float) -> Goal:
+    """How many times as fast as a peer, by medians."""
+    if not found["rates"].get(peer):
+        return Goal(way, peer, "not measured", f">= {least:.0f} x", False)
+    times = statistics.median(found["rates"][way]) / statistics.median(found["rates"][peer])
+    return Goal(way, peer, f"{times:.1f} x", f">= {least:.0f} x", times >= least)
+
+
+def _share(
+    found: dict[str, Any], way: str, operations: int, least: float | None, by: tuple[str, ...] = FLOAT32
+) -> Goal:
+    """Which share of the limit of `operations` a parameter and token, at the fastest of the rates named in `by`."""
+    gflops = max(found["limits"][name] for name in by)
+    limit = rows_a_second(gflops, found["parameters"], found["tokens"], operations)
+    share = statistics.median(found["rates"][way]) / limit
+    against = f"{operations}·N·T, {'bf16' if by == ('bf16',) else 'float32'}, {gflops:.0f} GFLOP/s"
+    if least is None:
+        return Goal(way, against, f"{share:.0%}", "–", None)
+    return Goal(way, against, f"{share:.0%}", f">= {least:.0%}", share >= least)
+
+
+def _as_good(ours: list[float], theirs: list[float]) -> Goal:
+    """Whether the mean over the seeds is lower by no more than the two standard deviations together."""
+    (mean, spread), (other, other_spread) = (
+        (statistics.mean(one), statistics.stdev(one) if len(one) > 1 else 0.0) for one in (ours, theirs)
+    )
+    noise = math.hypot(spread, other_spread)
+    reached = f"{mean:.1%} ± {spread:.1%}, theirs {other:.1%} ± {other_spread:.1%}"
+    return Goal(
+        "accuracy after training", training.DEFAULT, reached, "no worse, within the seeds", mean >= other - noise
+    )
+
+
+def report(found: dict[str, Any], goals: list[Goal]) -> list[str]:
+    """The goals as lines."""
+    said = {True: "kept", False: "NOT kept", None: "–"}
+    machines = sorted({one["machine"] for one in found.values()})
+    stolen = ", ".join(f"{name} {one['stolen']:.1%}" for name, one in found.items())
+    return [
+        f"goals, measured on {'; '.join(machines)}; medians; stolen by the host: {stolen}",
+        "",
+        *table(["what", "against", "reached", "goal", ""], [[*one[:4], said[one.kept]] for one in goals]),
+    ]
