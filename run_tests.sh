@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every check of this project: set up, then ruff, shellcheck and pytest, the real end-to-end run included.
 #
-#   bash run_tests.sh                    everything; 17 minutes on two CPU cores
+#   bash run_tests.sh                    everything; 17 to 24 minutes on two CPU cores
 #   bash run_tests.sh -m 'not swift'     without the tests that run ms-swift
 #   TEST_WORKERS=0 bash run_tests.sh     one test at a time; two by default
 #

@@ -33,7 +33,7 @@ def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: M
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * widest)
     axes.set_title(title, loc="left")
-    axes.legend(loc="lower right", fontsize="small")
+    figure.legend(loc="outside lower right", ncols=len(limits), fontsize="small")  # clear of every bar
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=140)

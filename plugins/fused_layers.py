@@ -21,9 +21,6 @@ BLOCK = 128  # queries in one product: blocks of 64 to 256 are about as fast
 ALIKE = 1e-4  # largest difference that is let through, relative to the largest entry
 PROBE = (2, 24)  # rows and tokens that are compared
 
-_linear = torch.ops.mkldnn._linear_pointwise
-_linear_with = torch.ops.mkldnn._linear_pointwise.binary
-
 
 class FusedLayer:
     """The forward function of one decoder layer of a supported family, merged weights and no gradients."""
@@ -68,18 +65,18 @@ class FusedLayer:
         rows, tokens, width = hidden_states.shape
         gate_bias, up_bias, out_bias, down_bias = self.biases
         hidden = hidden_states.reshape(-1, width)
-        qkv = _linear(_normed(hidden, self.norms[0]), self.qkv, self.qkv_bias, "none", [], "")
+        qkv = _product(_normed(hidden, self.norms[0]), self.qkv, self.qkv_bias)
         qkv = qkv.view(rows, tokens, -1, self.size)
         self._rotate(qkv, *position_embeddings)
         query, key, value = qkv.transpose(1, 2).split([self.heads, self.groups, self.groups], 1)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.index)
         attended = self._attend(query, key, value, attention_mask)
-        hidden = _linear_with(attended.view(rows * tokens, -1), hidden, self.out, out_bias, "add")
+        hidden = _product_with(attended.view(rows * tokens, -1), self.out, out_bias, "add", hidden)
         normed = _normed(hidden, self.norms[1])
-        gate = _linear(normed, self.gate, gate_bias, "swish", [], "")
-        gated = _linear_with(normed, gate, self.up, up_bias, "mul")
-        return _linear_with(gated, hidden, self.down, down_bias, "add").view(rows, tokens, width)
+        gate = _product(normed, self.gate, gate_bias, "swish")
+        gated = _product_with(normed, self.up, up_bias, "mul", gate)
+        return _product_with(gated, self.down, down_bias, "add", hidden).view(rows, tokens, width)
 
     def _rotate(self, qkv: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
         """Turn queries and keys in place; `cos` and `sin` are [rows or 1, tokens, head size], both halves alike."""
@@ -178,6 +175,21 @@ def _alike(decoder: torch.nn.Module, layer: torch.nn.Module, fused: FusedLayer) 
     mask = torch.full((1, 1, tokens, tokens), torch.finfo(hidden.dtype).min).triu(1)
     own, found = (forward(hidden, attention_mask=mask, position_embeddings=turns) for forward in (layer.forward, fused))
     return bool((own - found).abs().max() <= ALIKE * own.abs().max())
+
+
+# Operators of torch that its own compiler uses, in a build with oneDNN alone: asked for by name when they are needed.
+def _product(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, activation: str = "none"
+) -> torch.Tensor:
+    """activation(rows @ weight.T + bias)."""
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, activation, [], "")
+
+
+def _product_with(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, operation: str, other: torch.Tensor
+) -> torch.Tensor:
+    """rows @ weight.T + bias, then `operation` (add or mul) with `other`."""
+    return torch.ops.mkldnn._linear_pointwise.binary(rows, other, weight, bias, operation)
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
