@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from train.machine import IDLE_THREADS
 from workspace.paths import ROOT
 
 BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
@@ -92,6 +93,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as train.machine has it for ms-swift
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.update(IDLE_THREADS | os.environ)
     main()

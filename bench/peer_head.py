@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cost import POLL, tree_memory
+from train.machine import IDLE_THREADS
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import ROOT, shown
@@ -26,7 +27,7 @@ LENGTH = 512  # tokens of every row
 BATCH = 8
 LEARNING_RATE = 1e-3  # as the demo's recipe
 # Settings that our own commands make, and a user of a peer does not.
-OURS = ("MALLOC_", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+OURS = ("MALLOC_", *IDLE_THREADS)
 
 
 def users_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

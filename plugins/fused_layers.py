@@ -26,11 +26,11 @@ class FusedLayer:
     """The forward function of one decoder layer of a supported family, merged weights and no gradients."""
 
     def __init__(self, layer: torch.nn.Module) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
+        attention = layer.self_attn
         before, after = layer.input_layernorm, layer.post_attention_layernorm
         self.index, self.size = attention.layer_idx, attention.head_dim
         self.norms = (before.variance_epsilon, after.variance_epsilon)
-        query, key, value = (_linear_of(getattr(attention, name)) for name in ("q_proj", "k_proj", "v_proj"))
+        query, key, value, out, gate, up, down = _linears(layer)
         self.heads, self.groups = len(query.weight) // self.size, len(key.weight) // self.size
         # The scale of the attention is put on the queries: on their norm where they have one, which would undo it.
         norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
@@ -46,7 +46,6 @@ class FusedLayer:
         if query.bias is not None:
             biases = [self._interleaved(one.bias) * scale for one, scale in zip((query, key), scales, strict=True)]
             self.qkv_bias = torch.cat([*biases, value.bias])
-        gate, up, down, out = (_linear_of(one) for one in (mlp.gate_proj, mlp.up_proj, mlp.down_proj, attention.o_proj))
         self.gate, self.up = (_packed(one.weight * after.weight) for one in (gate, up))
         self.out, self.down = _packed(out.weight), _packed(down.weight)
         self.biases = (gate.bias, up.bias, out.bias, down.bias)

@@ -15,11 +15,12 @@ ROOM = 32  # tokens that are made room for at once
 class RoomyLayer(DynamicLayer):
     """A layer of a cache that writes a new token into spare room, where its base class copies out all before it."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int | None = None) -> None:
+        """`keys` and `values` [rows, groups, tokens, size]: the first `used` tokens are held, all by default."""
         super().__init__()
         self.lazy_initialization(keys, values)
-        self.keys, self.values = keys, values
         self.room = (keys, values)
+        self.keys, self.values = (room[:, :, :used] for room in self.room)
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Add `key_states` and `value_states` [rows, groups, new tokens, size]; returns all, in the same layout."""
@@ -135,11 +136,9 @@ def joined(caches: list[Any], shared: int) -> Any:
 
     for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
         room = [together([getattr(layer, name) for layer in layers]) for name in ("keys", "values")]
-        joint = RoomyLayer(*(states[:, :, :width] for states in room))
-        joint.room = tuple(room)
+        caches[0].layers[index] = RoomyLayer(*room, width)
         for layer in layers:
             layer.keys = layer.values = None  # its memory can go
-        caches[0].layers[index] = joint
     return caches[0]
 
 

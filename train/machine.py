@@ -15,6 +15,7 @@ TORCHRUN = {
     "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE",
     "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "_PATCH_WORLD_SIZE",
 }  # fmt: skip
+IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # see child_environment
 HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
@@ -88,8 +89,7 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
     if machine.gpu is None:
         env.setdefault("MALLOC_MMAP_THRESHOLD_", "4294967296")
         env.setdefault("MALLOC_TRIM_THRESHOLD_", "-1")
-        env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        env.setdefault("GOMP_SPINCOUNT", "1000")
+        env = IDLE_THREADS | env
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; a share of all memory otherwise
         if processes > 1:  # torchrun would give each one thread, and without it each would take all cores
             env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
