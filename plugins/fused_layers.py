@@ -141,10 +141,15 @@ def fuse_layers(model: torch.nn.Module) -> int:
     return fused
 
 
-def _linears(layer: torch.nn.Module) -> list[torch.nn.Module]:
+def linears_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    """The layers of a decoder layer that multiply: queries, keys, values, output; gate, up and down."""
     attention, mlp = layer.self_attn, layer.mlp
-    own = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-    return [_linear_of(one) for one in (*own, mlp.gate_proj, mlp.up_proj, mlp.down_proj)]
+    own = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    return [*own, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
+
+
+def _linears(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    return [_linear_of(one) for one in linears_of(layer)]
 
 
 def _linear_of(module: torch.nn.Module) -> torch.nn.Module:

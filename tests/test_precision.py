@@ -9,7 +9,7 @@ import pytest
 from train import precision
 from train.cpu_rates import measure
 from train.machine import Machine
-from train.precision import ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
+from train.precision import FUSED, ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
@@ -28,7 +28,8 @@ FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]
 def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, bf16):
     changed = sft_values(measured, FLOAT32, {})
     plugins = ["a.py", str(WHOLE), *([str(ONEDNN)] if by_onednn else [])]
-    assert changed["external_plugins"] == plugins
+    assert changed["external_plugins"] == [*plugins, str(FUSED)]
+    assert changed["callbacks"] == ["fused_training"]
     assert changed.get("bf16") is (True if bf16 else None)
     of_a_checkpoint = FLOAT32 | changed
     assert infer_values(measured, {"torch_dtype": "float32"}, of_a_checkpoint) == {"external_plugins": plugins}
@@ -42,6 +43,15 @@ def test_what_the_user_asks_for_stands():
     assert infer_values(ALL, {"torch_dtype": "bfloat16"}, FLOAT32) == {}
     assert infer_values(ALL, {"torch_dtype": "float32", "infer_backend": "vllm"}, FLOAT32) == {}
     assert sft_values(None, FLOAT32, {}) == infer_values(None, FLOAT32, FLOAT32) == {}
+
+
+def test_layers_are_fused_for_training_unless_an_attention_is_named_or_the_weights_lie_in_pieces():
+    named = FLOAT32 | {"callbacks": ["safe_checkpoints"]}
+    assert sft_values(ALL, named, {})["callbacks"] == ["safe_checkpoints", "fused_training"]
+    assert sft_values(ALL, FLOAT32 | {"callbacks": "one"}, {})["callbacks"] == ["one", "fused_training"]
+    for other in ({"attn_impl": "sdpa"}, {"deepspeed": "zero2"}, {"fsdp": "fsdp2"}):
+        changed = sft_values(ALL, named | other, other)
+        assert "callbacks" not in changed and str(FUSED) not in changed["external_plugins"]
 
 
 def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_named_another():

@@ -1,6 +1,8 @@
 """How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
 
-float32 is kept for all answers. Three things are measured against what torch does by itself:
+float32 is kept for all answers. Where adapters alone are trained, plugins/fused_training.py takes the place of the
+decoder layers' own functions: the same gradients, sooner, and padding costs nothing. Three things are measured against
+what torch does by itself:
   oneDNN   plugins/onednn_matmul.py: taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
@@ -27,7 +29,8 @@ from workspace.paths import ROOT, cache_folder
 
 ONEDNN = ROOT / "plugins" / "onednn_matmul.py"
 WHOLE = ROOT / "plugins" / "whole_batches.py"  # on every CPU: it costs nothing
-PLUGINS = (str(WHOLE), str(ONEDNN))
+FUSED = ROOT / "plugins" / "fused_training.py"  # where adapters are trained: it looks for itself whether it can
+PLUGINS = (str(WHOLE), str(ONEDNN), str(FUSED))
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
 FORMAT = 3  # raised when what is measured changes
@@ -100,14 +103,16 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
     """The keys of `swift sft` in `values` that change with what was measured. The user's `overrides` stand."""
     if precision is None or values.get("torch_dtype") != "float32":
         return {}
-    changed: dict[str, Any] = {"external_plugins": [*values.get("external_plugins", []), *_plugins(precision)]}
-    # DeepSpeed and FSDP have settings of their own for mixed precision.
-    if (
-        precision.trains_in_bf16
-        and not {"bf16", "fp16"} & overrides.keys()
-        and not {"deepspeed", "fsdp"} & values.keys()
-    ):
-        changed["bf16"] = True
+    plugins = [*values.get("external_plugins", []), *_plugins(precision)]
+    changed: dict[str, Any] = {"external_plugins": plugins}
+    # DeepSpeed and FSDP have settings of their own for mixed precision, and hold the weights in pieces.
+    if not {"deepspeed", "fsdp"} & values.keys():
+        if precision.trains_in_bf16 and not {"bf16", "fp16"} & overrides.keys():
+            changed["bf16"] = True
+        if "attn_impl" not in values:
+            callbacks = values.get("callbacks", [])
+            changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), FUSED.stem]
+            plugins.append(str(FUSED))
     return changed | ({"attn_impl": "eager"} if precision.by_eager and "attn_impl" not in values else {})
 
 

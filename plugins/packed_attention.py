@@ -1,0 +1,101 @@
+"""For plugins/fused_training.py: causal attention over the rows of a batch without padding, and its gradient.
+
+A group's heads are the rows of one product, without copies of keys and values; queries go in blocks, so that what the
+causal mask hides is mostly not computed. Weights after the softmax are kept for the gradient, in the dtype of the rest.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from packed_rows import Block, PackedRows  # beside this file
+from rms_norm import normed, normed_gradient
+
+QUERIES = 128  # of one product: blocks of 64 to 256 are about as fast
+
+
+class PackedAttention:
+    """The attention of a decoder layer, between the product that gives queries, keys and values and that of its output.
+
+    Expects the halves of each query's and key's head interleaved, so that turning a pair is one complex product, and
+    queries scaled; where the model norms heads, `weights` [heads + groups, head size] are the norms' own, in that order
+    and scaled, and `epsilon` theirs.
+    """
+
+    def __init__(
+        self, heads: int, groups: int, size: int, weights: torch.Tensor | None = None, epsilon: float = 0.0
+    ) -> None:
+        self.heads, self.groups, self.size = heads, groups, size
+        self.weights, self.epsilon = weights, epsilon
+
+    def forward(self, qkv: torch.Tensor, packed: PackedRows) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """[packed, heads * size] for `qkv` [packed, (heads + 2 * groups) * size]; and what `backward` needs."""
+        qkv = qkv.view(len(qkv), -1, self.size)
+        turned, kept = qkv[:, : self.heads + self.groups].float(), []
+        if self.weights is not None:
+            kept = [*normed(turned, self.epsilon, qkv.dtype)]
+            turned = kept[0] * self.weights
+        self._turn(turned, packed.turns)
+        output = qkv.new_empty(len(qkv), self.heads * self.size)
+        for block in packed.blocks:
+            query = self._heads_first(turned[:, : self.heads], block, qkv.dtype)
+            key = self._heads_first(turned[:, self.heads :], block, qkv.dtype).flatten(0, 1)
+            value = self._heads_first(qkv[:, self.heads + self.groups :], block, qkv.dtype).flatten(0, 1)
+            kept += [query, key, value]
+            shape = (block.rows, block.tokens, self.heads, self.size)
+            goal = output[block.places].view(shape)
+            for start, end in _parts(block.tokens):
+                weights = torch.bmm(self._grouped(query[:, :, start:end]), key[:, :end].transpose(1, 2))
+                later = torch.full((end - start, end - start), -torch.inf, dtype=weights.dtype).triu_(1)
+                weights.view(-1, end - start, end)[:, :, start:] += later
+                weights = torch.softmax(weights, -1)
+                kept.append(weights)
+                found = torch.bmm(weights, value[:, :end])
+                goal[:, start:end] = found.view(block.rows, self.heads, -1, self.size).transpose(1, 2)
+        return output, kept
+
+    def backward(self, gradient: torch.Tensor, packed: PackedRows, kept: list[torch.Tensor]) -> torch.Tensor:
+        """The gradient of `qkv` for that of the result."""
+        saved = iter(kept)
+        norms = (next(saved), next(saved)) if self.weights is not None else None
+        heads, keys = self.heads, self.heads + self.groups
+        of_turned = torch.empty(len(gradient), keys, self.size)
+        of_qkv = gradient.new_empty(len(gradient), keys + self.groups, self.size)
+        for block in packed.blocks:
+            query, key, value = next(saved), next(saved), next(saved)
+            shape = (block.rows, block.tokens, -1, self.size)
+            goal, of_rows = of_turned[block.places].view(shape), gradient[block.places].view(shape)
+            of_key, of_value = (torch.zeros(key.shape) for _ in range(2))
+            for start, end in _parts(block.tokens):
+                weights = next(saved)
+                of_output = self._grouped(of_rows[:, start:end].transpose(1, 2))
+                of_value[:, :end] += torch.bmm(weights.transpose(1, 2), of_output)
+                of_weights = torch.bmm(of_output, value[:, :end].transpose(1, 2))
+                of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+                of_query = torch.bmm(of_scores, key[:, :end]).view(block.rows, heads, -1, self.size)
+                goal[:, start:end, :heads] = of_query.transpose(1, 2)
+                of_key[:, :end] += torch.bmm(of_scores.transpose(1, 2), self._grouped(query[:, :, start:end]))
+            grouped = (block.rows, self.groups, block.tokens, self.size)
+            goal[:, :, heads:] = of_key.view(grouped).transpose(1, 2)
+            of_qkv[block.places].view(shape)[:, :, keys:] = of_value.view(grouped).transpose(1, 2)
+        self._turn(of_turned, packed.turns.conj())
+        if norms is not None:
+            of_turned = normed_gradient(of_turned * self.weights, *norms)
+        of_qkv[:, :keys] = of_turned
+        return of_qkv.view(len(gradient), -1)
+
+    def _turn(self, heads: torch.Tensor, turns: torch.Tensor) -> None:
+        torch.view_as_complex(heads.unflatten(-1, (self.size // 2, 2))).mul_(turns)
+
+    def _heads_first(self, tokens: torch.Tensor, block: Block, dtype: torch.dtype) -> torch.Tensor:
+        """[packed, heads, size] as [rows, heads, tokens, size] of a block, in memory too."""
+        own = tokens[block.places].view(block.rows, block.tokens, -1, self.size).transpose(1, 2)
+        return torch.empty(own.shape, dtype=dtype).copy_(own)
+
+    def _grouped(self, heads: torch.Tensor) -> torch.Tensor:
+        """[rows, heads, tokens, size] as [rows * groups, heads of a group * tokens, size]."""
+        return heads.reshape(len(heads) * self.groups, -1, self.size)
+
+
+def _parts(tokens: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, tokens, QUERIES):
+        yield start, min(start + QUERIES, tokens)
