@@ -40,7 +40,7 @@ TESTED = 200  # test rows at most, evenly spread
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
     add_options(parser, 240)
-    parser.add_argument("--alone", action="store_true", help="this project only, with and without bf16")
+    parser.add_argument("--alone", action="store_true", help="no other tools: this project and the defaults")
     parser.set_defaults(run=run)
 
 
@@ -60,7 +60,7 @@ def run(
         options = ("--with", "learning-curve", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
         made = subject(csv, model, rows, folder / "run", *options)
         ways = ways_to_train(made, model, folder)
-        ways = {name: way for name, way in ways.items() if not alone or name in (OURS, PLAIN)}
+        ways = {name: way for name, way in ways.items() if not alone or name in JUDGED}
         done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         missing: dict[str, str] = {}
         limits = []
@@ -79,7 +79,7 @@ def run(
         judged = {
             name: [label_accuracy(model, Path(one["adapter"]), folder / "test.jsonl") for one in done[name]]
             for name in JUDGED
-            if name in done
+            if name in done and not alone
         }
         length = tokens(made.dataset, model, "train")
         count = len(read_jsonl(made.dataset / "train.jsonl"))

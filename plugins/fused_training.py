@@ -119,18 +119,27 @@ class TrainedLayer:
         second, second_inverse = normed(x, self.epsilons[1], dtype)
         gate_up, gate_up_kept = self.gate_up.forward(second, of_gate_up)
         gate, up = gate_up.chunk(2, -1)
-        result, down_kept = self.down.forward(silu(gate).mul_(up), of_down)
-        kept = [[first, first_inverse, attended, second, second_inverse, gate_up], attention_kept]
+        opened = silu(gate)
+        result, down_kept = self.down.forward(opened * up, of_down)
+        kept = [[first, first_inverse, attended, second, second_inverse, gate_up, opened], attention_kept]
         return x + result, [*kept, *map(list, (qkv_kept, out_kept, gate_up_kept, down_kept))]
 
     def backward(
         self, gradient: torch.Tensor, packed: PackedRows, kept: list[list[torch.Tensor | None]], of_input: bool
     ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The gradients of `x`, unless `of_input` is false, and of each factor, for that of the result."""
-        (first, first_inverse, attended, second, second_inverse, gate_up), attention_kept, *products_kept = kept
+        (first, first_inverse, attended, second, second_inverse, gate_up, opened), attention_kept, *products_kept = kept
         qkv_kept, out_kept, gate_up_kept, down_kept = products_kept
+        # Behind the last layer few tokens have a loss, and what concerns a token alone is computed for those.
+        all_tokens, some = gradient, gradient.any(-1).nonzero().squeeze(1)
+        few = 2 * len(some) < len(gradient)
+        if few:
+            gradient, tokens = gradient[some], (attended, second, second_inverse, gate_up, opened)
+            attended, second, second_inverse, gate_up, opened = (one[some] for one in tokens)
+            for kept_of_product in (out_kept, gate_up_kept, down_kept):
+                if kept_of_product[0] is not None:
+                    kept_of_product[0] = kept_of_product[0][some]
         gate, up = gate_up.chunk(2, -1)
-        opened = silu(gate)
         of_gated, of_down = self.down.backward(gradient.to(first.dtype), opened * up, down_kept)
         of_gates = torch.empty_like(gate_up)
         of_gate, of_up = of_gates.chunk(2, -1)
@@ -139,6 +148,10 @@ class TrainedLayer:
         of_second, of_gate_up = self.gate_up.backward(of_gates, second, gate_up_kept)
         gradient = normed_gradient(of_second, second, second_inverse).add_(gradient)
         of_attended, of_out = self.out.backward(gradient.to(first.dtype), attended, out_kept)
+        if few:
+            zeros = of_attended.new_zeros(len(first), of_attended.shape[-1])
+            of_attended = zeros.index_copy_(0, some, of_attended)
+            gradient = all_tokens.index_copy_(0, some, gradient)
         of_qkv = self.attention.backward(of_attended, packed, attention_kept)
         of_first, of_factors = self.qkv.backward(of_qkv, first, qkv_kept, of_input)
         if of_first is not None:

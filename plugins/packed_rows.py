@@ -44,8 +44,9 @@ class PackedRows:
                 fillers.append(torch.arange(start + lengths[row], start + size))
                 start += size
         self.source, self.filler = torch.cat(sources), torch.cat(fillers)
-        self.real = torch.ones(start, dtype=torch.bool)
-        self.real[self.filler] = False
+        real = torch.ones(start, dtype=torch.bool)
+        real[self.filler] = False
+        self.real = real.nonzero().squeeze(1)
         self.goal = self.source[self.real]
         each = turns.expand(len(lengths), -1, -1) if len(turns) == 1 else turns
         self.turns = each.reshape(-1, 1, turns.shape[-1])[self.source]
@@ -61,7 +62,7 @@ class PackedRows:
     def unpack(self, packed: torch.Tensor, shape: torch.Size) -> torch.Tensor:
         """[packed, width] as [rows, tokens, width], zero where there is padding."""
         padded = packed.new_zeros(shape)
-        padded.view(-1, shape[-1])[self.goal] = packed[self.real]
+        padded.view(-1, shape[-1]).index_copy_(0, self.goal, packed[self.real])
         return padded
 
 

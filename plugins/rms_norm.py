@@ -5,7 +5,8 @@ import torch
 
 def normed(x: torch.Tensor, epsilon: float, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     """float32 `x` over the root mean square of its last dimension, in `dtype`; and the inverse of that root."""
-    inverse = x.square().mean(-1, keepdim=True).add_(epsilon).rsqrt_()
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    inverse = length.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
     return (x * inverse).to(dtype), inverse
 
 

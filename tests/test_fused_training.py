@@ -85,6 +85,19 @@ def test_loss_and_gradients_are_those_of_the_models_own_layers(kind, tokens, pad
     assert abs(found_loss - loss) < 1e-5 * loss and away(found, gradients) < 1e-5
 
 
+@pytest.mark.parametrize("padding", ["none", "right", "left"])
+def test_a_loss_of_few_tokens_has_the_same_gradients(padding):
+    model, inputs = made(), batch(LONG, padding)
+    ends = inputs["attention_mask"].cumsum(-1).argmax(-1)
+    others = torch.arange(LONG) != ends.unsqueeze(1)
+    inputs["labels"] = inputs["input_ids"].masked_fill(others, -100)
+    inputs["labels"][2] = -100  # and none in a row
+    loss, own = step(model, inputs)
+    assert fused(model) == LAYERS
+    found_loss, found = step(model, inputs)
+    assert abs(found_loss - loss) < 1e-5 * loss and away(found, own) < 1e-5
+
+
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])
 def test_in_bfloat16_they_are_as_near_to_float32_as_the_models_own(attn):
     model, inputs = made(attn=attn), batch(LONG, "right")
