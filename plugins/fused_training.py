@@ -88,7 +88,9 @@ class TrainedLayer:
     ) -> torch.Tensor:
         """As the layer's own `forward`: `hidden_states` and the result are [rows, tokens, hidden size]."""
         packed = None
-        if past_key_values is None and all(product.is_adapted() for product in self.products):
+        # Without a mask, positions that begin anew tell of several reviews in one row.
+        one_each = position_ids is None or bool((position_ids.diff() >= 0).all())
+        if one_each and past_key_values is None and all(product.is_adapted() for product in self.products):
             packed = self.batch.packed_as(hidden_states.shape, attention_mask, *position_embeddings)
         if packed is None or hidden_states.dtype != torch.float32:
             return self.own(
@@ -198,7 +200,7 @@ def fuse_for_training(model: torch.nn.Module) -> int:
 
 
 def _supported(layer: torch.nn.Module, config: Any) -> bool:
-    if type(layer).__module__.split(".")[-2] not in FAMILIES or config.hidden_act != "silu":
+    if FAMILIES.isdisjoint(type(layer).__module__.split(".")) or config.hidden_act != "silu":
         return False
     if getattr(config, "sliding_window", None) or getattr(config, "attention_dropout", 0.0):
         return False
@@ -210,7 +212,8 @@ def _supported(layer: torch.nn.Module, config: Any) -> bool:
     parameters = list(layer.parameters())
     return (
         len(set(biases[:3])) == len(set(biases[4:6])) == 1
-        and all(one.dtype == torch.float32 and one.device.type == "cpu" and one.numel() for one in parameters)
+        and all(type(one) is torch.nn.Parameter and one.numel() for one in parameters)  # no piece of one
+        and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in parameters)
         and {id(one) for one in parameters if one.requires_grad} == factors
     )
 
@@ -241,11 +244,12 @@ def _interleaved(heads: torch.Tensor) -> torch.Tensor:
 
 
 class FusedTraining(TrainerCallback):
-    """Puts the fused functions in place when training begins."""
+    """Puts the fused functions in place when training begins, but for weights that processes hold in pieces."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """After the weights of a checkpoint have been read, before the first step."""
-        get_logger().info(f"fused_training: {fuse_for_training(model)} decoder layers")
+        in_pieces = getattr(args, "fsdp", None) or getattr(args, "deepspeed", None)
+        get_logger().info(f"fused_training: {0 if in_pieces else fuse_for_training(model)} decoder layers")
 
 
 callbacks_map["fused_training"] = FusedTraining

@@ -164,7 +164,9 @@ def test_what_a_fused_layer_does_not_do_is_left_to_the_models_own():
             odd = model(input_ids=prompt["input_ids"], attention_mask=seen, use_cache=False).logits
             with model.disable_adapter():
                 plain = model(**prompt, use_cache=False).logits
-        found.append((written, odd, plain))
+            two = torch.arange(10).repeat(2).unsqueeze(0)  # two reviews in one row
+            flat = model(input_ids=prompt["input_ids"][:1], position_ids=two, use_cache=False).logits
+        found.append((written, odd, plain, flat))
         fused(model)
     for own, other in zip(*found, strict=True):
         assert own.equal(other)
