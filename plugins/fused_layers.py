@@ -15,6 +15,7 @@ each fused layer is compared with the model's own before it takes its place.
 from typing import Any
 
 import torch
+from rms_norm import inverse_root  # beside this file
 
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
 BLOCK = 128  # queries in one product: blocks of 64 to 256 are about as fast
@@ -64,7 +65,7 @@ class FusedLayer:
         rows, tokens, width = hidden_states.shape
         gate_bias, up_bias, out_bias, down_bias = self.biases
         hidden = hidden_states.reshape(-1, width)
-        qkv = _product(_normed(hidden, self.norms[0]), self.qkv, self.qkv_bias)
+        qkv = _product(hidden * inverse_root(hidden, self.norms[0]), self.qkv, self.qkv_bias)
         qkv = qkv.view(rows, tokens, -1, self.size)
         self._rotate(qkv, *position_embeddings)
         query, key, value = qkv.transpose(1, 2).split([self.heads, self.groups, self.groups], 1)
@@ -72,7 +73,7 @@ class FusedLayer:
             key, value = past_key_values.update(key, value, self.index)
         attended = self._attend(query, key, value, attention_mask)
         hidden = _product_with(attended.view(rows * tokens, -1), self.out, out_bias, "add", hidden)
-        normed = _normed(hidden, self.norms[1])
+        normed = hidden * inverse_root(hidden, self.norms[1])
         gate = _product(normed, self.gate, gate_bias, "swish")
         gated = _product_with(normed, self.up, up_bias, "mul", gate)
         return _product_with(gated, self.down, down_bias, "add", hidden).view(rows, tokens, width)
@@ -148,6 +149,17 @@ def linears_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
     return [*own, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
 
 
+def of_a_family(layer: torch.nn.Module, config: Any) -> bool:
+    """Whether a decoder layer is one of FAMILIES, with SiLU and without a sliding window."""
+    known = not FAMILIES.isdisjoint(type(layer).__module__.split("."))
+    return known and config.hidden_act == "silu" and not getattr(config, "sliding_window", None)
+
+
+def near(found: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a fused result is that of the model's own layer, but for the last digits."""
+    return bool((own - found).abs().max() <= ALIKE * own.abs().max())
+
+
 def _linears(layer: torch.nn.Module) -> list[torch.nn.Module]:
     return [_linear_of(one) for one in linears_of(layer)]
 
@@ -158,7 +170,7 @@ def _linear_of(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _supported(layer: torch.nn.Module, config: Any) -> bool:
-    if type(layer).__module__.split(".")[-2] not in FAMILIES or not torch.backends.mkldnn.is_available():
+    if not of_a_family(layer, config) or not torch.backends.mkldnn.is_available():
         return False
     linears = _linears(layer)
     biases = {one.bias is None for one in linears[:3] if type(one) is torch.nn.Linear}
@@ -166,8 +178,6 @@ def _supported(layer: torch.nn.Module, config: Any) -> bool:
         all(type(one) is torch.nn.Linear for one in linears)
         and len(biases) == 1
         and all(one.dtype == torch.float32 and one.device.type == "cpu" for one in layer.parameters())
-        and not getattr(config, "sliding_window", None)
-        and config.hidden_act == "silu"
     )
 
 
@@ -178,7 +188,7 @@ def _alike(decoder: torch.nn.Module, layer: torch.nn.Module, fused: FusedLayer) 
     turns = decoder.rotary_emb(hidden, torch.arange(tokens).unsqueeze(0))
     mask = torch.full((1, 1, tokens, tokens), torch.finfo(hidden.dtype).min).triu(1)
     own, found = (forward(hidden, attention_mask=mask, position_embeddings=turns) for forward in (layer.forward, fused))
-    return bool((own - found).abs().max() <= ALIKE * own.abs().max())
+    return near(found, own)
 
 
 # Operators of torch that its own compiler uses, in a build with oneDNN alone: asked for by name when they are needed.
@@ -199,9 +209,3 @@ def _product_with(
 def _packed(weight: torch.Tensor) -> torch.Tensor:
     """A weight as oneDNN multiplies by it: laid out anew once, not at every product."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
-
-
-def _normed(hidden: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """`hidden` over its root mean square; [tokens, width]."""
-    length = torch.linalg.vector_norm(hidden, dim=-1, keepdim=True)
-    return hidden * length.square_().div_(hidden.shape[-1]).add_(epsilon).rsqrt_()

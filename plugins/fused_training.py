@@ -17,7 +17,7 @@ any call with a cache, with a mask that hides more than padding and later tokens
 from typing import Any
 
 import torch
-from fused_layers import ALIKE, FAMILIES, PROBE, linears_of  # beside this file
+from fused_layers import PROBE, linears_of, near, of_a_family  # beside this file
 from low_rank_product import LowRankProduct, plain_adapter
 from packed_attention import PackedAttention
 from packed_rows import PackedRows, packed_rows
@@ -82,7 +82,6 @@ class TrainedLayer:
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Any = None,
-        use_cache: bool | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
@@ -94,7 +93,7 @@ class TrainedLayer:
             packed = self.batch.packed_as(hidden_states.shape, attention_mask, *position_embeddings)
         if packed is None or hidden_states.dtype != torch.float32:
             return self.own(
-                hidden_states, attention_mask=attention_mask, position_ids=position_ids, use_cache=use_cache,
+                hidden_states, attention_mask=attention_mask, position_ids=position_ids,
                 past_key_values=past_key_values, position_embeddings=position_embeddings, **kwargs,
             )  # fmt: skip
         lower = torch.is_autocast_enabled("cpu")
@@ -200,9 +199,7 @@ def fuse_for_training(model: torch.nn.Module) -> int:
 
 
 def _supported(layer: torch.nn.Module, config: Any) -> bool:
-    if FAMILIES.isdisjoint(type(layer).__module__.split(".")) or config.hidden_act != "silu":
-        return False
-    if getattr(config, "sliding_window", None) or getattr(config, "attention_dropout", 0.0):
+    if not of_a_family(layer, config) or getattr(config, "attention_dropout", 0.0):
         return False
     linears = linears_of(layer)
     if not all(plain_adapter(one) for one in linears):
@@ -235,7 +232,7 @@ def _alike(decoder: torch.nn.Module, layer: TrainedLayer) -> bool:
             pairs.append([result[:, :length], *torch.autograd.grad(result, [start, *factors], upstream)])
     for product in layer.products:
         product.converted.clear()
-    return all(bool((own - found).abs().max() <= ALIKE * own.abs().max()) for own, found in zip(*pairs, strict=True))
+    return all(near(found, own) for own, found in zip(*pairs, strict=True))
 
 
 def _interleaved(heads: torch.Tensor) -> torch.Tensor:
