@@ -27,8 +27,13 @@ class PackedAttention:
         self.heads, self.groups, self.size = heads, groups, size
         self.weights, self.epsilon = weights, epsilon
 
-    def forward(self, qkv: torch.Tensor, packed: PackedRows) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """[packed, heads * size] for `qkv` [packed, (heads + 2 * groups) * size]; and what `backward` needs."""
+    def forward(
+        self, qkv: torch.Tensor, packed: PackedRows, only_needed: bool = False
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """[packed, heads * size] for `qkv` [packed, (heads + 2 * groups) * size]; and what `backward` needs.
+
+        With `only_needed`, tokens before the first of a row that is needed have no result.
+        """
         qkv = qkv.view(len(qkv), -1, self.size)
         turned, kept = qkv[:, : self.heads + self.groups].float(), []
         if self.weights is not None:
@@ -36,47 +41,61 @@ class PackedAttention:
             turned = kept[0] * self.weights
         self._turn(turned, packed.turns)
         output = qkv.new_empty(len(qkv), self.heads * self.size)
+        later = torch.full((QUERIES, QUERIES), -torch.inf, dtype=qkv.dtype).triu_(1)
         for block in packed.blocks:
             query = self._heads_first(turned[:, : self.heads], block, qkv.dtype)
-            key = self._heads_first(turned[:, self.heads :], block, qkv.dtype).flatten(0, 1)
-            value = self._heads_first(qkv[:, self.heads + self.groups :], block, qkv.dtype).flatten(0, 1)
+            key = self._heads_first(turned[:, self.heads :], block, qkv.dtype, block.before).flatten(0, 1)
+            value = self._heads_first(qkv[:, self.heads + self.groups :], block, qkv.dtype, block.before).flatten(0, 1)
             kept += [query, key, value]
             shape = (block.rows, block.tokens, self.heads, self.size)
             goal = output[block.places].view(shape)
-            for start, end in _parts(block.tokens):
-                weights = torch.bmm(self._grouped(query[:, :, start:end]), key[:, :end].transpose(1, 2))
-                later = torch.full((end - start, end - start), -torch.inf, dtype=weights.dtype).triu_(1)
-                weights.view(-1, end - start, end)[:, :, start:] += later
+            for start, end in _parts(block, only_needed):
+                seen = block.before + end
+                weights = torch.bmm(self._grouped(query[:, :, start:end]), key[:, :seen].transpose(1, 2))
+                weights.view(-1, end - start, seen)[:, :, block.before + start :] += later[: end - start, : end - start]
                 weights = torch.softmax(weights, -1)
                 kept.append(weights)
-                found = torch.bmm(weights, value[:, :end])
+                found = torch.bmm(weights, value[:, :seen])
                 goal[:, start:end] = found.view(block.rows, self.heads, -1, self.size).transpose(1, 2)
         return output, kept
 
-    def backward(self, gradient: torch.Tensor, packed: PackedRows, kept: list[torch.Tensor]) -> torch.Tensor:
+    def backward(
+        self, gradient: torch.Tensor, packed: PackedRows, kept: list[torch.Tensor], only_needed: bool = False
+    ) -> torch.Tensor:
         """The gradient of `qkv` for that of the result."""
         saved = iter(kept)
         norms = (next(saved), next(saved)) if self.weights is not None else None
         heads, keys = self.heads, self.heads + self.groups
         of_turned = torch.empty(len(gradient), keys, self.size)
         of_qkv = gradient.new_empty(len(gradient), keys + self.groups, self.size)
-        for block in packed.blocks:
-            query, key, value = next(saved), next(saved), next(saved)
+        blocks = [
+            (block, [next(saved) for _ in range(3)], [next(saved) for _ in _parts(block, only_needed)])
+            for block in packed.blocks
+        ]
+        of_shared: list[torch.Tensor | float] = [0.0, 0.0]
+        for block, (query, key, value), parts in reversed(blocks):  # what is shared comes last: all rows have seen it
             shape = (block.rows, block.tokens, -1, self.size)
             goal, of_rows = of_turned[block.places].view(shape), gradient[block.places].view(shape)
             of_key, of_value = (torch.zeros(key.shape) for _ in range(2))
-            for start, end in _parts(block.tokens):
-                weights = next(saved)
+            if only_needed:
+                goal[:, : block.needed, :heads] = 0.0
+            for (start, end), weights in zip(_parts(block, only_needed), parts, strict=True):
+                seen = block.before + end
                 of_output = self._grouped(of_rows[:, start:end].transpose(1, 2))
-                of_value[:, :end] += torch.bmm(weights.transpose(1, 2), of_output)
-                of_weights = torch.bmm(of_output, value[:, :end].transpose(1, 2))
+                of_value[:, :seen] += torch.bmm(weights.transpose(1, 2), of_output)
+                of_weights = torch.bmm(of_output, value[:, :seen].transpose(1, 2))
                 of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
-                of_query = torch.bmm(of_scores, key[:, :end]).view(block.rows, heads, -1, self.size)
+                of_query = torch.bmm(of_scores, key[:, :seen]).view(block.rows, heads, -1, self.size)
                 goal[:, start:end, :heads] = of_query.transpose(1, 2)
-                of_key[:, :end] += torch.bmm(of_scores.transpose(1, 2), self._grouped(query[:, :, start:end]))
-            grouped = (block.rows, self.groups, block.tokens, self.size)
-            goal[:, :, heads:] = of_key.view(grouped).transpose(1, 2)
-            of_qkv[block.places].view(shape)[:, :, keys:] = of_value.view(grouped).transpose(1, 2)
+                of_key[:, :seen] += torch.bmm(of_scores.transpose(1, 2), self._grouped(query[:, :, start:end]))
+            of_key, of_value = (one.view(block.rows, self.groups, -1, self.size) for one in (of_key, of_value))
+            if block.before:
+                for at, one in enumerate((of_key, of_value)):
+                    of_shared[at] = of_shared[at] + one[:, :, : block.before].sum(0)
+            elif packed.shared:
+                of_key, of_value = of_key + of_shared[0], of_value + of_shared[1]
+            goal[:, :, heads:] = of_key[:, :, block.before :].transpose(1, 2)
+            of_qkv[block.places].view(shape)[:, :, keys:] = of_value[:, :, block.before :].transpose(1, 2)
         self._turn(of_turned, packed.turns.conj())
         if norms is not None:
             of_turned = normed_gradient(of_turned * self.weights, *norms)
@@ -86,16 +105,19 @@ class PackedAttention:
     def _turn(self, heads: torch.Tensor, turns: torch.Tensor) -> None:
         torch.view_as_complex(heads.unflatten(-1, (self.size // 2, 2))).mul_(turns)
 
-    def _heads_first(self, tokens: torch.Tensor, block: Block, dtype: torch.dtype) -> torch.Tensor:
-        """[packed, heads, size] as [rows, heads, tokens, size] of a block, in memory too."""
+    def _heads_first(self, tokens: torch.Tensor, block: Block, dtype: torch.dtype, before: int = 0) -> torch.Tensor:
+        """[packed, heads, size] as [rows, heads, before + tokens, size] of a block, in memory too."""
         own = tokens[block.places].view(block.rows, block.tokens, -1, self.size).transpose(1, 2)
-        return torch.empty(own.shape, dtype=dtype).copy_(own)
+        whole = torch.empty(block.rows, own.shape[1], before + block.tokens, self.size, dtype=dtype)
+        whole[:, :, before:] = own
+        whole[:, :, :before] = tokens[:before].transpose(0, 1)
+        return whole
 
     def _grouped(self, heads: torch.Tensor) -> torch.Tensor:
         """[rows, heads, tokens, size] as [rows * groups, heads of a group * tokens, size]."""
         return heads.reshape(len(heads) * self.groups, -1, self.size)
 
 
-def _parts(tokens: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, tokens, QUERIES):
-        yield start, min(start + QUERIES, tokens)
+def _parts(block: Block, only_needed: bool) -> Iterator[tuple[int, int]]:
+    for start in range(block.needed if only_needed else 0, block.tokens, QUERIES):
+        yield start, min(start + QUERIES, block.tokens)

@@ -47,13 +47,17 @@ def fused(model) -> int:
     return fuse_for_training(model)
 
 
-def batch(tokens: int, padding: str) -> dict[str, torch.Tensor]:
+def batch(tokens: int, padding: str, prompt: int = 0) -> dict[str, torch.Tensor]:
+    """Four rows of which three are shorter, all beginning with the same `prompt` tokens."""
     torch.manual_seed(1)
     ids = torch.randint(1, 50, (4, tokens))
     mask = torch.ones_like(ids)
-    if padding != "none":
-        for row, short in enumerate((1, tokens // 2, tokens - 1)):
+    shorts = (1, tokens // 2, tokens - 1 - prompt) if padding != "none" else ()
+    for row, short in enumerate((*shorts, *[0] * (4 - len(shorts)))):
+        if short:
             mask[row, slice(tokens - short, None) if padding == "right" else slice(short)] = 0
+        begin = short if padding == "left" else 0
+        ids[row, begin : begin + prompt] = torch.arange(prompt) % 49 + 1
     judged = (mask == 1) & (mask.roll(1, -1) == 1)  # not by what stands at padding
     return {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(~judged, -100)}
 
@@ -96,6 +100,59 @@ def test_a_loss_of_few_tokens_has_the_same_gradients(padding):
     assert fused(model) == LAYERS
     found_loss, found = step(model, inputs)
     assert abs(found_loss - loss) < 1e-5 * loss and away(found, own) < 1e-5
+
+
+def few(inputs: dict[str, torch.Tensor], tokens: int, as_mask: bool = False) -> dict[str, torch.Tensor]:
+    """The batch with a loss at its last `tokens` places alone, as ms-swift asks for it: by a count or by a mask."""
+    kept = torch.arange(inputs["labels"].shape[1]) >= inputs["labels"].shape[1] - tokens
+    return inputs | {"labels": inputs["labels"][:, kept], "logits_to_keep": kept if as_mask else tokens}
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("prompt", [0, 6, 40], ids=lambda prompt: f"prompt-{prompt}")
+@pytest.mark.parametrize("padding", ["none", "right", "left"])
+@pytest.mark.parametrize("kept", [0, 5, 140], ids=lambda kept: f"kept-{kept}")
+def test_a_prompt_that_rows_share_and_logits_of_few_tokens_change_no_gradient(kind, prompt, padding, kept):
+    model, inputs = made(kind), batch(LONG, padding, prompt)
+    inputs = few(inputs, kept) if kept else inputs
+    loss, own = step(model, inputs)
+    assert fused(model) == LAYERS
+    found_loss, found = step(model, inputs)
+    assert abs(found_loss - loss) < 1e-5 * loss and away(found, own) < 1e-5
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_logits_to_keep_may_be_a_mask_and_rows_have_positions_of_their_own(rows):
+    model, inputs = made(), few(batch(LONG, "left", 20), 3, as_mask=True)
+    inputs |= {"position_ids": (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)}
+    inputs = {name: value if name == "logits_to_keep" else value[-rows:] for name, value in inputs.items()}
+    _, own = step(model, inputs)
+    assert fused(model) == LAYERS
+    assert away(step(model, inputs)[1], own) < 1e-5
+
+
+def test_a_layer_of_its_own_between_fused_ones_gets_padded_rows():
+    model, inputs = made(), few(batch(LONG, "left", 20), 5)
+    layer = model.get_base_model().model.layers[1]
+    layer.input_layernorm.weight.requires_grad_(True)
+    _, own = step(model, inputs)
+    assert fused(model) == 1
+    assert away(step(model, inputs)[1], own) < 1e-5
+
+
+def test_hidden_states_and_logits_are_whole_when_they_are_asked_for():
+    model, inputs = made().eval(), batch(LONG, "left", 20)
+    inputs.pop("labels")
+    found = []
+    for _ in range(2):
+        with torch.no_grad():
+            result = model(**inputs, use_cache=False, output_hidden_states=True, logits_to_keep=3)
+            whole = model(**inputs, use_cache=False).logits
+        found.append((*result.hidden_states, whole))
+        fused(model)
+    seen = inputs["attention_mask"].bool()
+    for own, other in zip(*found, strict=True):
+        assert other[seen].allclose(own[seen], atol=1e-4)
 
 
 @pytest.mark.parametrize("attn", ["eager", "sdpa"])
@@ -172,6 +229,26 @@ def test_what_a_fused_layer_does_not_do_is_left_to_the_models_own():
         assert own.equal(other)
 
 
+@pytest.mark.parametrize(("same", "shared"), [(0, 0), (5, 0), (6, 6), (14, 14), (15, 14)], ids=lambda count: str(count))
+def test_what_rows_begin_with_is_packed_once(same, shared):
+    """At least a block's rounding must be saved, and one token of each row is its own."""
+    from plugins.packed_rows import packed_rows
+
+    torch.manual_seed(0)
+    x, angles = torch.randn(4, 15, 5), torch.rand(1, 15, 8)
+    x[:, :same] = x[0, :same]
+    needed = torch.arange(15) > 12
+    packed = packed_rows(x, None, angles.cos(), angles.sin(), passed_on=True, needed=needed)
+    assert (packed.shared, packed.blocks[0].tokens) == (shared, shared or 16)
+    assert len(packed.source) == shared + 4 * 16
+    whole = packed_rows(x, None, angles.cos(), angles.sin(), passed_on=True)
+    assert whole.unpack(whole.pack(x)).equal(x)
+    upstream = torch.randn_like(x)
+    assert whole.unpack_gradient(upstream)[:shared].allclose(upstream[:, :shared].sum(0))
+    if shared < 14:  # among what is shared nothing is left out
+        assert packed.unpack(packed.pack(x)[packed.kept]).equal(x * needed.unsqueeze(-1))
+
+
 def test_rows_are_packed_without_their_padding_and_unpacked_again():
     from plugins.packed_rows import packed_rows
 
@@ -180,14 +257,14 @@ def test_rows_are_packed_without_their_padding_and_unpacked_again():
     seen[0, :40] = seen[1, :3] = seen[2, 10:40] = True
     mask = (seen.unsqueeze(1) & torch.ones(tokens, tokens, dtype=torch.bool).tril()).unsqueeze(1)
     angles = torch.rand(1, tokens, 8)
-    packed = packed_rows(torch.Size((3, tokens, 5)), mask, angles.cos(), angles.sin())
-    assert [tuple(block) for block in packed.blocks] == [(0, 1, 16), (16, 1, 32), (48, 1, 48)]
     x = torch.randn(3, tokens, 5)
-    assert packed.unpack(packed.pack(x), x.shape).equal(x * seen.unsqueeze(-1))
+    packed = packed_rows(x, mask, angles.cos(), angles.sin())
+    assert [tuple(block)[:3] for block in packed.blocks] == [(0, 1, 16), (16, 1, 32), (48, 1, 48)]
+    assert packed.unpack(packed.pack(x)).equal(x * seen.unsqueeze(-1))
     assert packed.pack(x)[:3].equal(x[1, :3]) and packed.pack(x)[16:46].equal(x[2, 10:])
-    assert packed.pack_gradient(x).square().sum() == pytest.approx(float((x * seen.unsqueeze(-1)).square().sum()))
+    assert packed.unpack_gradient(x).square().sum() == pytest.approx(float((x * seen.unsqueeze(-1)).square().sum()))
     mask[0, 0, 5, 2] = False
-    assert packed_rows(x.shape, mask, angles.cos(), angles.sin()) is None
+    assert packed_rows(x, mask, angles.cos(), angles.sin()) is None
 
 
 def test_swift_sft_trains_through_them(tmp_path: Path, demo_model: Path):

@@ -51,7 +51,9 @@ def test_layers_are_fused_for_training_unless_an_attention_is_named_or_the_weigh
     assert sft_values(ALL, FLOAT32 | {"callbacks": "one"}, {})["callbacks"] == ["one", "fused_training"]
     for other in ({"attn_impl": "sdpa"}, {"deepspeed": "zero2"}, {"fsdp": "fsdp2"}):
         changed = sft_values(ALL, named | other, other)
-        assert "callbacks" not in changed and str(FUSED) not in changed["external_plugins"]
+        assert not {"callbacks", "padding_side"} & changed.keys() and str(FUSED) not in changed["external_plugins"]
+    assert sft_values(ALL, named, {})["padding_side"] == "left"
+    assert "padding_side" not in sft_values(ALL, named | {"padding_side": "right"}, {"padding_side": "right"})
 
 
 def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_named_another():

@@ -1,8 +1,8 @@
 """How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
 
 float32 is kept for all answers. Where adapters alone are trained, plugins/fused_training.py takes the place of the
-decoder layers' own functions: the same gradients, sooner, and padding costs nothing. Three things are measured against
-what torch does by itself:
+decoder layers' own functions: the same gradients, sooner; padding costs nothing, and the prompt that all rows begin
+with is computed once a batch. Three things are measured against what torch does by itself:
   oneDNN   plugins/onednn_matmul.py: taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
@@ -113,6 +113,8 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
             callbacks = values.get("callbacks", [])
             changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), FUSED.stem]
             plugins.append(str(FUSED))
+            if "padding_side" not in values:  # answers end side by side: logits are computed of the last tokens alone
+                changed["padding_side"] = "left"
     return changed | ({"attn_impl": "eager"} if precision.by_eager and "attn_impl" not in values else {})
 
 
