@@ -80,12 +80,13 @@ def training_goals(found: dict[str, Any]) -> list[Goal]:
         _times(found, ours, training.DEFAULT, FASTER_THAN_DEFAULT),
         _times(found, ours, training.FACTORY, FASTER_THAN_PEERS),
         _times(found, ours, training.HEAD, FASTER_THAN_PEERS),
-        _share(found, ours, 4, TRAINING_SHARE),
     ]
-    # What is computed in bfloat16 is held against that rate too.
-    goals.append(_share(found, ours, 4, None, ("bf16",)))
-    if training.PLAIN in found["rates"]:
+    if training.PLAIN in found["rates"]:  # then ours is computed in bfloat16, and held against that rate
+        goals += [_share(found, ours, 4, TRAINING_SHARE, ("bf16",)), _share(found, ours, 4, None)]
         goals.append(_share(found, training.PLAIN, 4, None))
+    else:
+        goals.append(_share(found, ours, 4, TRAINING_SHARE))
+    goals = [one._replace(what=f"training, {one.what}") for one in goals]
     if {ours, training.DEFAULT} <= found["accuracy"].keys():
         goals.append(_as_good(found["accuracy"][ours], found["accuracy"][training.DEFAULT]))
     return goals

@@ -42,12 +42,17 @@ def test_answers_are_held_against_the_defaults_and_the_faster_rate_of_float32():
     assert found[1].against == "2·N·T, float32, 200 GFLOP/s"
 
 
-def test_training_is_held_against_each_peer_and_both_limits():
+def test_training_is_held_against_each_peer_and_the_rate_that_it_computes_at():
     good = {training.OURS: [0.8, 0.9], training.DEFAULT: [0.8, 0.9]}
-    assert kept(goals.training_goals(trained(10.0, good))) == [True, True, True, True, None, True]
+    assert kept(goals.training_goals(trained(10.0, good))) == [True] * 5
     found = goals.training_goals(trained(8.9, {}))
-    assert kept(found) == [False, False, False, False, None]
-    assert [one.reached for one in found[3:]] == ["44%", "22%"]
+    assert kept(found) == [False] * 4 and found[3].reached == "44%"
+    assert {one.what for one in found} == {"training, this project"}
+    low = trained(20.0, {})  # in bfloat16, twice as fast, half of the limit
+    low["rates"][training.PLAIN] = [9.0]
+    found = goals.training_goals(low)
+    assert kept(found) == [True] * 4 + [None] * 2
+    assert [one.reached for one in found[3:]] == ["50%", "100%", "45%"]
 
 
 @pytest.mark.parametrize(("ours", "as_good"), [([0.71, 0.71], True), ([0.60, 0.60], False), ([0.95, 0.97], True)])
@@ -60,7 +65,7 @@ def test_a_peer_that_was_not_measured_keeps_nothing():
     found = trained(10.0, {})
     del found["rates"][training.FACTORY]
     assert goals.training_goals(found)[1] == goals.Goal(
-        training.OURS, training.FACTORY, "not measured", ">= 3 x", False
+        f"training, {training.OURS}", training.FACTORY, "not measured", ">= 3 x", False
     )
 
 
