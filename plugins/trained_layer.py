@@ -105,7 +105,10 @@ class TrainedLayer:
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """As the layer's own `forward`: `hidden_states` and the result are [rows, tokens, hidden size]."""
+        """As the layer's own `forward`: `hidden_states` and the result are [rows, tokens, hidden size].
+
+        Between layers that pass on what is packed they are [1, packed, hidden size].
+        """
         packed = None
         if past_key_values is None and self.is_adapted() and hidden_states.dtype == torch.float32:
             packed = self.batch.packed_as(hidden_states, attention_mask, position_ids, *position_embeddings)
