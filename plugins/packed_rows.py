@@ -60,15 +60,14 @@ class PackedRows:
         order = sorted((row for row, size in enumerate(rounded) if size), key=lambda row: rounded[row])
         spans = [(0, 0, shared, shared)] if shared else []
         spans += [(row, shared, lengths[row] - shared, rounded[row]) for row in order]
-        self.blocks = [Block(0, 1, shared)] if shared else []
+        self.blocks: list[Block] = []
         sources, positions, real, start = [], [], [], 0
         for row, begin, length, size in spans:
-            if begin or not shared:
-                last = self.blocks[-1] if self.blocks else None
-                if last and last.tokens == size and last.before == shared:
-                    self.blocks[-1] = last._replace(rows=last.rows + 1)
-                else:
-                    self.blocks.append(Block(start, 1, size, shared))
+            last = self.blocks[-1] if self.blocks else None
+            if last and (last.tokens, last.before) == (size, begin):
+                self.blocks[-1] = last._replace(rows=last.rows + 1)
+            else:
+                self.blocks.append(Block(start, 1, size, begin))
             # What fills a row up is some token of the batch, which none of the row's own can see.
             places = torch.arange(begin, begin + size)
             sources.append(row * tokens + (places + firsts[row]).clamp_(max=tokens - 1))
@@ -77,7 +76,7 @@ class PackedRows:
             start += size
         self.source, self.real = torch.cat(sources), torch.cat(real)
         self.turns = turns.reshape(-1, 1, turns.shape[-1])[torch.cat(positions)]
-        heads = [row * tokens + firsts[row] + torch.arange(shared) for row in range(self.rows) if shared]
+        heads = [row * tokens + firsts[row] + torch.arange(shared) for row in range(self.rows)]
         self.origin = torch.cat([torch.arange(shared).repeat(len(heads)), self.real[shared:]])
         self.goal = torch.cat([*heads, self.source[self.real[shared:]]])
         self.kept: torch.Tensor | None = None
@@ -165,10 +164,7 @@ def _shared(hidden: torch.Tensor, turns: torch.Tensor, lengths: torch.Tensor, fi
     each = torch.arange(rows).unsqueeze(1)
     count = least
     # By one entry of each token first: few are left to be compared in full.
-    for parts in (hidden[..., :1], hidden):
+    for parts in (hidden[..., :1], hidden, *([turns] if len(turns) == rows else [])):
         begin = parts[each, places[:, :count]]
-        count = int((begin == begin[:1]).all(-1).all(0).int().cumprod(0).sum())
-    if len(turns) == rows:
-        begin = turns[each, places[:, :count]]
         count = int((begin == begin[:1]).all(-1).all(0).int().cumprod(0).sum())
     return count if (rows - 1) * count >= ROUNDED else 0

@@ -195,22 +195,23 @@ class _Layer(torch.autograd.Function):
         ctx: Any, layer: TrainedLayer, packed: PackedRows, dtype: torch.dtype, hidden: Any, *factors: Any
     ) -> Any:
         ctx.layer, ctx.packed = layer, packed
-        x = hidden[0] if packed.passed_on and not layer.first else packed.pack(hidden)
+        ctx.packed_before, ctx.packed_after = (packed.passed_on and not end for end in (layer.first, layer.last))
+        x = hidden[0] if ctx.packed_before else packed.pack(hidden)
         with torch.autocast("cpu", enabled=False):
             result, kept = layer.forward(x, packed, dtype, factors)
         ctx.counts = [len(part) for part in kept]
         ctx.save_for_backward(*(tensor for part in kept for tensor in part))
-        return result.unsqueeze(0) if packed.passed_on and not layer.last else packed.unpack(result)
+        return result.unsqueeze(0) if ctx.packed_after else packed.unpack(result)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         saved, layer, packed = iter(ctx.saved_tensors), ctx.layer, ctx.packed
         kept = [[next(saved) for _ in range(count)] for count in ctx.counts]
-        of_result = gradient[0] if packed.passed_on and not layer.last else packed.unpack_gradient(gradient)
+        of_result = gradient[0] if ctx.packed_after else packed.unpack_gradient(gradient)
         with torch.autocast("cpu", enabled=False):
             of_input, of_factors = layer.backward(of_result, packed, kept, ctx.needs_input_grad[3])
         if of_input is not None:
-            of_input = of_input.unsqueeze(0) if packed.passed_on and not layer.first else packed.pack_gradient(of_input)
+            of_input = of_input.unsqueeze(0) if ctx.packed_before else packed.pack_gradient(of_input)
         return None, None, None, of_input, *of_factors
 
 
