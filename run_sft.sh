@@ -53,7 +53,7 @@ step() {
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
-    local what=train.plan
+    local what=plan
     if [ "${1-}" = doctor ]; then
         shift
         # In the environment that a run would use, as far as it is there: nothing is installed.
@@ -65,13 +65,16 @@ main() {
             echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"
             exit 1
         fi
-        exec "$python" -B -m train.doctor "$@"
+        exec "$python" -B -m doctor "$@"
     fi
-    case "${1-}" in again | sweep) what="train.$1" && shift ;; esac
+    case "${1-}" in
+        again) what=train.rerun && shift ;;
+        sweep) what=train.sweep && shift ;;
+    esac
     for word in "$@"; do
         case "$word" in
             # Help on a run needs nothing but Python; on the other two, what they import.
-            -h | --help) [ "$what" = train.plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
+            -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
 
@@ -88,7 +91,7 @@ main() {
         mapfile -d '' -t prep <"$run/next/prep.args"
         step data_prep.build "${prep[@]}"
         # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
-        step train.plan --accept "$run"
+        step plan --accept "$run"
     fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
@@ -103,7 +106,7 @@ main() {
 
     banner "6/6 Report"
     step eval.report "$run"
-    if [ "$what" = train.again ]; then step train.again --compare "$run"; fi
+    if [ "$what" = train.rerun ]; then step train.rerun --compare "$run"; fi
 }
 
 main "$@"; exit

@@ -35,7 +35,7 @@ python -m workspace.holes requirements*.txt requirements*.lock
 banner "Demo model, reviews, this machine"
 python -m demo.model || true
 python -m demo.reviews || true
-python -m train.precision
+python -m plan.cpu_kernels
 
 banner "pytest"
 workers=${TEST_WORKERS:-2}

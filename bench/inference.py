@@ -19,12 +19,12 @@ from bench.peer_head import run_logged, users_environment
 from bench.picture import draw
 from bench.subject import Subject, add_options, subject, tokens
 from demo.model import ensure_model
-from eval.requests import Request, make_requests
-from eval.swift_results import read_journal
-from eval.ways import WORDS
-from eval.workers import Question, ask
+from eval.inference.backends import WORDS
+from eval.inference.journal import read_journal
+from eval.inference.prompts import Request, make_requests
+from eval.inference.workers import Question, ask
+from plan.hardware import child_environment, this_machine
 from train.checkpoints import best_checkpoint
-from train.machine import child_environment, this_machine
 from train.sft import tune
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 from workspace.markdown import table

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from train.machine import IDLE_THREADS
+from plan.hardware import IDLE_THREADS
 from workspace.paths import ROOT
 
 BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
@@ -77,7 +77,7 @@ def main() -> None:
     """Measure here and print one line of JSON."""
     import torch
 
-    from train.cpu_rates import measure
+    from plan.cpu_rates import measure
 
     measured = measure()
     found: dict[str, Any] = {name: measured[name] for name in ("float32", "onednn", "bf16")}

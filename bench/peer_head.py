@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cost import POLL, tree_memory
-from train.machine import IDLE_THREADS
+from plan.hardware import IDLE_THREADS
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import ROOT, shown

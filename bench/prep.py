@@ -16,7 +16,7 @@ from bench.cost import cost_of
 from bench.tables import COPIES, REPLACED, read_reviews, varied, write_table
 from demo.model import ensure_model
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
-from train.machine import this_machine
+from plan.hardware import this_machine
 from workspace.files import read_json, write_json
 from workspace.markdown import table
 from workspace.paths import ROOT

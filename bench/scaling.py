@@ -19,8 +19,8 @@ from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
-from eval.requests import Request
-from train.machine import this_machine
+from eval.inference.prompts import Request
+from plan.hardware import this_machine
 from workspace.files import read_jsonl, write_json
 from workspace.markdown import table
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.peer_head import users_environment
 from demo.model import ensure_model
-from train.plan import prep_words
+from plan.cli import prep_words
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
@@ -47,16 +47,16 @@ def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *option
     csv = csv or (REAL if REAL.is_file() else None)
     words = ["hotel_reviews", "--csv", str(csv.absolute())] if csv else ["demo"]
     words += ["--model", str((model or ensure_model()).absolute()), "--limit", str(limit), "--run", str(run)]
-    _run("train.plan", *words, *options)
+    _run("plan", *words, *options)
     prep = prep_words(run / "next")
     _run("data_prep.build", *prep)
-    _run("train.plan", "--accept", str(run))
+    _run("plan", "--accept", str(run))
     return Subject(run, Path(prep[prep.index("--out") + 1]))
 
 
 def tokens(dataset: Path, model: Path, split: str) -> float:
     """The mean number of tokens of a split's rows: prompt and answer of `train`, the prompt alone of others."""
-    from data_prep.tokenizer import ModelTokenizer
+    from data_prep.chat.tokenizer import ModelTokenizer
 
     tokenizer, counts = ModelTokenizer(model), []
     for row in read_jsonl(dataset / f"{split}.jsonl"):

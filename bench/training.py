@@ -23,8 +23,8 @@ from bench.picture import draw
 from bench.quality import label_accuracy
 from bench.subject import Subject, add_options, subject, tokens
 from demo.model import ensure_model
+from plan.hardware import child_environment, this_machine
 from train.checkpoints import newest_whole
-from train.machine import child_environment, this_machine
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 from workspace.markdown import table

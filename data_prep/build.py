@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.card import write_card
-from data_prep.checking import REJECT_COLUMNS
+from data_prep.card.page import write_card
+from data_prep.chat.injection import injected_reviews
+from data_prep.chat.prompt import prompt_warnings
+from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.console import print_outcome
-from data_prep.corrections import correct_labels
 from data_prep.dataset import characters, fit_frame, split_frame, usable_rows
-from data_prep.fetching import find_table
+from data_prep.duplicates.contamination import flag_known
 from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
-from data_prep.injection import injected_reviews
-from data_prep.known_public import flag_known
 from data_prep.manifest import count_rows, cut_rows, rows_sha256
-from data_prep.prompt import prompt_warnings
-from data_prep.reading import Table, read_table
+from data_prep.table.checking import REJECT_COLUMNS
+from data_prep.table.corrections import correct_labels
+from data_prep.table.fetching import find_table
+from data_prep.table.reading import Table, read_table
+from data_prep.table.text_column import PIECE
 from data_prep.task import SPLITS, Task, find_task
-from data_prep.texts import PIECE
-from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import CONFIGS, DATASETS, ROOT, shown

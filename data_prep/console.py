@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.folder import MANIFEST
-from data_prep.reading import Table
+from data_prep.table.reading import Table
 from data_prep.task import SPLITS
 from workspace.paths import shown
 

@@ -12,18 +12,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.checking import Checked, check_rows, set_aside_conflicts, stop_if_class_is_gone, stop_if_too_many
-from data_prep.histogram import length_table
-from data_prep.lengths import fit_reviews
+from data_prep.card.histogram import length_table
+from data_prep.chat.lengths import fit_reviews
+from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
+from data_prep.chat.token_bound import TokenBound
+from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.duplicates.deduplication import (
+    Leaks,
+    Normaliser,
+    conflicting,
+    find_leaks,
+    find_repeats,
+    first_of,
+    group_counts,
+    join,
+)
 from data_prep.manifest import spread
-from data_prep.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
-from data_prep.reading import Table
-from data_prep.repeats import Leaks, Normaliser, conflicting, find_leaks, find_repeats, first_of, group_counts, join
 from data_prep.splitting import row_draws, split_rows, take_limit
+from data_prep.table.checking import Checked, check_rows, set_aside_conflicts, stop_if_class_is_gone, stop_if_too_many
+from data_prep.table.reading import Table
+from data_prep.table.text_column import Texts, shared_strings
 from data_prep.task import Task
-from data_prep.texts import Texts, shared_strings
-from data_prep.token_bound import TokenBound
-from data_prep.tokenizer import ModelTokenizer
 from workspace.errors import UserError
 
 GATE_ROUNDS = 5

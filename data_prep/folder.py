@@ -9,7 +9,7 @@ from typing import Any
 
 from workspace.errors import REASONS, MachineFault, UserError, fault_sentence
 from workspace.files import read_json, sha256_file, sync_folder
-from workspace.lock import alone
+from workspace.folder_lock import alone
 from workspace.paths import shown
 
 MANIFEST = "manifest.json"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_prep.checking import REASONS
+from data_prep.table.checking import REASONS
 from data_prep.task import SPLITS
 
 

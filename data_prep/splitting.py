@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.table.text_column import text_hashes
 from data_prep.task import SPLITS, SplitSettings
-from data_prep.texts import text_hashes
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split

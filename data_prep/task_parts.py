@@ -46,7 +46,7 @@ class NearDuplicates:
 
 @dataclass(frozen=True)
 class Corrections:
-    """A CSV of corrected labels (data_prep.corrections), and whether it may change val and test labels too."""
+    """A CSV of corrected labels (data_prep.table.corrections), and whether it may change val and test labels too."""
 
     path: Path
     test: bool = False

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from eval.answers import Split, load_split
-from eval.metrics import classify
-from eval.readings import BASELINES_ANSWERS, BASELINES_RECORD
+from eval.scoring.metrics import classify
+from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD
+from eval.scoring.responses import Split, load_split
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json, write_jsonl
-from workspace.lock import locked_run
+from workspace.folder_lock import locked_run
 from workspace.paths import ROOT, shown
 
 STAGE = "baselines"

@@ -12,21 +12,21 @@ from typing import Any
 
 from data_prep.overrides import find_overrides
 from data_prep.task import load_task
-from eval.answers import Split, load_split
-from eval.calibration import check_selective, choose_selective, probability_metrics
-from eval.costs import Costs, reading_costs
-from eval.curves import load_curves
-from eval.disputed import load_disputed
-from eval.freshness import check_answers_are_current
-from eval.injection_record import load_injection
-from eval.ledger import Look, record_look
-from eval.metrics import UNPARSED, Classification, classify
-from eval.parity import parity_gates
-from eval.readings import Reading, Readings, headline, headline_pair, load_readings, row_records
-from eval.significance import Comparison, balanced_accuracy_interval, compare, wilson
-from eval.slices import slice_reading
-from eval.verdict import Contrast, Guessing, baseline_verdict, verdict
-from train.head import is_head
+from eval.inference.freshness import check_answers_are_current
+from eval.robustness.record import load_injection
+from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
+from eval.scoring.consistency import parity_gates
+from eval.scoring.curves import load_curves
+from eval.scoring.efficiency import Costs, reading_costs
+from eval.scoring.label_issues import load_disputed
+from eval.scoring.ledger import Look, record_look
+from eval.scoring.metrics import UNPARSED, Classification, classify
+from eval.scoring.predictions import Reading, Readings, headline, headline_pair, load_readings, row_records
+from eval.scoring.responses import Split, load_split
+from eval.scoring.significance import Comparison, balanced_accuracy_interval, compare, wilson
+from eval.scoring.slices import slice_reading
+from eval.scoring.verdict import Contrast, Guessing, baseline_verdict, verdict
+from plan.head import is_head
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.requests import Request, make_requests
-from eval.swift_results import Answered, read_journal
-from eval.ways import way_to_ask
-from eval.workers import BATCH, Question, ask, infer_values
+from eval.inference.backends import way_to_ask
+from eval.inference.journal import Answered, read_journal
+from eval.inference.prompts import Request, make_requests
+from eval.inference.workers import BATCH, Question, ask, infer_values
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
-from workspace.child import OutOfMemory
+from workspace.child_process import OutOfMemory
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
-from workspace.lock import locked_run
+from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
@@ -30,7 +30,7 @@ SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every request of a stage."""
     parser = argparse.ArgumentParser(prog="python -m eval.infer", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
+    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
     parser.add_argument("stage", choices=("before", "after"), help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
     with locked_run(args.run):

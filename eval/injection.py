@@ -13,28 +13,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.injection import TRIGGERS
+from data_prep.chat.injection import TRIGGERS
+from data_prep.chat.prompt import control_pattern, neutralise
+from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.overrides import find_overrides
-from data_prep.prompt import control_pattern, neutralise
 from data_prep.task import Task, load_task
-from data_prep.tokenizer import ModelTokenizer
-from eval.answers import Answers, Split, load_answers, load_split
-from eval.attacks import KINDS, Attack, Row, attacks_on
 from eval.baselines import fit_linear
-from eval.freshness import check_answers_are_current
 from eval.infer import answer_all, model_inputs, read_plan
-from eval.injection_rates import injection_rates
-from eval.injection_record import FILE, current_inputs
-from eval.injection_table import summary_lines
-from eval.readings import BASELINES_ANSWERS
+from eval.inference.backends import way_to_ask
+from eval.inference.freshness import check_answers_are_current
+from eval.inference.prompts import Request
+from eval.inference.workers import Question
 from eval.report import write_report
-from eval.requests import Request
-from eval.ways import way_to_ask
-from eval.workers import Question
+from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
+from eval.robustness.rates import injection_rates
+from eval.robustness.record import FILE, current_inputs
+from eval.robustness.table import summary_lines
+from eval.scoring.predictions import BASELINES_ANSWERS
+from eval.scoring.responses import Answers, Split, load_answers, load_split
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
-from workspace.lock import locked_run
+from workspace.folder_lock import locked_run
 from workspace.paths import ROOT, shown
 
 ROWS = 300

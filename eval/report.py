@@ -10,7 +10,7 @@ from pathlib import Path
 
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, write_bytes, write_text
-from workspace.lock import locked_run
+from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 
@@ -27,9 +27,9 @@ def draw_report(run: Path, metrics: Mapping, rows: list[dict]) -> Path:
 
     A picture of an earlier report that these metrics have no figures for is removed.
     """
-    from eval.html_report import render_html
-    from eval.markdown_report import render_markdown
-    from eval.pictures import PICTURES, draw_pictures
+    from eval.reporting.html_report import render_html
+    from eval.reporting.markdown_report import render_markdown
+    from eval.reporting.pictures import PICTURES, draw_pictures
     from workspace.fonts import chinese_font
 
     pictures = draw_pictures(metrics, chinese_font())
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         if not run.is_dir():
             raise UserError(f"there is no run in {shown(run)}: name a folder that run_sft.sh has made")
     if len(arguments.runs) > 1:
-        from eval.compare_runs import compare_runs
+        from eval.reporting.compare_runs import compare_runs
 
         text = compare_runs(arguments.runs)
         if arguments.out:

@@ -8,13 +8,14 @@ from workspace.errors import UserError
 
 # Test modules that use one place: each group runs in one worker, one after the other. The longest come first.
 GROUPS = {
+    # one prepared data set of the demo
     "demo": (
-        "test_multiprocess",
-        "test_pipeline",
-        "test_injection",
-        "test_vllm",
-        "test_padding_free",
-    ),  # one prepared data set of the demo
+        "pipeline/test_multiprocess",
+        "pipeline/test_demo",
+        "eval/test_injection",
+        "pipeline/test_vllm",
+        "pipeline/test_padding_free",
+    ),
     "faults": ("faults/",),  # one recorded run
 }
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"

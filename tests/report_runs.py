@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from data_prep.injection import FAMILIES, PLACES
+from data_prep.chat.injection import FAMILIES, PLACES
 from workspace.files import write_json, write_jsonl
 
 BINARY = ("正面", "负面")

@@ -4,8 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from train.processes import planned_processes, rows_a_step
-from workspace.child import run_child
+from plan.distributed import planned_processes, rows_a_step
+from workspace.child_process import run_child
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, whole_lines, write_jsonl
 from workspace.paths import shown

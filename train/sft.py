@@ -17,11 +17,7 @@ from typing import Any
 
 import yaml
 
-from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
-from train.estimate import tell_if_long
-from train.machine import child_environment, this_machine
-from train.memory import as_options, less_memory, remember
-from train.processes import (
+from plan.distributed import (
     launch_environment,
     left_out_line,
     node_rank,
@@ -29,18 +25,22 @@ from train.processes import (
     steps_an_epoch,
     wait_for_first_node,
 )
+from plan.hardware import child_environment, this_machine
+from plan.memory import as_options, less_memory, remember
+from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
+from train.estimate import tell_if_long
 from workspace import stages
-from workspace.child import OutOfMemory, run_child
+from workspace.child_process import OutOfMemory, run_child
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json, write_text
-from workspace.lock import locked_run
+from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune the model of a run."""
     parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by train.plan")
+    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
     run = parser.parse_args(argv).run.absolute()
     if node_rank(os.environ) > 0:
         join(run)

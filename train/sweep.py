@@ -18,15 +18,15 @@ from statistics import fmean
 from typing import Any
 
 from data_prep import build
-from train import plan
+from plan import cli as plan
+from plan.options import Options, caller_folder, parse_options
 from train.checkpoints import validation_scores
 from train.grid import Point, grid
-from train.options import Options, caller_folder, parse_options
 from train.sft import tune
 from train.sweep_table import Trial, chosen, sweep_table
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
-from workspace.lock import locked
+from workspace.folder_lock import locked
 from workspace.paths import RUNS, shown
 
 METRIC = "label_macro_f1"
@@ -142,7 +142,7 @@ def trial_words(words: Sequence[str], trial: Options) -> list[str]:
 
 def sweep_folder(options: Options) -> Path:
     """The folder of a sweep: --run, or one named after the recipe."""
-    from train.recipes import DEFAULT_TASK, load_recipe
+    from plan.recipes import DEFAULT_TASK, load_recipe
 
     if options.run:
         return options.run

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from workspace.wording import Text
+from workspace.bilingual import Text
 
 # What could open a code span, a formula, a table cell, a tag, a character reference or a bare link.
 _REFERENCES = re.compile(r"[\\`$|]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workspace.bilingual import Text
 from workspace.fonts import Font, fallback_font, missing
-from workspace.wording import Text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
+from plan.cli import prep_words
 from tests.faults.sweep import keep
-from train.plan import prep_words
 from workspace.files import read_json
 from workspace.paths import CONFIGS, ROOT
 
@@ -72,15 +72,15 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Iter
         str(run),
     ]
     words += ["--num_train_epochs", "2", "--logging_steps", "1", "--per_device_train_batch_size", "4"]
-    plan = subprocess.run([sys.executable, "-m", "train.plan", *words], cwd=ROOT, capture_output=True, text=True)
+    plan = subprocess.run([sys.executable, "-m", "plan", *words], cwd=ROOT, capture_output=True, text=True)
     assert plan.returncode == 0, plan.stderr
     dataset = Path(read_json(run / "next" / "run.json")["dataset"])
     places = [run, dataset, dataset.parent / f"{task.name}.looks.jsonl"]
     shutil.rmtree(run)
     stages = {
-        "plan": ("train.plan", words),
+        "plan": ("plan", words),
         "prep": ("data_prep.build", (lambda: prep_words(run / "next"))),
-        "accept": ("train.plan", ["--accept", str(run)]),
+        "accept": ("plan", ["--accept", str(run)]),
         "baselines": ("eval.baselines", [str(run)]),
         "before": ("eval.infer", [str(run), "before"]),
         "train": ("train.sft", [str(run)]),

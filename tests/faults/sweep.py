@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tests.faults.outcome import differences, torn_files
 from tests.faults.sites import Fault, Sites
-from workspace import child
+from workspace import child_process as child
 from workspace.errors import run_main
 
 KINDS = (("ENOSPC", False), ("ENOSPC", True), ("EIO", False), ("EIO", True), ("SIGKILL", False))
@@ -135,14 +135,18 @@ def in_a_fork(stage: Stage, places: list[Path], fault: Fault | None) -> Ended:
 
 def warm_up(stage: Stage) -> None:
     """Import what the stage imports late, and draw pictures once: they are the same in every fork."""
-    for name in ("train.plan", "train.provenance", "train.swift_arguments", "train.resolve", "eval.evaluate"):
+    for name in ("plan", "plan.provenance", "plan.swift_schema", "plan.resolve", "eval.evaluate"):
         importlib.import_module(name)
     if stand_in := os.environ.get("STAND_IN_SWIFT"):
         plain_start = child._start
         child._start = lambda one: plain_start(one._replace(command=[stand_in, *one.command[1:]]))
         child.POLL_SECONDS = 0.05
     if stage.module == "eval.report":
-        from eval import html_report, markdown_report, pictures  # noqa: F401
+        from eval.reporting import (
+            html_report,  # noqa: F401
+            markdown_report,  # noqa: F401
+            pictures,
+        )
 
         drawn: dict[str, Any] = {}
         plain = pictures.draw_pictures

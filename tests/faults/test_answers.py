@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.requests import Request, make_requests
-from eval.swift_results import Answered, journal_files, read_journal
+from eval.inference.journal import Answered, journal_files, read_journal
+from eval.inference.prompts import Request, make_requests
 from workspace.errors import UserError
 from workspace.files import read_json
 

@@ -21,7 +21,7 @@ import torch
 from tests.faults.conftest import ALL, Recorded, environment
 from tests.faults.outcome import differences, torn_files
 from tests.faults.sweep import restore
-from tests.test_pickles import Touch
+from tests.train.test_pickles import Touch
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.files import read_json
 from workspace.paths import ROOT

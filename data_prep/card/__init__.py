@@ -1,0 +1,1 @@
+"""The data card of a dataset, made from its manifest alone."""

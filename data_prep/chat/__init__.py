@@ -1,0 +1,1 @@
+"""The chat that a row becomes: prompt, token lengths, control tokens, injected instructions."""

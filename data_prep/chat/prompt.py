@@ -1,0 +1,118 @@
+"""The chat as the model reads it, control tokens in reviews made harmless, and faults of a prompt told beforehand."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.task import PLACE, Task
+
+JOINER = "\u2060"  # WORD JOINER: shows nothing, and breaks a control token's text
+# Texts that some tokenizer, chat template or ms-swift itself takes for a command, whichever model is used.
+KNOWN_CONTROL_TOKENS = (
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
+    *("<|start_header_id|>", "<|end_header_id|>", "<|system|>", "<|user|>", "<|assistant|>", "<s>", "</s>"),
+    *("<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+    *("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>", "[gMASK]", "<sop>"),
+)
+PROBES = 200  # reviews on which the template's joints are tried
+BROKEN_SHARE = 0.2  # of the probes: less is a matter of single reviews, not of the template
+
+
+def chat_text(task: Task, review: str, answer: str) -> str:
+    """The whole text of a row in the ChatML template of Qwen, as ms-swift trains on it, its last line end included."""
+    return (
+        f"<|im_start|>system\n{task.system}<|im_end|>\n<|im_start|>user\n{task.render(review)}<|im_end|>\n"
+        f"<|im_start|>assistant\n{answer}<|im_end|>\n"
+    )
+
+
+def control_pattern(control_tokens: Iterable[str] = ()) -> re.Pattern[str]:
+    """What finds the control tokens of a tokenizer, and the known ones, in a text; the longest first."""
+    tokens = sorted({token for token in (*KNOWN_CONTROL_TOKENS, *control_tokens) if len(token) > 1}, key=len)
+    return re.compile("|".join(re.escape(token) for token in reversed(tokens)))
+
+
+def neutralise(text: str, pattern: re.Pattern[str]) -> str:
+    """`text` with its control tokens broken by an invisible character, so that the model reads them as plain text.
+
+    What is seen stays the same, and doing it twice changes nothing more.
+    """
+    while pattern.search(text):  # again, as a token may overlap one that was broken
+        text = pattern.sub(lambda found: found[0][0] + JOINER + found[0][1:], text)
+    return text
+
+
+def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Sequence[str]) -> list[str]:
+    """What is wrong with the task's prompt for this tokenizer, a sentence each; tried on the first of `reviews`.
+
+    Without a tokenizer only the wording is checked.
+    """
+    warnings = _labels_in_template(task)
+    if tokenizer is not None:
+        warnings += _broken_joint(task, tokenizer, reviews[:PROBES])
+        warnings += _shared_first_tokens(task, tokenizer)
+        if unknown := [one for one in ("<|im_start|>", "<|im_end|>") if len(tokenizer.ids(one)) != 1]:
+            warnings.append(
+                f"{' and '.join(unknown)} is no token of this model: its chat template is not the one that lengths are "
+                "counted with"
+            )
+    return warnings
+
+
+def _labels_in_template(task: Task) -> list[str]:
+    # A label word inside another (好 in 不好) counts once, for the longer.
+    words = sorted(task.label_words, key=len, reverse=True)
+    pattern = re.compile("|".join(re.escape(word) for word in words))
+    found = pattern.findall(task.system + "\n" + task.template.replace(PLACE, "\n"))
+    if not found:
+        return []
+    order = ", ".join(dict.fromkeys(found))
+    if set(found) == set(words) and len(found) == len(words):
+        return [
+            f"the prompt {task.prompt} names the labels ({order}, in this order): an untuned model is steered to "
+            "repeat one of them"
+        ]
+    return [f"the prompt {task.prompt} names {order} and not every label once: an untuned model is steered towards it"]
+
+
+def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str]) -> list[str]:
+    """Whether the character before the review costs the review's first word its token.
+
+    Compares the tokens of template + first characters with those of the two apart.
+    """
+    before = task.template[: task.template.index(PLACE)]
+    starts = [start for review in reviews if _is_chinese(start := review.strip()[:2])]
+    if not before or not starts:
+        return []
+    alone = len(tokenizer.ids(before))
+    broken = [start for start in starts if len(tokenizer.ids(before + start)) > alone + len(tokenizer.ids(start))]
+    if len(broken) < BROKEN_SHARE * len(starts):
+        return []
+    start = max(set(broken), key=lambda one: (broken.count(one), one))
+    joined = len(tokenizer.ids(before + start)) - len(tokenizer.ids(before.rstrip()))
+    what = "the space" if before[-1] == " " else repr(before[-1])
+    return [
+        f"the prompt {task.prompt}: {what} before {PLACE} breaks the first word of {len(broken)} in {len(starts)} "
+        f"reviews ({start} is {_tokens(joined)} there, {_tokens(len(tokenizer.ids(start)))} by itself)"
+    ]
+
+
+def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer) -> list[str]:
+    before = "<|im_start|>assistant\n"
+    at = len(tokenizer.ids(before))
+    first: dict[int, list[str]] = {}
+    for word in task.label_words:
+        first.setdefault(tokenizer.ids(before + word)[at], []).append(word)
+    return [
+        f"the labels {', '.join(words)} begin with the same token: the model's first token does not tell them apart"
+        for words in first.values()
+        if len(words) > 1
+    ]
+
+
+def _is_chinese(text: str) -> bool:
+    return len(text) == 2 and all("\u4e00" <= char <= "\u9fff" for char in text)
+
+
+def _tokens(count: int) -> str:
+    return "1 token" if count == 1 else f"{count} tokens"

@@ -1,0 +1,60 @@
+"""Test rows that stand, word for word or nearly, in a file of texts that a model may have seen."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.duplicates.deduplication import Normaliser, find_leaks
+from data_prep.manifest import by_label
+from data_prep.table.encoding import find_encoding
+from data_prep.table.reading import read_table
+from data_prep.task import Columns, KnownPublic, Task
+from workspace.errors import UserError
+from workspace.files import sha256_file
+from workspace.paths import shown
+
+
+def read_texts(known: KnownPublic) -> list[str]:
+    """The texts of the file, those without visible text left out.
+
+    With `column` the file is a table in any format that prep reads, else each line is a text. Raises UserError.
+    """
+    path = known.path
+    if not path.is_file():
+        raise UserError(f"there is no file {shown(path)}: mend or remove `known_public` in the task")
+    if known.column is not None:
+        texts = read_table(path, Columns(known.column, known.column)).frame["text"].tolist()
+    else:
+        encoding = find_encoding(path)
+        texts = path.read_text(encoding=encoding.name, errors=encoding.errors).split("\n")
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise UserError(f"{shown(path)} holds no text: put one a line, or name a table's `column` in `known_public`")
+    return texts
+
+
+def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """`kept` (row, normalised, label, split, used) with the column known, and what the manifest says of it.
+
+    A used test row is known when its normalised text, or a near copy by the task's `near_duplicates`, stands in
+    `known_public`. Without that setting the frame is as it was and the second value None.
+    """
+    if task.known_public is None:
+        return kept, None
+    texts = Normaliser().normalise(read_texts(task.known_public))
+    at = np.flatnonzero((kept["split"] == "test").to_numpy() & kept["used"].to_numpy())
+    mine = kept["normalised"].iloc[at].tolist()
+    # The search for leaks between splits is the search that is wanted, with the known texts as the other split.
+    places = np.array(["test"] * len(mine) + ["train"] * len(texts), dtype=object)
+    leaks = find_leaks([*mine, *texts], places, task.near_duplicates, task.split.seed)
+    known = np.zeros(len(kept), bool)
+    known[at[np.unique(leaks.pairs[:, 0])]] = True
+    return kept.assign(known=known), {
+        "path": task.known_public.path.name,
+        "sha256": sha256_file(task.known_public.path),
+        "texts": len(texts),
+        **leaks.counts["test_in_train"],
+        "test": by_label(kept[known], task.label_words),
+        "ids": [str(row) for row in kept["row"][known]],
+    }

@@ -1,0 +1,1 @@
+"""A table of any supported format, read into one frame with every row accounted for."""

@@ -1,0 +1,141 @@
+"""Which rows of a table can be used; every other is set aside with its reason, and too many of them stop the run."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from data_prep.table.reading import Table
+from data_prep.table.text_column import PIECE
+from data_prep.task import Task, canonical_value
+from workspace.errors import UserError
+from workspace.paths import shown
+
+REASONS = ("undecodable", "empty", "unknown_label", "too_short", "conflicting_label")
+REJECT_COLUMNS = ["row", "line", "reason", "label", "text"]
+# White space and the invisible characters that stand in for it: a text of these alone is empty.
+INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"
+
+
+class Checked(NamedTuple):
+    """The two parts of a table. `kept` has the columns row, line, text, label (now a label word); `rejects` has row,
+    line, reason, label (as in the file), text. Both are in the file's order."""
+
+    kept: pd.DataFrame
+    rejects: pd.DataFrame
+
+
+def check_rows(table: Table, task: Task) -> Checked:
+    """Set aside the rows that cannot be used. The first reason that fits counts, in the order of REASONS.
+
+    Raises UserError when no row has a known label.
+    """
+    frame = table.frame
+    # Few distinct values, many rows: look each value up once.
+    words = {value: task.labels.get(canonical_value(value)) for value in frame["label"].unique()}
+    word = frame["label"].map(words)
+    if not any(words.values()):
+        raise unknown_labels(table, task, frame.index[0])
+    visible = visible_lengths(frame["text"])
+    reason = np.select(
+        [
+            frame["undecodable"].to_numpy(dtype=bool),
+            visible == 0,
+            word.isna().to_numpy(dtype=bool),
+            visible < task.min_chars,
+        ],
+        REASONS[:4],
+        default="",
+    )
+    bad = reason != ""
+    rejects = frame.loc[bad].assign(reason=reason[bad])[REJECT_COLUMNS]
+    kept = frame[["row", "line", "text"]].assign(label=word)
+    if bad.any():  # without one the texts are not copied
+        kept = kept[~bad].reset_index(drop=True)
+    return Checked(kept.astype({"label": "str"}), rejects.reset_index(drop=True))
+
+
+def visible_lengths(texts: pd.Series) -> np.ndarray:
+    """The number of visible characters of each text: int64."""
+    pieces = (texts.iloc[start : start + PIECE] for start in range(0, len(texts), PIECE))
+    lengths = [piece.str.replace(INVISIBLE, "", regex=True).str.len().to_numpy(np.int64) for piece in pieces]
+    return np.concatenate([np.empty(0, np.int64), *lengths])
+
+
+def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
+    """Move the kept rows where `conflicting` (bool, one a kept row) to the rejects. `checked.kept` is used up."""
+    if not conflicting.any():
+        return checked
+    moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
+    rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
+    left = {}
+    for name in list(checked.kept):
+        left[name] = checked.kept.pop(name)[~conflicting].array
+        # Columns of texts are large: what one took is given back before the next is copied.
+        pa.default_memory_pool().release_unused()
+    return Checked(pd.DataFrame(left), rejects.reset_index(drop=True))
+
+
+def stop_if_too_many(table: Table, task: Task, rejects: pd.DataFrame) -> None:
+    """Raise UserError when more than the task's `max_reject_share` of the rows were set aside."""
+    rows = len(table.frame)
+    if len(rejects) <= task.max_reject_share * rows:
+        return
+    counts = rejects["reason"].value_counts()
+    reason = counts.index[0]
+    first = rejects[rejects["reason"] == reason].iloc[0]
+    share = f"{len(rejects):,} of {rows:,} rows ({len(rejects) / rows:.1%}) cannot be used"
+    if reason == "unknown_label":
+        raise unknown_labels(table, task, first["row"] - 1, f"{share}; ")
+    what = {
+        "empty": "the text is empty",
+        "too_short": f"the text is shorter than min_chars = {task.min_chars}",
+        "undecodable": _undecodable(table),
+        "conflicting_label": "the same text stands under another label too",
+    }[reason]
+    raise UserError(
+        f"{shown(table.path)}: {share}, more than max_reject_share = {task.max_reject_share:g}; most often ({reason}, "
+        f"{counts.iloc[0]:,} rows) {what}, first in {place(first)}: mend the rows, or raise max_reject_share in "
+        f"{shown(task.path)}"
+    )
+
+
+def stop_if_class_is_gone(table: Table, task: Task, kept: pd.DataFrame) -> None:
+    """Raise UserError when a class of the task has no usable row."""
+    present = set(kept["label"].unique())
+    for word in task.label_words:
+        if word not in present:
+            values = ", ".join(value for value, other in task.labels.items() if other == word)
+            raise UserError(
+                f"{shown(table.path)}: no usable row is left for {word} (label {values}): add some, or take the class "
+                f"out of `labels` in {shown(task.path)}"
+            )
+
+
+def unknown_labels(table: Table, task: Task, first: int, prefix: str = "") -> UserError:
+    """The error for labels outside the task's set; `first` is the frame's index of the first such row."""
+    values = table.frame["label"]
+    unknown = [value for value in values.unique() if canonical_value(value) not in task.labels]
+    found = ", ".join(_quoted(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+    return UserError(
+        f"{shown(table.path)}: {prefix}the label in {place(table.frame.loc[first])} is {_quoted(values[first])}; "
+        f"unknown labels found: {found}; expected: {', '.join(_quoted(value) for value in task.labels)}: name them in "
+        f"`labels` of {shown(task.path)}"
+    )
+
+
+def place(row: pd.Series) -> str:
+    """`line 7` of a text file, `row 6` of a table without lines."""
+    return f"line {row['line']:,}" if row["line"] else f"row {row['row']:,}"
+
+
+def _quoted(value: str) -> str:
+    return repr(value if len(value) <= 40 else value[:40] + "...")
+
+
+def _undecodable(table: Table) -> str:
+    if table.encoding and table.encoding.fault:
+        line, offset = table.encoding.fault
+        return f"its bytes are neither UTF-8 nor GB18030 (first at byte {offset:,}, line {line:,})"
+    return "it holds half a character"

@@ -1,0 +1,152 @@
+"""Labels that a person corrected, from a CSV: read, checked against the table, put into the frame.
+
+Columns: row (the number of the data row, as `id` in the dataset), label (the right label: a label word, or a value of
+the table), and optionally review (to see that it is the same row). Other columns are left alone, and so are rows with
+an empty label: what `python -m data_prep.audit` writes is such a file, with the labels still to fill in.
+"""
+
+import csv
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from data_prep.duplicates.deduplication import conflicting, first_equal, group_counts
+from data_prep.table.encoding import find_encoding
+from data_prep.table.text_column import Texts, shared_strings
+from data_prep.task import SPLITS, Task, canonical_value
+from workspace.errors import UserError
+from workspace.files import sha256_file
+from workspace.paths import shown
+from workspace.spreadsheet import safe_cell
+
+
+class Correction(NamedTuple):
+    """One line of the file: the row's number, the text of the label cell, the review (None: not given)."""
+
+    line: int
+    row: int
+    label: str
+    review: str | None
+
+
+def read_corrections(path: Path) -> list[Correction]:
+    """The lines of the CSV `path` that have a label. Raises UserError naming the line of what is no correction."""
+    if not path.is_file():
+        raise UserError(f"there is no file {shown(path)}: mend or remove `corrections` in the task")
+    encoding = find_encoding(path)
+    if encoding.fault:
+        raise UserError(f"{shown(path)}, line {encoding.fault[0]}: not UTF-8 and not GB18030: save it as UTF-8")
+    found = []
+    csv.field_size_limit(2**31 - 1)
+    with open(path, encoding=encoding.name, newline="") as stream:
+        reader = csv.DictReader(stream, strict=True, restkey="", restval="")
+        line = 1
+        try:
+            for name in ("row", "label"):
+                if name not in (reader.fieldnames or []):
+                    header = ", ".join(reader.fieldnames or []) or "nothing"
+                    raise UserError(f"{shown(path)} has no column {name}; found: {header}; expected row, label, review")
+            line = reader.line_num + 1
+            for cells in reader:
+                if label := cells["label"].strip():
+                    found.append(Correction(line, _row(path, line, cells["row"]), label, cells.get("review")))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise UserError(f"{shown(path)}, line {line}: not a row of a CSV ({error}): save the file again") from error
+    return found
+
+
+def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """`kept` (row, text, label, normalised, split) with the labels corrected, and what the manifest says of it.
+
+    Labels of train rows alone are changed, unless the task has `corrections_test: true`; splits stay as they are.
+    Raises UserError for a row that the table has not or has with another review, a label that the task has not, and
+    two labels for one row.
+    """
+    if task.corrections is None:
+        return kept, None
+    path = task.corrections.path
+    corrections = read_corrections(path)
+    position = {row: at for at, row in enumerate(kept["row"].tolist())}
+    aside = dict(zip(rejects["row"].tolist(), rejects["text"].tolist(), strict=True))
+    texts, labels, splits = kept["text"].tolist(), kept["label"].tolist(), kept["split"].tolist()
+    changed: dict[int, str] = {}
+    words: dict[int, str] = {}
+    left = {"set_aside": 0, "val": 0, "test": 0}
+    same = 0
+    for one in corrections:
+        where = f"{shown(path)}, line {one.line}"
+        word = _word(where, one.label, task)
+        if words.setdefault(one.row, word) != word:
+            raise UserError(f"{where}: row {one.row} is {word} here and {words[one.row]} before: keep one of the two")
+        at = position.get(one.row)
+        if at is None and one.row not in aside:
+            total = len(kept) + len(rejects)
+            raise UserError(f"{where}: the table has no row {one.row}, its rows are 1 to {total}: mend the number")
+        if one.review and not _same(one.review, aside[one.row] if at is None else texts[at]):
+            raise UserError(
+                f"{where}: row {one.row} of the table has another review: the corrections were made for another table; "
+                "mend row and review, or make them anew"
+            )
+    for row, word in words.items():
+        at = position.get(row)
+        if at is None:
+            left["set_aside"] += 1
+        elif splits[at] != "train" and not task.corrections.test:
+            left[splits[at]] += 1
+        elif labels[at] == word:
+            same += 1
+        else:
+            changed[at] = word
+    result = kept.copy()
+    positions = np.fromiter(changed, np.int64, len(changed))
+    result.loc[kept.index[positions], "label"] = list(changed.values())
+    equal = first_equal(Texts(result["normalised"]))
+    conflicts = group_counts(equal[conflicting(equal, shared_strings(result["label"]))])
+    _stop_if_class_left(path, result, task.label_words)
+    counts = {name: sum(splits[at] == name for at in changed) for name in SPLITS}
+    return result, {
+        "path": path.name,
+        "sha256": sha256_file(path),
+        "test_allowed": task.corrections.test,
+        "named": len(words),
+        "changed": {"total": len(changed), **counts},
+        "same": same,
+        "not_applied": {"total": sum(left.values()), **left},
+        "conflicts": conflicts,  # equal texts that stand under several labels now
+        "ids": {name: [str(kept["row"].iloc[at]) for at in sorted(changed) if splits[at] == name] for name in SPLITS},
+    }
+
+
+def _row(path: Path, line: int, text: str) -> int:
+    number = canonical_value(text.replace(",", ""))
+    if not re.fullmatch(r"[0-9]{1,15}", number):
+        raise UserError(f"{shown(path)}, line {line}: row is {text!r}, expected the number of a row")
+    return int(number)
+
+
+def _word(where: str, label: str, task: Task) -> str:
+    if label in task.label_words:
+        return label
+    if word := task.labels.get(canonical_value(label)):
+        return word
+    known = ", ".join(dict.fromkeys([*task.label_words, *task.labels]))
+    raise UserError(f"{where}: the label is {label!r}, expected one of {known}")
+
+
+def _same(cell: str, text: str) -> bool:
+    """Whether a cell holds the text; a spreadsheet may have changed line ends and white space at the ends."""
+    text = text.replace("\0", "")
+    return any("".join(cell.split()) == "".join(form.split()) for form in (text, safe_cell(text)))
+
+
+def _stop_if_class_left(path: Path, kept: pd.DataFrame, words: Iterable[str]) -> None:
+    for name in SPLITS:
+        present = set(kept["label"][(kept["split"] == name) & kept["used"]])
+        for word in words:
+            if word not in present:
+                raise UserError(f"{shown(path)} leaves no {name} row of {word}: add rows, or mend the corrections")

@@ -1,0 +1,86 @@
+"""What doctor says of the machine and its environment: Python, packages, processors, tools, fonts."""
+
+import platform
+import shutil
+import sys
+
+from doctor.check import FAULT, OK, WARNING, Check
+from plan.hardware import Machine, dtype_flags, this_machine
+from workspace.paths import ROOT
+from workspace.pins import misses
+
+OLDEST = (3, 11)
+PINS = ROOT / "requirements.txt"
+INSTALL = "run `source setup_environment.sh` (installs them into .venv), or pip install -r requirements.txt / 安装依赖"
+SHOWN = 6  # packages named in a line
+
+
+def python() -> Check:
+    """The running Python."""
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < OLDEST:
+        return Check("python", FAULT, found, "install Python 3.11 or newer, or set PYTHON=/path/to/python3.11")
+    return Check("python", OK, found)
+
+
+def packages() -> Check:
+    """Every pin against what is installed."""
+    lines = misses(PINS)
+    if not lines:
+        return Check("packages", OK, f"every pin of {PINS.name} is met")
+    more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+    return Check("packages", FAULT, f"{'; '.join(lines[:SHOWN])}{more}", INSTALL)
+
+
+def known_holes() -> Check:
+    """Published holes against the installed versions. One is accepted only for a version whose code was read."""
+    from workspace import holes
+
+    known = holes.read_holes()
+    found = holes.find(holes.installed(known), known)
+    opened = [one for one in found if one.open]
+    if opened:
+        return Check("holes", FAULT, "; ".join(f"{one.hole.id} in {one.hole.package} {one.version}" for one in opened),
+                     f"{INSTALL}; python -m workspace.holes tells more")  # fmt: skip
+    accepted = ", ".join(f"{one.hole.id} ({one.hole.package})" for one in found)
+    beside = f"; in code that is not reached: {accepted}" if accepted else ""
+    return Check("holes", OK, f"none of {len(known)} known ones is open{beside}")
+
+
+def look_at_machine() -> Machine | None:
+    """This machine; None where it cannot be looked at."""
+    try:
+        return this_machine()
+    except Exception:
+        return None
+
+
+def hardware(machine: Machine | None) -> Check:
+    """Processors, GPUs, and the dtype that follows."""
+    if machine is None:
+        return Check("machine", FAULT, "processors and memory cannot be read", "run where /proc and nvidia-smi answer")
+    dtype = dtype_flags(machine)["torch_dtype"]
+    found = f"{machine.describe()}; training in {dtype}"
+    if machine.gpu is None and shutil.which("nvidia-smi"):
+        return Check("machine", WARNING, f"{found}; nvidia-smi is there, and no GPU is used",
+                     "install a CUDA build of torch, or look at CUDA_VISIBLE_DEVICES")  # fmt: skip
+    return Check("machine", OK, found)
+
+
+def tools() -> Check:
+    """Commands beside Python that the pipeline calls."""
+    missing = [name for name in ("bash", "cksum") if shutil.which(name) is None]
+    if missing:
+        return Check("tools", FAULT, f"not on PATH: {', '.join(missing)}", "install them with the system's packages")
+    return Check("tools", OK, "nothing beside bash and coreutils is needed")
+
+
+def font() -> Check:
+    """A font with the Chinese characters of the pictures."""
+    from workspace.fonts import chinese_font
+
+    found = chinese_font()
+    if found is None:
+        return Check("font", WARNING, "no font has the Chinese characters: pictures will be in English alone",
+                     "install Noto Sans CJK SC, or pip install zhplot / 安装中文字体")  # fmt: skip
+    return Check("font", OK, f"{found.family} ({found.path})")

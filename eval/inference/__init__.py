@@ -1,0 +1,1 @@
+"""Asking a model: prompts, `swift infer` processes, and the journal of what came back."""

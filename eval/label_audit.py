@@ -1,0 +1,126 @@
+"""Rows whose label is probably wrong, ranked, as a CSV to correct by hand and feed back as the task's `corrections:`.
+
+Run as: python -m data_prep.audit TASK|DATASET [--run RUN] [--out FILE] [--split train|val|test]
+
+Each row gets the probability of its given label from a model that has not learned from that row. cleanlab ranks by
+that probability, the lowest first, and tells which rows it counts as label errors (confident learning: Northcutt,
+Jiang and Chuang 2021, Journal of Artificial Intelligence Research 70, 1373-1411). Nothing is changed by itself.
+"""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.folder import MANIFEST
+from data_prep.table.corrections import read_corrections
+from data_prep.task import SPLITS, find_task
+from eval.scoring.label_rows import LabelRows, load_rows
+from eval.scoring.out_of_fold import held_out_probabilities, saved_probabilities
+from workspace.errors import UserError, run_main
+from workspace.files import read_json
+from workspace.paths import DATASETS, shown
+from workspace.spreadsheet import write_csv
+
+COLUMNS = ("row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue", "judge")
+
+
+def audit(what: str, run: Path | None = None, out: Path | None = None, split: str = "train") -> Path:
+    """Write the ranked rows of `split` whose given label is not the most probable one; return the file's path.
+
+    `what` is a dataset's folder, or a task whose dataset lies in its usual place. Probabilities are those that `run`
+    saved for the split, where it has them, else the TF-IDF model's; the column `judge` says which (tuned or linear).
+    Raises UserError for what the user can mend.
+    """
+    dataset = _dataset(what)
+    labels = read_json(dataset / MANIFEST)["labels"]
+    rows = load_rows(dataset / f"{split}.jsonl", labels)
+    out = Path(out) if out else dataset / f"audit-{split}.csv"
+    _stop_if_filled_in(out)
+    probabilities = saved_probabilities(Path(run), split, rows, labels) if run else None
+    if run and probabilities is None:
+        print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
+    elif run and split == "train":
+        print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
+    judge = "linear" if probabilities is None else "tuned"
+    if probabilities is None:
+        train = None if split == "train" else load_rows(dataset / "train.jsonl", labels)
+        probabilities = held_out_probabilities(rows, labels, train)
+    order, issues = rank_rows(rows.codes(labels), probabilities)
+    _write(out, rows, labels, probabilities, order, issues, judge)
+    print(f"audit: {len(order):,} of {len(rows.ids):,} {split} rows look like another label, {issues.sum():,} probably")
+    print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")
+    if split == "test":
+        print("audit: `python -m eval.report RUN` now shows the metrics with and without the probable ones")
+    return out
+
+
+def rank_rows(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[np.ndarray, np.ndarray]:
+    """(order, issues): the rows of which another label is more probable than the given one, most doubtful first; and
+    for each of all rows whether cleanlab counts it as a label error (bool). `given` (n,), `probabilities` (n, labels).
+
+    The order is cleanlab's self-confidence, p(given label); equal ones keep the order of the rows.
+    """
+    # Here, because it takes a second to load.
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_self_confidence_for_each_label
+
+    quality = get_self_confidence_for_each_label(given, probabilities)
+    doubtful = probabilities.max(axis=1) > probabilities[np.arange(len(given)), given]
+    order = np.argsort(quality, kind="stable")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "may not flag all in a small class": the order is not touched
+        issues = find_label_issues(given, probabilities, n_jobs=1)
+    return order[doubtful[order]], issues
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=__doc__.splitlines()[0])
+    parser.add_argument("what", metavar="TASK|DATASET", help="a task, or the folder of a dataset")
+    parser.add_argument(
+        "--run", type=Path, metavar="RUN", help="a run's folder: its saved scores of the split are used"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: audit-SPLIT.csv in the dataset's folder")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
+    audit(**vars(parser.parse_args(argv)))
+
+
+def _dataset(what: str) -> Path:
+    if (Path(what) / MANIFEST).is_file():
+        return Path(what)
+    folder = DATASETS / find_task(what).name
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"there is no dataset in {shown(folder)}: build it with `python -m data_prep.build {what}`")
+    return folder
+
+
+def _stop_if_filled_in(out: Path) -> None:
+    """Raise UserError when `out` is some other file, or a former list in which somebody filled in labels."""
+    if out.exists() and read_corrections(out):
+        raise UserError(f"{shown(out)} holds labels that were filled in: move it away, or choose another --out")
+
+
+def _write(
+    out: Path,
+    rows: LabelRows,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    order: np.ndarray,
+    issues: np.ndarray,
+    judge: str,
+) -> None:
+    lines: list[Sequence[str]] = [COLUMNS]
+    for at in order.tolist():
+        given, best = labels.index(rows.given[at]), int(probabilities[at].argmax())
+        chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
+        texts = (rows.reviews[at], labels[given], labels[best])
+        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])
+    write_csv(out, lines)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,1 @@
+"""From metrics.json to pages and pictures; no arithmetic on metrics."""

@@ -1,0 +1,1 @@
+"""Instructions injected into reviews: how far a model obeys them."""

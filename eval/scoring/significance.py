@@ -1,0 +1,170 @@
+"""How sure a figure is: Wilson intervals, the exact McNemar test, paired bootstrap intervals, and the verdict rule.
+
+Two readings are compared on the same rows. "better" or "worse" is said only when both tests agree: the exact McNemar
+p is below 0.05 and the 95 % bootstrap interval of the accuracy difference excludes 0. Everything else is
+"indistinguishable".
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from eval.scoring.metrics import encode
+
+DRAWS = 10_000
+SEED = 42
+LEVEL = 0.95
+ALPHA = 0.05
+# A draw needs one number a cell; 2,000 draws at a time keep twenty classes (thousands of cells) within memory.
+_CHUNK = 2_000
+
+Code = Literal["better", "worse", "indistinguishable"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reading b against reading a on the same n rows; differences are b minus a, intervals 95 %.
+
+    fixed: rows that a has wrong and b right; broken: rows that a has right and b wrong.
+    """
+
+    n: int
+    fixed: int
+    broken: int
+    mcnemar_p: float
+    accuracy_difference: float
+    accuracy_ci: Interval
+    macro_f1_difference: float
+    macro_f1_ci: Interval
+    code: Code
+
+
+def wilson(correct: int, n: int) -> Interval | None:
+    """The 95 % Wilson score interval of correct / n (scipy's, without continuity correction); None for n = 0."""
+    if n == 0:
+        return None
+    interval = binomtest(correct, n).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_p(fixed: int, broken: int) -> float:
+    """Two-sided exact McNemar p: under the null, a discordant row is fixed or broken with probability 1/2 each."""
+    if fixed + broken == 0:
+        return 1.0
+    return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
+
+
+def verdict_code(p: float, difference: float, interval: Interval) -> Code:
+    """ "better" or "worse" by the sign of `difference` when p < 0.05 and `interval` excludes 0, else
+    "indistinguishable"."""
+    if p < ALPHA and difference > 0 and interval[0] > 0:
+        return "better"
+    if p < ALPHA and difference < 0 and interval[1] < 0:
+        return "worse"
+    return "indistinguishable"
+
+
+def compare(
+    a: Sequence[str | None],
+    b: Sequence[str | None],
+    gold: Sequence[str],
+    labels: Sequence[str],
+    draws: int = DRAWS,
+    seed: int = SEED,
+) -> Comparison:
+    """Compare predictions b with predictions a on the rows of `gold` (paired, row by row).
+
+    Raises ValueError when there are no rows, when lengths differ, or for a word that is not in `labels`.
+    """
+    if not gold or not len(a) == len(b) == len(gold):
+        raise ValueError(f"{len(gold)} gold rows, {len(a)} and {len(b)} predictions: all must be the same, and not 0")
+    rows = np.stack([encode(gold, labels), encode(a, labels), encode(b, labels)], axis=1)
+    right_a, right_b = rows[:, 1] == rows[:, 0], rows[:, 2] == rows[:, 0]
+    fixed, broken = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
+    observed, drawn = bootstrap(rows, lambda cells, counts: _differences(cells, counts, len(labels)), draws, seed)
+    accuracy_ci, macro_f1_ci = _percentiles(drawn[:, 0]), _percentiles(drawn[:, 1])
+    p = mcnemar_p(fixed, broken)
+    return Comparison(
+        n=len(gold),
+        fixed=fixed,
+        broken=broken,
+        mcnemar_p=p,
+        accuracy_difference=float(observed[0]),
+        accuracy_ci=accuracy_ci,
+        macro_f1_difference=float(observed[1]),
+        macro_f1_ci=macro_f1_ci,
+        code=verdict_code(p, float(observed[0]), accuracy_ci),
+    )
+
+
+def balanced_accuracy_interval(
+    predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str], draws: int = DRAWS, seed: int = SEED
+) -> Interval:
+    """The 95 % bootstrap interval of balanced accuracy.
+
+    One answer for every row, and answers drawn without a look at the row, both have an expected balanced accuracy of
+    1 / (labels with gold rows), however uneven the classes are: an interval above it shows that something was learned.
+    """
+    rows = np.stack([encode(gold, labels), encode(predicted, labels)], axis=1)
+    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)), draws, seed)
+    return _percentiles(drawn[:, 0])
+
+
+def bootstrap(
+    rows: NDArray[np.int64],
+    statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]],
+    draws: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it stands.
+
+    rows (n, columns) fall into c distinct cells. To draw n rows with replacement and count their cells is, by
+    definition, to draw from the multinomial distribution with n trials and the cells' observed shares. So the counts
+    are drawn directly: c numbers a draw (about 10 for two labels) in place of n, with the same distribution.
+
+    statistic(cells (c, columns), counts (d, c)) -> (d, k). Returns the observed statistic (k,) and draws (draws, k).
+    """
+    cells, counts = np.unique(rows, axis=0, return_counts=True)
+    n = int(counts.sum())
+    generator = np.random.default_rng(seed)
+    drawn = [
+        statistic(cells, generator.multinomial(n, counts / n, size=min(_CHUNK, draws - start)).astype(float))
+        for start in range(0, draws, _CHUNK)
+    ]
+    return statistic(cells, counts[None].astype(float))[0], np.concatenate(drawn)
+
+
+def _differences(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """b minus a in accuracy and macro F1; cells' columns are gold, a, b; result (d, 2)."""
+    accuracy, macro_f1 = [], []
+    for column in (1, 2):
+        right = cells[:, column] == cells[:, 0]
+        accuracy.append(counts @ right / counts.sum(axis=1))
+        tp = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
+        total = counts @ (_one_hot(cells[:, 0], classes) + _one_hot(cells[:, column], classes))
+        macro_f1.append(np.divide(2 * tp, total, out=np.zeros_like(tp), where=total > 0).mean(axis=1))
+    return np.stack([accuracy[1] - accuracy[0], macro_f1[1] - macro_f1[0]], axis=1)
+
+
+def _balanced(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
+    """Mean recall of the classes that a draw has rows of; cells' columns are gold, predicted; result (d, 1)."""
+    right = cells[:, 1] == cells[:, 0]
+    tp = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
+    support = counts @ _one_hot(cells[:, 0], classes)
+    recall = np.divide(tp, support, out=np.zeros_like(tp), where=support > 0)
+    return (recall.sum(axis=1) / (support > 0).sum(axis=1))[:, None]
+
+
+def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """(c, classes); the code `classes` (unparsed, or "not right") becomes a row of zeros."""
+    return np.eye(classes + 1)[codes][:, :classes]
+
+
+def _percentiles(values: NDArray[np.float64]) -> Interval:
+    low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)

@@ -1,0 +1,144 @@
+"""The report's sentences on what the run has shown, in Chinese and English, from the paired statistics alone.
+
+The verdict is the comparison's code (better, worse, indistinguishable), with one check that lowers "better" to
+"indistinguishable": answers whose balanced accuracy is not shown to be above guessing show no learning, however
+many more of them are right than before (an untuned model that names no label loses to one that says one word always).
+"""
+
+from dataclasses import dataclass
+
+from eval.reporting.wording import number, p_value, percent, signed, signed_interval
+from eval.scoring.metrics import Classification
+from eval.scoring.significance import Code, Comparison, Interval
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two readings and their comparison, b against a."""
+
+    a: Classification
+    b: Classification
+    comparison: Comparison
+
+
+@dataclass(frozen=True)
+class Guessing:
+    """Balanced accuracy of a reading with its 95 % interval, and what guessing is expected to reach."""
+
+    balanced_accuracy: float
+    interval: Interval
+    expected: float
+
+    @property
+    def beaten(self) -> bool:
+        """Whether the whole interval lies above guessing."""
+        return self.interval[0] > self.expected
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A code and its sentence in both languages."""
+
+    code: Code
+    zh: str
+    en: str
+
+
+NOTHING_TO_COMPARE = Sentence(
+    "indistinguishable",
+    "还没有调优前后成对的回答，无法比较。",
+    "There are no answers from both before and after tuning yet, so nothing can be compared.",
+)
+
+
+def verdict(
+    main: Contrast | None, by_score: bool, guessing: Guessing | None, task: Contrast | None, head: bool = False
+) -> Sentence:
+    """Whether tuning helped.
+
+    main: before against after; by_score: whether both were read by score; guessing: of after; task: the score readings
+    before and after, where there are any beside the generated ones. None where they are missing. head: whether what
+    was tuned is a classification head, which is compared with the untuned model's words.
+    """
+    if main is None:
+        return NOTHING_TO_COMPARE
+    code = main.comparison.code
+    guessed = guessing is not None and not guessing.beaten
+    if code == "better" and guessed:
+        code = "indistinguishable"
+        zh, en = "没有证据表明模型学到了任务", "It cannot be shown that anything was learned"
+    elif code == "better":
+        zh, en = "调优有效", "Tuning helped"
+    elif code == "worse":
+        zh, en = "调优后变差了", "Tuning made it worse"
+    else:
+        zh, en = (
+            "没有可证实的提升，调优前后无法区分",
+            "No improvement can be shown; before and after cannot be told apart",
+        )
+    n, was, became = number(main.b.n), percent(main.a.accuracy), percent(main.b.accuracy)
+    how = ("（按标签概率判读）", " (read by the probability of the label words)") if by_score else ("", "")
+    if head:
+        how = (
+            "（未调优的模型按标签词的概率判读，调优后按分类头的概率）",
+            " (the untuned model read by the probability of the label words, the tuned one by its head's)",
+        )
+    zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{_evidence_zh(main.comparison)}。"
+    en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {_evidence_en(main.comparison)}."
+    if guessed:
+        balanced, expected = percent(guessing.balanced_accuracy), percent(guessing.expected)
+        low, high = (percent(end) for end in guessing.interval)
+        zh += f"调优后的平衡准确率 {balanced}（95% 区间 {low} 到 {high}，n = {n}），不能证实高于瞎猜的 {expected}。"
+        en += (
+            f" After tuning the balanced accuracy is {balanced} (95% interval {low} to {high}, n = {n}), which is not "
+            f"shown to be above guessing, {expected}."
+        )
+    elif code == "better" and task is not None and task.comparison.code != "better":
+        was, became = percent(task.a.accuracy), percent(task.b.accuracy)
+        worse = task.comparison.code == "worse"
+        zh += f"但按标签概率判读，调优前后{'相比变差了' if worse else '无法区分'}（{was} → {became}，n = {n}）："
+        zh += "提升来自回答的形式，而不是判断。"
+        en += " Read by the probability of the label words, however, "
+        en += "it got worse" if worse else "before and after cannot be told apart"
+        en += f" ({was} → {became}, n = {n}): what improved is the form of the answers, not the judgement."
+    return Sentence(code, zh, en)
+
+
+def baseline_verdict(contrast: Contrast) -> Sentence:
+    """The tuned model (b) against the linear baseline (a)."""
+    code = contrast.comparison.code
+    zh = {
+        "better": "调优后的模型好于 TF-IDF 线性基线",
+        "worse": "调优后的模型不如 TF-IDF 线性基线",
+        "indistinguishable": "调优后的模型与 TF-IDF 线性基线无法区分",
+    }[code]
+    en = {
+        "better": "The tuned model beats the TF-IDF linear baseline",
+        "worse": "The TF-IDF linear baseline beats the tuned model",
+        "indistinguishable": "The tuned model and the TF-IDF linear baseline cannot be told apart",
+    }[code]
+    a, b, n = percent(contrast.a.accuracy), percent(contrast.b.accuracy), number(contrast.b.n)
+    return Sentence(
+        code,
+        f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{_evidence_zh(contrast.comparison)}。",
+        f"{en}: on {n} test reviews accuracy is {b} against {a}, {_evidence_en(contrast.comparison)}.",
+    )
+
+
+def _evidence_zh(comparison: Comparison) -> str:
+    return (
+        f"{signed(comparison.accuracy_difference)} 个百分点（95% 区间 {signed_interval(comparison.accuracy_ci)}，"
+        f"McNemar 精确检验 p {_p(comparison)}）"
+    )
+
+
+def _evidence_en(comparison: Comparison) -> str:
+    return (
+        f"{signed(comparison.accuracy_difference)} points (95% interval {signed_interval(comparison.accuracy_ci)}, "
+        f"exact McNemar p {_p(comparison)})"
+    )
+
+
+def _p(comparison: Comparison) -> str:
+    text = p_value(comparison.mcnemar_p)
+    return text if text.startswith("<") else f"= {text}"

@@ -1,0 +1,184 @@
+"""A model from ModelScope or Hugging Face into the hub's own cache: tried again within limits, verified, or not taken.
+
+Both clients resume or retry by themselves; what they lack is added here. Hugging Face's compares sizes alone, has no
+lower limit of speed, and waits as long as a server bids it; a folder that ModelScope's was interrupted in looks done.
+"""
+
+import errno
+import hashlib
+import os
+import ssl
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from hub.clients import set_limits, snapshot
+from hub.failures import REMEDY, Damaged, HubFault, causes_of, reason, status_of
+from hub.hosts import HostRefused
+from hub.model_files import missing_parts
+from workspace.errors import REASONS, MachineFault, UserError
+from workspace.files import read_json, sha256_file, write_text
+from workspace.paths import shown
+
+TRIES = 3
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
+TRUE = ("1", "true", "yes", "on")
+
+
+class ModelUnavailable(UserError):
+    """The weights are neither on disk nor in a cache, and cannot be had from the hub."""
+
+
+class Hub(NamedTuple):
+    """One of the two hubs: its name, and the address in use."""
+
+    name: str
+    endpoint: str
+
+    @property
+    def is_hugging_face(self) -> bool:
+        """Whether it speaks Hugging Face's protocol."""
+        return self.name == "Hugging Face"
+
+
+def modelscope() -> Hub:
+    """ModelScope, at MODELSCOPE_ENDPOINT or its own address."""
+    return Hub("ModelScope", os.environ.get("MODELSCOPE_ENDPOINT") or "https://modelscope.cn")
+
+
+def hugging_face() -> Hub:
+    """Hugging Face, at HF_ENDPOINT or its own address."""
+    return Hub("Hugging Face", os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+
+
+def offline() -> bool:
+    """Whether the user forbids the network: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE, for both hubs."""
+    return any(os.environ.get(name, "").lower() in TRUE for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
+
+
+def cached(hub: Hub, model: str) -> Path | None:
+    """The model's whole folder in the hub's cache, without the network; None where it is not there or not whole."""
+    mark = begun_mark(hub, model)
+    if mark.exists() or not any(place.is_dir() for place in _places(mark.parent, model)):
+        return None
+    try:
+        folder = snapshot(hub.is_hugging_face, hub.endpoint, model, local_only=True)
+    except Exception:  # each client has its own error for "not cached"
+        return None
+    if missing_parts(folder) is not None or any(folder.rglob("*.incomplete")):
+        return None
+    return folder
+
+
+def download(hub: Hub, model: str) -> Path:
+    """Fetch the model and verify it. What came whole of an interrupted download is not fetched again.
+
+    Raises `ModelUnavailable` with the reason, `UserError` where the hub's hosts were left, and `MachineFault` where the
+    disk fails.
+    """
+    set_limits(hub.is_hugging_face)
+    mark = begun_mark(hub, model)
+    try:
+        write_text(mark, "A download has begun here and is not yet verified; the next start goes on with it.\n")
+        folder = _fetch(hub, model)
+        if missing := missing_parts(folder):
+            raise UserError(
+                f"{model} was downloaded to {shown(folder)} but lacks {missing}: "
+                "choose a model with safetensors weights"
+            )
+        mark.unlink(missing_ok=True)
+    except UserError:
+        raise
+    except Exception as error:  # each client has its own errors
+        for cause in causes_of(error):
+            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in DISK:
+                where = shown(mark.parent)
+                raise MachineFault(
+                    f"{model} cannot be downloaded to {where}: {REASONS[cause.errno]}, then run the same command again"
+                ) from error
+        told = f"{model} could not be downloaded from {hub.endpoint} ({hub.name}): {reason(error)}"
+        # Not for the demo to take its place: the user is to decide.
+        refused = any(isinstance(cause, HostRefused) for cause in causes_of(error))
+        raise (UserError if refused else ModelUnavailable)(told) from error
+    return folder
+
+
+def begun_mark(hub: Hub, model: str) -> Path:
+    """The file that stands in the hub's cache while a download of ours is not yet verified: it moves with the cache."""
+    name = model.replace("/", "--")
+    if hub.is_hugging_face:
+        from huggingface_hub import constants
+
+        return Path(constants.HF_HUB_CACHE) / f"models--{name}" / ".download-begun"
+    base = os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
+    return Path(base).expanduser() / "models" / name / ".download-begun"
+
+
+def _places(folder: Path, model: str) -> list[Path]:
+    """Where a hub's cache may hold the model: its folder, and those of ModelScope's clients before 1.38."""
+    owner, name = model.split("/")
+    old = Path("models") / owner / name.replace(".", "___")
+    return [folder, folder.parent.parent / old, folder.parent.parent / "hub" / old]
+
+
+def _fetch(hub: Hub, model: str) -> Path:
+    for attempt in range(1, TRIES + 1):
+        try:
+            folder = snapshot(hub.is_hugging_face, hub.endpoint, model, local_only=False)
+            verify(hub, folder)
+            return folder
+        except Exception as error:
+            if attempt == TRIES or not _passing(hub, error):
+                raise
+            wait = 2 ** (attempt - 1)
+            told = reason(error).split(";")[0]
+            print(f"model: {told}; try {attempt + 1} of {TRIES} in {wait} s", flush=True)
+            time.sleep(wait)
+    raise AssertionError("the last try returns or raises")
+
+
+def _passing(hub: Hub, error: Exception) -> bool:
+    """Whether another try may do better. ModelScope's client has had its own six."""
+    causes = list(causes_of(error))
+    if any(isinstance(cause, Damaged) for cause in causes):
+        return True
+    if not hub.is_hugging_face or any(isinstance(c, HubFault | ssl.SSLError | UserError) for c in causes):
+        return False
+    if any(isinstance(cause, OSError) and cause.errno in DISK for cause in causes):
+        return False
+    if any("CERTIFICATE_VERIFY_FAILED" in str(cause) or "edirect" in str(cause) for cause in causes):
+        return False
+    if any(kind.__name__ == "TimeoutException" for cause in causes for kind in type(cause).__mro__):
+        return False  # six times already
+    status = next((code for cause in causes if (code := status_of(cause))), None)
+    return status is None or status in (408, 429) or status >= 500
+
+
+def verify(hub: Hub, folder: Path) -> None:
+    """Compare what Hugging Face sent with the hashes it lists; ModelScope's client has done so itself.
+
+    Large files have a SHA-256 in the listing, small ones git's SHA-1 of "blob", length and content. Raises `Damaged`
+    after removing the file, pointer and content.
+    """
+    if not hub.is_hugging_face:
+        return
+    listing = folder.parent.parent / "trees" / f"{folder.name}.json"
+    try:
+        files = read_json(listing)["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # the listing is a cache of the client's; without it lengths were compared
+    for name, entry in files.items():
+        path = folder / name
+        if not path.is_file():
+            continue
+        wanted = entry.get("lfs_sha256")
+        found = sha256_file(path) if wanted else _git_hash(path)
+        if found != (wanted or entry["blob_id"]):
+            path.resolve().unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise Damaged(f"{name} came with other bytes than the hub lists; run the same command again, or {REMEDY}")
+
+
+def _git_hash(path: Path) -> str:
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()

@@ -1,0 +1,118 @@
+"""Finding a model's weights: a folder on disk, a hub's cache, or the hub itself, told within seconds."""
+
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from hub.download import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
+from hub.failures import REMEDY
+from hub.hosts import HostRefused, check_url, guarded
+from hub.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
+from hub.remote_code import check_no_code
+from workspace.errors import UserError
+from workspace.paths import shown
+
+__all__ = [
+    "TOKENIZER_FILES", "ModelUnavailable", "check_family", "find_model", "fingerprint", "hub_endpoint", "hub_reachable",
+    "missing_parts",
+]  # fmt: skip
+HUB_TIMEOUT_SECONDS = 3
+CHOSEN_BY = ("USE_HF", "HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN", "MODELSCOPE_PREFER_AI_SITE")
+
+
+def find_model(model: str) -> Path:
+    """The folder with the weights of `model`: a folder, or an id such as Qwen/Qwen1.5-0.5B-Chat.
+
+    An id is looked up in the hub's cache first and downloaded otherwise: from the hub that the environment names, else
+    from ModelScope, or from Hugging Face where ModelScope cannot be reached. ms-swift's own look-up takes up to a
+    minute to fail and leaves an empty folder behind, so the hub is asked here, for three seconds.
+
+    Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or brings code.
+    """
+    found = _find(model)
+    check_no_code(found)
+    return found
+
+
+def _find(model: str) -> Path:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        check_no_code(folder)  # what a folder of pickles lacks is told better there
+        if missing := missing_parts(folder):
+            raise UserError(f"--model {shown(folder)} lacks {missing}: download the model again or name another folder")
+        return folder.absolute()
+    if folder.exists():
+        raise UserError(f"--model {shown(folder)} is a file: name the folder that holds config.json and the weights")
+    if model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise UserError(f"--model {model}: there is no such folder, and a hub's id has the form owner/name")
+    hubs = _hubs()
+    for hub in hubs:
+        if found := cached(hub, model):
+            return found
+    if offline():
+        raise ModelUnavailable(
+            f"the weights of {model} are not {_half(hubs, model)}on disk and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE "
+            f"forbids the network: {REMEDY}"
+        )
+    hub = next((hub for hub in hubs if _answers(hub.endpoint)), None)
+    if hub is None:
+        where = " nor ".join(hub.endpoint for hub in hubs)
+        cannot = "cannot be reached" if len(hubs) == 1 else "can be reached"
+        raise ModelUnavailable(
+            f"the weights of {model} are not {_half(hubs, model)}on disk and {'neither ' if len(hubs) > 1 else ''}"
+            f"{where} {cannot}: {REMEDY}"
+        )
+    if hub != hubs[0]:
+        print(f"model: {hubs[0].endpoint} cannot be reached, so {hub.name} is asked", flush=True)
+    print(f"model: downloading {model} from {hub.endpoint}", flush=True)
+    return download(hub, model)
+
+
+def hub_endpoint() -> str:
+    """The address of the hub that is asked first: Hugging Face with USE_HF=1, else ModelScope."""
+    return _hubs()[0].endpoint
+
+
+def hub_reachable() -> bool:
+    """Whether the hub that is asked first answers within three seconds. Any HTTP answer counts."""
+    return not offline() and _answers(hub_endpoint())
+
+
+def _hubs() -> list[Hub]:
+    """The hubs to ask, in this order: the one that the environment names, or both where it names none."""
+    if os.environ.get("USE_HF", "0").lower() in ("1", "true"):
+        return [hugging_face()]
+    return [modelscope()] if any(os.environ.get(name) for name in CHOSEN_BY) else [modelscope(), hugging_face()]
+
+
+def _half(hubs: list[Hub], model: str) -> str:
+    return "wholly " if any(begun_mark(hub, model).exists() for hub in hubs) else ""
+
+
+def _answers(endpoint: str) -> bool:
+    """Whether a hub's address answers; it is not followed elsewhere. Raises `UserError` where it is refused."""
+    try:
+        check_url(endpoint)
+        with guarded():
+            urllib.request.build_opener(_Stay).open(
+                urllib.request.Request(endpoint, method="HEAD"),  # noqa: S310  https alone passes check_url
+                timeout=HUB_TIMEOUT_SECONDS,
+            ).close()
+    except HostRefused as error:
+        raise UserError(str(error)) from error
+    except urllib.error.HTTPError:
+        return True
+    except urllib.error.URLError as error:
+        # It answers; whether its certificate will do is for the client to say, which may know others.
+        return "CERTIFICATE" in str(error.reason)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for the answer."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None

@@ -1,0 +1,1 @@
+"""A recipe and a machine become a run folder: options, recipes, hardware, kernels, disk, memory."""

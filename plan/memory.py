@@ -1,0 +1,43 @@
+"""What to change when tuning or answering needs more memory than there is, and what was changed already."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plan.distributed import ACCUMULATION, BATCH, whole_number
+from workspace.files import read_json, write_json
+
+EVAL_BATCH = "per_device_eval_batch_size"
+CHECKPOINTING = "gradient_checkpointing"
+AUTO_BATCH_FILE = "auto_batch.json"
+
+
+def less_memory(values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options of `swift sft` that need less memory than `values` and leave the effective batch as it is.
+
+    Half the batch with twice the accumulation; at a batch of one, activations computed again instead of kept; None
+    when that is done already.
+    """
+    batch, accumulation = whole_number(values, BATCH), whole_number(values, ACCUMULATION)
+    if batch > 1 and batch % 2 == 0:
+        eval_batch = max(1, whole_number(values, EVAL_BATCH, batch) // 2)
+        return {BATCH: batch // 2, ACCUMULATION: accumulation * 2, EVAL_BATCH: eval_batch}
+    if str(values.get(CHECKPOINTING, True)).lower() != "true":
+        return {CHECKPOINTING: True}
+    return None
+
+
+def as_options(values: Mapping[str, Any]) -> str:
+    """Options as a user types them."""
+    return " ".join(f"--{key} {str(value).lower()}" for key, value in values.items())
+
+
+def found_before(run: Path) -> dict[str, Any]:
+    """What `--auto-batch` found to fit in earlier attempts of this run, as options of `swift sft`."""
+    path = run / AUTO_BATCH_FILE
+    return read_json(path) if path.is_file() else {}
+
+
+def remember(run: Path, values: Mapping[str, Any]) -> None:
+    """Keep what fits, so that going on starts from it."""
+    write_json(run / AUTO_BATCH_FILE, found_before(run) | dict(values))

@@ -1,0 +1,273 @@
+"""`bash run_sft.sh doctor` in processes of its own, against faults that are really there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from doctor import check as doctor
+from doctor import environment as doctor_checks
+from doctor.check import FAULT, OK, WARNING, Check, guarded
+from workspace.errors import UserError
+from workspace.paths import ROOT
+
+NAMES = [
+    "python",
+    "packages",
+    "holes",
+    "machine",
+    "tools",
+    "font",
+    "recipe",
+    "model",
+    "hub",
+    "data",
+    "folders",
+    "disk",
+    "memory",
+]
+CLOSED = "http://127.0.0.1:9"
+SCHEMA = {
+    "type": "object",
+    "required": ["recipe", "machine", "checks", "ok"],
+    "additionalProperties": False,
+    "properties": {
+        "recipe": {"type": "string"},
+        "machine": {"type": "object", "required": ["cpu", "cores", "memory_gib", "gpu"]},
+        "ok": {"type": "boolean"},
+        "checks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "state", "found", "remedy"],
+                "additionalProperties": False,
+                "properties": {
+                    "name": {"type": "string"}, "state": {"enum": [OK, WARNING, FAULT]},
+                    "found": {"type": "string", "minLength": 1}, "remedy": {"type": "string"},
+                },
+            },
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model whose files are whole: a small tokenizer that knows bytes, and weights of one tensor."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"model_type": "qwen2", "hidden_size": 8, "num_hidden_layers": 1, "intermediate_size": 16,
+              "num_attention_heads": 1}  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={one: at for at, one in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    header = json.dumps({"a.weight": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(256))
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "my.csv"
+    path.write_text("label,review\n" + "1,房间很干净\n0,太吵了\n" * 20, encoding="utf-8")
+    return path
+
+
+def examine(
+    tmp_path: Path, *words: str, command: tuple[str, ...] = ("bash", "run_sft.sh", "doctor"), **env: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, dict[str, str]]]:
+    """Doctor's process, without the forward pass, and its checks by name."""
+    home = tmp_path / "home"
+    home.mkdir(exist_ok=True)
+    around = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "MODELSCOPE_", "USE_HF"))}
+    around |= {"HOME": str(home), "SWIFT_SFT_CACHE": str(tmp_path / "cache")}
+    around |= {"MODELSCOPE_ENDPOINT": CLOSED, "HUB_HOSTS": CLOSED} | env
+    line = [*command, *words, "--run", str(tmp_path / "run"), "--json", "--no-forward"]
+    result = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, env=around)
+    assert "Traceback" not in result.stderr
+    checks = {one["name"]: one for one in json.loads(result.stdout)["checks"]} if result.stdout else {}
+    return result, checks
+
+
+def options(model: Path, table: Path) -> list[str]:
+    return ["hotel_reviews", "--model", str(model), "--csv", str(table)]
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+def test_a_whole_setup_is_ok_and_nothing_is_written(model: Path, table: Path, tmp_path: Path) -> None:
+    import jsonschema
+
+    (tmp_path / "home").mkdir()
+    before = files(tmp_path)
+    result, checks = examine(tmp_path, *options(model, table))
+    document = json.loads(result.stdout)
+    jsonschema.validate(document, SCHEMA)
+    assert list(checks) == NAMES
+    assert [one for one in document["checks"] if one["state"] == FAULT] == [] and document["ok"]
+    assert result.returncode == 0
+    assert checks["hub"]["state"] == OK and "not needed" in checks["hub"]["found"]
+    assert "40 rows" in checks["data"]["found"]
+    assert files(tmp_path) == before
+
+
+def cut_weights(model: Path, table: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+
+
+def lose_a_part(model: Path, table: Path) -> None:
+    index = {"weight_map": {"a.weight": "model.safetensors", "b.weight": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "found"),
+    [
+        (cut_weights, "model", "model.safetensors"),
+        (lose_a_part, "model", "model-2.safetensors"),
+        (lambda model, table: (model / "config.json").write_text("<html>"), "model", "config.json"),
+        (lambda model, table: (model / "tokenizer.json").write_text("{}"), "model", "tokenizer.json"),
+        (lambda model, table: (model / "tokenizer.json").unlink(), "model", "tokenizer"),
+        (lambda model, table: shutil.rmtree(model), "model", "no such folder"),
+        (lambda model, table: table.unlink(), "data", "there is no file"),
+        (lambda model, table: table.write_text("a,b\n1,2\n"), "data", "has no column review"),
+        (lambda model, table: table.write_text(""), "data", "is empty"),
+        (lambda model, table: (table.unlink(), table.mkdir()), "data", "is a folder"),
+        (lambda model, table: (model.parent / "run").write_text(""), "folders", "is a file"),
+        (lambda model, table: ((model.parent / "run").mkdir(), (model.parent / "run" / "x").touch()), "folders",
+         "holds something other than a run"),
+    ],
+)  # fmt: skip
+def test_a_fault_on_disk_is_found_at_its_place(damage, name: str, found: str, model, table, tmp_path: Path) -> None:
+    damage(model, table)
+    result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor.check"))
+    assert result.returncode == 1
+    assert checks[name]["state"] == FAULT and found in checks[name]["found"]
+    others = {one for one in checks if checks[one]["state"] == FAULT} - {name}
+    assert others <= {"disk"}  # a run folder that is a file has no disk
+
+
+def test_no_hub_and_no_weights_is_a_fault_of_the_model_and_a_warning_of_the_hub(table: Path, tmp_path: Path) -> None:
+    result, checks = examine(tmp_path, "hotel_reviews", "--csv", str(table))
+    assert (result.returncode, checks["model"]["state"], checks["hub"]["state"]) == (1, FAULT, WARNING)
+    assert CLOSED in checks["hub"]["found"] and "--model PATH" in checks["model"]["remedy"]
+    result, checks = examine(tmp_path, "hotel_reviews", "--csv", str(table), HF_HUB_OFFLINE="1")
+    assert "offline is set" in checks["hub"]["found"]
+
+
+def test_without_options_the_demo_would_run_and_that_is_a_warning(tmp_path: Path) -> None:
+    result, checks = examine(tmp_path)
+    assert (result.returncode, checks["model"]["state"]) == (0, WARNING)
+    assert "the demo instead" in checks["model"]["found"]
+
+
+def test_python_alone_is_enough_to_be_told_what_is_missing(tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
+    result, checks = examine(tmp_path, "demo", command=(str(bare / "bin" / "python"), "-m", "doctor.check"))
+    assert result.returncode == 1
+    assert "ms-swift: missing" in checks["packages"]["found"]
+    assert checks["recipe"]["state"] == FAULT and "yaml is missing" in checks["recipe"]["found"]
+
+
+def test_a_missing_pin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pins = tmp_path / "requirements.txt"
+    pins.write_text("no-such-package==1.0\nnumpy==0.0.1\n")
+    monkeypatch.setattr(doctor_checks, "PINS", pins)
+    found = doctor_checks.packages()
+    assert found.state == FAULT
+    assert "no-such-package: missing, wanted 1.0; numpy: " in found.found and found.remedy
+
+
+@pytest.mark.parametrize(
+    "words", [("nope",), ("demo", "more"), ("demo", "--output_dir", "x"), ("demo", "--with", "nothing")]
+)
+def test_bad_options_are_one_sentence_and_status_2(words: tuple[str, ...], tmp_path: Path) -> None:
+    result, _ = examine(tmp_path, *words, command=(sys.executable, "-m", "doctor.check"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_a_fault(model: Path, table: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    result, checks = examine(tmp_path, *options(model, table), SWIFT_SFT_CACHE=str(locked / "cache"))
+    assert (result.returncode, checks["folders"]["state"]) == (1, FAULT)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a disk needs root")
+def test_a_disk_that_may_only_be_read_is_a_fault(model: Path, table: Path, tmp_path: Path) -> None:
+    readonly = tmp_path / "readonly"
+    readonly.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", readonly], capture_output=True).returncode:
+        pytest.skip("no mount is allowed here")
+    try:
+        result, checks = examine(tmp_path, *options(model, table), SWIFT_SFT_CACHE=str(readonly / "cache"))
+    finally:
+        subprocess.run(["umount", readonly], check=True)
+    assert (result.returncode, checks["folders"]["state"]) == (1, FAULT)
+    assert "cannot be written" in checks["folders"]["found"]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_small_disk_is_a_fault(model: Path, table: Path, tmp_path: Path) -> None:
+    small = tmp_path / "run"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("no mount is allowed here")
+    try:
+        result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor.check"))
+    finally:
+        subprocess.run(["umount", small], check=True)
+    assert (result.returncode, checks["disk"]["state"]) == (1, FAULT)
+    assert "needs about" in checks["disk"]["found"] and "make room" in checks["disk"]["remedy"]
+
+
+def test_a_check_that_fails_itself_is_a_fault_with_the_reason() -> None:
+    def broken(error: Exception):
+        def check() -> Check:
+            raise error
+
+        return check
+
+    assert guarded("x", broken(UserError("a sentence"))) == Check("x", FAULT, "a sentence")
+    assert "RuntimeError: two lines" in guarded("x", broken(RuntimeError("two\nlines"))).found
+    assert "psutil is missing" in guarded("x", broken(ModuleNotFoundError(name="psutil"))).found
+
+
+def test_lines_are_for_people_and_end_with_the_count(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Check("disk", FAULT, "full", "make room").line() == "fault   故障  disk: full -> make room"
+    assert doctor.main(["--help"]) == 0
+    assert "--no-forward" in capsys.readouterr().out
+
+
+@pytest.mark.swift
+def test_a_forward_pass_is_timed_and_damaged_weights_are_told(demo_model: Path, table: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "doctor.check", "hotel_reviews", "--csv", str(table), "--json"]
+    line += ["--run", str(tmp_path / "run"), "--model"]
+    result = subprocess.run([*line, str(demo_model)], cwd=ROOT, capture_output=True, text=True)
+    last = json.loads(result.stdout)["checks"][-1]
+    assert (last["name"], last["state"], result.returncode) == ("forward", OK, 0)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(demo_model, damaged)
+    weights = damaged / "model.safetensors"
+    weights.chmod(0o600)
+    data = bytearray(weights.read_bytes())
+    data[-4_000_000:] = b"\xff" * 4_000_000  # not a number, in float16; the header fits
+    weights.write_bytes(data)
+    result = subprocess.run([*line, str(damaged)], cwd=ROOT, capture_output=True, text=True)
+    last = json.loads(result.stdout)["checks"][-1]
+    assert (last["name"], last["state"], result.returncode) == ("forward", FAULT, 1)
+    assert "not finite" in last["found"]

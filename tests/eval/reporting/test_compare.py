@@ -1,0 +1,78 @@
+import pytest
+
+from eval import report
+from eval.reporting.compare_runs import letter
+from eval.scoring.significance import compare
+from tests.report_runs import BINARY, make_run
+from workspace.errors import UserError
+from workspace.files import read_jsonl, write_jsonl
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name, seed in (("a", 0), ("b", 1), ("c|d", 2)):
+        make_run(tmp_path / name, n=150, seed=seed)
+    return [tmp_path / name for name in ("a", "b", "c|d")]
+
+
+def test_the_same_statistics_as_within_a_run(runs, capsys):
+    before = {path: path.read_bytes() for run in runs for path in run.iterdir()}
+    assert report.main([str(run) for run in runs[:2]]) == 0
+    text = capsys.readouterr().out
+    first, second = (read_jsonl(run / "rows.jsonl") for run in runs[:2])
+    predicted = [[row["readings"]["after_generate"]["label"] for row in rows] for rows in (first, second)]
+    found = compare(*predicted, [row["gold"] for row in first], BINARY)
+    assert found.fixed and found.broken
+    [line] = [line for line in text.split("\n") if line.startswith("| A → B") and "after · generate" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[2:5] == ["150", str(found.fixed), str(found.broken)]
+    assert cells[6].startswith(f"{found.accuracy_difference * 100:+.1f}".replace("-", "−"))
+    assert {path: path.read_bytes() for run in runs for path in run.iterdir()} == before
+
+
+def test_every_pair_is_compared_and_names_are_escaped(runs, tmp_path, capsys):
+    assert report.main([*map(str, runs), "--out", str(tmp_path / "made")]) == 0
+    text = capsys.readouterr().out
+    assert (tmp_path / "made" / "compare.md").read_text(encoding="utf-8") == text
+    assert [text.count(f"| {pair} |") for pair in ("A → B", "A → C", "B → C")] == [3, 3, 3]
+    assert "c&#124;d" in text
+
+
+def test_other_test_rows_are_refused_in_one_sentence(runs):
+    make_run(runs[1], n=150, rows_sha256="cd" * 32)
+    with pytest.raises(UserError, match="different rows") as caught:
+        report.main([str(run) for run in runs[:2]])
+    assert "\n" not in str(caught.value) and str(runs[1]) in str(caught.value)
+
+
+def test_rows_that_do_not_fit_the_metrics_are_refused(runs):
+    write_jsonl(runs[1] / "rows.jsonl", read_jsonl(runs[1] / "rows.jsonl")[1:])
+    with pytest.raises(UserError, match="different rows"):
+        report.main([str(run) for run in runs[:2]])
+
+
+def test_other_labels_are_refused(runs):
+    make_run(runs[1], ("好", "坏"), n=150)
+    with pytest.raises(UserError, match="different labels"):
+        report.main([str(run) for run in runs[:2]])
+
+
+def test_a_run_that_was_not_scored_says_what_to_do(runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"has no metrics\.json: run python -m eval\.report"):
+        report.main([str(runs[0]), str(tmp_path / "empty")])
+
+
+def test_readings_that_only_one_has_are_shown_and_not_compared(runs, capsys):
+    make_run(runs[1], n=150, readings=("majority", "before_generate"))
+    assert report.main([str(run) for run in runs[:2]]) == 0
+    text = capsys.readouterr().out
+    assert text.count("| A → B |") == 1
+    assert [line[-5:] for line in text.split("\n") if line.startswith("| 调优后 · 生成")] == ["| – |"]
+    make_run(runs[1], n=150, readings=("majority",))
+    report.main([str(run) for run in runs[:2]])
+    assert "No reading of a model" in capsys.readouterr().out
+
+
+def test_letters():
+    assert [letter(k) for k in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]

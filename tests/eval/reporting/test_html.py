@@ -1,0 +1,223 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from eval.reporting.html_report import best_baseline, browser_rows, embedded_json, render_html
+from eval.reporting.wording import decision
+from eval.scoring.predictions import headline_pair
+from tests.report_runs import BINARY, HOSTILE, TEN, make_run
+from workspace.files import read_jsonl
+
+VOID = {"meta", "link", "br", "img", "input", "line", "circle", "rect", "path", "polyline"}
+
+
+class Page(HTMLParser):
+    """What a browser makes of the page: tags, attributes, text by element; complains of what is not closed."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.scripts, self.ids, self.words, self.addresses = [], [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.tags.append((tag, given))
+        assert not [name for name in given if name.startswith("on")], (tag, given)
+        self.ids += [given["id"]] if "id" in given else []
+        self.addresses += [given[key] for key in ("src", "href", "action", "data", "srcset") if key in given]
+        if tag == "script":
+            self.scripts.append([given, ""])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, (tag, self.open[-4:])
+        self.open.pop()
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1][1] += data
+        elif not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def render(folder, *args, **more):
+    metrics = make_run(folder, *args, **more)
+    html = render_html(metrics, read_jsonl(folder / "rows.jsonl"))
+    return metrics, html, Page(html)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    return render(tmp_path_factory.mktemp("run"))
+
+
+def test_nothing_comes_from_outside(full):
+    _, html, page = full
+    policy = next(given["content"] for tag, given in page.tags if given.get("http-equiv") == "Content-Security-Policy")
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'" and rules["img-src"] == "data:" and rules["style-src"] == "'unsafe-inline'"
+    [script] = [text for given, text in page.scripts if "type" not in given]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{digest}'"
+    assert all(address == "data:," or address.startswith("#") for address in page.addresses), page.addresses
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert "@import" not in html and "url(" not in html and not re.search(r"https?://(?!example)", html)
+
+
+def test_the_script_writes_text_and_nothing_else(full):
+    script = next(text for given, text in full[2].scripts if "type" not in given)
+    for forbidden in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Storage", "fetch("):
+        assert forbidden not in script
+
+
+def test_hostile_reviews_stand_in_the_data_and_nowhere_else(full):
+    metrics, html, page = full
+    assert len(page.scripts) == 2 and not [tag for tag, _ in page.tags if tag == "img"]
+    [data] = [text for given, text in page.scripts if given.get("type") == "application/json"]
+    assert not set("<>&\u2028\u2029") & set(data)
+    reviews = [row[1] for row in json.loads(data)["rows"]]
+    assert reviews[: len(HOSTILE)] == list(HOSTILE) and len(reviews) == metrics["test"]["n"]
+    assert "hacked" not in html.replace(data, "")
+
+
+def test_hostile_words_outside_the_data_are_escaped(tmp_path):
+    evil = '<b onclick="x">&amp;</b>{{ 7 * 7 }}'
+    metrics = make_run(tmp_path, (evil, "负面"), n=30)
+    metrics["run"] |= {"recipe": evil, "machine": evil, "versions": {evil: evil}}
+    metrics["notice"] = {"zh": evil, "en": evil}
+    metrics["parity"][0] |= {"name": evil, "detail": {"zh": evil, "en": evil}}
+    page = Page(render_html(metrics, read_jsonl(tmp_path / "rows.jsonl")))
+    assert page.text.count(evil) >= 12
+    assert not [given for _, given in page.tags if "onclick" in given]
+
+
+def test_half_a_surrogate_pair_is_no_crash(tmp_path):
+    metrics = make_run(tmp_path, n=20)
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    rows[0]["review"] = "房间\ud83d"
+    assert render_html(metrics, rows).encode("utf-8")
+
+
+def test_ids_are_unique_and_every_table_has_headings(full):
+    page = full[2]
+    assert len(page.ids) == len(set(page.ids))
+    headings = [given for tag, given in page.tags if tag == "th"]
+    assert headings and all(given.get("scope") in {"row", "col"} for given in headings)
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+
+
+def test_both_languages_are_marked(full):
+    page = full[2]
+    marked = [given for _, given in page.tags if (given.get("class") or "").split()[-1:] in (["zh"], ["en"])]
+    assert len(marked) > 100
+    assert all(given["lang"] == {"zh": "zh-CN", "en": "en"}[given["class"].split()[-1]] for given in marked)
+    chinese = sum(given["lang"] == "zh-CN" for given in marked)
+    assert chinese * 2 == len(marked)
+    pressed = {given["data-lang"]: given["aria-pressed"] for tag, given in page.tags if "aria-pressed" in given}
+    assert pressed == {"zh": "true", "en": "false"}
+
+
+def test_the_verdict_comes_first(full):
+    metrics, _, page = full
+    start = page.text[:1200]
+    assert metrics["verdict"]["zh"] in start and metrics["verdict"]["en"] in start
+    assert metrics["verdict"]["baseline"]["zh"] in start
+    assert start.index(decision(metrics, headline_pair(metrics["readings"])).en) < start.index(metrics["verdict"]["en"])
+
+
+def test_figures_of_every_reading_are_there_with_n(full):
+    metrics, _, page = full
+    for reading in metrics["readings"].values():
+        low, high = (f"{bound * 100:.1f}" for bound in reading["accuracy_ci"])
+        assert f"{reading['accuracy'] * 100:.1f}% [{low}–{high}]" in page.text
+        assert f"{reading['macro_f1']:.3f}" in page.text
+    assert page.text.count("n = 400") >= 12
+
+
+def test_a_run_where_nothing_improved_says_so(tmp_path):
+    metrics, html, page = render(tmp_path, improved=False)
+    assert metrics["verdict"]["code"] == "indistinguishable"
+    assert "There is no evidence that tuning helped" in page.text and "no improvement shown" in page.text
+    for claim in ("Use the tuned model", "Tuning helped:", "better after tuning", "可以采用", "调优有效"):
+        assert claim not in page.text
+    assert 'class="verdict indistinguishable"' in html
+
+
+def test_ten_labels(tmp_path):
+    _, html, page = render(tmp_path, TEN, n=100)
+    assert html.count('style="--share:') == 2 * 10 * 11
+    assert all(page.text.count(label) >= 6 for label in TEN)
+
+
+@pytest.mark.parametrize(
+    ("readings", "present", "absent"),
+    [
+        (("majority", "before_generate", "after_generate"), "verdict", "probabilities"),
+        (("before_score", "after_score"), "probabilities", "gain"),
+        (("majority",), "nothing to compare", "gain"),
+        (("after_generate",), "Nothing can be decided yet", "gain"),
+    ],
+)
+def test_what_was_not_measured_is_left_out(tmp_path, readings, present, absent):
+    metrics = make_run(tmp_path, n=40, curves=False, readings=readings)
+    if not headline_pair(metrics["readings"]):
+        metrics["verdict"] |= {"zh": "无法比较", "en": "nothing to compare", "baseline": None}
+    html = render_html(metrics, read_jsonl(tmp_path / "rows.jsonl"))
+    page = Page(html)
+    assert present in page.text or present in page.ids or f'class="{present}' in html
+    assert absent not in page.ids and "training" not in page.ids
+    data = json.loads(next(text for given, text in page.scripts if given.get("type") == "application/json"))
+    assert len(data["readings"]) == len(readings) and len(data["pair"]) in (0, 2)
+
+
+def test_rows_are_packed_without_loss(tmp_path):
+    metrics = make_run(tmp_path, n=50)
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    packed = browser_rows(metrics, rows, headline_pair(metrics["readings"]))
+    names = list(metrics["readings"])
+    assert [names[k] for k in packed["pair"]] == ["before_generate", "after_generate"]
+    assert names[packed["sure"]] == "after_score"
+    for row, (key, review, gold, cut, status, told) in zip(rows, packed["rows"], strict=True):
+        assert (key, review, BINARY[gold], cut, status) == tuple(
+            row[k] for k in ("id", "review", "gold", "cut", "status")
+        )
+        for name, (label, p, answer) in zip(names, told, strict=True):
+            reading = row["readings"][name]
+            assert (None if label < 0 else BINARY[label]) == reading["label"] and p == reading["p"]
+            assert (answer if answer is not None else reading["label"]) == (reading["answer"] or reading["label"])
+            assert (label == gold) == reading["correct"]
+
+
+def test_embedded_json():
+    value = {"a": "</script><!--", "b": "\u2028&\u2029", "c": [None, 1.5, "正面"]}
+    text = embedded_json(value)
+    assert json.loads(text) == value and not set("<>&\u2028\u2029") & set(text) and "正面" in text
+    with pytest.raises(ValueError):
+        embedded_json(float("nan"))
+
+
+def test_best_baseline(tmp_path):
+    metrics = make_run(tmp_path, n=30)
+    assert best_baseline(metrics) == "tfidf_linear"
+    assert best_baseline({"readings": {}}) is None
+
+
+def test_a_full_size_page_stays_small(tmp_path):
+    _, html, _ = render(tmp_path, n=1553)
+    assert len(html.encode()) < 3_000_000

@@ -1,0 +1,392 @@
+"""Options, recipes and what is resolved from them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hub.find import check_family, find_model, missing_parts
+from plan import cli as plan
+from plan.attention import flash_attention_works, gpu_attention
+from plan.hardware import Machine, child_environment, dtype_flags
+from plan.options import Options, parse_options
+from plan.recipes import load_recipe, recipe_names
+from plan.resolve import resolve_infer, resolve_sft, training_gib
+from workspace.errors import UserError
+from workspace.paths import CONFIGS, ROOT
+
+CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
+GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
+OLD_GPU = Machine("cpu", 8, 64.0, "V100", 1, 16.0, False)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"hidden_size": 1024, "num_hidden_layers": 24, "intermediate_size": 2816, "torch_dtype": "bfloat16"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (folder / "tokenizer.json").write_text("{}")
+    return folder
+
+
+def options(*words: str) -> Options:
+    return parse_options(list(words))
+
+
+def test_the_value_of_an_option_for_ms_swift_is_not_taken_for_the_recipe() -> None:
+    parsed = options("--learning_rate", "5e-5", "--limit", "8", "--target_modules", "q_proj", "v_proj")
+    assert parsed.recipe is None
+    assert parsed.limit == 8
+    assert parsed.swift == {"learning_rate": "5e-5", "target_modules": ["q_proj", "v_proj"]}
+
+
+def test_values_stay_text_and_negative_numbers_are_values() -> None:
+    parsed = options("demo", "--eval_strategy", "no", "--max_steps", "-1", "--lora-rank=16")
+    assert parsed.recipe == "demo"
+    assert parsed.swift == {"eval_strategy": "no", "max_steps": "-1", "lora_rank": "16"}
+
+
+def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUN_SFT_CALLER", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "weights").mkdir()
+    parsed = options("demo", "--csv", "my.csv", "--run=~/out", "--model", "weights")
+    assert (parsed.csv, parsed.run) == (tmp_path / "my.csv", tmp_path / "home" / "out")
+    assert parsed.model == str(tmp_path / "weights")
+    assert options("demo", "--model", "Qwen/Qwen1.5-0.5B-Chat").model == "Qwen/Qwen1.5-0.5B-Chat"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("demo", "--learning_rate"), "option --learning_rate has no value"),
+        (("demo", "more"), "unexpected argument 'more'"),
+        (("demo", "--limit", "many"), "invalid int value: 'many'"),
+        (("demo", "--limit", "0"), "--limit 0"),
+        (("demo", "--model"), "expected one argument"),
+        (("demo", "--output_dir", "x"), "decided by the pipeline: use --run DIR"),
+        (("demo", "--dataset", "x.jsonl"), "use --csv PATH"),
+        (("demo", "--hub_token", "hf_secret"), "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment"),
+        (("demo", "--push_to_hub", "true"), "upload RUN/train/checkpoint-N"),
+        (("demo", "--tuner_type", "ia3"), "leaves no checkpoint to answer with"),
+        (("--learning_rate", "1e-4", "demo"), "the recipe comes first"),
+    ],
+)
+def test_bad_options_are_one_sentence(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        options(*words)
+
+
+@pytest.mark.parametrize(
+    "name", ["nope", "demo/nope", "hotel_reviews/task", "hotel_reviews/infer", "../demo", "", "demo/.."]
+)
+def test_an_unknown_recipe_is_told_with_those_known(name: str) -> None:
+    with pytest.raises(UserError, match="known are demo/minimind2-small"):
+        load_recipe(name)
+
+
+def test_a_task_alone_is_its_default_recipe() -> None:
+    assert load_recipe("demo").name == "demo/minimind2-small"
+    assert load_recipe("hotel_reviews").name == "hotel_reviews/qwen1.5-0.5b-chat"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_keeps_the_house_rules(name: str) -> None:
+    recipe = load_recipe(name)
+    text = recipe.path.read_text(encoding="utf-8")
+    for part in ("# Hardware:", "# Prerequisite:", "# Run as:", "# Override:"):
+        assert part in text
+    for values in (recipe.sft, recipe.infer):
+        flat = [item for value in values.values() for item in (value if isinstance(value, list) else [value])]
+        assert None not in flat
+        assert not any(str(value).startswith("/") for value in flat)
+        assert not any(
+            isinstance(item, bool | int) for value in values.values() if isinstance(value, list) for item in value
+        )
+    assert recipe.sft["max_length"] == recipe.task.max_length
+    # One infer.yaml a task, for its default recipe; a recipe for another model says how to ask that one.
+    for key in ("model", "model_type", "template"):
+        assert recipe.infer.get(key) == recipe.sft.get(key) or f"--{key} {recipe.sft[key]}" in text.partition("\n\n")[0]
+    if recipe.path.stem == recipe.task.default_recipe:
+        assert recipe.infer.get("model") == recipe.sft.get("model")
+
+
+def test_the_default_recipe_has_the_numbers_of_the_original_experiment() -> None:
+    sft = load_recipe("hotel_reviews").sft
+    wanted = {
+        "model": "Qwen/Qwen1.5-0.5B-Chat", "tuner_type": "lora", "lora_rank": 8, "lora_alpha": 16,
+        "target_modules": "all-linear", "max_length": 512, "num_train_epochs": 3, "per_device_train_batch_size": 8,
+        "eval_strategy": "epoch",
+    }  # fmt: skip
+    assert {key: sft[key] for key in wanted} == wanted
+
+
+def test_a_cpu_gets_float32_and_a_gpu_its_own_dtype() -> None:
+    assert dtype_flags(CPU) == {"torch_dtype": "float32", "use_cpu": True, "bf16": False, "fp16": False}
+    assert dtype_flags(GPU) == {"torch_dtype": "bfloat16", "bf16": True, "fp16": False}
+    assert dtype_flags(OLD_GPU) == {"torch_dtype": "float16", "bf16": False, "fp16": True}
+
+
+def test_one_file_resolves_for_cpu_and_gpu(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews")
+    cpu = resolve_sft(recipe, {}, CPU, model, tmp_path / "data", tmp_path / "run")
+    gpu = resolve_sft(recipe, {}, GPU, model, tmp_path / "data", tmp_path / "run")
+    assert cpu["use_cpu"] is True and "use_cpu" not in gpu
+    assert cpu["dataset"] == [str(tmp_path / "data" / "train.jsonl")]
+    assert cpu["per_device_train_batch_size"] * cpu["gradient_accumulation_steps"] == 8
+    assert gpu["per_device_train_batch_size"] == 8
+    assert all(Path(plugin).is_file() for plugin in gpu["external_plugins"])
+    infer = resolve_infer(recipe, gpu, GPU, tmp_path / "data")
+    assert (infer["torch_dtype"], infer["system"], infer["model"]) == ("bfloat16", recipe.task.system, str(model))
+
+
+def test_a_gpu_with_flash_attn_computes_no_padding() -> None:
+    flash = {"attn_impl": "flash_attn", "padding_free": True}
+    plain = {"torch_dtype": "bfloat16", "attn_impl_of_another": 1}
+    assert gpu_attention(plain, GPU, lambda: True) == flash
+    assert gpu_attention(plain, GPU, lambda: False) == {}
+    for machine in (CPU, OLD_GPU):
+        assert gpu_attention(plain, machine, lambda: True) == {}
+    for named in (
+        {"attn_impl": "sdpa"}, {"padding_free": "false"}, {"torch_dtype": "float32"}, {"task_type": "seq_cls"},
+        {"loss_type": "balanced"}, {"deepspeed": "zero2"},
+    ):  # fmt: skip
+        assert gpu_attention(plain | named, GPU, lambda: True) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "works"), [("flash_attn_varlen_func = 1", True), ("raise ImportError('undefined symbol')", False)]
+)
+def test_flash_attn_that_was_built_for_another_torch_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, works: bool
+) -> None:
+    (tmp_path / "flash_attn.py").write_text(content, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert flash_attention_works() is works
+
+
+def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews")
+    sft = resolve_sft(recipe, {"attn_impl": "eager"}, GPU, model, tmp_path / "data", tmp_path / "run")
+    assert resolve_infer(recipe, sft, GPU, tmp_path / "data")["attn_impl"] == "eager"
+    assert "attn_impl" not in resolve_infer(load_recipe("hotel_reviews", ["vllm"]), sft, GPU, tmp_path / "data")
+
+
+def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:
+    small = Machine("cpu", 2, 8.0, None, 0, 0.0, False)
+    values = resolve_sft(load_recipe("hotel_reviews"), {}, small, model, tmp_path, tmp_path)
+    batch, accumulation = values["per_device_train_batch_size"], values["gradient_accumulation_steps"]
+    assert batch < 8 and batch * accumulation == 8
+    assert training_gib(model, batch, 512) < 8
+    kept = resolve_sft(
+        load_recipe("hotel_reviews"), {"gradient_checkpointing": "true"}, small, model, tmp_path, tmp_path
+    )
+    assert kept["per_device_train_batch_size"] == 8
+
+
+def test_a_small_gpu_gets_a_smaller_batch_unless_the_user_names_one(model: Path, tmp_path: Path) -> None:
+    def batch(gib: float, **overrides: str) -> tuple[int, int]:
+        gpu = Machine("cpu", 8, 64.0, "a GPU", 1, gib, True)
+        values = resolve_sft(load_recipe("hotel_reviews"), overrides, gpu, model, tmp_path, tmp_path)
+        return int(values["per_device_train_batch_size"]), int(values["gradient_accumulation_steps"])
+
+    assert batch(24.0) == (8, 1)
+    small, accumulation = batch(6.0)
+    assert small < 8 and small * accumulation == 8
+    assert batch(6.0, per_device_train_batch_size="8") == (8, 1)
+
+
+def test_evaluation_and_saving_stay_in_step(model: Path, tmp_path: Path) -> None:
+    def resolved(**overrides: str) -> dict:
+        return resolve_sft(load_recipe("demo"), overrides, CPU, model, tmp_path, tmp_path)
+
+    assert resolved(eval_strategy="no")["load_best_model_at_end"] is False
+    by_steps = resolved(eval_strategy="steps", eval_steps="20")
+    assert (by_steps["save_strategy"], by_steps["save_steps"]) == ("steps", "20")
+    assert resolved()["save_strategy"] == "epoch"
+
+
+def test_a_value_that_is_no_number_is_one_sentence(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="option --max_length is 'abc', expected a whole number"):
+        options("demo", "--max_length", "abc").number("max_length", 512)
+    with pytest.raises(UserError, match="is not a whole number"):
+        resolve_sft(load_recipe("demo"), {"per_device_train_batch_size": "abc"}, CPU, model, tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("value", ["true", "True", True])
+def test_the_check_that_unpickles_a_hidden_file_stays_off(model: Path, tmp_path: Path, value: object) -> None:
+    def resolved(**overrides: object) -> dict:
+        return resolve_sft(load_recipe("demo"), overrides, CPU, model, tmp_path, tmp_path)
+
+    assert resolved()["check_model"] is False and resolved(check_model="false")["check_model"] == "false"
+    with pytest.raises(UserError, match="CVE-2025-50472"):
+        resolved(check_model=value)
+
+
+def test_ms_swift_is_given_no_token_of_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "WANDB_API_KEY"):
+        monkeypatch.setenv(name, "secret")
+    assert [name for name, value in child_environment(CPU).items() if value == "secret"] == ["WANDB_API_KEY"]
+
+
+def test_the_words_of_prep_stand_whatever_is_in_a_path(tmp_path: Path) -> None:
+    words = ["task.yaml", "--csv", "a\nb\n", "--limit", "3", ""]
+    plan.write_prep_words(tmp_path, words)
+    assert plan.prep_words(tmp_path) == words
+    (tmp_path / "prep.args").write_text("task.yaml\n--csv\na b\n", encoding="utf-8")  # as it was before
+    assert plan.prep_words(tmp_path) == ["task.yaml", "--csv", "a b"]
+
+
+def test_a_model_of_another_family_needs_its_names(model: Path) -> None:
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(UserError, match="is a llama model and the recipe is for qwen2"):
+        check_family(model, {"model_type": "qwen2"}, {})
+    check_family(model, {"model_type": "llama3_2"}, {"model_type": "llama3_2"})
+
+
+def test_a_torn_weights_index_is_told(model: Path) -> None:
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {')
+    assert missing_parts(model) == "a readable model.safetensors.index.json"
+
+
+def test_the_users_overrides_win(model: Path, tmp_path: Path) -> None:
+    values = resolve_sft(
+        load_recipe("demo"), {"learning_rate": "1e-5", "torch_dtype": "bfloat16"}, CPU, model, tmp_path, tmp_path
+    )
+    assert (values["learning_rate"], values["torch_dtype"]) == ("1e-5", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [("config.json", "config.json"), ("model.safetensors", "its weights"), ("tokenizer.json", "its tokenizer")],
+)
+def test_an_incomplete_model_folder_is_told(model: Path, name: str, what: str) -> None:
+    assert missing_parts(model) is None
+    (model / name).unlink()
+    with pytest.raises(UserError, match=what):
+        find_model(str(model))
+
+
+def test_a_lost_shard_is_told(model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert missing_parts(model) == "a part of its weights (model-2.safetensors)"
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "./nothing", "nothing", "a b/c/d"])
+def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
+    with pytest.raises(UserError, match="there is no such folder"):
+        find_model(name)
+
+
+def plan_in(run: Path, fresh: bool) -> None:
+    (run / "next").mkdir(parents=True, exist_ok=True)
+    (run / "next" / "sft.yaml").write_text("new")
+    (run / "next" / "run.json").write_text(json.dumps({"fresh": fresh, "dataset": str(run / "data")}))
+
+
+def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "sft.yaml").write_text("old")
+    (tmp_path / "metrics.json").write_text("results")
+    (tmp_path / "run.json").write_text("{}")
+    plan_in(tmp_path, fresh=False)
+    assert (tmp_path / "sft.yaml").read_text() == "old"
+    plan.accept(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "run.json", "sft.yaml"]
+    assert (tmp_path / "sft.yaml").read_text() == "new"
+    plan.accept(tmp_path)  # is in place already
+    assert (tmp_path / "sft.yaml").read_text() == "new"
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "sft.yaml").write_text("half")
+    with pytest.raises(UserError, match="no plan to accept"):
+        plan.accept(tmp_path)
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT.parent])
+def test_the_repository_is_no_run_folder(folder: Path) -> None:
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan.check_run_folder(folder)
+
+
+def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan.check_run_folder(tmp_path)
+    plan_in(tmp_path, fresh=True)
+    with pytest.raises(UserError, match="holds something other than a run"):
+        plan.accept(tmp_path)
+    assert (tmp_path / "thesis.txt").exists()
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "before").mkdir()
+    plan.accept(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sft.yaml"]
+
+
+def command(*words: str, cache: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "plan", *words],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "MODELSCOPE_CACHE": str(cache), **env},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nope",), "there is no recipe nope"),
+        (("demo", "--learning_ra", "1"), "has no option learning_ra; did you mean learning_rate?"),
+        (("hotel_reviews",), "cannot be reached: give a folder with --model PATH"),
+        (("hotel_reviews", "--model", "tests"), "lacks config.json"),
+    ],
+)
+def test_the_command_ends_with_one_sentence_and_status_2(words, message, tmp_path: Path) -> None:
+    """The hub's address is a closed port: a machine without a network."""
+    closed = "http://127.0.0.1:9"
+    result = command(*words, cache=tmp_path, MODELSCOPE_ENDPOINT=closed, HUB_HOSTS=closed, USE_HF="0")
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert result.stdout == ""
+
+
+@pytest.mark.swift
+def test_every_yaml_is_read_by_ms_swifts_own_parser(tmp_path: Path) -> None:
+    """Each key, and each value's type, against the argument classes of the installed ms-swift."""
+    code = """
+import json, sys
+from dataclasses import fields
+from swift.arguments import InferArguments, SftArguments
+from transformers import HfArgumentParser
+from swift.cli.main import parse_yaml_args
+for path in sys.argv[1:]:
+    argv = [path]
+    parse_yaml_args(argv)
+    known = {f.name for f in fields(InferArguments if path.endswith("infer.yaml") else SftArguments)}
+    parser = HfArgumentParser([InferArguments if path.endswith("infer.yaml") else SftArguments])
+    options = {word[2:] for word in argv if word.startswith("--")}
+    assert options <= known, (path, options - known)
+    namespace, rest = parser.parse_known_args(argv)
+    assert not rest, (path, rest)
+"""
+    paths = [str(CONFIGS / f"{name}.yaml") for name in recipe_names()]
+    paths += [str(path) for path in CONFIGS.glob("*/infer.yaml")]
+    for number, path in enumerate([*CONFIGS.glob("overrides/*.yaml"), *CONFIGS.glob("*/overrides/*.yaml")]):
+        task = path.parent.parent.name if path.parent.parent != CONFIGS else "hotel_reviews"
+        recipe = load_recipe(task, [path.stem])
+        for command, values in (("sft", recipe.sft), ("infer", recipe.infer)):
+            paths.append(str(tmp_path / f"{number}-{path.stem}-{command}.yaml"))
+            Path(paths[-1]).write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    assert len(paths) >= 4 + 2 * 10
+    result = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_resolved_yaml_is_what_was_resolved(model: Path, tmp_path: Path) -> None:
+    values = resolve_sft(load_recipe("demo"), {"eval_strategy": "no"}, CPU, model, tmp_path, tmp_path)
+    assert yaml.safe_load(plan._dump(yaml, values)) == values

@@ -1,0 +1,92 @@
+"""Children: their failures in one sentence, and nothing of them left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from workspace.child_process import OutOfMemory, run_child
+from workspace.errors import MachineFault, UserError
+from workspace.paths import ROOT
+
+
+def test_a_failing_child_is_one_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
+    with pytest.raises(UserError, match=r"(?s)failed with status 3; see .*child.log.*the reason"):
+        run_child(command, tmp_path / "child.log", dict(os.environ), "t", 1, lambda: 0)
+
+
+GRANDCHILD = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_nothing_outlives_a_process_that_is_ended_by_a_signal(tmp_path: Path, sign: int) -> None:
+    log = tmp_path / "log"
+    code = (
+        "import os, sys; from pathlib import Path; from workspace.child_process import run_child; "
+        f"run_child([sys.executable, '-c', {GRANDCHILD!r}], Path({str(log)!r}), dict(os.environ), 't', 1, lambda: 0)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        # A shell's background job ignores Ctrl-C, and nohup a hang-up: both would be handed on to the test.
+        preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)],
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().splitlines()[-1].isdigit()):
+        time.sleep(0.1)
+    grandchild = int(log.read_text().splitlines()[-1])
+    parent.send_signal(sign)
+    assert parent.wait() != 0
+    while time.monotonic() < deadline and _alive(grandchild):
+        time.sleep(0.1)
+    assert not _alive(grandchild)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "raise SystemExit(256 - 9)",  # as `swift` hands on that its child was killed
+        "x = bytearray(2**62)",
+        "import torch; torch.empty(2**50)",
+    ],
+)
+def test_want_of_memory_is_told_from_other_failures(tmp_path: Path, code: str) -> None:
+    with pytest.raises(OutOfMemory, match=r"was killed, most likely because no memory was left|ran out of memory"):
+        run_child([sys.executable, "-c", code], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
+
+
+def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
+    code = "raise OSError(28, 'No space left on device')"
+    with pytest.raises(MachineFault, match=r"found the disk of .* full: make room, then run the same command again$"):
+        run_child([sys.executable, "-c", code], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
+
+
+def test_a_command_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"(?s)failed with status 127; .*no-such-command cannot be started"):
+        run_child(["no-such-command"], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
+
+
+def test_what_a_command_leaves_running_is_ended(tmp_path: Path) -> None:
+    code = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+    run_child([sys.executable, "-c", code + "print(p.pid)"], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
+    assert not _alive(int((tmp_path / "log").read_text().splitlines()[-1]))

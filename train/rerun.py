@@ -1,0 +1,111 @@
+"""Run a finished run once more from what stands in its folder, and say whether the same weights came out.
+
+Run as: python -m train.rerun RUN [--run DIR], then, when it is tuned, python -m train.rerun --compare NEW
+(bash run_sft.sh again RUN does both). The resolved YAMLs are taken as they are, so a recipe that changed since does not
+count. On one machine, on a CPU, the adapter's bytes come out the same.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hub.find import fingerprint
+from plan.cli import check_run_folder, prep_words, write_prep_words
+from plan.hardware import this_machine
+from plan.options import caller_folder
+from plan.provenance import DATA_FILE, PACKAGES_FILE, software, write_packages
+from train.checkpoints import best_checkpoint, weights_sha256
+from workspace.errors import UserError, run_main
+from workspace.files import read_json, sha256_file, write_json, write_text
+from workspace.folder_lock import locked
+from workspace.paths import ROOT, shown
+
+NEEDED = ("run.json", "sft.yaml", "infer.yaml", "prep.args", DATA_FILE)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Plan the repetition and print its folder, or compare it with its original."""
+    parser = argparse.ArgumentParser(prog="bash run_sft.sh again", description=__doc__.splitlines()[0])
+    parser.add_argument("original", type=Path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the repetition (default: RUN-again)")
+    parser.add_argument("--compare", action="store_true", help="RUN is a repetition: compare it with its original")
+    options = parser.parse_args(argv)
+    original = (caller_folder() / options.original.expanduser()).resolve()
+    if options.compare:
+        print(compare(original))
+        return
+    again = caller_folder() / options.run.expanduser() if options.run else original.with_name(f"{original.name}-again")
+    plan_again(original, again.absolute())
+    print(again.absolute())
+
+
+def plan_again(original: Path, again: Path) -> None:
+    """Write AGAIN/next from the files of `original`, and to stderr what is different on this machine.
+
+    Raises `UserError` when `original` is no whole run, or its table or its model is not what it was.
+    """
+    if missing := [name for name in NEEDED if not (original / name).is_file()]:
+        raise UserError(f"{shown(original)} is not a run that was planned and prepared (no {missing[0]})")
+    if again == original:
+        raise UserError(f"--run {shown(again)} is the run itself: name another folder")
+    check_run_folder(again)
+    plan, data = read_json(original / "run.json"), read_json(original / DATA_FILE)
+    table, model = ROOT / data["source"]["path"], Path(plan["model_folder"])
+    if not table.is_file() or sha256_file(table) != data["source"]["sha256"]:
+        raise UserError(
+            f"{shown(table)} is not the table that {shown(original)} was made from (sha256 "
+            f"{data['source']['sha256'][:12]}...): put that one back"
+        )
+    if not model.is_dir() or fingerprint(model) != plan["model_fingerprint"]:
+        raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
+    now = {**software(), "machine_text": this_machine().describe()}
+    for line in differences(plan, now):
+        print(f"again: {line}", file=sys.stderr)
+    sft = yaml.safe_load((original / "sft.yaml").read_text(encoding="utf-8")) | {"output_dir": str(again / "train")}
+    text = f"# {plan['recipe']}, as in {shown(original)}\n"
+    with locked(again):
+        next_plan = again / "next"
+        (next_plan / "run.json").unlink(missing_ok=True)
+        write_text(next_plan / "sft.yaml", text + yaml.safe_dump(sft, allow_unicode=True, sort_keys=False, width=1000))
+        shutil.copy2(original / "infer.yaml", next_plan / "infer.yaml")
+        write_prep_words(next_plan, prep_words(original))
+        write_packages(next_plan / PACKAGES_FILE)
+        write_json(next_plan / "run.json", {**plan, **now, "fresh": False, "again_of": str(original)})
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, one line each: packages, Python, git revision, machine."""
+    found = []
+    versions = then["versions"] | {"python": then["python"]}, now["versions"] | {"python": now["python"]}
+    for name in sorted(versions[0].keys() | versions[1].keys()):
+        before, after = (listed.get(name, "absent") for listed in versions)
+        if before != after:
+            found.append(f"{name} was {before} and is {after}")
+    for key, name in (("git", "the repository"), ("machine_text", "the machine")):
+        if then[key] != now[key]:
+            found.append(f"{name} was {then[key]} and is {now[key]}")
+    return found
+
+
+def compare(again: Path) -> str:
+    """One sentence: whether the tuned weights of the run `again` have the bytes of its original's.
+
+    Raises `UserError` when `again` is no repetition, or one of the two is not tuned.
+    """
+    plan = read_json(again / "run.json") if (again / "run.json").is_file() else {}
+    if "again_of" not in plan:
+        raise UserError(f"{shown(again)} is not a repetition: make one with `bash run_sft.sh again RUN`")
+    original = Path(plan["again_of"])
+    one, other = best_checkpoint(original), best_checkpoint(again)
+    same = weights_sha256(one) == weights_sha256(other)
+    verdict = "holds the same weights, byte for byte, as" if same else "holds other weights than"
+    return f"again: {shown(other)} {verdict} {shown(one)}"
+
+
+if __name__ == "__main__":
+    run_main(main)
