@@ -18,8 +18,10 @@ from eval.reporting.html_report import render_html
 from eval.reporting.markdown_report import render_markdown
 from eval.reporting.wording import HEAD_NOTE
 from eval.scoring.consistency import parity_gates
-from plan.head import PLUGIN, head_values, is_head
 from plan.recipes import load_recipe
+from plan.resolve import HEAD_PLUGIN as PLUGIN
+from plan.resolve import head_values
+from plan.run import is_head
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_text
 from workspace.paths import ROOT

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.overrides import find_overrides, known_overrides, read_override
-from plan.needed_packages import check_packages
 from plan.recipes import check_recipe, load_recipe, recipe_names
-from plan.swift_schema import check_values, known_options
+from plan.swift_schema import check_packages, check_values, known_options
 from workspace.errors import UserError
 from workspace.paths import CONFIGS
 

@@ -10,11 +10,10 @@ import yaml
 
 from hub.find import check_family, find_model, missing_parts
 from plan import cli as plan
-from plan.attention import flash_attention_works, gpu_attention
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import load_recipe, recipe_names
-from plan.resolve import resolve_infer, resolve_sft, training_gib
+from plan.resolve import flash_attention_works, gpu_attention, resolve_infer, resolve_sft, training_gib
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
 
