@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plan.options import Options, caller_folder, parse_options
+from workspace.errors import UserError
 from workspace.paths import DATASETS, RUNS, shown
 
 if TYPE_CHECKING:
+    from data_prep.task import Task
+    from plan.recipes import Recipe
     from plan.run import Run
 
 FALLBACK_TASK = "demo"
@@ -206,14 +209,16 @@ def _bf16_as_begun(folder: Path, measured: bool) -> bool | None:
     return measured
 
 
-def _model_folder(recipe: Any, options: Options) -> Path:
+def _model_folder(recipe: "Recipe", options: Options) -> Path:
     from hub.find import find_model
 
-    if options.model is None and recipe.task.name == FALLBACK_TASK:
+    if options.model is None and recipe.is_demo_model:
         from demo.model import ensure_model
 
         return ensure_model()
-    return find_model(options.model or recipe.sft["model"])
+    if not (model := options.model or recipe.sft.get("model")):
+        raise UserError(f"{shown(recipe.path)} names no model: add a line `model:`, or give --model PATH_OR_ID")
+    return find_model(model)
 
 
 def _fetch_demo_csv(task_name: str) -> None:
@@ -223,8 +228,8 @@ def _fetch_demo_csv(task_name: str) -> None:
         ensure_reviews(DEFAULT_TARGET)
 
 
-def _dataset_folder(task: Any, options: Options, model: Path, max_length: int, recipe: Any) -> Path:
-    """dataset_jsonl/<task>, or a folder beside it when an option makes the data another than the task's own."""
+def _dataset_folder(task: "Task", options: Options, model: Path, max_length: int, recipe: "Recipe") -> Path:
+    """dataset_jsonl/<task>, or a folder next to it when an option makes the data another than the task's own."""
     from workspace.files import sha256_json
 
     changed = {

@@ -222,8 +222,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
     task |= {"name": "ten_classes_test", "labels": {str(k): word for k, word in enumerate(TEN)}, "synonyms": {}}
     task |= {"prompts": {"original": "{review} 属于哪一类？"}, "prompt": "original", "default_recipe": "head"}
     write_text(folder / "task.yaml", yaml.safe_dump({**task, "max_reject_share": 0.9}, allow_unicode=True))
-    for name, made in (("infer", "infer"), (RECIPE.split("/")[1], "head")):
-        write_text(folder / f"{made}.yaml", (source / f"{name}.yaml").read_text(encoding="utf-8"))
+    recipe = source.parent / "models" / f"{RECIPE.split('/')[1]}.yaml"
+    write_text(folder / "head.yaml", recipe.read_text(encoding="utf-8"))
     run = folder / "run"
     run_sft(
         str(folder), "--model", str(demo_model), "--csv", str(folder / "ten.csv"), "--limit", str(LIMIT),
