@@ -10,7 +10,7 @@
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
 #
-# Hardware: any; a GPU is used where there is one. Times and memory: swift_configs/README.md.
+# Hardware: any; a GPU is used where there is one. Times and memory: docs/results.md.
 # The same command again skips what is finished and goes on where it stopped. Each line below can be run by hand.
 
 set -euo pipefail

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, NoReturn
 from workspace.errors import UserError
 
 EPILOG = """\
-A recipe is <task>/<name>, or <task> for the task's default, or the path of a task's folder of your own;
-swift_configs/README.md lists recipes and overrides.
+A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
+task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
@@ -88,7 +88,7 @@ def parse_options(argv: list[str] | None) -> Options:
         metavar="NAME",
         help="overrides of the recipe, by name or path: rank64, dora, clean, ...",
     )
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<name>)")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<model>)")
     parser.add_argument("--fresh", action="store_true", help="start the run over; otherwise finished steps are skipped")
     parser.add_argument(
         "--auto-batch", action="store_true", help="when memory runs out, go on by itself with a smaller batch"
