@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from plan import cli as plan
+from plan import planning as plan
 from plan.options import Options, caller_folder, parse_options
 from train.checkpoints import validation_scores
 from train.grid import Point, grid
