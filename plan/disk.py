@@ -1,7 +1,7 @@
-"""How many bytes a run will write, on which disk, and whether they fit: told before anything slow starts.
+"""How many bytes a run will write, on which disk, and whether they fit: said before anything slow starts.
 
 The estimate is an upper bound: for the run folder 2.0 times what three finished runs of the 26M-parameter demo model
-held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/test_disk.py holds it
+held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py holds it
 between once and three times those runs.
 """
 
@@ -24,7 +24,7 @@ ANSWERS = 12
 # Bytes of ms-swift's tokenised copies for a byte of train.jsonl; 3.4 were measured. Test and validation rows are copied
 # for each time that they are asked.
 ARROW = 5
-ROW = 320  # bytes that a JSONL row has beside its review, which stands in it twice
+ROW = 320  # bytes that a JSONL row has besides its review, which is in it twice
 HELD_OUT = 0.5  # of a limit's train rows: test rows N/4, val rows N/8, and the card
 SAFE_SECONDS = 600.0  # between checkpoints that are made by the clock
 SLOWEST = 1e10  # operations a second: below what a single core does
@@ -48,7 +48,7 @@ def needed_space(
 ) -> dict[Path, int]:
     """Bytes still to be written, at most, by a run with the resolved keys `sft`: into `run`, `dataset` and the cache.
 
-    `rows` is the limit of training rows, None for all of the table. What stands in the two folders already is taken
+    `rows` is the limit of training rows, None for all of the table. What is in the two folders already is taken
     off, so that a run that goes on is not asked for its space twice. A table or a model that is not there counts as
     nothing. Reads headers, and the table once to count its lines.
     """
@@ -91,8 +91,8 @@ def checkpoint_bytes(sft: Mapping[str, Any], model: Path) -> int:
     if sft.get("tuner_type", "lora") == "full":
         width = 2 if sft.get("torch_dtype") == "bfloat16" else 4
         trained = sum(math.prod(shape) for shape in shapes.values())
-        beside = sum(path.stat().st_size for path in model.glob("*.json")) + STATE
-        return trained * (width + OPTIMISER + sharded) + beside
+        others = sum(path.stat().st_size for path in model.glob("*.json")) + STATE
+        return trained * (width + OPTIMISER + sharded) + others
     return lora_parameters(sft, shapes) * (4 + OPTIMISER + sharded) + STATE
 
 
@@ -123,7 +123,7 @@ def lora_parameters(sft: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
 def checkpoints_kept(sft: Mapping[str, Any], model: Path, rows: int) -> int:
     """The most checkpoints that lie on the disk at a time: those kept, the best among them, and one being written.
 
-    A run too short for checkpoints by the clock has one for each epoch, and one more when it is told to end.
+    A run too short for checkpoints by the clock has one for each epoch, and one more when it is asked to end.
     """
     epochs = math.ceil(float(sft.get("num_train_epochs", 3)))
     operations = 6 * sum(map(math.prod, weight_shapes(model).values())) * int(sft.get("max_length", 512))
