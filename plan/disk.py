@@ -1,8 +1,8 @@
 """How many bytes a run will write, on which disk, and whether they fit: said before anything slow starts.
 
 The estimate is an upper bound: for the run folder 2.0 times what three finished runs of the 26M-parameter demo model
-held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py holds it
-between once and three times those runs.
+held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py
+holds it between once and three times those runs.
 """
 
 import json
