@@ -187,7 +187,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         return {}
     settings = dataclasses.asdict(task)
     # The task's file itself, and where tables may lie, decide nothing once the table is found.
-    for name in ("path", "csv", "source", "corrections", "known_public"):
+    for name in ("path", "csv", "source", "corrections", "corrections_test", "known_public"):
         settings.pop(name)
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     try:
@@ -207,8 +207,8 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
 def _files_beside(task: Task) -> dict[str, Any]:
     """The task's files beside the table, by content; None for one that is not there, which is told later."""
     found: dict[str, Any] = {}
-    if beside := task.corrections:
-        found["corrections"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.test]
+    if path := task.corrections:
+        found["corrections"] = [sha256_file(path) if path.is_file() else None, task.corrections_test]
     if beside := task.known_public:
         found["known_public"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.column]
     return found

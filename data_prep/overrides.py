@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from data_prep.settings import nearest
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
 from workspace.yaml_files import YamlFile, read_yaml
 

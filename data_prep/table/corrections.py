@@ -69,7 +69,7 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
     """
     if task.corrections is None:
         return kept, None
-    path = task.corrections.path
+    path = task.corrections
     corrections = read_corrections(path)
     position = {row: at for at, row in enumerate(kept["row"].tolist())}
     aside = dict(zip(rejects["row"].tolist(), rejects["text"].tolist(), strict=True))
@@ -96,7 +96,7 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
         at = position.get(row)
         if at is None:
             left["set_aside"] += 1
-        elif splits[at] != "train" and not task.corrections.test:
+        elif splits[at] != "train" and not task.corrections_test:
             left[splits[at]] += 1
         elif labels[at] == word:
             same += 1
@@ -112,7 +112,7 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
     return result, {
         "path": path.name,
         "sha256": sha256_file(path),
-        "test_allowed": task.corrections.test,
+        "test_allowed": task.corrections_test,
         "named": len(words),
         "changed": {"total": len(changed), **counts},
         "same": same,

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.settings import nearest
 from data_prep.table.delimited import Rows, read_csv, read_jsonl, whole_characters
 from data_prep.table.encoding import REPLACEMENT, Encoding, find_encoding
 from data_prep.task import Columns
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import shown
 
 FORMATS = {

@@ -22,8 +22,7 @@ from data_prep.card.page import render_card, shown_path
 from data_prep.card.pictures import PICTURES, draw_card
 from data_prep.table.checking import REASONS
 from data_prep.task import CONFLICTS as KNOWN_CONFLICTS
-from data_prep.task import SPLITS
-from data_prep.task_parts import SCHEMES
+from data_prep.task import SCHEMES, SPLITS
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
 from workspace.files import read_json, read_jsonl, sha256_file
 from workspace.fonts import chinese_font
