@@ -55,7 +55,7 @@ def _labels(given: Any) -> dict[str, str]:
             raise SettingError(f"is {label!r}, which counts and reports use themselves: choose another", str(value))
         key = canonical_value(value)
         if key in labels:
-            raise SettingError("stands twice", str(value))
+            raise SettingError("is there twice", str(value))
         labels[key] = label
     count = len(set(labels.values()))
     if not LABELS[0] <= count <= LABELS[1]:

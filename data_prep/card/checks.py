@@ -1,9 +1,7 @@
 """The part of a data card on what was found in the table: cuts, repeats, leaks, rows set aside, corrections."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from data_prep.card.pictures import SPLIT_WORDS
+from data_prep.manifest import CorrectionCounts, Duplicates, KnownTexts, Manifest
 from data_prep.task import SPLITS
 from workspace.bilingual import Text, number, percent
 from workspace.markdown import both, escape, heading, table
@@ -19,31 +17,25 @@ CONFLICTS = {
     "set_aside": Text("同一文本有两种标签时搁置", "the same text under two labels is set aside"),
     "keep": Text("同一文本有两种标签时保留", "the same text under two labels is kept"),
 }
-REPEATS = {
-    "exact": Text("相同", "the same"),
-    "near": Text("相同或近似", "the same or near copies"),
-    "conflicting_exact": Text("相同但标签矛盾", "the same, labels differ"),
-    "conflicting_near": Text("相同或近似但标签矛盾", "the same or near, labels differ"),
-}
 
 
-def checks(manifest: Mapping[str, Any]) -> list[str]:
+def checks(manifest: Manifest) -> list[str]:
     """The sections as lines of Markdown."""
-    lines = _cut(manifest) + _repeats(manifest) + _leaks(manifest) + _set_aside(manifest)
-    if manifest["corrections"]:
-        lines += _corrections(manifest["corrections"])
-    if manifest["known_public"]:
-        lines += _known_public(manifest)
-    if manifest["injected"]:
-        lines += _injected(manifest)
-    return lines + _warnings(manifest["warnings"])
+    lines = _cut(manifest) + _duplicates(manifest.duplicates) + _leaks(manifest) + _set_aside(manifest)
+    if manifest.corrections:
+        lines += _corrections(manifest.corrections)
+    if manifest.known_public:
+        lines += _known_public(manifest.known_public, manifest)
+    if manifest.injected:
+        lines += _injected(manifest.injected.rows, manifest)
+    return lines + _warnings(manifest.warnings)
 
 
-def _cut(manifest: Mapping[str, Any]) -> list[str]:
-    cut, counts, words = manifest["cut"], manifest["counts"], manifest["labels"]
+def _cut(manifest: Manifest) -> list[str]:
+    cut, counts, words = manifest.cut, manifest.counts, manifest.labels
     if cut is None:
         return []
-    whole = sum(counts[name]["total"] for name in SPLITS)
+    whole = sum(counts.of(name)["total"] for name in SPLITS)
 
     def cell(k: int, n: int) -> str:
         return f"{number(k)} ({percent(k / n)})"
@@ -51,10 +43,10 @@ def _cut(manifest: Mapping[str, Any]) -> list[str]:
     header = ["类别 class", "合计 all", *(" ".join(SPLIT_WORDS[name]) for name in SPLITS)]
     rows = []
     for key, name in [*((word, word) for word in words), ("total", "合计 all")]:
-        here = [(cut[split][key], counts[split][key]) for split in SPLITS]
+        here = [(cut.of(split)[key], counts.of(split)[key]) for split in SPLITS]
         rows.append([name, cell(sum(k for k, _ in here), sum(n for _, n in here)), *(cell(*pair) for pair in here)])
-    limit, keep = number(manifest["max_length"]), percent(manifest["keep_head"], 0)
-    total, share = number(cut["total"]), percent(cut["total"] / whole)
+    limit, keep = number(manifest.max_length), percent(manifest.keep_head, 0)
+    total, share = number(cut.total), percent(cut.total / whole)
     return [
         *heading("截断", "Cut rows", f"n = {number(whole)}"),
         *both(
@@ -70,10 +62,15 @@ def _cut(manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _repeats(manifest: Mapping[str, Any]) -> list[str]:
-    found = manifest["repeats"]
-    rows = [[" ".join(name), number(found[key]["groups"]), number(found[key]["rows"])] for key, name in REPEATS.items()]
-    policy, ngram, threshold = CONFLICTS[found["conflicts"]], found["ngram"], f"{found['threshold']:g}"
+def _duplicates(found: Duplicates) -> list[str]:
+    groups = {
+        Text("相同", "the same"): found.exact,
+        Text("相同或近似", "the same or near copies"): found.near,
+        Text("相同但标签矛盾", "the same, labels differ"): found.conflicting_exact,
+        Text("相同或近似但标签矛盾", "the same or near, labels differ"): found.conflicting_near,
+    }
+    rows = [[" ".join(name), number(count.groups), number(count.rows)] for name, count in groups.items()]
+    policy, ngram, threshold = CONFLICTS[found.conflicts], found.ngram, f"{found.threshold:g}"
     return [
         *heading("重复与矛盾", "Repeats and conflicts"),
         *both(
@@ -88,15 +85,15 @@ def _repeats(manifest: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _leaks(manifest: Mapping[str, Any]) -> list[str]:
-    counts, rows, leaked = manifest["counts"], [], 0
-    for key, found in manifest["leaks"].items():
+def _leaks(manifest: Manifest) -> list[str]:
+    counts, rows, leaked = manifest.counts, [], 0
+    for key, leak in manifest.leaks.items():
         inner, outer = key.split("_in_")
-        n = counts[inner]["total"] + counts["not_used"][inner]
-        both_kinds = found["exact"] + found["near"]
+        n = counts.of(inner)["total"] + counts.not_used[inner]
+        both_kinds = leak.exact + leak.near
         leaked += both_kinds
         name = f"{SPLIT_WORDS[inner].zh}集的行在{SPLIT_WORDS[outer].zh}集里 {inner} rows in {outer}"
-        rows.append([name, number(n), number(found["exact"]), number(found["near"]), percent(both_kinds / n)])
+        rows.append([name, number(n), number(leak.exact), number(leak.near), percent(both_kinds / n)])
     said = Text("没有评论同时出现在两份里，近似的也没有。", "No review stands in two splits, not even nearly.")
     if leaked:
         said = Text(
@@ -107,15 +104,15 @@ def _leaks(manifest: Mapping[str, Any]) -> list[str]:
     return [
         *heading("泄漏", "Leaks"),
         *both(said, strong=bool(leaked)),
-        *(both(before) if counts["not_used"]["total"] else []),
+        *(both(before) if counts.not_used["total"] else []),
         *table(["泄漏 leak", "n", "相同 the same", "近似 near", "份额 share"], rows),
         "",
     ]
 
 
-def _set_aside(manifest: Mapping[str, Any]) -> list[str]:
-    counts = manifest["counts"]
-    aside, n = counts["set_aside"], counts["rows"]
+def _set_aside(manifest: Manifest) -> list[str]:
+    counts = manifest.counts
+    aside, n = counts.set_aside, counts.rows
     lines = heading("搁置的行", "Rows set aside", f"n = {number(n)}")
     if not aside["total"]:
         lines += both(Text("没有。", "None."))
@@ -125,8 +122,8 @@ def _set_aside(manifest: Mapping[str, Any]) -> list[str]:
         rows.append(["", "合计 all", number(aside["total"]), percent(aside["total"] / n, 2)])
         lines += ["逐行见 rejects.csv / each row stands in rejects.csv.", ""]
         lines += [*table(["代码 code", "原因 reason", "行 rows", "份额 share"], rows, words=2), ""]
-    if counts["not_used"]["total"]:
-        limit, left = number(manifest["limit"]), [number(counts["not_used"][name]) for name in SPLITS]
+    if counts.not_used["total"]:
+        limit, left = number(manifest.limit), [number(counts.not_used[name]) for name in SPLITS]
         lines += both(
             Text(
                 f"因训练行数上限 {limit} 未用：训练 {left[0]}，验证 {left[1]}，测试 {left[2]}。",
@@ -136,13 +133,13 @@ def _set_aside(manifest: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _corrections(found: Mapping[str, Any]) -> list[str]:
-    changed, left = found["changed"], found["not_applied"]
+def _corrections(found: CorrectionCounts) -> list[str]:
+    changed, left = found.changed, found.not_applied
     facts = [
-        ["文件 file", found["path"]],
-        ["列出的行 rows named", number(found["named"])],
+        ["文件 file", found.path],
+        ["列出的行 rows named", number(found.named)],
         *([f"改了标签 changed, {name}", number(changed[name])] for name in SPLITS),
-        ["原本就是 the same already", number(found["same"])],
+        ["原本就是 the same already", number(found.same)],
         ["未用：已搁置 not applied: set aside", number(left["set_aside"])],
         ["未用：在验证集 not applied: in val", number(left["val"])],
         ["未用：在测试集 not applied: in test", number(left["test"])],
@@ -150,11 +147,11 @@ def _corrections(found: Mapping[str, Any]) -> list[str]:
     return [*heading("标签更正", "Corrections"), *table(["项目 item", "值 value"], facts), ""]
 
 
-def _known_public(manifest: Mapping[str, Any]) -> list[str]:
-    found, test = manifest["known_public"], manifest["counts"]["test"]
-    total, share = number(found["test"]["total"]), percent(found["test"]["total"] / test["total"])
-    texts, exact, near = (number(found[key]) for key in ("texts", "exact", "near"))
-    path, pairs = found["path"], [(word, found["test"][word], test[word]) for word in manifest["labels"]]
+def _known_public(found: KnownTexts, manifest: Manifest) -> list[str]:
+    test = manifest.counts.test
+    total, share = number(found.test["total"]), percent(found.test["total"] / test["total"])
+    path, texts, exact, near = found.path, number(found.texts), number(found.exact), number(found.near)
+    pairs = [(label, found.test[label], test[label]) for label in manifest.labels]
     return [
         *heading("模型可能见过的文本", "Texts that a model may have seen", f"n = {number(test['total'])}"),
         *both(
@@ -164,13 +161,13 @@ def _known_public(manifest: Mapping[str, Any]) -> list[str]:
                 f"{near} nearly.",
             )
         ),
-        *table(["类别 class", "测试 test"], ([word, f"{number(k)} ({percent(k / n)})"] for word, k, n in pairs)),
+        *table(["类别 class", "测试 test"], ([label, f"{number(k)} ({percent(k / n)})"] for label, k, n in pairs)),
         "",
     ]
 
 
-def _injected(manifest: Mapping[str, Any]) -> list[str]:
-    rows, train = manifest["injected"]["rows"], manifest["counts"]["train"]["total"]
+def _injected(rows: int, manifest: Manifest) -> list[str]:
+    train = manifest.counts.train["total"]
     share = f"{number(rows)} / {number(train)}"
     return [
         *heading("训练中的命令", "Orders to train against", f"n = {number(train)}"),

@@ -1,9 +1,9 @@
 """The pictures of a data card, drawn from the manifest alone: rows by class and split, and lengths."""
 
 import unicodedata
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from data_prep.manifest import Histogram, Manifest
 from data_prep.task import SPLITS
 from workspace.bilingual import Text, number, percent
 from workspace.fonts import Font
@@ -36,21 +36,21 @@ CLASS_COLOURS = (BLUE, ORANGE, PALE_BLUE, GREEN, PALE_ORANGE, GREY)  # more clas
 WIDEST = 20  # columns of a label word that is shown whole; a Chinese character takes two
 
 
-def draw_card(manifest: Mapping[str, Any], font: Font | None) -> dict[str, bytes]:
+def draw_card(manifest: Manifest, font: Font | None) -> dict[str, bytes]:
     """Every picture of the card as file name -> PNG bytes; in English alone when `font` is None."""
     with drawing(font) as pen:
         return {name: png(draw(manifest, pen)) for name, draw in PICTURES.items()}
 
 
-def class_balance(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
+def class_balance(manifest: Manifest, pen: Pen) -> "Figure":
     """A bar for each class, its parts the rows of each split."""
-    words, counts = manifest["labels"], manifest["counts"]
-    sums = [sum(counts[name][word] for name in SPLITS) for word in words]
+    words, counts = manifest.labels, manifest.counts
+    sums = [sum(counts.of(name)[word] for name in SPLITS) for word in words]
     figure, axes = canvas(2.6 + 0.62 * len(words))
     add_title(figure, pen, Text("各类别的行数", "Rows by class"), f"n = {number(sum(sums))}")
     left = [0] * len(words)
     for name in SPLITS:
-        part = [counts[name][word] for word in words]
+        part = [counts.of(name)[word] for word in words]
         axes.barh(
             range(len(words)), part, 0.62, left, color=SPLIT_COLOURS[name], label=pen.both(SPLIT_WORDS[name], " ")
         )
@@ -67,24 +67,24 @@ def class_balance(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
     return figure
 
 
-def lengths(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
+def lengths(manifest: Manifest, pen: Pen) -> "Figure":
     """Histograms of the reviews' characters and, where a tokenizer was given, of the whole rows' tokens."""
     from matplotlib.patches import Patch
 
-    characters, tokens = manifest["characters"], manifest["tokens"]
-    words, rows = manifest["labels"], sum(manifest["counts"][name]["total"] for name in SPLITS)
+    characters, tokens = manifest.characters, manifest.tokens
+    words, rows = manifest.labels, sum(manifest.counts.of(name)["total"] for name in SPLITS)
     figure = empty_figure(8.6 if tokens else 5.2)
     add_title(figure, pen, Text("长度分布", "Lengths"), f"n = {number(rows)}")
     plots = figure.subplots(2 if tokens else 1, 1, squeeze=False)[:, 0]
-    _histogram(plots[0], pen, characters["histogram"], words)
+    _histogram(plots[0], pen, characters.histogram, words)
     plots[0].set_xlabel(pen.both(Text("评论的字数", "characters of the review"), " "))
-    _mark(plots[0], pen, Text("中位数", "median"), characters["median"], ":")
+    _mark(plots[0], pen, Text("中位数", "median"), characters.median, ":")
     if tokens:
-        _histogram(plots[1], pen, tokens["histogram"], words)
+        _histogram(plots[1], pen, tokens.histogram, words)
         plots[1].set_xlabel(pen.both(Text("整行的词元数，截断前", "tokens of the whole row, uncut"), " "))
-        _mark(plots[1], pen, Text("中位数", "median"), tokens["before"]["median"], ":")
-        if manifest["max_length"] <= tokens["histogram"]["edges"][-1]:
-            _mark(plots[1], pen, Text("上限", "limit"), manifest["max_length"], "-")
+        _mark(plots[1], pen, Text("中位数", "median"), tokens.before.median, ":")
+        if manifest.max_length <= tokens.histogram.edges[-1]:
+            _mark(plots[1], pen, Text("上限", "limit"), manifest.max_length, "-")
     for axes in plots:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # above: it covers no bar
     if len(words) <= len(CLASS_COLOURS):
@@ -99,13 +99,13 @@ def label_names(words: list[str], pen: Pen) -> list[str]:
     return [pen.word(_shortened(one_line(word)), f"label {at}") for at, word in enumerate(words, start=1)]
 
 
-def _histogram(axes: "Axes", pen: Pen, found: Mapping[str, Any], words: list[str]) -> None:
+def _histogram(axes: "Axes", pen: Pen, found: Histogram, words: list[str]) -> None:
     """Bars of the classes upon each other; the last bar, a little apart, holds all that is longer."""
-    edges = found["edges"]
+    edges = found.edges
     step = edges[1] - edges[0]
     last = edges[-1] + step
     left, below = [*edges[:-1], last], [0] * len(edges)
-    rows = [found["class"][word]["counts"] for word in words]
+    rows = [found.classes[word].counts for word in words]
     if len(rows) > len(CLASS_COLOURS):
         rows = [[sum(several) for several in zip(*rows, strict=True)]]
     for counts, colour in zip(rows, CLASS_COLOURS, strict=False):

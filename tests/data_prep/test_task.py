@@ -77,7 +77,7 @@ def test_canonical_value(value, expected):
         ({"labels": {"1": "正面"}}, "1 distinct label words, expected 2 to 20"),
         ({"labels": {"1": "正面", "0": "正面"}}, "1 distinct label words"),
         ({"labels": {str(n): f"第{n}类" for n in range(21)}}, "21 distinct label words"),
-        ({"labels": {"1": "正面", "1.0": "负面"}}, "labels.1.0 stands twice"),
+        ({"labels": {"1": "正面", "1.0": "负面"}}, "labels.1.0 is there twice"),
         ({"labels": {True: "正面", False: "负面"}}, "put the value in quotes"),
         ({"labels": {"1": "正面", "0": ""}}, "labels.0 is '', expected a label word"),
         ({"labels": {"1": "正面", "0": "total"}}, "labels.0 is 'total', which counts and reports use themselves"),
