@@ -185,7 +185,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
     if not path.is_file():
         return {}
     settings = dataclasses.asdict(task)
-    # The task's file itself, and where tables may lie, decide nothing once the table is found.
+    # The task's file itself, and where tables may be, decide nothing once the table is there.
     for name in ("path", "csv", "source", "corrections", "corrections_test", "known_public"):
         settings.pop(name)
     settings["labels"] = list(task.labels.items())  # their order is that of the classes

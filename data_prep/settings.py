@@ -64,7 +64,8 @@ def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given:
     are fields that no file sets. Raises UserError for a key that is unknown, missing or doubled, and for a wrong value.
     """
     file = read_yaml(path, "give a task by its name or its task.yaml")
-    values, changed = dict(file.values), {}
+    values = dict(file.values)
+    changed: dict[str, YamlFile] = {}
     for change in changes:
         values |= change.values["task"]
         changed |= dict.fromkeys(change.values["task"], change)
@@ -116,7 +117,7 @@ def _unknown(key: str, known: Sequence[str]) -> str:
 
 
 def _fields(kind: Any, place: Sequence[int | str]) -> dict[str, Any]:
-    """The fields, by name, of the dataclass that stands at `place` in the dataclass `kind`."""
+    """The fields, by name, of the dataclass at `place` in the dataclass `kind`."""
     for name in place:
         kind = kind.__pydantic_fields__[name].annotation
         if get_origin(kind) in (Union, types.UnionType):

@@ -1,6 +1,6 @@
 """Which row goes to train, val or test, and which of them a limit takes.
 
-Scheme `stratified`: a group of near copies goes to one split, by a hash of the seed and of its earliest row's text.
+Scheme `stratified`: a group of near duplicates goes to one split, by a hash of the seed and of its earliest row's text.
 Within each class the groups whose hash, read as a number from 0 to 1, is below `test` are test, those below
 `test` + `val` are val, the rest train. So a row's split depends on no other row: rows added, removed or put in another
 order move nothing. The price is that the shares are met up to chance, as if each group were drawn (10 % +- 0.35 points
@@ -72,12 +72,12 @@ def split_rows(
         splits = _original(len(labels), settings)
     else:
         splits = _by_hash(labels, groups, draws, label_words, settings)
-    for word in label_words:
-        missing = [name for name in SPLITS if not ((labels == word) & (splits == name)).any()]
+    for label in label_words:
+        missing = [name for name in SPLITS if not ((labels == label) & (splits == name)).any()]
         if missing:
             raise UserError(
-                f"the class {word} has {int((labels == word).sum())} usable rows, none of which reaches "
-                f"{' and '.join(missing)}: add rows of {word}, or take the class out of the task's `labels`"
+                f"the class {label} has {int((labels == label).sum())} usable rows, none of which reaches "
+                f"{' and '.join(missing)}: add rows of {label}, or take the class out of the task's `labels`"
             )
     return splits
 
@@ -108,17 +108,17 @@ def _by_hash(
 ) -> np.ndarray:
     leaders = np.unique(groups)
     names = np.empty(len(labels), dtype=object)
-    for word in label_words:
-        mine = leaders[labels[leaders] == word]
+    for label in label_words:
+        mine = leaders[labels[leaders] == label]
         if len(mine) < FEWEST_GROUPS:
             raise UserError(
-                f"the class {word} has {int((labels == word).sum())} usable rows in {len(mine)} groups of distinct "
-                f"texts, expected at least {FEWEST_GROUPS} groups, one for each split: add rows of {word}"
+                f"the class {label} has {int((labels == label).sum())} usable rows in {len(mine)} groups of distinct "
+                f"texts, expected at least {FEWEST_GROUPS} groups, one for each split: add rows of {label}"
             )
         mine = mine[np.argsort(draws[mine], kind="stable")]
-        test = np.searchsorted(draws[mine], settings.test)
+        test = int(np.searchsorted(draws[mine], settings.test))
         test = min(max(test, 1), len(mine) - 2)
-        val = np.searchsorted(draws[mine], settings.test + settings.val)
+        val = int(np.searchsorted(draws[mine], settings.test + settings.val))
         val = min(max(val, test + 1), len(mine) - 1)
         names[mine[:test]], names[mine[test:val]], names[mine[val:]] = "test", "val", "train"
     return names[groups]
@@ -140,8 +140,8 @@ def _original(rows: int, settings: SplitSettings) -> np.ndarray:
 def _stratified_order(labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str]) -> np.ndarray:
     """The rows in an order of which every beginning has the classes in about their shares, and each class early."""
     position = np.zeros(len(labels))
-    for word in label_words:
-        mine = np.flatnonzero(labels == word)
+    for label in label_words:
+        mine = np.flatnonzero(labels == label)
         ranks = np.empty(len(mine))
         ranks[np.argsort(draws[mine], kind="stable")] = np.arange(len(mine))
         position[mine] = np.where(ranks == 0, -1, (ranks + 0.5) / max(len(mine), 1))

@@ -24,7 +24,7 @@ STEPS = tuple(digit * 10**power for power in range(9) for digit in (1, 2, 5))
 FAR = 4  # times the 99th percentile: a limit beyond that would leave no room for the lengths
 
 
-def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, words: Sequence[str]) -> Counts:
+def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, label_words: Sequence[str]) -> Counts:
     """Rows by split and label, set aside by reason, and not used because of a limit.
 
     `kept` has the columns split, label and used. Raises RuntimeError when the parts are not the whole: no row of the
@@ -33,7 +33,7 @@ def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, words: Sequ
     unused = ~kept["used"]
     counts = Counts(
         rows,
-        **{name: by_label(kept[(kept["split"] == name) & kept["used"]], words) for name in SPLITS},
+        **{name: by_label(kept[(kept["split"] == name) & kept["used"]], label_words) for name in SPLITS},
         set_aside={"total": len(rejects)}
         | {reason: n for reason in REASONS if (n := int((rejects["reason"] == reason).sum()))},
         not_used={"total": int(unused.sum())}
@@ -49,10 +49,10 @@ def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, words: Sequ
     return counts
 
 
-def by_label(frame: pd.DataFrame, words: Sequence[str]) -> LabelCounts:
+def by_label(frame: pd.DataFrame, label_words: Sequence[str]) -> LabelCounts:
     """{"total": rows, label word: rows, ...} of a frame with the column label; every class is there."""
     rows = frame["label"].value_counts()
-    return {"total": len(frame), **{word: int(rows.get(word, 0)) for word in words}}
+    return {"total": len(frame), **{label: int(rows.get(label, 0)) for label in label_words}}
 
 
 def rows_sha256(pieces: Iterable[pd.DataFrame]) -> str:
@@ -64,45 +64,46 @@ def rows_sha256(pieces: Iterable[pd.DataFrame]) -> str:
     return digest.hexdigest()
 
 
-def cut_rows(kept: pd.DataFrame, words: Sequence[str]) -> CutRows:
+def cut_rows(kept: pd.DataFrame, label_words: Sequence[str]) -> CutRows:
     """How many rows of each split and label were cut, and the ids of those rows."""
     cut = kept[kept["cut"] & kept["used"]]
     parts = {name: cut[cut["split"] == name] for name in SPLITS}
     return CutRows(
         total=len(cut),
-        **{name: by_label(part, words) for name, part in parts.items()},
+        **{name: by_label(part, label_words) for name, part in parts.items()},
         ids={name: [str(row) for row in part["row"]] for name, part in parts.items()},
     )
 
 
 def spread(lengths: np.ndarray) -> Spread:
     """The spread of some lengths, at least one."""
-    return Spread(*np.percentile(lengths, [0, 50, 95, 99, 100]).tolist(), round(float(np.mean(lengths)), 1))
+    least, median, p95, p99, greatest = np.percentile(lengths, [0, 50, 95, 99, 100]).tolist()
+    return Spread(least, median, p95, p99, greatest, mean=round(float(np.mean(lengths)), 1))
 
 
-def characters(kept: pd.DataFrame, words: Sequence[str]) -> CharacterLengths:
+def characters(kept: pd.DataFrame, label_words: Sequence[str]) -> CharacterLengths:
     """The spread of the used rows' characters, whole and by split and class, with a histogram."""
     used = kept["used"].to_numpy()
     lengths = kept["text"].str.len().to_numpy()[used]
-    table = length_histogram(lengths, kept["split"][used], kept["label"][used], words)
+    table = length_histogram(lengths, kept["split"][used], kept["label"][used], label_words)
     return CharacterLengths(**vars(spread(lengths)), histogram=table)
 
 
 def length_histogram(
-    lengths: np.ndarray, splits: pd.Series, labels: pd.Series, words: Sequence[str], limit: int | None = None
+    lengths: np.ndarray, splits: pd.Series, labels: pd.Series, label_words: Sequence[str], limit: int | None = None
 ) -> Histogram:
     """The spread of `lengths` (integers, one a row) by split and by class, and the rows of each class by bin.
 
-    `limit` is a length that should lie among the edges where some row is longer. Each split and each of `words` has at
-    least one row.
+    `limit` is a length that should lie among the edges where some row is longer. Each split and each of `label_words`
+    has at least one row.
     """
     edges = bin_edges(lengths, limit)
     bins = np.minimum(np.searchsorted(edges, lengths, side="right") - 1, len(edges) - 1)
     classes = {}
-    for word in words:
-        mine = (labels == word).to_numpy(dtype=bool)
+    for label in label_words:
+        mine = (labels == label).to_numpy(dtype=bool)
         counts = np.bincount(bins[mine], minlength=len(edges)).tolist()
-        classes[word] = ClassLengths(**vars(spread(lengths[mine])), counts=counts)
+        classes[label] = ClassLengths(**vars(spread(lengths[mine])), counts=counts)
     by_split = {name: spread(lengths[(splits == name).to_numpy(dtype=bool)]) for name in SPLITS}
     return Histogram(edges.tolist(), by_split, classes)
 

@@ -29,7 +29,7 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
     if manifest.corrections:
         lines.append(_corrected(manifest.corrections))
     if known := manifest.known_public:
-        lines.append(f"{known.test['total']:,} test rows stand in {known.path}, word for word or nearly")
+        lines.append(f"{known.test['total']:,} test rows occur in {known.path}, word for word or nearly")
     if manifest.cut is None:
         lines.append("lengths were not checked: give the model's folder with --model DIR")
     else:
@@ -45,5 +45,5 @@ def _corrected(corrections: CorrectionCounts) -> str:
         parts = ", ".join(f"{n:,} {name}" for name, n in corrections.not_applied.items() if name != "total" and n)
         line += f"; {other:,} left as they were ({parts})"
     if groups := corrections.conflicts.groups:
-        line += f"; {groups:,} texts stand under several labels now: correct their other rows too"
+        line += f"; {groups:,} texts have several labels now: correct their other rows too"
     return line

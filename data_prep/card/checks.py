@@ -32,7 +32,7 @@ def checks(manifest: Manifest) -> list[str]:
 
 
 def _cut(manifest: Manifest) -> list[str]:
-    cut, counts, words = manifest.cut, manifest.counts, manifest.labels
+    cut, counts, labels = manifest.cut, manifest.counts, manifest.labels
     if cut is None:
         return []
     whole = sum(counts.of(name)["total"] for name in SPLITS)
@@ -42,7 +42,7 @@ def _cut(manifest: Manifest) -> list[str]:
 
     header = ["类别 class", "合计 all", *(" ".join(SPLIT_WORDS[name]) for name in SPLITS)]
     rows = []
-    for key, name in [*((word, word) for word in words), ("total", "合计 all")]:
+    for key, name in [*((label, label) for label in labels), ("total", "合计 all")]:
         here = [(cut.of(split)[key], counts.of(split)[key]) for split in SPLITS]
         rows.append([name, cell(sum(k for k, _ in here), sum(n for _, n in here)), *(cell(*pair) for pair in here)])
     limit, keep = number(manifest.max_length), percent(manifest.keep_head, 0)
@@ -62,15 +62,15 @@ def _cut(manifest: Manifest) -> list[str]:
     ]
 
 
-def _duplicates(found: Duplicates) -> list[str]:
+def _duplicates(part: Duplicates) -> list[str]:
     groups = {
-        Text("相同", "the same"): found.exact,
-        Text("相同或近似", "the same or near copies"): found.near,
-        Text("相同但标签矛盾", "the same, labels differ"): found.conflicting_exact,
-        Text("相同或近似但标签矛盾", "the same or near, labels differ"): found.conflicting_near,
+        Text("相同", "the same"): part.exact,
+        Text("相同或近似", "the same or near copies"): part.near,
+        Text("相同但标签矛盾", "the same, labels differ"): part.conflicting_exact,
+        Text("相同或近似但标签矛盾", "the same or near, labels differ"): part.conflicting_near,
     }
     rows = [[" ".join(name), number(count.groups), number(count.rows)] for name, count in groups.items()]
-    policy, ngram, threshold = CONFLICTS[found.conflicts], found.ngram, f"{found.threshold:g}"
+    policy, ngram, threshold = CONFLICTS[part.conflicts], part.ngram, f"{part.threshold:g}"
     return [
         *heading("重复与矛盾", "Repeats and conflicts"),
         *both(
@@ -133,13 +133,13 @@ def _set_aside(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _corrections(found: CorrectionCounts) -> list[str]:
-    changed, left = found.changed, found.not_applied
+def _corrections(part: CorrectionCounts) -> list[str]:
+    changed, left = part.changed, part.not_applied
     facts = [
-        ["文件 file", found.path],
-        ["列出的行 rows named", number(found.named)],
+        ["文件 file", part.path],
+        ["列出的行 rows named", number(part.named)],
         *([f"改了标签 changed, {name}", number(changed[name])] for name in SPLITS),
-        ["原本就是 the same already", number(found.same)],
+        ["原本就是 the same already", number(part.same)],
         ["未用：已搁置 not applied: set aside", number(left["set_aside"])],
         ["未用：在验证集 not applied: in val", number(left["val"])],
         ["未用：在测试集 not applied: in test", number(left["test"])],
@@ -147,11 +147,11 @@ def _corrections(found: CorrectionCounts) -> list[str]:
     return [*heading("标签更正", "Corrections"), *table(["项目 item", "值 value"], facts), ""]
 
 
-def _known_public(found: KnownTexts, manifest: Manifest) -> list[str]:
+def _known_public(part: KnownTexts, manifest: Manifest) -> list[str]:
     test = manifest.counts.test
-    total, share = number(found.test["total"]), percent(found.test["total"] / test["total"])
-    path, texts, exact, near = found.path, number(found.texts), number(found.exact), number(found.near)
-    pairs = [(label, found.test[label], test[label]) for label in manifest.labels]
+    total, share = number(part.test["total"]), percent(part.test["total"] / test["total"])
+    path, texts, exact, near = part.path, number(part.texts), number(part.exact), number(part.near)
+    pairs = [(label, part.test[label], test[label]) for label in manifest.labels]
     return [
         *heading("模型可能见过的文本", "Texts that a model may have seen", f"n = {number(test['total'])}"),
         *both(

@@ -4,6 +4,7 @@ What was written by others (label words, provenance, file names) is escaped: see
 """
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from data_prep.card.checks import checks
@@ -63,19 +64,19 @@ def render_card(manifest: Manifest) -> str:
 
 
 def _classes(manifest: Manifest) -> list[str]:
-    words, counts = manifest.labels, manifest.counts
+    labels, counts = manifest.labels, manifest.counts
     totals = {name: counts.of(name)["total"] for name in SPLITS}
-    sums = {word: sum(counts.of(name)[word] for name in SPLITS) for word in words}
+    sums = {label: sum(counts.of(name)[label] for name in SPLITS) for label in labels}
     n = sum(sums.values())
 
     def cells(rows: list[int]) -> list[str]:
         return [f"{number(k)} ({percent(k / whole)})" for k, whole in zip(rows, [n, *totals.values()], strict=True)]
 
     header = ["类别 class", "合计 all", *(" ".join(SPLIT_WORDS[name]) for name in SPLITS)]
-    rows = [[word, *cells([sums[word], *(counts.of(name)[word] for name in SPLITS)])] for word in words]
+    rows = [[label, *cells([sums[label], *(counts.of(name)[label] for name in SPLITS)])] for label in labels]
     rows.append(["合计 all", *(number(k) for k in (n, *totals.values()))])
     # max and min take the first of several: the task's order decides
-    large, small = max(words, key=sums.__getitem__), min(words, key=sums.__getitem__)
+    large, small = max(labels, key=sums.__getitem__), min(labels, key=sums.__getitem__)
     share, ratio = percent(counts.of("test")[large] / totals["test"]), f"{sums[large] / sums[small]:.2f}"
     balance = Text(
         f"最大的类别“{large}”是最小的“{small}”的 {ratio} 倍",
@@ -151,7 +152,7 @@ def _provenance(manifest: Manifest) -> list[str]:
 
 def _making(manifest: Manifest) -> list[str]:
     split, near = manifest.split, manifest.duplicates
-    facts = [
+    facts: list[Sequence[object]] = [
         ["划分 scheme", f"{split.scheme}: {' '.join(SCHEMES[split.scheme])}"],
         ["随机种子 seed", split.seed],
         ["验证、测试份额 shares of val, test", f"{split.val:g}, {split.test:g}"],

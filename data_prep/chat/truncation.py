@@ -99,13 +99,13 @@ def fit_frame(
     cut, or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
 
     Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
-    sample; which rows must be cut is found out for every row.
+    sample; which rows must be cut is looked up for every row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
     texts = Texts(_replaced(kept["text"], injected))
     if tokenizer is None:
         return kept.assign(cut=False), _changed(texts, injected, pattern), None
-    # One answer for all rows, so that a row's cut does not tell its label.
+    # One answer for all rows, so that a row's cut does not give its label away.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
     def chat(review: str) -> str:

@@ -88,7 +88,7 @@ def find_duplicates(normalised: Sequence[str], settings: NearDuplicates, seed: i
 
 
 def first_equal(texts: Sequence[str]) -> np.ndarray:
-    """For each text the index of the first one equal to it, told by a hash of 128 bits."""
+    """For each text the index of the first one equal to it, by a hash of 128 bits."""
     hashes = text_hashes(texts)
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # a stable sort: of equal ones the first comes first
     new = np.ones(len(order), bool)
@@ -117,7 +117,7 @@ class Leaks:
 
     `counts` has the keys test_in_train, test_in_val and val_in_train: `exact` counts the rows with the same normalised
     text in the other split, `near` those with only a near duplicate there. `pairs` holds pairs of
-    rows that lie in two splits, shape (n, 2): at least one for each row counted.
+    rows in two splits, shape (n, 2): at least one for each row counted.
     """
 
     counts: dict[str, LeakCounts]

@@ -105,7 +105,7 @@ def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
     moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
     rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
     left = {}
-    for name in list(checked.kept):
+    for name in map(str, list(checked.kept)):
         left[name] = checked.kept.pop(name)[~conflicting].array
         # Columns of texts are large: what one took is given back before the next is copied.
         pa.default_memory_pool().release_unused()
@@ -160,7 +160,7 @@ def unknown_labels(table: Table, task: Task, first: int, prefix: str = "") -> Us
     )
 
 
-def place(row: pd.Series) -> str:
+def place(row: pd.Series | pd.DataFrame) -> str:
     """`line 7` of a text file, `row 6` of a table without lines."""
     return f"line {row['line']:,}" if row["line"] else f"row {row['row']:,}"
 
