@@ -27,7 +27,7 @@ from data_prep.summary import summary
 from data_prep.table.checking import REJECT_COLUMNS, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
-from data_prep.table.reading import Table, read_table
+from data_prep.table.reading import read_table
 from data_prep.table.text_column import PIECE
 from data_prep.task import SPLITS, Task, find_task
 from workspace.errors import UserError, run_main
@@ -76,7 +76,13 @@ def build(
     manifest = Manifest(
         schema_version=VERSION,
         task=task.name,
-        source=_source(table, inputs),
+        source=TableSource(
+            path=_from_root(table.path),
+            sha256=inputs["source_sha256"],
+            bytes=table.path.stat().st_size,
+            encoding=table.encoding.name if table.encoding else None,
+            nul_characters_removed=table.nul_characters,
+        ),
         provenance=task.provenance,
         licence=task.licence,
         seed=task.split.seed,
@@ -92,7 +98,7 @@ def build(
         leaks=leaks.counts,
         corrections=corrections,
         known_public=known,
-        injected=Injected(task.injected_share, len(injected)) if task.injected_share else None,
+        injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
         max_length=task.max_length,
         keep_head=task.keep_head,
         tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
@@ -211,16 +217,6 @@ def _files_of(task: Task) -> dict[str, Any]:
     if known := task.known_public:
         files["known_public"] = [sha256_file(known.path) if known.path.is_file() else None, known.column]
     return files
-
-
-def _source(table: Table, inputs: dict[str, Any]) -> TableSource:
-    return TableSource(
-        path=_from_root(table.path),
-        sha256=inputs["source_sha256"],
-        bytes=table.path.stat().st_size,
-        encoding=table.encoding.name if table.encoding else None,
-        nul_characters_removed=table.nul_characters,
-    )
 
 
 def _from_root(path: Path) -> str:

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_prep.task import SplitSettings
 from workspace.errors import UserError
@@ -18,14 +17,18 @@ from workspace.paths import shown
 MANIFEST = "manifest.json"
 OLDEST_KEYS = {"inputs", "files", "counts"}  # of every manifest that any version wrote
 BUILD = "build the dataset with `python -m data_prep.build`"
-RECORD = ConfigDict(extra="ignore", populate_by_name=True)
 
 LabelCounts = dict[str, int]  # {"total": rows, label word: rows, ...}, with every class
 RowIds = dict[str, list[str]]  # split -> `id` of rows
 
 
-@dataclass(frozen=True, config=RECORD)
-class TableSource:
+class Record(BaseModel):
+    """A part of the manifest; keys of later versions are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class TableSource(Record):
     """The table that was read; `bytes` is its size, `encoding` None where the format brings its own."""
 
     path: str
@@ -35,20 +38,7 @@ class TableSource:
     nul_characters_removed: int
 
 
-class BySplit:
-    """Rows of each split by label."""
-
-    train: LabelCounts
-    val: LabelCounts
-    test: LabelCounts
-
-    def of(self, split: str) -> LabelCounts:
-        """The rows of one split by label."""
-        return {"train": self.train, "val": self.val, "test": self.test}[split]
-
-
-@dataclass(frozen=True, config=RECORD)
-class Counts(BySplit):
+class Counts(Record):
     """Rows of the table, of each split by label, set aside by reason, and not used, by split, because of a limit."""
 
     rows: int
@@ -58,9 +48,12 @@ class Counts(BySplit):
     set_aside: dict[str, int]
     not_used: dict[str, int]
 
+    def of(self, split: str) -> LabelCounts:
+        """The rows of one split by label."""
+        return getattr(self, split)
 
-@dataclass(frozen=True, config=RECORD)
-class CutRows(BySplit):
+
+class CutRows(Record):
     """Rows whose review was shortened to fit max_length, by split and label, with their ids."""
 
     total: int
@@ -69,17 +62,19 @@ class CutRows(BySplit):
     test: LabelCounts
     ids: RowIds
 
+    def of(self, split: str) -> LabelCounts:
+        """The rows of one split by label."""
+        return getattr(self, split)
 
-@dataclass(frozen=True, config=RECORD)
-class GroupCounts:
+
+class GroupCounts(Record):
     """Groups of more than one row, and the rows in them."""
 
     groups: int
     rows: int
 
 
-@dataclass(frozen=True, config=RECORD)
-class Duplicates:
+class Duplicates(Record):
     """Exact and near duplicates in the table, those with more than one label, and what counts as near."""
 
     exact: GroupCounts
@@ -91,16 +86,14 @@ class Duplicates:
     conflicts: str
 
 
-@dataclass(frozen=True, config=RECORD)
-class LeakCounts:
+class LeakCounts(Record):
     """Rows of one split with the same text, or only a near duplicate, in another."""
 
     exact: int
     near: int
 
 
-@dataclass(frozen=True, config=RECORD)
-class CorrectionCounts:
+class CorrectionCounts(Record):
     """What the task's file of corrections did; `conflicts` are equal texts under several labels afterwards."""
 
     path: str
@@ -114,8 +107,7 @@ class CorrectionCounts:
     ids: RowIds
 
 
-@dataclass(frozen=True, config=RECORD)
-class KnownTexts:
+class KnownTexts(Record):
     """Test rows that occur in the task's `known_public`, a file of `texts` texts: `exact`, `near`, by label."""
 
     path: str
@@ -127,16 +119,14 @@ class KnownTexts:
     ids: list[str]
 
 
-@dataclass(frozen=True, config=RECORD)
-class Injected:
+class Injected(Record):
     """Train rows with an injected instruction in the prompt, and the share that the task asked for."""
 
     share: float
     rows: int
 
 
-@dataclass(frozen=True, config=RECORD)
-class Spread:
+class Spread(Record):
     """Least, median, 95th and 99th percentile, greatest and mean of some lengths."""
 
     least: float
@@ -147,15 +137,13 @@ class Spread:
     mean: float
 
 
-@dataclass(frozen=True, config=RECORD)
 class ClassLengths(Spread):
     """The lengths of a class, and its rows in each bin."""
 
     counts: list[int]
 
 
-@dataclass(frozen=True, config=RECORD)
-class Histogram:
+class Histogram(Record):
     """`edges` are the lower ends of the bins, the last of which is open; the spread in each split and class."""
 
     edges: list[int]
@@ -163,15 +151,13 @@ class Histogram:
     classes: Annotated[dict[str, ClassLengths], Field(validation_alias="class", serialization_alias="class")]
 
 
-@dataclass(frozen=True, config=RECORD)
 class CharacterLengths(Spread):
     """The characters of the reviews."""
 
     histogram: Histogram
 
 
-@dataclass(frozen=True, config=RECORD)
-class TokenLengths:
+class TokenLengths(Record):
     """The tokens of whole rows, the histogram being that before cutting; `sample` rows were counted, None: all."""
 
     before: Spread
@@ -180,16 +166,14 @@ class TokenLengths:
     sample: int | None
 
 
-@dataclass(frozen=True, config=RECORD)
-class MadeBy:
+class MadeBy(Record):
     """The task and the overrides that the card's command names."""
 
     task: str
     override: list[str]
 
 
-@dataclass(frozen=True, config=RECORD)
-class Manifest:
+class Manifest(Record):
     """All of manifest.json. What is None was not asked for: `cut` and `tokens` need a model's tokenizer."""
 
     schema_version: int
@@ -228,7 +212,7 @@ class Manifest:
         """The manifest of the dataset in `folder`. Raises UserError for one that is missing, broken or too old."""
         path = folder / MANIFEST
         try:
-            return _MANIFEST.validate_json(path.read_bytes())
+            return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:
             raise UserError(f"{shown(folder)} has no {MANIFEST}: {BUILD}") from error
         except OSError as error:
@@ -245,10 +229,7 @@ class Manifest:
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as it is in the file."""
-        return _MANIFEST.dump_python(self, mode="json", by_alias=True)
-
-
-_MANIFEST = TypeAdapter(Manifest)
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def has_manifest(folder: Path) -> bool:

@@ -50,6 +50,17 @@ def between(low: float, high: float) -> AfterValidator:
     return AfterValidator(check)
 
 
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """A pydantic validator of texts: all of the text matches the regular expression."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise SettingError(f"is {text!r}, expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
 String = Annotated[str, Strict()]
 Text = Annotated[str, Strict(), AfterValidator(_not_empty)]
 Whole = Annotated[int, Strict()]

@@ -32,7 +32,7 @@ def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, label_words
     """
     unused = ~kept["used"]
     counts = Counts(
-        rows,
+        rows=rows,
         **{name: by_label(kept[(kept["split"] == name) & kept["used"]], label_words) for name in SPLITS},
         set_aside={"total": len(rejects)}
         | {reason: n for reason in REASONS if (n := int((rejects["reason"] == reason).sum()))},
@@ -77,8 +77,9 @@ def cut_rows(kept: pd.DataFrame, label_words: Sequence[str]) -> CutRows:
 
 def spread(lengths: np.ndarray) -> Spread:
     """The spread of some lengths, at least one."""
-    least, median, p95, p99, greatest = np.percentile(lengths, [0, 50, 95, 99, 100]).tolist()
-    return Spread(least, median, p95, p99, greatest, mean=round(float(np.mean(lengths)), 1))
+    parts = np.percentile(lengths, [0, 50, 95, 99, 100]).tolist()
+    values = dict(zip(("least", "median", "p95", "p99", "greatest"), parts, strict=True))
+    return Spread(**values, mean=round(float(np.mean(lengths)), 1))
 
 
 def characters(kept: pd.DataFrame, label_words: Sequence[str]) -> CharacterLengths:
@@ -86,7 +87,7 @@ def characters(kept: pd.DataFrame, label_words: Sequence[str]) -> CharacterLengt
     used = kept["used"].to_numpy()
     lengths = kept["text"].str.len().to_numpy()[used]
     table = length_histogram(lengths, kept["split"][used], kept["label"][used], label_words)
-    return CharacterLengths(**vars(spread(lengths)), histogram=table)
+    return CharacterLengths(**dict(spread(lengths)), histogram=table)
 
 
 def length_histogram(
@@ -103,9 +104,9 @@ def length_histogram(
     for label in label_words:
         mine = (labels == label).to_numpy(dtype=bool)
         counts = np.bincount(bins[mine], minlength=len(edges)).tolist()
-        classes[label] = ClassLengths(**vars(spread(lengths[mine])), counts=counts)
+        classes[label] = ClassLengths(**dict(spread(lengths[mine])), counts=counts)
     by_split = {name: spread(lengths[(splits == name).to_numpy(dtype=bool)]) for name in SPLITS}
-    return Histogram(edges.tolist(), by_split, classes)
+    return Histogram(edges=edges.tolist(), split=by_split, classes=classes)
 
 
 def bin_edges(lengths: np.ndarray, limit: int | None = None) -> np.ndarray:

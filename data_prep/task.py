@@ -13,7 +13,18 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.dataclasses import dataclass
 
 from data_prep.overrides import find_overrides
-from data_prep.settings import MAPPING, Flag, Number, SettingError, String, Text, Whole, between, read_settings
+from data_prep.settings import (
+    MAPPING,
+    Flag,
+    Number,
+    SettingError,
+    String,
+    Text,
+    Whole,
+    between,
+    matching,
+    read_settings,
+)
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, ROOT
 from workspace.yaml_files import YamlFile
@@ -99,34 +110,19 @@ def _two_columns(columns: "Columns") -> "Columns":
     return columns
 
 
-def _name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise SettingError(f"is {name!r}, expected letters, digits, _ and - only: folders are called after it")
-    return name
-
-
-def _address(url: str) -> str:
-    if not re.match(r"https?://", url):
-        raise SettingError(f"is {url!r}, expected an address that begins with https:// or http://")
-    return url
-
-
-def _hexadecimal(sha256: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256.lower()):
-        raise SettingError(f"is {sha256!r}, expected 64 hexadecimal digits")
-    return sha256.lower()
-
-
 Stripped = Annotated[Text, AfterValidator(str.strip)]
 RootPath = Annotated[Path, BeforeValidator(_below_root)]
+Name = Annotated[String, matching("[A-Za-z0-9_-]+", "letters, digits, _ and - only: folders are called after it")]
+Address = Annotated[Text, matching(r"https?://.*", "an address that begins with https:// or http://")]
+Sha256 = Annotated[Text, AfterValidator(str.lower), matching("[0-9a-f]{64}", "64 hexadecimal digits")]
 
 
 @dataclass(frozen=True, config=STRICT)
 class Source:
     """Where the table can be downloaded, and the SHA-256 (hex) it must have."""
 
-    url: Annotated[Text, AfterValidator(_address)]
-    sha256: Annotated[Text, AfterValidator(_hexadecimal)]
+    url: Address
+    sha256: Sha256
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -176,7 +172,7 @@ class Task:
     """A task.yaml, checked. Its keys are explained in the tasks that ship and in dataset_jsonl/README.md."""
 
     path: Path
-    name: Annotated[String, AfterValidator(_name)]
+    name: Name
     columns: Annotated[Columns, AfterValidator(_two_columns)]
     # Canonical value in the table -> label word, in the order in which classes are shown.
     labels: Annotated[dict[str, str], BeforeValidator(_labels)]

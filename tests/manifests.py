@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from data_prep.manifest import (
     CharacterLengths,
     ClassLengths,
@@ -15,7 +13,6 @@ from data_prep.manifest import (
     MadeBy,
     Manifest,
     Spread,
-    TableSource,
 )
 from data_prep.task import SPLITS, SplitSettings
 
@@ -26,17 +23,15 @@ def made_up_manifest(**values: Any) -> Manifest:
     """A manifest of a dataset with one row a split and label, `values` in place of its own."""
     labels = values.get("labels", list(LABELS))
     rows = {"total": len(labels), **dict.fromkeys(labels, 1)}
-    lengths, none = (10.0, 20.0, 30.0, 40.0, 50.0, 25.0), GroupCounts(0, 0)
-    histogram = Histogram(
-        [0, 20, 40],
-        {name: Spread(*lengths) for name in SPLITS},
-        {label: ClassLengths(*lengths, counts=[1, 1, 1]) for label in labels},
-    )
+    none = GroupCounts(groups=0, rows=0)
+    lengths = {"least": 10, "median": 20, "p95": 30, "p99": 40, "greatest": 50, "mean": 25}
+    classes = {label: ClassLengths(**lengths, counts=[1, 1, 1]) for label in labels}
+    histogram = Histogram(edges=[0, 20, 40], split={name: Spread(**lengths) for name in SPLITS}, classes=classes)
     unused = {"total": 0, **dict.fromkeys(SPLITS, 0)}
     made_up = {
         "schema_version": 7,
         "task": "made_up",
-        "source": TableSource("data/made_up.csv", "0" * 64, 1000, "utf-8", 0),
+        "source": {"path": "a.csv", "sha256": "0" * 64, "bytes": 9, "encoding": None, "nul_characters_removed": 0},
         "provenance": "",
         "licence": "",
         "seed": 42,
@@ -47,9 +42,19 @@ def made_up_manifest(**values: Any) -> Manifest:
         "prompt": "original",
         "template": "评论内容: {review} 这条评论是正面还是负面？",
         "limit": None,
-        "counts": Counts(3 * len(labels), rows, rows, rows, set_aside={"total": 0}, not_used=unused),
-        "duplicates": Duplicates(none, none, none, none, 0.8, 3, "set_aside"),
-        "leaks": {name: LeakCounts(0, 0) for name in ("test_in_train", "test_in_val", "val_in_train")},
+        "counts": Counts(
+            rows=3 * len(labels), train=rows, val=rows, test=rows, set_aside={"total": 0}, not_used=unused
+        ),
+        "duplicates": Duplicates(
+            exact=none,
+            near=none,
+            conflicting_exact=none,
+            conflicting_near=none,
+            threshold=0.8,
+            ngram=3,
+            conflicts="keep",
+        ),
+        "leaks": {name: LeakCounts(exact=0, near=0) for name in ("test_in_train", "test_in_val", "val_in_train")},
         "corrections": None,
         "known_public": None,
         "injected": None,
@@ -58,10 +63,10 @@ def made_up_manifest(**values: Any) -> Manifest:
         "tokenizer_sha256": None,
         "cut": None,
         "tokens": None,
-        "characters": CharacterLengths(*lengths, histogram=histogram),
+        "characters": CharacterLengths(**lengths, histogram=histogram),
         "warnings": [],
         "rows_sha256": dict.fromkeys(SPLITS, "0" * 64),
-        "made_by": MadeBy("made_up", []),
+        "made_by": MadeBy(task="made_up", override=[]),
         "inputs": {},
         "files": {},
     }
@@ -70,4 +75,4 @@ def made_up_manifest(**values: Any) -> Manifest:
 
 def as_manifest(values: dict[str, Any]) -> Manifest:
     """The manifest in the JSON of a manifest.json."""
-    return TypeAdapter(Manifest).validate_python(values)
+    return Manifest.model_validate(values)

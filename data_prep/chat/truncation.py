@@ -123,9 +123,9 @@ def fit_frame(
     before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
     splits, labels = kept["split"].iloc[looked_at], kept["label"].iloc[looked_at]
     lengths = TokenLengths(
-        spread(before),
-        spread(after),
-        length_histogram(before, splits, labels, task.label_words, task.max_length),
+        before=spread(before),
+        after=spread(after),
+        histogram=length_histogram(before, splits, labels, task.label_words, task.max_length),
         sample=None if sample is None else len(sample),
     )
     return kept.assign(cut=fitted.cut), _changed(texts, {**injected, **fitted.cuts}, pattern), lengths

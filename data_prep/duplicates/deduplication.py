@@ -150,7 +150,9 @@ def find_leaks(normalised: Sequence[str], splits: np.ndarray, settings: NearDupl
         at = SPLITS.index(outer)
         rows = np.flatnonzero(splits == inner)
         same, near = some_row[at, codes[rows]], near_row[at, codes[rows]]
-        counts[f"{inner}_in_{outer}"] = LeakCounts(int((same >= 0).sum()), int(((near >= 0) & (same < 0)).sum()))
+        counts[f"{inner}_in_{outer}"] = LeakCounts(
+            exact=int((same >= 0).sum()), near=int(((near >= 0) & (same < 0)).sum())
+        )
         pairs += [np.column_stack([rows, partner])[partner >= 0] for partner in (same, near)]
     return Leaks(counts, np.concatenate(pairs))
 

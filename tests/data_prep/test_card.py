@@ -16,8 +16,7 @@ from matplotlib.image import imread
 
 from data_prep.build import build, main
 from data_prep.card import page as card
-from data_prep.card.checks import CONFLICTS, REASON_WORDS
-from data_prep.card.page import render_card, shown_path
+from data_prep.card.page import CONFLICTS, REASON_WORDS, render_card, shown_path
 from data_prep.card.pictures import PICTURES, draw_card
 from data_prep.statistics import BINS, bin_edges
 from data_prep.table.checking import REASONS
