@@ -5,16 +5,17 @@ held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 t
 between once and three times those runs.
 """
 
-import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from workspace.errors import MachineFault
 from workspace.paths import shown
+from workspace.safetensors_header import read_header
 
 FIXED = 3 << 20  # bytes: pictures, report, logs, records; 1.7 MB were measured
 PICTURES = 1 << 18  # bytes of a dataset's card
@@ -140,13 +141,8 @@ def weight_shapes(model: Path) -> dict[str, tuple[int, ...]]:
     """The tensors in a model's safetensors files by name, from their headers; a file that is torn counts as empty."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(model.glob("*.safetensors")):
-        try:
-            with open(path, "rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(min(length, path.stat().st_size)))
-            shapes |= {name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+        with suppress(OSError, ValueError):
+            shapes |= read_header(path).shapes
     return shapes
 
 

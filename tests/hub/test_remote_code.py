@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hub.find import find_model
-from hub.remote_code import check_no_code
+from hub.model_files import check_no_code
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -43,7 +43,7 @@ def run(*words):
 
 def test_the_folders_code_is_not_run_and_would_be_otherwise(hostile, tmp_path):
     folder, canary = hostile
-    for words in (["plan", "demo", "--run", str(tmp_path / "run")], ["doctor.check", "demo"]):
+    for words in (["plan", "demo", "--run", str(tmp_path / "run")], ["doctor", "demo"]):
         result = run("-m", *words, "--model", str(folder))
         said = result.stdout + result.stderr
         assert result.returncode in (1, 2) and "auto_map" in said and "Traceback" not in said, said
