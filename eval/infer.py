@@ -14,6 +14,7 @@ from eval.inference.backends import way_to_ask
 from eval.inference.journal import Answered, read_journal
 from eval.inference.prompts import Request, make_requests
 from eval.inference.workers import BATCH, Question, ask, infer_values
+from plan.run import result_values
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
 from workspace.child_process import OutOfMemory
@@ -73,9 +74,7 @@ def infer(run: Path, stage: str) -> None:
 
 def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """What the answers depend on beside the rows and the adapter: the model, and how it is asked."""
-    # The batch makes no difference to an answer (see `_parity`), and may have to be smaller on another machine.
-    values = {key: value for key, value in infer_values(run).items() if key != BATCH}
-    return {"infer.yaml": sha256_json(values), "model": plan["model_fingerprint"]}
+    return {"infer_settings": sha256_json(result_values(infer_values(run))), "model": plan["model_fingerprint"]}
 
 
 def answer_all(question: Question, requests: list[Request], digest: str, auto_batch: bool) -> list[Answered]:
@@ -121,7 +120,7 @@ def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:
         raise OutOfMemory(f"{error}, one row at a time: use a smaller model, or a machine with more memory") from error
     if not auto_batch:
         raise OutOfMemory(
-            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in the task's infer.yaml"
+            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in an override"
         ) from error
     print(f"{error}; --auto-batch goes on with {batch // 2} rows at a time", flush=True)
     return batch // 2
