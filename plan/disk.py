@@ -161,18 +161,16 @@ def check_space(needs: Mapping[Path, int], names: Mapping[Path, str] | None = No
     """Raise `MachineFault` for the first disk that `needs` do not fit on; `names`: the option for each."""
     for need in by_disk(needs):
         if need.needed > need.free:
-            raise MachineFault(space_sentence(need, names or {}))
+            raise MachineFault(": ".join(space_fault(need, names or {})))
 
 
-def space_sentence(need: Need, names: Mapping[Path, str]) -> str:
-    """What does not fit where, and what to do, in one sentence."""
+def space_fault(need: Need, names: Mapping[Path, str]) -> tuple[str, str]:
+    """What does not fit where, and what to do."""
     folders = " and ".join(shown(folder) for folder in need.folders)
     verb, whose = ("needs", "its") if len(need.folders) == 1 else ("need", "their")
     option = next((names[folder] for folder in need.folders if folder in names), "--run")
-    return (
-        f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free: "
-        f"make room, or choose another place with {option}"
-    )
+    found = f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free"
+    return found, f"make room, or choose another place with {option}"
 
 
 def existing(folder: Path) -> Path:
