@@ -252,7 +252,7 @@ def test_lines_are_for_people_and_end_with_the_count(capsys: pytest.CaptureFixtu
     assert "--no-forward" in capsys.readouterr().out
 
 
-@pytest.mark.swift
+@pytest.mark.torch
 def test_a_forward_pass_is_timed_and_damaged_weights_are_told(demo_model: Path, table: Path, tmp_path: Path) -> None:
     line = [sys.executable, "-m", "doctor", "hotel_reviews", "--csv", str(table), "--json"]
     line += ["--run", str(tmp_path / "run"), "--model"]

@@ -13,6 +13,8 @@ from tests.train.test_checkpoints import make
 from train.checkpoints import fault, newest_whole
 from train.pickles import strange_name
 
+pytestmark = pytest.mark.torch
+
 
 class Touch:
     """Pickled, a call that writes the file `canary` when it is loaded."""
