@@ -136,7 +136,7 @@ def data(ready: Ready) -> Check:
 
 
 def forward(ready: Ready) -> Check:
-    """One forward pass of one row, in a process of its own: nothing that befalls it befalls doctor."""
+    """One forward pass of one row, in a process of its own, which may crash without doctor."""
     if ready.model is None:
         return Check("forward", WARNING, "not done: the model is not there", "look again once it is")
     task = ready.recipe.task

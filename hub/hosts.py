@@ -43,7 +43,7 @@ def check_url(url: str) -> None:
     if asked in origins:
         return
     if asked.scheme != "https" or asked.port != PORTS["https"]:
-        raise HostRefused(f"{asked} is not plain https, so that nobody could be told from the hub; {REMEDY}")
+        raise HostRefused(f"{asked} is not plain https, so that anybody could pass for the hub; {REMEDY}")
     if not any(asked.host.endswith(rule[1:]) if rule.startswith("*.") else asked.host == rule for rule in hosts):
         raise HostRefused(f"{asked} is none of the hubs' hosts, and was not asked; {REMEDY}")
 

@@ -65,7 +65,7 @@ def missing_parts(folder: Path) -> str | None:
 def check_no_code(folder: Path) -> None:
     """Raise `UserError` when the model in `folder` asks for code of its own, or has its weights as pickle alone.
 
-    Pickles beside whole safetensors weights are never read, and left alone.
+    Pickles next to safetensors weights that transformers takes are never read, and left alone.
     """
     for path in sorted(folder.glob("*.json")):
         # The tokenizer's own file is large, and holds no settings of transformers.
@@ -74,8 +74,8 @@ def check_no_code(folder: Path) -> None:
         for key, value in _settings(_json(path)):
             if key == "auto_map" and value:
                 what = f"code of its own to be run ({shown(path)}: auto_map)"
-            elif key in KERNEL_KEYS and isinstance(value, str) and "/" in value:
-                what = f"compiled code from a hub ({shown(path)}: {key} is {value})"
+            elif key in KERNEL_KEYS and (kernels := [name for name in _strings(value) if "/" in name]):
+                what = f"compiled code from a hub ({shown(path)}: {key} is {kernels[0]})"
             else:
                 continue
             raise UserError(
@@ -87,7 +87,8 @@ def check_no_code(folder: Path) -> None:
             f"--model {shown(folder)} brings code of its own (custom_generate), which is never run here: remove that "
             "folder, or take another model"
         )
-    if not any(folder.glob("*.safetensors")) and (found := sorted(p for kind in PICKLES for p in folder.glob(kind))):
+    taken = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
+    if not taken and (found := sorted(p for kind in PICKLES for p in folder.glob(kind))):
         raise UserError(
             f"--model {shown(folder)} has its weights as pickle ({found[0].name}), which can run code when it is "
             "loaded: take the model's *.safetensors"
@@ -152,6 +153,12 @@ def _read(path: Path, size: int) -> str:
             digest.update(block)
             bar.update(len(block))
     return digest.hexdigest()
+
+
+def _strings(value: Any) -> list[str]:
+    """The text that a setting is, or has for parts of a model."""
+    values = value.values() if isinstance(value, dict) else [value]
+    return [one for one in values if isinstance(one, str)]
 
 
 def _settings(values: Any) -> Iterator[tuple[str, Any]]:

@@ -33,7 +33,7 @@ NAME_BYTES = 180  # of a trial's folder; disks take 255
 
 @dataclass(frozen=True)
 class Trial:
-    """What a trial has of its own, beside what all have: a name, a seed, overrides, options of `swift sft`, rows.
+    """What a trial has of its own, added to what all have: a name, a seed, overrides, options of `swift sft`, rows.
 
     `rows`: the limit of training rows; None for that of all.
     """

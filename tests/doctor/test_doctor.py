@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from doctor import __main__ as doctor
-from doctor import environment
+from doctor import environment, resources
 from doctor.result import FAULT, OK, WARNING, Check, guarded
 from workspace.errors import UserError
 from workspace.paths import ROOT
@@ -232,6 +232,14 @@ def test_a_small_disk_is_a_fault(model: Path, table: Path, tmp_path: Path) -> No
         subprocess.run(["umount", small], check=True)
     assert (result.returncode, checks["disk"]["state"]) == (1, FAULT)
     assert "needs about" in checks["disk"]["found"] and "make room" in checks["disk"]["remedy"]
+
+
+def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a whole disk."""
+    (tmp_path / "mine").touch()
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it was walked"))
+    with pytest.raises(UserError, match="holds something other than a run"):
+        resources.disk({}, tmp_path, tmp_path / "data", None, None, None)
 
 
 def test_a_check_that_fails_itself_is_a_fault_with_the_reason() -> None:
