@@ -31,7 +31,7 @@ SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every request of a stage."""
     parser = argparse.ArgumentParser(prog="python -m eval.infer", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
+    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
     parser.add_argument("stage", choices=("before", "after"), help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
     with locked_run(args.run):

@@ -5,16 +5,17 @@ held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 t
 holds it between once and three times those runs.
 """
 
-import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from workspace.errors import MachineFault
 from workspace.paths import shown
+from workspace.safetensors_header import read_header
 
 FIXED = 3 << 20  # bytes: pictures, report, logs, records; 1.7 MB were measured
 PICTURES = 1 << 18  # bytes of a dataset's card
@@ -140,13 +141,8 @@ def weight_shapes(model: Path) -> dict[str, tuple[int, ...]]:
     """The tensors in a model's safetensors files by name, from their headers; a file that is torn counts as empty."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(model.glob("*.safetensors")):
-        try:
-            with open(path, "rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(min(length, path.stat().st_size)))
-            shapes |= {name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+        with suppress(OSError, ValueError):
+            shapes |= read_header(path).shapes
     return shapes
 
 
@@ -165,18 +161,16 @@ def check_space(needs: Mapping[Path, int], names: Mapping[Path, str] | None = No
     """Raise `MachineFault` for the first disk that `needs` do not fit on; `names`: the option for each."""
     for need in by_disk(needs):
         if need.needed > need.free:
-            raise MachineFault(space_sentence(need, names or {}))
+            raise MachineFault(": ".join(space_fault(need, names or {})))
 
 
-def space_sentence(need: Need, names: Mapping[Path, str]) -> str:
-    """What does not fit where, and what to do, in one sentence."""
+def space_fault(need: Need, names: Mapping[Path, str]) -> tuple[str, str]:
+    """What does not fit where, and what to do."""
     folders = " and ".join(shown(folder) for folder in need.folders)
     verb, whose = ("needs", "its") if len(need.folders) == 1 else ("need", "their")
     option = next((names[folder] for folder in need.folders if folder in names), "--run")
-    return (
-        f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free: "
-        f"make room, or choose another place with {option}"
-    )
+    found = f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free"
+    return found, f"make room, or choose another place with {option}"
 
 
 def existing(folder: Path) -> Path:

@@ -67,16 +67,26 @@ def read_table(path: Path, columns: Columns) -> Table:
         raise UserError(f"{shown(path)} cannot be read ({error.strerror or error}): give a table with --csv") from error
 
 
-def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> UserError:
+class MissingColumn(UserError):
+    """A table whose header, `found`, lacks one of the two columns, or has it twice."""
+
+    def __init__(self, message: str, found: Sequence[str]) -> None:
+        super().__init__(message)
+        self.found = found
+
+
+def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> MissingColumn:
     """The error for a table without the two columns: which are missing, which were found, what to do."""
     missing = [name for name in dict.fromkeys((wanted.text, wanted.label)) if name not in found]
     doubled = [name for name in (wanted.text, wanted.label) if list(found).count(name) > 1]
     if not missing:
-        return UserError(f"{shown(path)}: the column {doubled[0]} is in the header twice: rename one of them")
+        message = f"{shown(path)}: the column {doubled[0]} is in the header twice: rename one of them"
+        return MissingColumn(message, found)
     listed = ", ".join(str(name) for name in found[:20]) + (", ..." if len(found) > 20 else "")
-    return UserError(
+    return MissingColumn(
         f"{shown(path)} has no column {' and no column '.join(missing)}{nearest(missing[0], found)}; found: {listed}; "
-        "name the columns in the task's `columns`"
+        "name the columns in the task's `columns`",
+        found,
     )
 
 
