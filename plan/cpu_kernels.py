@@ -27,10 +27,10 @@ from workspace.errors import run_main
 from workspace.files import read_json, write_json
 from workspace.paths import ROOT, cache_folder
 
-ONEDNN = ROOT / "plugins" / "onednn_matmul.py"
-WHOLE = ROOT / "plugins" / "whole_batches.py"  # on every CPU: it costs nothing
-FUSED = ROOT / "plugins" / "fused_training.py"  # where adapters are trained: it looks for itself whether it can
-PLUGINS = (str(WHOLE), str(ONEDNN), str(FUSED))
+KERNELS = ROOT / "plugins" / "cpu_kernels.py"  # on every CPU
+ONEDNN = ROOT / "plugins" / "cpu" / "onednn_matmul.py"
+PLUGINS = (str(KERNELS), str(ONEDNN))
+CALLBACK = "fused_training"  # where adapters are trained: it looks for itself whether it can
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
 FORMAT = 3  # raised when what is measured changes
@@ -111,8 +111,7 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
             changed["bf16"] = True
         if "attn_impl" not in values:
             callbacks = values.get("callbacks", [])
-            changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), FUSED.stem]
-            plugins.append(str(FUSED))
+            changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), CALLBACK]
             if "padding_side" not in values:  # answers end side by side: logits are computed of the last tokens alone
                 changed["padding_side"] = "left"
     return changed | ({"attn_impl": "eager"} if precision.by_eager and "attn_impl" not in values else {})
@@ -136,7 +135,7 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
 
 
 def _plugins(precision: Precision) -> list[str]:
-    return [str(WHOLE), *([str(ONEDNN)] if precision.by_onednn else [])]
+    return [str(KERNELS), *([str(ONEDNN)] if precision.by_onednn else [])]
 
 
 def _machine_key(machine: Machine) -> str:

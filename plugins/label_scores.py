@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fused_layers import fuse_layers  # beside this file
+from cpu.fused_answers import fuse_layers  # the folder next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
 from word_scores import joined, pad_left, passes, score_words, shared_prefix, word_tokens  # beside this file

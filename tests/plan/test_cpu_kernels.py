@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plan import cpu_kernels as precision
-from plan.cpu_kernels import FUSED, ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
+from plan.cpu_kernels import KERNELS, ONEDNN, Precision, cpu_precision, infer_values, sft_values
 from plan.cpu_rates import measure
 from plan.hardware import Machine
 
@@ -27,8 +27,8 @@ FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]
 )
 def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, bf16):
     changed = sft_values(measured, FLOAT32, {})
-    plugins = ["a.py", str(WHOLE), *([str(ONEDNN)] if by_onednn else [])]
-    assert changed["external_plugins"] == [*plugins, str(FUSED)]
+    plugins = ["a.py", str(KERNELS), *([str(ONEDNN)] if by_onednn else [])]
+    assert changed["external_plugins"] == plugins
     assert changed["callbacks"] == ["fused_training"]
     assert changed.get("bf16") is (True if bf16 else None)
     of_a_checkpoint = FLOAT32 | changed
@@ -51,7 +51,7 @@ def test_layers_are_fused_for_training_unless_an_attention_is_named_or_the_weigh
     assert sft_values(ALL, FLOAT32 | {"callbacks": "one"}, {})["callbacks"] == ["one", "fused_training"]
     for other in ({"attn_impl": "sdpa"}, {"deepspeed": "zero2"}, {"fsdp": "fsdp2"}):
         changed = sft_values(ALL, named | other, other)
-        assert not {"callbacks", "padding_side"} & changed.keys() and str(FUSED) not in changed["external_plugins"]
+        assert not {"callbacks", "padding_side"} & changed.keys()
     assert sft_values(ALL, named, {})["padding_side"] == "left"
     assert "padding_side" not in sft_values(ALL, named | {"padding_side": "right"}, {"padding_side": "right"})
 
@@ -64,7 +64,7 @@ def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_na
     assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
 
     answered = infer_values(ANSWERS, float32, FLOAT32)
-    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE), str(ONEDNN)]}
+    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(KERNELS), str(ONEDNN)]}
     assert infer_values(ANSWERS, float32 | {"attn_impl": "eager"}, FLOAT32) == answered
     assert "attn_impl" not in infer_values(ANSWERS, float32 | named, FLOAT32)
     assert "for answers" in ANSWERS.describe() and "attention" not in AMD.describe()
@@ -106,7 +106,9 @@ rows = torch.randn(4, 10, 8)[:, -2:]  # the last tokens of each row: a view with
 expected = torch.stack([row @ layer.weight.T for row in rows])
 if sys.argv[1:]:
     sys.path.append(sys.argv[1])
-    import whole_batches
+    from cpu.whole_batches import multiply_whole_batches
+
+    multiply_whole_batches()
 with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
     found = layer(rows)
 assert torch.allclose(found, expected, atol=1e-6), (found - expected).abs().max()
@@ -114,7 +116,7 @@ print(sorted({event.name for event in profile.events()} & {"aten::bmm", "aten::m
 """
 
 
-@pytest.mark.parametrize(("plugin", "product"), [([], "['aten::bmm']"), ([str(WHOLE.parent)], "['aten::mm']")])
+@pytest.mark.parametrize(("plugin", "product"), [([], "['aten::bmm']"), ([str(KERNELS.parent)], "['aten::mm']")])
 def test_a_frozen_layer_multiplies_a_batch_at_once(plugin, product):
     """Without the plugin torch copies the weight for each row: the day this changes, the plugin can go."""
     done = subprocess.run([sys.executable, "-c", WHOLE_BATCH, *plugin], capture_output=True, text=True)
