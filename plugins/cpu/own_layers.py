@@ -16,7 +16,9 @@ class UnknownArgument(TypeError):
 
 def check_arguments(given: Mapping[str, Any]) -> None:
     """Raise UnknownArgument for what is not HARMLESS and asks for something."""
-    unknown = [name for name, value in given.items() if name not in HARMLESS and value is not None and value is not False]
+    unknown = [
+        name for name, value in given.items() if name not in HARMLESS and value is not None and value is not False
+    ]
     if unknown:
         raise UnknownArgument(f"a decoder layer was called with {', '.join(unknown)}, which fused layers do not know")
 

@@ -174,7 +174,9 @@ class TrainedLayer:
         self, gradient: torch.Tensor, packed: VarlenBatch, saved: list[list[Any]], needs_grad_x: bool
     ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
         """The gradients of `x`, unless `needs_grad_x` is false, and of each factor, for that of the result."""
-        (first, first_inverse, attended, second, second_inverse, gate_up, opened), attention_saved, *products_saved = saved
+        (first, first_inverse, attended, second, second_inverse, gate_up, opened), attention_saved, *products_saved = (
+            saved
+        )
         qkv_saved, out_saved, gate_up_saved, down_saved = products_saved
         gate, up = gate_up.chunk(2, -1)
         grad_gated, grad_down = self.down.backward(gradient.to(first.dtype), opened * up, down_saved)
@@ -188,7 +190,8 @@ class TrainedLayer:
         kept_at = self.kept_at(packed)
         if kept_at is not None:
             grad_attended, gradient = (
-                one.new_zeros(len(first), one.shape[-1]).index_copy_(0, kept_at, one) for one in (grad_attended, gradient)
+                one.new_zeros(len(first), one.shape[-1]).index_copy_(0, kept_at, one)
+                for one in (grad_attended, gradient)
             )
         grad_qkv = self.attention.backward(grad_attended, packed, attention_saved, kept_at is not None)
         grad_first, grad_factors = self.qkv.backward(grad_qkv, first, qkv_saved, needs_grad_x)

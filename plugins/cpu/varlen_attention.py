@@ -1,7 +1,8 @@
 """Training: causal attention over the rows of a batch without padding, and its gradient.
 
 A group's heads are the rows of one product, without copies of keys and values; queries go in blocks, so that what the
-causal mask hides is mostly not computed. Weights after the softmax are saved for the gradient, in the dtype of the rest.
+causal mask hides is mostly not computed. Weights after the softmax are saved for the gradient, in the dtype of the
+rest.
 """
 
 from collections.abc import Iterator
@@ -18,8 +19,8 @@ QUERIES = 128  # of one product: blocks of 64 to 256 are about as fast
 class VarlenAttention:
     """The attention of a decoder layer, between the product that gives queries, keys and values and that of its output.
 
-    Expects queries that are scaled; where the model norms heads, `weights` [heads + groups, head size] are the norms' own, in that order
-    and scaled, and `epsilon` theirs.
+    Expects queries that are scaled; where the model norms heads, `weights` [heads + groups, head size] are the norms'
+    own, in that order and scaled, and `epsilon` theirs.
     """
 
     def __init__(

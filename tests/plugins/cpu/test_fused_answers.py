@@ -56,9 +56,8 @@ def test_logits_are_those_of_the_models_own_layers(kind, tokens):
 
 
 def test_an_adapter_that_is_merged_is_in_the_fused_layers():
-    from peft import LoraConfig, get_peft_model
-
     from cpu.fused_answers import fuse_layers
+    from peft import LoraConfig, get_peft_model
 
     model = get_peft_model(made("qwen2"), LoraConfig(r=4, lora_alpha=64, target_modules="all-linear"))
     plain = answers(model)
