@@ -87,7 +87,7 @@ def _fuse(model: Any, own_layers: OwnLayers) -> int:
 
 
 def _supported(layer: Any, config: Any) -> bool:
-    if not of_a_family(layer, config) or getattr(config, "attention_dropout", 0.0):
+    if not of_a_family(layer, config) or bool(getattr(config, "attention_dropout", None)):
         return False
     linears = linears_of(layer)
     if not all(plain_adapter(one) for one in linears):

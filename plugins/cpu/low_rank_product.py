@@ -5,6 +5,7 @@ product by a weight that was converted once and two narrow ones, y = x W^T + (x 
 for all layers of one input together.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -59,9 +60,7 @@ class LowRankProduct:
         """Whether its adapters are at work: neither switched off nor merged into the weights."""
         return not any(one.disable_adapters or one.merged for one in self.adapted)
 
-    def forward(
-        self, x: torch.Tensor, factors: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+    def forward(self, x: torch.Tensor, factors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, tuple[Any, ...]]:
         """[tokens, outputs] for `x` [tokens, inputs], in its dtype; and what `backward` needs beside `x`."""
         weight, bias = self._frozen(x.dtype)
         y = torch.nn.functional.linear(x, weight, bias)
@@ -76,8 +75,8 @@ class LowRankProduct:
         return y.addmm_(inner, up.T), (inner, down, up)
 
     def backward(
-        self, grad_y: torch.Tensor, x: torch.Tensor, saved: tuple[torch.Tensor | None, ...], needs_grad_x: bool = True
-    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+        self, grad_y: torch.Tensor, x: torch.Tensor, saved: Sequence[Any], needs_grad_x: bool = True
+    ) -> tuple[Any, list[torch.Tensor]]:
         """The gradients of `x`, unless `needs_grad_x` is false, and of each factor, for that of the result."""
         inner, down, up = saved
         grad_x = grad_y @ self._frozen(x.dtype)[0] if needs_grad_x else None

@@ -25,7 +25,8 @@ class Batch:
     def __init__(self) -> None:
         self.key: tuple[Any, ...] = ()
         self.packed: VarlenBatch | None = None
-        self.passed_on, self.logits_to_keep = False, 0
+        self.passed_on = False
+        self.logits_to_keep: int | torch.Tensor = 0
 
     @contextmanager
     def passing_on(self, logits_to_keep: int | torch.Tensor) -> Iterator[None]:
@@ -145,7 +146,7 @@ class TrainedLayer:
 
     def forward(
         self, x: torch.Tensor, packed: VarlenBatch, dtype: torch.dtype, factors: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, list[list[torch.Tensor | None]]]:
+    ) -> tuple[torch.Tensor, list[list[Any]]]:
         """[packed, hidden size] for `x` of that shape, with products in `dtype`; and what `backward` needs.
 
         The last layer's result is [kept, hidden size] where not all are needed.
@@ -167,7 +168,10 @@ class TrainedLayer:
         gate, up = gate_up.chunk(2, -1)
         opened = silu(gate)
         result, down_saved = self.down.forward(opened * up, down_factors)
-        saved = [[first, first_inverse, attended, second, second_inverse, gate_up, opened], attention_saved]
+        saved: list[list[Any]] = [
+            [first, first_inverse, attended, second, second_inverse, gate_up, opened],
+            attention_saved,
+        ]
         return x + result, [*saved, *map(list, (qkv_saved, out_saved, gate_up_saved, down_saved))]
 
     def backward(

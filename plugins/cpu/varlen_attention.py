@@ -99,7 +99,7 @@ class VarlenAttention:
             goal[:, :, heads:] = grad_key[:, :, block.before :].transpose(1, 2)
             grad_qkv[block.places].view(shape)[:, :, keys:] = grad_value[:, :, block.before :].transpose(1, 2)
         rotate(grad_turned, packed.cos, packed.sin, back=True)
-        if norms is not None:
+        if norms is not None and self.weights is not None:
             grad_turned = normed_gradient(grad_turned * self.weights, *norms)
         grad_qkv[:, :keys] = grad_turned
         return grad_qkv.view(len(gradient), -1)

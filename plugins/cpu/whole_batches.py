@@ -19,4 +19,4 @@ def without_gaps(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any,
 
 def multiply_whole_batches() -> None:
     """Have every linear layer of this process get inputs without gaps."""
-    torch.nn.modules.module.register_module_forward_pre_hook(without_gaps)
+    torch.nn.modules.module.register_module_forward_pre_hook(without_gaps)  # type: ignore[arg-type]
