@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.overrides import find_overrides
 from data_prep.task import load_task
-from eval.inference.freshness import check_answers_are_current
+from eval.infer import check_responses_are_current
 from eval.robustness.record import load_injection
 from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
 from eval.scoring.consistency import parity_gates
@@ -27,6 +27,7 @@ from eval.scoring.significance import Comparison, balanced_accuracy_interval, co
 from eval.scoring.slices import slice_reading
 from eval.scoring.verdict import Contrast, Guessing, baseline_verdict, verdict
 from plan.head import is_head
+from plan.run import Run
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
@@ -45,7 +46,8 @@ def evaluate(run: Path) -> dict[str, Any]:
     plan = _read(run / "run.json", f"{shown(run)} is not a run (no run.json): name a folder that run_sft.sh made")
     dataset, labels = ROOT / plan["dataset"], tuple(plan["labels"])
     manifest = _read(dataset / "manifest.json", f"{shown(dataset)} has no manifest.json: build the dataset anew")
-    check_answers_are_current(run, plan, dataset)
+    record = Run.read(run)
+    check_responses_are_current(record)
     test, val = (load_split(dataset, name, labels, manifest["files"].get(f"{name}.jsonl")) for name in ("test", "val"))
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
@@ -79,7 +81,7 @@ def evaluate(run: Path) -> dict[str, Any]:
             for part in slice_reading(name, reading.predicted, test, labels, known, disputed.ids if disputed else ())
         ],
         "disputed": {"n": len(disputed.ids), "judge": disputed.judge} if disputed else None,
-        "injection": load_injection(run, dataset),
+        "injection": load_injection(record),
         "curves": asdict(curves) if curves else None,
         "selective": _selective(readings, val, test, labels),
         "parity": [asdict(gate) for gate in parity_gates(run, val.ids)],

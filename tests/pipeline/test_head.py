@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from eval.inference.backends import WORDS, way_to_ask
+from eval.inference.job import TRANSFORMERS, choose_backend
 from eval.reporting.compare_runs import compare_runs
 from eval.reporting.html_report import render_html
 from eval.reporting.markdown_report import render_markdown
@@ -83,13 +83,13 @@ def test_what_cannot_be_evaluated_is_refused(values, overrides, told) -> None:
 
 
 def test_only_a_tuned_head_is_asked_as_one(tmp_path) -> None:
-    assert not is_head(tmp_path) and way_to_ask(tmp_path, "after", 2) == WORDS
+    assert not is_head(tmp_path) and choose_backend(tmp_path, "after", 2) == TRANSFORMERS
     write_text(tmp_path / "sft.yaml", "template: qwen\n")
-    assert not is_head(tmp_path) and way_to_ask(tmp_path, "after", 2) == WORDS
+    assert not is_head(tmp_path) and choose_backend(tmp_path, "after", 2) == TRANSFORMERS
     write_text(tmp_path / "sft.yaml", "template: qwen\ntask_type: seq_cls\n")
-    assert is_head(tmp_path) and way_to_ask(tmp_path, "before", 2) == WORDS
-    way = way_to_ask(tmp_path, "after", 10)
-    assert way.plugin == PLUGIN and way.options[2:4] == ("--num_labels", "10")
+    assert is_head(tmp_path) and choose_backend(tmp_path, "before", 2) == TRANSFORMERS
+    backend = choose_backend(tmp_path, "after", 10)
+    assert backend.plugin == PLUGIN and backend.options[2:4] == ("--num_labels", "10")
 
 
 # the report
