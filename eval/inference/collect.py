@@ -80,7 +80,7 @@ def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:
         raise OutOfMemory(f"{error}, one row at a time: use a smaller model, or a machine with more memory") from error
     if not auto_batch:
         raise OutOfMemory(
-            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in the task's infer.yaml"
+            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in an override"
         ) from error
     print(f"{error}; --auto-batch goes on with {batch // 2} rows at a time", flush=True)
     return batch // 2

@@ -11,9 +11,8 @@ from eval.inference.prompts import Prompt, modes
 from plan import cpu_kernels
 from plan.distributed import device_environment, planned_processes
 from plan.hardware import child_environment, this_machine
-from plan.head import PLUGIN as HEAD_PLUGIN
-from plan.head import is_head
-from plan.run import Run
+from plan.resolve import HEAD_PLUGIN
+from plan.run import Run, is_head, result_values
 from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError
@@ -21,10 +20,6 @@ from workspace.files import sha256_file, sha256_json, write_json
 from workspace.paths import ROOT, shown
 
 BATCH = "max_batch_size"
-# Of infer.yaml: what changes how fast responses come, and log probabilities by less than LOGPROB_TOLERANCE. The plugins
-# that it names make a CPU faster; the backend's own is looked at by itself.
-SPEED_KEYS = {BATCH, "write_batch_size", "external_plugins", "padding_side"}
-FLOAT32_SPEED_KEYS = {"attn_impl"}  # in fewer bits another order of sums makes more of a difference
 
 
 class Backend(NamedTuple):
@@ -96,10 +91,7 @@ def model_inputs(run: Run) -> dict[str, Any]:
 
     What changes speed alone is left out: another machine, or another measurement of this one, asks nothing again.
     """
-    values = infer_values(run)
-    speed = SPEED_KEYS | (FLOAT32_SPEED_KEYS if values.get("torch_dtype") == "float32" else set())
-    generation = {key: value for key, value in values.items() if key not in speed}
-    return {"generation": sha256_json(generation), "model": run.model_fingerprint}
+    return {"infer_settings": sha256_json(result_values(infer_values(run))), "model": run.model_fingerprint}
 
 
 def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> None:
