@@ -14,10 +14,10 @@ import yaml
 
 from eval.inference.backends import WORDS, way_to_ask
 from eval.reporting.compare_runs import compare_runs
-from eval.reporting.html_report import render_html
-from eval.reporting.markdown_report import render_markdown
+from eval.reporting.render import render_html
+from eval.reporting.render import render_markdown
 from eval.reporting.wording import HEAD_NOTE
-from eval.scoring.consistency import parity_gates
+from eval.scoring.consistency import consistency_checks
 from plan.head import PLUGIN, head_values, is_head
 from plan.recipes import load_recipe
 from workspace.errors import UserError
@@ -128,7 +128,7 @@ def test_the_batch_gate_of_a_head_counts_labels(tmp_path) -> None:
     found = {"rows": 6, "same_label": 5, "largest_logprob_difference": 0.5, "ok": False}
     summary = {"parity": found, "no_assistant_turn": True, "prompts": {"test": 6}}
     write_json(tmp_path / "after" / "summary.json", summary)
-    gate = parity_gates(tmp_path, ())[0]
+    gate = consistency_checks(tmp_path, ())[0]
     assert not gate.ok and "5 of 6 labels" in gate.detail.en and "5 条标签相同" in gate.detail.zh
 
 
