@@ -10,7 +10,7 @@ import pytest
 from eval.baselines import make_baselines
 from eval.evaluate import decompose_gain, evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.label_issues import FILE, load_disputed
+from eval.scoring.label_issues import FILE, load_label_issues
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import LADDER
 from eval.scoring.responses import load_split
@@ -153,7 +153,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     for name in ("before_generate", "after_generate"):  # the whole stays what it was
         assert metrics["readings"][name]["accuracy"] == full[1]["readings"][name]["accuracy"]
     capsys.readouterr()
-    assert load_disputed(dataset, replace(split, gold=split.gold[::-1])) is None
+    assert load_label_issues(dataset, replace(split, gold=split.gold[::-1])) is None
     assert "is of other rows" in capsys.readouterr().out
 
 

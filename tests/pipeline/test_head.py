@@ -14,10 +14,9 @@ import yaml
 
 from eval.inference.job import TRANSFORMERS, choose_backend
 from eval.reporting.compare_runs import compare_runs
-from eval.reporting.html_report import render_html
-from eval.reporting.markdown_report import render_markdown
+from eval.reporting.render import render_html, render_markdown
 from eval.reporting.wording import HEAD_NOTE
-from eval.scoring.consistency import parity_gates
+from eval.scoring.consistency import consistency_checks
 from plan.recipes import load_recipe
 from plan.resolve import HEAD_PLUGIN as PLUGIN
 from plan.resolve import head_values
@@ -130,7 +129,7 @@ def test_the_batch_gate_of_a_head_counts_labels(tmp_path) -> None:
     found = {"rows": 6, "same_label": 5, "largest_logprob_difference": 0.5, "ok": False}
     summary = {"parity": found, "no_assistant_turn": True, "prompts": {"test": 6}}
     write_json(tmp_path / "after" / "summary.json", summary)
-    gate = parity_gates(tmp_path, ())[0]
+    gate = consistency_checks(tmp_path, ())[0]
     assert not gate.ok and "5 of 6 labels" in gate.detail.en and "5 条标签相同" in gate.detail.zh
 
 
