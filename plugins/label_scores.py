@@ -49,15 +49,15 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
     class ScoringTemplate(KeyedRows, base):
         """The chat template of the recipe, with label scores written next to each answer."""
 
-        words: list[list[int]] | None = None
-        prefix: tuple[list[int], Any] | None = None
+        words: list[list[int]] = []  # known with the first batch
+        prefix: tuple[list[int], Any] = ([], None)  # the tokens that rows began with last, and their cache
 
         def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
             """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}.
 
             Raises `ValueError` when the batch is not that of the rows encoded last.
             """
-            if self.words is None:
+            if not self.words:
                 self.words = word_tokens(self.tokenizer, scores.labels)
                 merge_adapter(model)
                 fuse_layers(model)
@@ -142,11 +142,12 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             """
             prompts = prompts_of(input_ids, mask)
             prefix = shared_prefix(prompts)
-            if self.prefix and all(prompt[: len(self.prefix[0])] == self.prefix[0] for prompt in prompts):
-                prefix = self.prefix[0]
+            kept_prefix = self.prefix[0]
+            if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
+                prefix = kept_prefix
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
                 prefix = []
-            elif self.prefix is None or self.prefix[0] != prefix:
+            elif kept_prefix != prefix:
                 tokens = torch.tensor([prefix], device=input_ids.device)
                 self.prefix = (prefix, model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values)
             left = [prompt[len(prefix) :] for prompt in prompts]

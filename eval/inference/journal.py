@@ -67,10 +67,8 @@ class AttemptFiles(NamedTuple):
     @classmethod
     def named(cls, journal: Path, name: str) -> "AttemptFiles":
         """The files called `name` in the folder `journal`."""
-        return cls(
-            *(journal / f"{name}.{kind}.jsonl" for kind in ("prompts", "results", "scores")),
-            journal / f"{name}.plugin.json",
-        )
+        prompts, results, scores = (journal / f"{name}.{kind}.jsonl" for kind in ("prompts", "results", "scores"))
+        return cls(prompts, results, scores, journal / f"{name}.plugin.json")
 
     @classmethod
     def all_in(cls, journal: Path) -> list["AttemptFiles"]:
