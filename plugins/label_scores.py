@@ -49,7 +49,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
     class ScoringTemplate(KeyedRows, base):
         """The chat template of the recipe, with label scores written next to each answer."""
 
-        words: list[list[int]] = []  # known with the first batch
+        words: tuple[list[int], ...] = ()  # known with the first batch
         prefix: tuple[list[int], Any] = ([], None)  # the tokens that rows began with last, and their cache
 
         def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -58,7 +58,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             Raises `ValueError` when the batch is not that of the rows encoded last.
             """
             if not self.words:
-                self.words = word_tokens(self.tokenizer, scores.labels)
+                self.words = tuple(word_tokens(self.tokenizer, scores.labels))
                 merge_adapter(model)
                 fuse_layers(model)
             input_ids, mask = kwargs.pop("input_ids"), kwargs.pop("attention_mask")

@@ -4,6 +4,7 @@ P(word | prompt) is the product of the word's token probabilities. Where one wor
 token is counted in for every word: without it the shorter word could never lose.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ class RoomyLayer(DynamicLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Add `key_states` and `value_states` [rows, groups, new tokens, size]; returns all, in the same layout."""
-        keys, values = self.keys, self.values
-        assert keys is not None and values is not None  # set at the start
+        keys: torch.Tensor = self.keys  # type: ignore[assignment]
+        values: torch.Tensor = self.values  # type: ignore[assignment]
         used, new = keys.shape[2], key_states.shape[2]
         moved = keys.data_ptr() != self.room[0].data_ptr()  # other rows were chosen
         if moved or used + new > self.room[0].shape[2]:
@@ -54,7 +55,7 @@ def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
 
 
 def score_words(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: list[list[int]], past: Any = None
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: Sequence[list[int]], past: Any = None
 ) -> tuple[torch.Tensor, Any]:
     """Log probabilities of `words` after each prompt.
 
