@@ -48,7 +48,8 @@ def evaluate(folder: Path) -> Metrics:
     labels, head = run.labels, is_head(folder)
     manifest = read_manifest(run.dataset)
     check_answers_are_current(folder, read_json(folder / "run.json"), run.dataset)
-    test, val = (load_split(run.dataset, name, labels, manifest["files"].get(f"{name}.jsonl")) for name in ("test", "val"))
+    hashes = manifest["files"]
+    test, val = (load_split(run.dataset, name, labels, hashes.get(f"{name}.jsonl")) for name in ("test", "val"))
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -83,7 +84,7 @@ def evaluate(folder: Path) -> Metrics:
         "selective": _selective(predictions, val, test, labels),
         "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
     }
-    write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
+    write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
 
@@ -167,9 +168,7 @@ def _looks(run: Run, manifest: Mapping[str, Any], scores: Mapping[str, Classific
     return {"rows_sha256": look.rows_sha256, "n": look.n, "looks": looks.rows, "looks_this_task": looks.task}
 
 
-def _selective(
-    predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]
-) -> dict[str, Any] | None:
+def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]) -> dict[str, Any] | None:
     """Answering only when sure, for the tuned model's scores: chosen on validation, checked on test."""
     name = "after_score"
     if name not in predictions.validation:

@@ -14,8 +14,7 @@ import yaml
 
 from eval.inference.backends import WORDS, way_to_ask
 from eval.reporting.compare_runs import compare_runs
-from eval.reporting.render import render_html
-from eval.reporting.render import render_markdown
+from eval.reporting.render import render_html, render_markdown
 from eval.reporting.wording import HEAD_NOTE
 from eval.scoring.consistency import consistency_checks
 from plan.head import PLUGIN, head_values, is_head
