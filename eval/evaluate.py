@@ -84,7 +84,7 @@ def evaluate(folder: Path) -> Metrics:
         "selective": _selective(predictions, val, test, labels),
         "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
     }
-    write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
+    write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
 

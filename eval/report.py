@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workspace.errors import UserError, run_main
-from workspace.files import read_jsonl, write_bytes, write_text
+from workspace.files import write_bytes, write_text
 from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 def write_report(run: Path) -> Path:
     """Score `run` and write its report; returns the path of report.html. Raises `UserError` as `evaluate` does."""
     from eval.evaluate import evaluate
+    from eval.scoring.predictions import read_rows
 
     metrics = evaluate(run)
-    return draw_report(run, metrics, read_jsonl(run / "rows.jsonl"))
+    return draw_report(run, metrics, read_rows(run))
 
 
 def draw_report(run: Path, metrics: "Metrics", rows: "Sequence[Row]") -> Path:

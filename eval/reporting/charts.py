@@ -61,7 +61,7 @@ class Axis:
         """At most seven round values in range, with their texts."""
         from matplotlib.ticker import MaxNLocator
 
-        values = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(self.low, self.high).tolist()
+        values = [float(value) for value in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)]
         return [(value, self.write(value)) for value in values if self.low <= value <= self.high]
 
 
@@ -244,12 +244,13 @@ def _by_step(
         return None
     xs, ys = zip(*chain.from_iterable(line.points for line in drawn), strict=True)
     low, high = _range(ys, 0.12)
+    written = any(line.values for line in drawn)  # next to the first point, and the last
     step = metrics["curves"]["best_step"]
     best = any(point["step"] == step for point in metrics["curves"]["val"])
     return Chart(
         title,
         rows,
-        Axis(Text("训练步数", "training step"), *_range(xs, 0.03), lambda value: f"{value:,.0f}"),
+        Axis(Text("训练步数", "training step"), *_range(xs, 0.1 if written else 0.03), lambda value: f"{value:,.0f}"),
         Axis(y[0], low if floor is None else floor, high, y[1]),
         drawn,
         (step, Text(*(words.format(step) for words in CHOSEN_CHECKPOINT))) if best else None,

@@ -38,7 +38,7 @@ COLOURS = {"baseline": GREY, "before": ORANGE, "after": BLUE, "f1": GREEN, "ink"
 PALE = {"baseline": PALE_GREY, "before": PALE_ORANGE, "after": PALE_BLUE}
 STROKES = {"solid": "-", "dashed": "--", "dotted": ":", "thin": "-", "none": ""}
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "none": ""}
-POINTS_A_UNIT = 2.2  # a marker's diameter in points for each unit of its radius in the chart
+POINTS_A_UNIT = 2.0  # a marker's diameter in points for each unit of its radius in the chart
 LINE_LENGTH = 62  # characters of a legend that fit into the picture's width
 MANY = 5  # labels, from which on a confusion matrix shows counts alone
 
@@ -74,7 +74,7 @@ def draw_chart(chart: Chart, pen: Pen) -> "Figure":
     handles = []
     for line in chart.lines:
         xs, ys = zip(*line.points, strict=True)
-        look = {"color": COLOURS[line.colour], "linestyle": STROKES[line.stroke]}
+        look: dict[str, Any] = {"color": COLOURS[line.colour], "linestyle": STROKES[line.stroke]}
         look |= {"linewidth": 1.2, "alpha": 0.45} if line.stroke == "thin" else {}
         axes.plot(xs, ys, **look)
         if line.marker != "none":
@@ -107,7 +107,7 @@ def before_after(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     figure, axes = canvas(2.4 + 1.02 * len(readings))
     title = Text("调优前后与基线", "Before and after tuning, and the baselines")
     add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
-    hatched = {"hatch": "//", "edgecolor": "white"}
+    hatched: dict[str, Any] = {"hatch": "//", "edgecolor": "white"}
     for k, (name, reading) in enumerate(readings.items()):
         stage, accuracy, (low, high) = stage_of(name), reading["accuracy"], reading["accuracy_ci"]
         axes.barh(k - 0.2, accuracy, 0.38, color=COLOURS[stage])

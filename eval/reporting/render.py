@@ -27,8 +27,10 @@ from workspace import bilingual
 from workspace.markdown import escape
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = ("percent", "signed", "interval", "signed_interval", "decimal", "p_value", "number")
-FILTERS += ("parameters", "duration", "milliseconds")
+FILTERS = (
+    *("percent", "signed", "interval", "signed_interval", "decimal"),
+    *("p_value", "number", "parameters", "duration", "milliseconds"),
+)
 
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:

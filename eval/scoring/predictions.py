@@ -7,7 +7,7 @@ a threshold from the validation rows. few_shot: untuned, with examples in the pr
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
-from workspace.files import read_json
+from workspace.files import read_json, read_jsonl
 from workspace.paths import shown
 
 # The order in which readings are shown: from the cheapest to the tuned model.
@@ -68,7 +68,7 @@ class RunPredictions:
 def load_predictions(
     run: Path, test: Split, val: Split, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
 ) -> RunPredictions:
-    """The predictions of every reading whose files are in `run`. Raises `UserError` when a file does not fit the rows."""
+    """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
     loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
     if (run / BASELINES_RECORD).is_file():
@@ -200,6 +200,11 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[Row
         status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
         rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": readings, "status": status})
     return rows
+
+
+def read_rows(run: Path) -> list[Row]:
+    """The lines of RUN/rows.jsonl."""
+    return cast(list[Row], read_jsonl(run / "rows.jsonl"))
 
 
 def _row_prediction(reading: Predictions, i: int, gold: str) -> RowPrediction:

@@ -38,10 +38,10 @@ class Threshold:
         return (_log(probabilities) + np.array(self.biases)).argmax(axis=1)
 
     def value(self) -> float | dict[str, float]:
-        """The threshold as it stands in metrics.json: a number for two labels, else label -> bias."""
+        """The threshold as metrics.json has it: a number for two labels, else label -> bias."""
         if self.cut is not None:
             return self.cut
-        return dict(zip(self.labels, self.biases, strict=True))
+        return dict(zip(self.labels, self.biases or (), strict=True))
 
 
 def choose(probabilities: FloatArray, gold: IntArray, labels: Sequence[str]) -> Threshold:

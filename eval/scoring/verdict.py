@@ -115,7 +115,7 @@ def verdict(
     if main is None:
         return NOTHING_TO_COMPARE
     code = main.comparison.code
-    guessed = guessing is not None and not guessing.beaten
+    guessed = guessing if guessing is not None and not guessing.beaten else None
     if code == "better" and guessed:
         code = "indistinguishable"
         zh, en = "没有证据表明模型学到了任务", "It cannot be shown that anything was learned"
@@ -138,8 +138,8 @@ def verdict(
     zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{_evidence_zh(main.comparison)}。"
     en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {_evidence_en(main.comparison)}."
     if guessed:
-        balanced, expected = percent(guessing.balanced_accuracy), percent(guessing.expected)
-        low, high = (percent(end) for end in guessing.interval)
+        balanced, expected = percent(guessed.balanced_accuracy), percent(guessed.expected)
+        low, high = (percent(end) for end in guessed.interval)
         zh += f"调优后的平衡准确率 {balanced}（95% 区间 {low} 到 {high}，n = {n}），不能证实高于瞎猜的 {expected}。"
         en += (
             f" After tuning the balanced accuracy is {balanced} (95% interval {low} to {high}, n = {n}), which is not "

@@ -55,7 +55,7 @@ def test_a_class_without_gold_rows_is_shown_and_left_out_of_macro_f1():
     assert got.confusion[1] == [0, 0, 0, 0]
 
 
-# Gold, predictions, and the mean F1 of the classes of gold: class 2 has no gold rows, and once is predicted all the same.
+# Gold, predictions, and the mean F1 of the classes of gold: class 2 has no gold rows, and once is still predicted.
 ABSENT = [
     ([0, 0, 0, 1], [0, 0, 1, 1], (4 / 5 + 2 / 3) / 2),
     ([0, 0, 0, 1], [0, 0, 2, 1], (4 / 5 + 1) / 2),
