@@ -33,6 +33,8 @@ from workspace.paths import ROOT, cache_folder
 KERNELS = ROOT / "plugins" / "cpu_kernels.py"  # on every CPU
 ONEDNN = ROOT / "plugins" / "cpu" / "onednn_matmul.py"
 PLUGINS = (str(KERNELS), str(ONEDNN))
+# Files of the CPU's plugins, those of earlier versions included: they change speed alone.
+PLUGIN_FILES = {KERNELS.name, ONEDNN.name, "fused_training.py", "whole_batches.py"}
 CALLBACK = "fused_training"  # where adapters are trained: it looks for itself whether it can
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
