@@ -52,6 +52,7 @@ def memory(ready: Ready) -> Check:
     """Free memory against the estimate by which the batch is chosen (plan/resolve.py)."""
     import psutil
 
+    from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
     from plan.resolve import training_gib
 
@@ -61,7 +62,8 @@ def memory(ready: Ready) -> Check:
         return Check("memory", WARNING, f"{of}; the need is known once the model is there", "look again then")
     batch, tokens = whole_number(ready.sft, BATCH), whole_number(ready.sft, "max_length", 512)
     processes = 1 if machine.gpu else planned_processes(ready.sft).per_node
-    need = processes * training_gib(ready.model, batch, tokens, str(ready.sft.get("torch_dtype", "float32")))
+    fused = CALLBACK in ready.sft.get("callbacks", [])
+    need = processes * training_gib(ready.model, batch, tokens, str(ready.sft.get("torch_dtype", "float32")), fused)
     checkpointing = str(ready.sft.get("gradient_checkpointing", True)).lower() == "true"
     text = f"training needs about {need:.1f} GiB at batch {batch}"
     text += ", less with gradient checkpointing" if checkpointing else ""

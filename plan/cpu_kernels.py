@@ -20,7 +20,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ ONEDNN = ROOT / "plugins" / "cpu" / "onednn_matmul.py"
 PLUGINS = (str(KERNELS), str(ONEDNN))
 # Files of the CPU's plugins, those of earlier versions included: they change speed alone.
 PLUGIN_FILES = {KERNELS.name, ONEDNN.name, "fused_training.py", "whole_batches.py"}
+FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}  # as plugins/cpu/families.py has them
 CALLBACK = "fused_training"  # where adapters are trained: it looks for itself whether it can
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
@@ -127,6 +128,17 @@ def cpu_precision(machine: Machine, measure: Callable[[], Precision | None] = me
     return found
 
 
+def trains_fused(values: Mapping[str, Any]) -> bool:
+    """Whether a plan names the fused layers for training: where no attention is named, and no weights in pieces."""
+    return values.get("torch_dtype") == "float32" and not {"attn_impl", "deepspeed", "fsdp"} & values.keys()
+
+
+def can_be_fused(values: Mapping[str, Any], model_type: str) -> bool:
+    """Whether the fused layers take the place of the model's own: plain LoRA of one of the families they know."""
+    lora = str(values.get("tuner_type", "lora")) == "lora" and float(values.get("lora_dropout", 0.05)) == 0
+    return lora and str(values.get("use_dora", False)).lower() != "true" and model_type in FAMILIES
+
+
 def sft_values(precision: Precision | None, values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """The keys of `swift sft` in `values` that change with what was measured. The user's `overrides` stand."""
     if precision is None or values.get("torch_dtype") != "float32":
@@ -137,7 +149,7 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
     if not {"deepspeed", "fsdp"} & values.keys():
         if precision.trains_in_bf16 and not {"bf16", "fp16"} & overrides.keys():
             changed["bf16"] = True
-        if "attn_impl" not in values:
+        if trains_fused(values):
             callbacks = values.get("callbacks", [])
             changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), CALLBACK]
             if "padding_side" not in values:  # answers end side by side: logits are computed of the last tokens alone

@@ -147,3 +147,17 @@ def test_training_with_an_unknown_argument(log):
     assert training.away(training.step(model, inputs | {"temperature_of_attention": 2.0})[1], own) < 1e-5
     (line,) = log()
     assert "UnknownArgument" in line and "temperature_of_attention" in line
+
+
+def test_transformers_itself_hands_layers_nothing_unknown(log):
+    """Text is generated, from a prompt and from a cache, through fused layers to the end."""
+    ids = torch.arange(1, 21).unsqueeze(0)
+    options = {"max_new_tokens": 4, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    model = answering.made("qwen2")
+    own = model.generate(ids, **options)
+    assert fuse_answers(model) == answering.LAYERS
+    with torch.inference_mode():
+        cache = model(input_ids=ids[:, :-3], use_cache=True, logits_to_keep=1).past_key_values
+        assert model.generate(ids, **options).equal(own)
+        assert model.generate(ids, past_key_values=cache, return_dict_in_generate=True, **options).sequences.equal(own)
+    assert not log()
