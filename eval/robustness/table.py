@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from eval.reporting.wording import Text, number, percent, signed, signed_interval
+from workspace.bilingual import Text, number, percent, signed, signed_interval
 
 WAYS = {
     "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),

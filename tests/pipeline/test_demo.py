@@ -80,7 +80,7 @@ def test_metrics_follow_their_schema_and_name_every_reading(finished) -> None:
     assert metrics["curves"]["val"][0]["label_accuracy"] is not None
 
 
-def test_the_parity_gates_hold(finished) -> None:
+def test_the_consistency_checks_hold(finished) -> None:
     run, _ = finished
     gates = read_json(run / "metrics.json")["parity"]
     assert len(gates) >= 5

@@ -37,11 +37,11 @@
   }
 
   const data = JSON.parse($("data").textContent);
-  const rows = data.rows.map(([id, review, gold, cut, status, told]) => ({
-    id, review, gold, cut, status, told,
-    haystack: [id, review, ...told.map((t) => t[2] || "")].join("\n").toLowerCase(),
+  const rows = data.rows.map(([id, review, gold, cut, status, answers]) => ({
+    id, review, gold, cut, status, answers,
+    haystack: [id, review, ...answers.map((answer) => answer[2] || "")].join("\n").toLowerCase(),
   }));
-  const sure = (row) => row.told[data.sure];
+  const sure = (row) => row.answers[data.sure];
   const tests = {
     all: () => true,
     fixed: (row) => row.status === "fixed",
@@ -84,7 +84,7 @@
   }
 
   function answered(row, k) {
-    const [label, p, answer] = row.told[k];
+    const [label, p, answer] = row.answers[k];
     const reading = data.readings[k];
     const right = label === row.gold;
     const line = element("li", reading.stage + (right ? " right" : " wrong"));
@@ -146,7 +146,7 @@
     if (others.length) {
       const details = element("details");
       const summary = element("summary");
-      const right = others.filter((k) => row.told[k][0] === row.gold).length;
+      const right = others.filter((k) => row.answers[k][0] === row.gold).length;
       const share = `${right} / ${others.length}`;
       summary.append(bilingual(`其余判读：${share} 答对`, `other readings: ${share} right`));
       // Filled when it is opened: nobody opens most of them.
