@@ -34,12 +34,11 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
-# From the plan on the run's lock is ours.
-answer='' run=''
+answer='' run='' private=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
-    rm -f "$answer" ${run:+"$run/lock"}
+    rm -rf "$answer" ${private:+"$private"}
     if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
 }
 trap ended EXIT
@@ -80,10 +79,19 @@ main() {
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
+    # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
+    if [ -z "${SWIFT_SERVER-}" ]; then
+        private=$(mktemp -d)
+        export SWIFT_SERVER="$private/socket"
+        python -m plan.swift_server "$SWIFT_SERVER" &
+    fi
     # What will run; the first line says so when it is the demo in place of the default recipe
     answer=$(mktemp)
     step "$what" "$@" >"$answer"
     run=$(<"$answer")
+    # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
+    exec {lock}<>"$run/lock"
+    export RUN_SFT_LOCK="$lock"
 
     # A sweep has prepared and tuned its trials already; the run is the one it chose.
     if [ "$what" != train.sweep ]; then
