@@ -1,4 +1,4 @@
-"""Orders in reviews: the wordings, their controls, what is trained on, the rates, and the control tokens in prompts."""
+"""Instructions injected into reviews: wordings, controls, what is trained on, the rates, control tokens in prompts."""
 
 import hashlib
 import json
@@ -231,7 +231,7 @@ def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_mo
     assert found["ways"]["before"]["average"]["n"] == 2 * 24
     asked = read_jsonl(planned / "injection" / "before.jsonl")
     assert len(asked) == 2 * 78 and {row["answer"] for row in asked} <= set(LABELS)
-    assert "Reviews that give orders" in (planned / "report.md").read_text(encoding="utf-8")
+    assert "Instructions injected into reviews" in (planned / "report.md").read_text(encoding="utf-8")
 
     # What `swift infer` read, in score mode, holds no control token but the template's own.
     tokenizer = ms_swift_tokenizer(demo_model)
