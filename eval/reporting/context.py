@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
-from eval.robustness.table import COLUMNS, NOTE, WAYS, injection_rows, injection_sentence, injection_ways
+from eval.robustness.table import COLUMNS, MODELS, NOTE, injection_rows, injection_sentence, measured_models
 from eval.scoring.predictions import Row, RowPrediction, primary_pair, shown_reading
 from eval.scoring.record import Metrics
 from workspace.bilingual import Text, duration
@@ -77,7 +77,7 @@ def injection_part(metrics: Metrics) -> dict[str, Any] | None:
     return {
         "sentence": injection_sentence(injection),
         "columns": COLUMNS,
-        "ways": [WAYS[name] for name in injection_ways(injection)],
+        "ways": [MODELS[name] for name in measured_models(injection)],
         "rows": injection_rows(injection),
         "note": NOTE,
     }
