@@ -19,11 +19,11 @@ from bench.peer_head import run_logged, users_environment
 from bench.picture import draw
 from bench.subject import Subject, add_options, subject, tokens
 from demo.model import ensure_model
-from eval.inference.backends import WORDS
+from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
-from eval.inference.prompts import Request, make_requests
-from eval.inference.workers import Question, ask
+from eval.inference.prompts import Prompt, make_prompts
 from plan.hardware import child_environment, this_machine
+from plan.run import Run
 from train.checkpoints import best_checkpoint
 from train.sft import tune
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
@@ -48,7 +48,7 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as scratch, Stolen() as stolen:
         made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
         tune(made.run, estimate=False)
-        asked = [one for one in make_requests(made.dataset, False, 42) if one.purpose == "test"]
+        asked = [one for one in make_prompts(made.dataset, False, 42) if one.purpose == "test"]
         rates: dict[str, list[float]] = {DEFAULT: [], **{name: [] for name in WAYS.values()}}
         answers: dict[str, dict[str, Any]] = {}
         limits = []
@@ -81,7 +81,7 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
     return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
 
 
-def by_default(made: Subject, model: Path, asked: list[Request], out: Path) -> tuple[float, dict[str, str]]:
+def by_default(made: Subject, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
     """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs."""
     values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
     write_jsonl(out / "rows.jsonl", ({"messages": list(one.messages)} for one in asked))
@@ -95,25 +95,21 @@ def by_default(made: Subject, model: Path, asked: list[Request], out: Path) -> t
 
 
 def by_us(
-    made: Subject, kind: str, asked: list[Request], attempt: str, batch: int | None = None
+    made: Subject, kind: str, asked: list[Prompt], attempt: str, batch: int | None = None
 ) -> tuple[float, dict[str, Any]]:
     """(rows a second, answer by row id) as the project asks: sorted by length, scores and text from one pass."""
     stage = f"{kind}{attempt}"
     purpose = "val" if kind == "score" else "test"
-    requests = [Request(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
+    prompts = [Prompt(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
     values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
     adapter = best_checkpoint(made.run) if kind == "tuned" else None
-    question = Question(made.run, stage, made.labels, adapter, WORDS)
-    ask(question, "0", requests, batch or int(values["max_batch_size"]))
-    found = read_journal(question.journal, requests)
-    told = {one.id: found[one.key] for one in requests}
-    if kind == "score":
-        return rate_in(made.run / stage / "swift.log"), {key: _best(one.logprobs) for key, one in told.items()}
-    return rate_in(made.run / stage / "swift.log"), {key: one.text for key, one in told.items()}
-
-
-def _best(logprobs: dict[str, float]) -> str:
-    return max(logprobs, key=logprobs.__getitem__)
+    job = InferenceJob(Run.read(made.run), stage, adapter, TRANSFORMERS)
+    run_processes(job, prompts, batch or int(values["max_batch_size"]))
+    found = read_journal(job.journal, prompts)
+    answers = {one.id: found[one.key] for one in prompts}
+    return rate_in(job.folder / "swift.log"), {
+        key: one.label if kind == "score" else one.text for key, one in answers.items()
+    }
 
 
 def rate_in(log: Path) -> float:

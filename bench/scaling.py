@@ -19,7 +19,7 @@ from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
-from eval.inference.prompts import Request
+from eval.inference.prompts import Prompt, by_length
 from plan.hardware import this_machine
 from workspace.files import read_jsonl, write_json
 from workspace.markdown import table
@@ -61,24 +61,24 @@ def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Pa
     options = ("--num_train_epochs", "1", "--eval_strategy", "no")
     made = subject(folder / "reviews.csv", model, count, folder / "run", *options)
     try:
-        requests = questions(made)
-        rate, _ = by_us(made, "score", requests, "")
+        prompts = train_prompts(made)
+        rate, _ = by_us(made, "score", prompts, "")
         trained = ways_to_train(made, model, folder)[OURS](folder / "trained", SEED)
         length = tokens(made.dataset, model, "train")
     finally:
         shutil.rmtree(made.dataset)
     return {
-        "rows": len(requests), "tokens": round(length, 1), "score_seconds": len(requests) / rate,
+        "rows": len(prompts), "tokens": round(length, 1), "score_seconds": len(prompts) / rate,
         "train_seconds": trained["train_runtime"], "train_peak_bytes": trained["peak_bytes"],
     }  # fmt: skip
 
 
-def questions(made: Subject) -> list[Request]:
+def train_prompts(made: Subject) -> list[Prompt]:
     """The prompts of all train rows, shortest first as the project asks them."""
-    rows = read_jsonl(made.dataset / "train.jsonl")
-    asked = [Request("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
-             for row in rows]  # fmt: skip
-    return sorted(asked, key=lambda one: (len(one.messages[-1]["content"]), one.id))
+    return by_length(
+        Prompt("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
+        for row in read_jsonl(made.dataset / "train.jsonl")
+    )
 
 
 def report(found: dict[str, Any]) -> list[str]:

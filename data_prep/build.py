@@ -187,7 +187,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         return {}
     settings = dataclasses.asdict(task)
     # The task's file itself, and where tables may lie, decide nothing once the table is found.
-    for name in ("path", "csv", "source", "corrections", "known_public"):
+    for name in ("path", "csv", "source", "corrections", "known_public", "sft"):
         settings.pop(name)
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     try:

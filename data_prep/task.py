@@ -67,6 +67,9 @@ class Task:
     injected_share: float = 0.0
     corrections: Corrections | None = None
     known_public: KnownPublic | None = None
+    sft: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # keys in place of the recipe's; the data does not depend on them
 
     @property
     def label_words(self) -> tuple[str, ...]:
@@ -140,6 +143,7 @@ def load_task(path: Path, changes: Sequence[YamlFile] = ()) -> Task:
         injected_share=top.number("injected_share", float, 0, 1, 0.0),
         corrections=take_corrections(top),
         known_public=take_known_public(top),
+        sft=top.take("sft", dict, {}),
     )
     top.finish()
     return task

@@ -135,14 +135,14 @@ def forward(ready: Ready) -> Check:
 
 
 def _is_demo(ready: Ready) -> bool:
-    return ready.options.model is None and ready.recipe.task.name == DEMO
+    return ready.options.model is None and ready.recipe.is_demo_model
 
 
 def _model_on_disk(recipe: object, options: Options) -> Path:
     """The model's folder where it is on disk. Raises `UserError`; never asks a hub."""
     from hub.find import ModelUnavailable, find_model
 
-    if options.model is None and recipe.task.name == DEMO:
+    if options.model is None and recipe.is_demo_model:
         from demo.model import fault, model_folder
 
         folder = model_folder()

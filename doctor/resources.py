@@ -10,7 +10,7 @@ from workspace.paths import cache_folder, shown
 
 def folders(ready: Ready) -> Check:
     """Whether the folders to write to can be written to, and the run's is a run's."""
-    from plan.cli import check_run_folder
+    from plan.run import check_run_folder
 
     try:
         check_run_folder(ready.run)

@@ -12,7 +12,8 @@ from typing import Any
 
 from data_prep.overrides import find_overrides
 from data_prep.task import load_task
-from eval.inference.freshness import check_answers_are_current
+from eval.infer import check_responses_are_current
+from eval.inference.summary import Summary
 from eval.robustness.record import load_injection
 from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
 from eval.scoring.consistency import consistency_checks
@@ -23,17 +24,17 @@ from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
 from eval.scoring.predictions import Predictions, RunPredictions, load_predictions, primary, row_records
 from eval.scoring.record import Metrics
-from eval.scoring.responses import Split, load_split
+from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
-from plan.head import is_head
-from plan.run import Run
+from plan.run import Run, is_head
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
 
+SCORED: tuple[SplitName, ...] = ("test", "val")
 SCHEMA_VERSION = 1
 STAGES = ("prep", "before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
@@ -47,9 +48,8 @@ def evaluate(folder: Path) -> Metrics:
     run = Run.read(folder)
     labels, head = run.labels, is_head(folder)
     manifest = read_manifest(run.dataset)
-    check_answers_are_current(folder, read_json(folder / "run.json"), run.dataset)
-    hashes = manifest["files"]
-    test, val = (load_split(run.dataset, name, labels, hashes.get(f"{name}.jsonl")) for name in ("test", "val"))
+    check_responses_are_current(run)
+    test, val = (load_split(run.dataset, name, labels, manifest["files"].get(f"{name}.jsonl")) for name in SCORED)
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -79,7 +79,7 @@ def evaluate(folder: Path) -> Metrics:
             for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
         ],
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
-        "injection": load_injection(folder, run.dataset),
+        "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,
         "selective": _selective(predictions, val, test, labels),
         "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
@@ -153,12 +153,12 @@ def _looks(run: Run, manifest: Mapping[str, Any], scores: Mapping[str, Classific
     folder, name = run.folder, run.folder.resolve()
     score = scores[primary(scores) or list(scores)[-1]]
     answers = {file: sha256_file(folder / file) for file in MODEL_ANSWERS if (folder / file).is_file()}
-    summary = folder / "after" / "summary.json"
+    after = Summary.read(folder / "after")
     look = Look(
         run=str(name.relative_to(ROOT)) if name.is_relative_to(ROOT) else str(name),
         config_sha256=run.config_sha256,
         model=run.model,
-        adapter_sha256=read_json(summary).get("adapter_sha256") if summary.is_file() else None,
+        adapter_sha256=after.adapter_sha256 if after else None,
         n=score.n,
         accuracy=score.accuracy,
         rows_sha256=manifest["rows_sha256"]["test"],

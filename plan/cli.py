@@ -1,98 +1,118 @@
-"""Resolve a recipe and the options for this machine into a run folder, before anything slow starts.
+"""Resolve a recipe and the options for this machine, prepare the data, write the run folder: all before tuning.
 
-Run as: python -m plan [recipe] [options], then, when the data is prepared, python -m plan --accept RUN
-(bash run_sft.sh does both). The first prints what will run to stderr and the run folder to stdout, and writes run.json,
-sft.yaml, infer.yaml and prep.args into RUN/next; the second moves them into RUN. So a table that cannot be read leaves
-an earlier run as it was.
+Run as: python -m plan [recipe] [options] (bash run_sft.sh does it)
+
+Prints what will run to stderr and the run folder to stdout. The dataset is built first, so that a table that cannot be
+read leaves an earlier run as it was; then run.json, sft.yaml, infer.yaml, data.json and packages.txt are written.
 """
 
 import contextlib
 import shlex
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plan.options import Options, caller_folder, parse_options
 from workspace.errors import UserError
-from workspace.paths import DATASETS, ROOT, RUNS, shown
+from workspace.paths import DATASETS, RUNS, shown
+
+if TYPE_CHECKING:
+    from data_prep.task import Task
+    from plan.recipes import Recipe
+    from plan.run import Run
 
 FALLBACK_TASK = "demo"
-PLAN_FILES = {"next", "lock", "data.json", "sft.yaml", "infer.yaml", "prep.args", "packages.txt"}
+
+
+class Plan(NamedTuple):
+    """A run that is not written yet: its record, its keys of `swift sft` and `swift infer`, its table if one is named.
+
+    The fields of `run` that say how its data is prepared are those that `data_prep.build` is called with.
+    """
+
+    run: "Run"
+    sft: dict[str, Any]
+    infer: dict[str, Any]
+    csv: Path | None
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the plan and print the run folder, or accept the plan that is there."""
+    """Plan, prepare, write, and print the run folder."""
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["--accept"]:
-        if len(words) != 2:
-            raise UserError("--accept takes one run folder: python -m plan --accept RUN")
-        accept(Path(words[1]).absolute())
-        return 0
     options = parse_options(words)
-    # stdout is for the run folder alone: run_sft.sh reads it.
     with contextlib.redirect_stdout(sys.stderr):
-        run = make_plan(options, words)
-    print(run)
+        plan = make_plan(options, words)
+    carry_out(plan)
     return 0
 
 
-def accept(run: Path) -> None:
-    """Move the plan in RUN/next into place; where it asked for a fresh start, remove the earlier run first.
-
-    A plan that is in place already stays. Raises `UserError` where there is none.
-    """
-    from plan.provenance import record_data
+def carry_out(plan: Plan) -> None:
+    """Print the run folder to stdout, for run_sft.sh, then build the dataset and write the folder."""
     from workspace.folder_lock import locked
 
-    next_plan = run / "next"
-    if (run / "run.json").is_file() and not (next_plan.is_dir() and any(next_plan.iterdir())):
-        if next_plan.is_dir():  # interrupted at the last moment
-            next_plan.rmdir()
-        return
-    if not (next_plan / "run.json").is_file():
-        raise UserError(f"{shown(run)} has no plan to accept: run `python -m plan` first")
-    with locked(run):
-        record_data(next_plan)
-        _move_plan(run)
+    with locked(plan.run.folder):
+        # First: run_sft.sh gives the folder free, whatever happens.
+        print(plan.run.folder, flush=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            write_run(plan)
 
 
-def _move_plan(run: Path) -> None:
-    from workspace.files import read_json
+def write_run(plan: Plan) -> None:
+    """Build the dataset and write the run's folder; with `fresh`, in place of what an earlier run left there.
 
-    next_plan = run / "next"
-    if read_json(next_plan / "run.json")["fresh"]:
-        check_run_folder(run)
-        # run.json last: without it a half-removed run would no longer be known as one.
-        for path in sorted(run.iterdir(), key=lambda path: path.name == "run.json"):
-            if path not in (next_plan, run / "lock"):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    # run.json last: it is what makes the folder a run.
-    for path in sorted(next_plan.iterdir(), key=lambda path: path.name == "run.json"):
-        path.replace(run / path.name)
-    next_plan.rmdir()
+    Raises `UserError` where the data cannot be prepared, and the folder is then as it was.
+    """
+    from data_prep.build import build
+    from plan.provenance import PACKAGES_FILE, record_data, write_packages
+    from plan.run import RECORD, check_run_folder, remove_earlier
+    from workspace.folder_lock import locked
+    from workspace.marker import mark
+
+    run = plan.run
+    with locked(run.folder):
+        build(
+            str(run.task_file),
+            csv=plan.csv,
+            model=run.model_folder,
+            limit=run.limit,
+            out=run.dataset,
+            prompt=run.prompt,
+            max_length=run.max_length,
+            override=run.task_overrides,
+        )
+        check_run_folder(run.folder, run.fresh)
+        mark(run.folder, "run")
+        if run.fresh:
+            remove_earlier(run.folder)
+        # run.json last, and none while the others change: a plan that was cut off is no plan.
+        (run.folder / RECORD).unlink(missing_ok=True)
+        _write_yaml(run, "sft", plan.sft)
+        _write_yaml(run, "infer", plan.infer)
+        write_packages(run.folder / PACKAGES_FILE)
+        record_data(run.dataset, run.folder)
+        run.write()
 
 
-def make_plan(options: Options, argv: list[str]) -> Path:
-    """Resolve everything and write RUN/next. Returns RUN as an absolute path."""
+def make_plan(options: Options, argv: list[str]) -> Plan:
+    """Resolve everything for this machine. Writes nothing but what is fetched: the model, the demo's table.
+
+    Raises `UserError` for what cannot run, before anything slow starts.
+    """
     # Below here so that --help needs nothing but Python.
-    import yaml
-
     from hub.find import ModelUnavailable, check_family, fingerprint
     from plan.cpu_kernels import cpu_precision, infer_values, sft_values
     from plan.disk import check_space, dataset_cache, needed_space
     from plan.distributed import batch_line, planned_processes
     from plan.hardware import this_machine
     from plan.memory import found_before
-    from plan.needed_packages import check_packages
-    from plan.provenance import PACKAGES_FILE, software, write_packages
+    from plan.provenance import software
     from plan.recipes import DEFAULT_TASK, check_recipe, load_recipe
     from plan.resolve import resolve_infer, resolve_sft
-    from plan.swift_schema import check_values
-    from workspace.files import sha256_json, write_json, write_text
-    from workspace.folder_lock import locked
+    from plan.run import Run, check_run_folder
+    from plan.swift_schema import check_packages, check_values
+    from workspace.files import sha256_json
 
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
     notice = None
@@ -109,78 +129,62 @@ def make_plan(options: Options, argv: list[str]) -> Path:
     check_recipe(recipe)
     check_family(model, {**recipe.sft, **options.swift}, options.swift)
     task, machine = recipe.task, this_machine()
-    run = (options.run or RUNS / recipe.name).absolute()
-    check_run_folder(run)
-    next_plan = run / "next"
+    folder = (options.run or RUNS / recipe.name).absolute()
+    check_run_folder(folder, options.fresh)
     if not options.csv:
         _fetch_demo_csv(task.name)
     limit = options.limit or task.limit
     max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
-    prompt = options.prompt or task.prompt
     dataset = _dataset_folder(task, options, model, max_length, recipe)
-    sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
+    sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
     if options.auto_batch:
-        sft |= found_before(run)
+        sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)
     measured = cpu_precision(machine)
-    sft |= sft_values(measured, sft, options.swift)
+    chosen = sft_values(measured, sft, options.swift)
+    decided = {"bf16", "fp16", "torch_dtype"} & options.swift.keys() or {"deepspeed", "fsdp"} & sft.keys()
+    bf16 = None if measured is None or decided else bool(chosen.get("bf16"))
+    if bf16 is not None and not options.fresh:
+        bf16 = _bf16_as_begun(folder, bf16)
+    sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     table = options.csv or task.csv or Path()
-    needed = needed_space(sft, run, dataset, table, model, limit)
-    check_space(needed, {run: "--run", dataset_cache(): "MODELSCOPE_CACHE"})
-
-    changes = [str(change.path) for change in recipe.overrides if change.values["task"]]
-    prep = [
-        str(task.path),
-        "--out",
-        str(dataset),
-        "--model",
-        str(model),
-        "--max-length",
-        str(max_length),
-        "--prompt",
-        prompt,
-    ]
-    prep += ["--csv", str(options.csv)] if options.csv else []
-    prep += ["--limit", str(limit)] if limit else []
-    prep += ["--override", *changes] if changes else []
-    record = {
-        "recipe": recipe.name,
-        "task": task.name,
-        "task_file": str(task.path),
-        "task_overrides": changes,
-        "overrides": [shown(change.path) for change in recipe.overrides],
-        "labels": list(task.label_words),
-        "model": recipe.sft.get("model", model.name) if options.model is None else options.model,
-        "model_folder": str(model),
-        "model_fingerprint": fingerprint(model),
-        "csv": str(options.csv or task.csv),
-        "limit": limit,
-        "prompt": prompt,
-        "max_length": max_length,
-        "seed": options.number("seed", sft.get("seed", 42)),
-        "dataset": str(dataset),
-        "config_sha256": sha256_json([sft, infer, prep]),
-        "machine": machine.as_dict(),
-        "machine_text": machine.describe(),
-        "precision": measured._asdict() if measured else None,
+    check_space(
+        needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}
+    )
+    prompt = options.prompt or task.prompt
+    changes = tuple(str(change.path) for change in recipe.overrides if change.values["task"])
+    prepared = [str(task.path), changes, str(model), str(dataset), limit, prompt, max_length]
+    run = Run(
+        folder=folder,
+        recipe=recipe.name,
+        task=task.name,
+        labels=task.label_words,
+        dataset=dataset,
+        task_file=task.path,
+        task_overrides=changes,
+        overrides=tuple(shown(change.path) for change in recipe.overrides),
+        model=recipe.sft.get("model", model.name) if options.model is None else options.model,
+        model_folder=model,
+        model_fingerprint=fingerprint(model),
+        csv=str(options.csv or task.csv),
+        limit=limit,
+        prompt=prompt,
+        max_length=max_length,
+        seed=options.number("seed", sft.get("seed", 42)),
+        config_sha256=sha256_json([sft, infer, prepared]),
+        machine=machine.as_dict(),
+        machine_text=machine.describe(),
+        precision=measured._asdict() if measured else None,
+        measured_bf16=bf16,
+        command=shlex.join(["bash", "run_sft.sh", *argv]),
+        fresh=options.fresh,
+        auto_batch=options.auto_batch,
+        planned=time.strftime("%Y-%m-%d %H:%M:%S"),
+        notice=notice,
         **software(),
-        "command": shlex.join(["bash", "run_sft.sh", *argv]),
-        "fresh": options.fresh,
-        "auto_batch": options.auto_batch,
-        "planned": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "notice": notice,
-    }
-    with locked(run):
-        # run.json last, and none while the others change: a plan that was cut off is no plan.
-        (next_plan / "run.json").unlink(missing_ok=True)
-        header = f"# {recipe.name}, resolved for this machine: {machine.describe()}\n# Run as: swift {{}} {{}}\n"
-        write_text(next_plan / "sft.yaml", header.format("sft", shown(run / "sft.yaml")) + _dump(yaml, sft))
-        write_text(next_plan / "infer.yaml", header.format("infer", shown(run / "infer.yaml")) + _dump(yaml, infer))
-        write_prep_words(next_plan, prep)
-        write_packages(next_plan / PACKAGES_FILE)
-        write_json(next_plan / "run.json", record)
+    )
     _say(f"recipe   {recipe.name}")
     _say(f"model    {shown(model)}")
     _say(f"machine  {machine.describe()}")
@@ -188,31 +192,33 @@ def make_plan(options: Options, argv: list[str]) -> Path:
         _say(f"cpu      {measured.describe()}")
     if planned_processes(sft).launched:
         _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
-    _say(f"run      {shown(run)}")
-    return run
+    _say(f"run      {shown(folder)}")
+    return Plan(run, sft, infer, options.csv)
 
 
-def prep_words(plan: Path) -> list[str]:
-    """The words of `python -m data_prep.build` in a plan's folder."""
-    text = (plan / "prep.args").read_text(encoding="utf-8")
-    return text.split("\0")[:-1] if "\0" in text else text.splitlines()  # lines: made by an earlier version
+def _bf16_as_begun(folder: Path, measured: bool) -> bool | None:
+    """Whether training multiplies in bfloat16: as measured now, but as it was where the run has begun to train.
+
+    Another measurement, on another machine or under load, must not throw finished steps away.
+    """
+    from plan.run import RECORD, Run
+
+    if (folder / RECORD).is_file() and any((folder / "train").glob("checkpoint-*")):
+        earlier = Run.read(folder).measured_bf16
+        return measured if earlier is None else earlier
+    return measured
 
 
-def write_prep_words(plan: Path, words: Sequence[str]) -> None:
-    """Keep the words of `python -m data_prep.build`, each ended by NUL: a path may have a newline."""
-    from workspace.files import write_text
-
-    write_text(plan / "prep.args", "".join(f"{word}\0" for word in words))
-
-
-def _model_folder(recipe: Any, options: Options) -> Path:
+def _model_folder(recipe: "Recipe", options: Options) -> Path:
     from hub.find import find_model
 
-    if options.model is None and recipe.task.name == FALLBACK_TASK:
+    if options.model is None and recipe.is_demo_model:
         from demo.model import ensure_model
 
         return ensure_model()
-    return find_model(options.model or recipe.sft["model"])
+    if not (model := options.model or recipe.sft.get("model")):
+        raise UserError(f"{shown(recipe.path)} names no model: add a line `model:`, or give --model PATH_OR_ID")
+    return find_model(model)
 
 
 def _fetch_demo_csv(task_name: str) -> None:
@@ -222,8 +228,8 @@ def _fetch_demo_csv(task_name: str) -> None:
         ensure_reviews(DEFAULT_TARGET)
 
 
-def _dataset_folder(task: Any, options: Options, model: Path, max_length: int, recipe: Any) -> Path:
-    """dataset_jsonl/<task>, or a folder beside it when an option makes the data another than the task's own."""
+def _dataset_folder(task: "Task", options: Options, model: Path, max_length: int, recipe: "Recipe") -> Path:
+    """dataset_jsonl/<task>, or a folder next to it when an option makes the data another than the task's own."""
     from workspace.files import sha256_json
 
     changed = {
@@ -251,17 +257,16 @@ def _fallback_notice(model: str) -> dict[str, str]:
     }
 
 
-def check_run_folder(run: Path) -> None:
-    """Raise `UserError` where the folder cannot be a run's: its files would be replaced or removed."""
-    if run.exists() and not run.is_dir():
-        raise UserError(f"--run {shown(run)} is a file: name a folder")
-    there = {path.name for path in run.iterdir()} - PLAN_FILES if run.exists() else set()
-    if (there and not (run / "run.json").is_file()) or ROOT.is_relative_to(run):
-        raise UserError(f"--run {shown(run)} holds something other than a run (no run.json); name another folder")
+def _write_yaml(run: "Run", command: str, values: Mapping[str, Any]) -> None:
+    """RUN/sft.yaml or RUN/infer.yaml, as plain ms-swift."""
+    import yaml
 
+    from workspace.files import write_text
 
-def _dump(yaml: Any, values: dict[str, Any]) -> str:
-    return yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=1000)
+    path = run.folder / f"{command}.yaml"
+    origin = f"as in {shown(Path(run.again_of))}" if run.again_of else f"resolved for this machine: {run.machine_text}"
+    header = f"# {run.recipe}, {origin}\n# Run as: swift {command} {shown(path)}\n"
+    write_text(path, header + yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=1000))
 
 
 def _say(line: str) -> None:

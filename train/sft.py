@@ -27,6 +27,7 @@ from plan.distributed import (
 )
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
+from plan.run import result_values
 from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
 from train.estimate import tell_if_long
 from workspace import stages
@@ -69,11 +70,11 @@ def _tune(run: Path, estimate: bool) -> None:
     dataset = Path(plan["dataset"])
     values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
     inputs = {
-        "sft.yaml": sha256_json(values),
+        "sft.yaml": sha256_json(result_values(values)),
         "model": plan["model_fingerprint"],
         "train.jsonl": sha256_file(dataset / "train.jsonl"),
         "val.jsonl": sha256_file(dataset / "val.jsonl"),
-        "plugins": [sha256_file(Path(path)) for path in values.get("external_plugins", [])],
+        "plugins": [sha256_file(Path(path)) for path in result_values(values).get("external_plugins", [])],
     }
     if stages.finished(run, "train", inputs):
         return

@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from data_prep import build
 from plan import cli as plan
 from plan.options import Options, caller_folder, parse_options
 from train.checkpoints import validation_scores
@@ -78,13 +77,13 @@ def sweep(
     planned = [(one, plan.make_plan(one, trial_words(words, one))) for one in every]
     trials: list[Trial] = []
     begin = time.monotonic()
-    for number, (one, run) in enumerate(planned):
+    for number, (one, trial_plan) in enumerate(planned):
         point, seed = points[number % len(points)], int(one.swift["seed"])
         if trials and hours is not None and _too_late(trials, time.monotonic() - begin, hours * SECONDS):
             print(f"sweep: the budget of {hours:g} h leaves out {len(planned) - number} of {len(planned)} trials")
             break
         print(f"\nsweep: trial {number + 1} of {len(planned)}: {point.name}, seed {seed}", flush=True)
-        trials.append(run_trial(run, point, seed))
+        trials.append(run_trial(trial_plan, point, seed))
         if left := len(planned) - len(trials):
             minutes = fmean(trial.seconds for trial in trials) * left / 60
             print(f"sweep: about {minutes:.0f} min for the {left} trials left", flush=True)
@@ -99,12 +98,11 @@ def sweep(
     return Path(best.run)
 
 
-def run_trial(run: Path, point: Point, seed: int) -> Trial:
+def run_trial(planned: plan.Plan, point: Point, seed: int) -> Trial:
     """Prepare and tune one run; what it reached on the validation rows, or why it failed."""
-    begin = time.monotonic()
+    begin, run = time.monotonic(), planned.run.folder
     try:
-        build.main(plan.prep_words(run / "next"))
-        plan.accept(run)
+        plan.write_run(planned)
         with locked(run):
             tune(run, estimate=False)  # the first trial tells how long the others take
         scores: dict[str, Any] = validation_scores(run / "train")

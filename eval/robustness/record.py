@@ -1,33 +1,34 @@
-"""injection.json: what was measured of orders in reviews, and whether it is of what the run has now."""
+"""injection.json: what was measured of instructions in reviews, and whether it is of what the run has now."""
 
 import json
-from pathlib import Path
 from typing import Any
 
+from eval.inference.summary import Summary
+from plan.run import Run
 from workspace.files import read_json, sha256_file
 from workspace.paths import shown
 
 FILE = "injection.json"
 
 
-def current_inputs(run: Path, dataset: Path) -> dict[str, str | None]:
+def current_inputs(run: Run) -> dict[str, str | None]:
     """What the figures in injection.json depend on, by hash: test rows and the tuned weights."""
-    after = run / "after" / "summary.json"
+    after = Summary.read(run.folder / "after")
     return {
-        "test.jsonl": sha256_file(dataset / "test.jsonl"),
-        "adapter": read_json(after)["adapter_sha256"] if after.is_file() else None,
+        "test.jsonl": sha256_file(run.dataset / "test.jsonl"),
+        "adapter": after.adapter_sha256 if after else None,
     }
 
 
-def load_injection(run: Path, dataset: Path) -> dict[str, Any] | None:
+def load_injection(run: Run) -> dict[str, Any] | None:
     """What `python -m eval.injection` measured; None without it, or where rows or weights have changed since, which is
     said in one line."""
-    path = run / FILE
+    path = run.folder / FILE
     if not path.is_file():
         return None
     try:
         found = read_json(path)
-        if found["inputs"] == current_inputs(run, dataset):
+        if found["inputs"] == current_inputs(run):
             return {key: found[key] for key in ("rows", "mixed", "ways")}
     except (json.JSONDecodeError, KeyError, TypeError):
         pass

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
+from eval.inference.summary import BatchCheck, Summary
 from workspace.files import read_json
 
 SIDES = {"before": "调优前", "after": "调优后"}
@@ -37,16 +37,10 @@ def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
 
     val_ids: ids of the validation rows in the file's order, in which training recorded its prompts.
     """
-    summaries = {
-        side: read_json(run / side / "summary.json") for side in SIDES if (run / side / "summary.json").is_file()
-    }
-    checks = [
-        check(side, summary)
-        for check in (_batch, _no_assistant_turn)
-        for side, summary in summaries.items()
-        if check is not _batch or (summary.get("parity") or {}).get("rows")
-    ]
-    prompts = {side: summary.get("val_prompt_sha256") or {} for side, summary in summaries.items()}
+    summaries = {side: summary for side in SIDES if (summary := Summary.read(run / side))}
+    checks = [_batch(side, one.parity) for side, one in summaries.items() if one.parity and one.parity.rows]
+    checks += [_no_assistant_turn(side, summary) for side, summary in summaries.items()]
+    prompts = {side: summary.val_prompt_sha256 for side, summary in summaries.items()}
     trained = run / "train" / "label_metric.json"
     if trained.is_file():
         hashes = read_json(trained).get("val_prompt_sha256") or []
@@ -58,15 +52,14 @@ def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
     return checks
 
 
-def _batch(side: str, summary: dict[str, Any]) -> Check:
-    record = summary["parity"]
-    n, largest = record["rows"], record["largest_logprob_difference"]
+def _batch(side: str, batch: BatchCheck) -> Check:
+    n, largest = batch.rows, batch.largest_logprob_difference
     # A head writes no text: its most probable label is compared.
-    head = "same_label" in record
-    same, zh, en = (record["same_label"], "标签", "labels") if head else (record["same_text"], "文本", "texts")
+    words = batch.same_label is None
+    same, zh, en = (batch.same_text, "文本", "texts") if words else (batch.same_label, "标签", "labels")
     return Check(
         f"batch_{side}",
-        bool(record["ok"]),
+        batch.ok,
         Detail(
             f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}",
             f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
@@ -76,8 +69,8 @@ def _batch(side: str, summary: dict[str, Any]) -> Check:
     )
 
 
-def _no_assistant_turn(side: str, summary: dict[str, Any]) -> Check:
-    ok, n = bool(summary["no_assistant_turn"]), sum(summary["prompts"].values())
+def _no_assistant_turn(side: str, summary: Summary) -> Check:
+    ok, n = summary.no_assistant_turn, sum(summary.prompts.values())
     return Check(
         f"no_assistant_turn_{side}",
         ok,

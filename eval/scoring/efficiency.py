@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from eval.inference.summary import Summary
 from eval.scoring.predictions import BASELINES_RECORD
 from plan.run import Run
 from train.checkpoints import weight_files
@@ -47,10 +48,7 @@ def used_checkpoint(train: Path) -> Path | None:
 
 
 def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
-    """The efficiency of each reading, from the baselines' record, the model's files and the time the answers took.
-
-    RUN/before/summary.json and RUN/after/summary.json hold {"ms_per_review": {"generate", "score", "few_shot"}}.
-    """
+    """The efficiency of each reading, from the baselines' record, the model's files and the time the answers took."""
     record = run.folder / BASELINES_RECORD
     baselines = read_json(record) if record.is_file() else {}
     whole = count_parameters(run.model_folder) if run.model_folder else None
@@ -65,8 +63,8 @@ def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
             )
             continue
         side, _, kind = name.partition("_")
-        summary = run.folder / side / "summary.json"
-        speeds = read_json(summary).get("ms_per_review") or {} if summary.is_file() else {}
+        summary = Summary.read(run.folder / side)
+        speeds = summary.ms_per_review if summary else {}
         tuned = side == "after"
         efficiency[name] = Efficiency(
             parameters=whole,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.parse import parse_answer
-from eval.scoring.responses import Answers, Split, load_answers
+from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
@@ -74,11 +74,11 @@ def load_predictions(
     if (run / BASELINES_RECORD).is_file():
         majority = read_json(run / BASELINES_RECORD)["majority"]["label"]
         loaded.append(Predictions("majority", "baseline", (majority,) * len(test)))
-        linear = load_answers(run / BASELINES_ANSWERS / "test.jsonl", test, labels)
+        linear = load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels)
         if linear is not None:
             loaded.append(by_score("tfidf_linear", "baseline", linear.probabilities, labels))
     for side in ("before", "after"):
-        answers = load_answers(run / side / "test.jsonl", test, labels)
+        answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers is None:
             continue
         if answers.texts is not None:
@@ -86,12 +86,12 @@ def load_predictions(
         if answers.probabilities is None:
             continue
         loaded.append(by_score(f"{side}_score", "score", answers.probabilities, labels))
-        on_val = load_answers(run / side / "val.jsonl", val, labels)
+        on_val = load_responses(run / side / "val.jsonl", val, labels)
         if on_val is not None and on_val.probabilities is not None and len(val):
             validation[f"{side}_score"] = on_val.probabilities
             threshold = choose(on_val.probabilities, val.codes(labels), labels)
             loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
-    few_shot = load_answers(run / "before" / "few_shot.jsonl", test, labels)
+    few_shot = load_responses(run / "before" / "few_shot.jsonl", test, labels)
     if few_shot is not None and few_shot.texts is not None:
         loaded.append(by_text("before_few_shot", "few_shot", few_shot, labels, synonyms))
     elif few_shot is not None:
@@ -102,7 +102,7 @@ def load_predictions(
 
 
 def by_text(
-    name: str, kind: Kind, answers: Answers, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
+    name: str, kind: Kind, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
 ) -> Predictions:
     """The label that each generated text asserts."""
     parsed = [parse_answer(text, labels, synonyms) for text in answers.texts or ()]

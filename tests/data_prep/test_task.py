@@ -15,7 +15,7 @@ from workspace.paths import CONFIGS, ROOT
 def test_tasks_that_ship_load(path):
     task = find_task(path.parent.name)
     assert task.name == path.parent.name
-    assert (path.parent / f"{task.default_recipe}.yaml").is_file()
+    assert (CONFIGS / "models" / f"{task.default_recipe}.yaml").is_file()
     assert task.label_words == ("正面", "负面")
     assert not any(word in task.prompts["clean"] for word in task.label_words)
 

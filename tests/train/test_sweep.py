@@ -121,9 +121,10 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
         plan_again(run, tmp_path / "again")
     table = tmp_path / "t.csv"
     table.write_text("label,review\n")
-    write_json(run / "run.json", {"model_folder": str(tmp_path / "gone"), "model_fingerprint": "x"})
+    record = {"recipe": "r", "task": "t", "labels": [], "dataset": "d", "task_file": "t.yaml", "model_fingerprint": "x"}
+    write_json(run / "run.json", record | {"model_folder": str(tmp_path / "gone")})
     write_json(run / "data.json", {"source": {"path": str(table), "sha256": sha256_file(table)}})
-    for name in ("sft.yaml", "infer.yaml", "prep.args"):
+    for name in ("sft.yaml", "infer.yaml"):
         (run / name).write_text("{}")
     with pytest.raises(UserError, match="is the run itself"):
         plan_again(run, run)

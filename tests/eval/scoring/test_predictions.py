@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from eval.scoring.predictions import by_score, by_text, by_threshold, load_predictions, primary, primary_pair
-from eval.scoring.responses import Answers, load_split
+from eval.scoring.responses import Responses, load_split
 from eval.scoring.thresholds import Threshold
 from tests.scored_runs import BINARY, make_run
 from workspace.files import read_jsonl, write_jsonl
 
 
 def test_text_is_parsed_and_strictness_kept():
-    got = by_text("x", "generate", Answers(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
+    got = by_text("x", "generate", Responses(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
     assert got.predicted == ("正面", "负面", None)
     assert got.strict == (True, False, False)
     assert got.probabilities is None and got.confidence is None
