@@ -92,7 +92,6 @@ def examine(options: Options, forward: bool, tell: Callable[[Check], None]) -> t
 
     add("python", doctor_checks.python)
     add("packages", doctor_checks.packages, doctor_checks.INSTALL)
-    add("holes", doctor_checks.known_holes, doctor_checks.INSTALL)
     machine = doctor_checks.look_at_machine()
     add("machine", lambda: doctor_checks.hardware(machine))
     add("tools", doctor_checks.tools)

@@ -6,8 +6,8 @@ import sys
 
 from doctor.check import FAULT, OK, WARNING, Check
 from plan.hardware import Machine, dtype_flags, this_machine
+from workspace.install import misses
 from workspace.paths import ROOT
-from workspace.pins import misses
 
 OLDEST = (3, 11)
 PINS = ROOT / "requirements.txt"
@@ -30,21 +30,6 @@ def packages() -> Check:
         return Check("packages", OK, f"every pin of {PINS.name} is met")
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return Check("packages", FAULT, f"{'; '.join(lines[:SHOWN])}{more}", INSTALL)
-
-
-def known_holes() -> Check:
-    """Published holes against the installed versions. One is accepted only for a version whose code was read."""
-    from workspace import holes
-
-    known = holes.read_holes()
-    found = holes.find(holes.installed(known), known)
-    opened = [one for one in found if one.open]
-    if opened:
-        return Check("holes", FAULT, "; ".join(f"{one.hole.id} in {one.hole.package} {one.version}" for one in opened),
-                     f"{INSTALL}; python -m workspace.holes tells more")  # fmt: skip
-    accepted = ", ".join(f"{one.hole.id} ({one.hole.package})" for one in found)
-    beside = f"; in code that is not reached: {accepted}" if accepted else ""
-    return Check("holes", OK, f"none of {len(known)} known ones is open{beside}")
 
 
 def look_at_machine() -> Machine | None:

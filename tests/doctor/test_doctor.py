@@ -18,7 +18,6 @@ from workspace.paths import ROOT
 NAMES = [
     "python",
     "packages",
-    "holes",
     "machine",
     "tools",
     "font",
