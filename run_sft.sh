@@ -59,7 +59,7 @@ main() {
         local python="${PYTHON:-python3}"
         if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
         if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x .venv/bin/python ] ||
-            python -B -m workspace.pins "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
+            python -B -m workspace.install --check "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
         if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"
             exit 1
