@@ -170,7 +170,7 @@ def test_another_measurement_of_the_machine_leaves_finished_work_valid() -> None
 
 
 def test_stages_ask_for_what_decides_a_result(tmp_path: Path, table: Path, monkeypatch) -> None:
-    from eval.infer import model_inputs
+    from eval.inference.job import model_inputs
     from train.sft import tune
     from workspace import stages
 
@@ -180,7 +180,7 @@ def test_stages_ask_for_what_decides_a_result(tmp_path: Path, table: Path, monke
         plan = planned(tmp_path, table, **sft)
         write_run(plan._replace(infer={"template": "qwen", **infer}))
         tune(plan.run.folder)
-        seen.append(model_inputs(plan.run.folder, {"model_fingerprint": "x"}))
+        seen.append(model_inputs(Run.read(plan.run.folder)))
     assert seen[:2] == seen[2:] and len(seen) == 4
     write_run(planned(tmp_path, table, lora_rank=16))
     tune(plan.run.folder)
