@@ -64,7 +64,7 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """One planned run. `folder` is absolute; everything else is as it stands in run.json.
+    """One planned run. `folder` is absolute; everything else is as it is in run.json.
 
     Fields with a default may be missing in a run that an earlier version planned.
     """

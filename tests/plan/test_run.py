@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plan.cli import Plan, _bf16_as_begun, write_run
 from plan.cpu_kernels import CALLBACK, KERNELS, ONEDNN
+from plan.planning import Plan, _bf16_as_begun, write_run
 from plan.run import Run, check_run_folder, result_values
 from workspace.errors import UserError
 from workspace.marker import MARKER, is_ours, mark
@@ -82,7 +82,7 @@ def test_a_plan_that_is_cut_off_is_no_run_and_goes_on(tmp_path: Path, table: Pat
     plan = planned(tmp_path, table)
     write_run(plan)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("plan.provenance.write_packages", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("plan.planning.write_packages", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         write_run(planned(tmp_path, table, lora_rank=16))
     with pytest.raises(UserError, match=r"is not a run folder \(no run\.json\)"):
         Run.read(plan.run.folder)
