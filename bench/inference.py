@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
-from bench.peer_head import run_logged, users_environment
-from bench.picture import draw
-from bench.subject import Subject, add_options, subject, tokens
+from bench.cost import cost_of, users_environment
+from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
+from bench.picture import draw_shares
+from bench.subject import Subject, add_options, publish, subject, tokens
 from demo.model import ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
@@ -26,19 +26,20 @@ from plan.hardware import child_environment, this_machine
 from plan.run import Run
 from train.checkpoints import best_checkpoint
 from train.sft import tune
-from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+from workspace.files import read_json, read_jsonl, write_jsonl
 from workspace.markdown import table
 
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
 BATCHES = (1, 8, 16)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
+FLOAT32 = ("float32", "onednn")  # the rates of float32 products
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, 200)
+    add_options(parser, "rows", "repeat", "csv", "model", "json", "picture", rows=200)
     parser.set_defaults(run=run)
 
 
@@ -73,11 +74,9 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
         "limits": medians(limits), "rates": rates, "same": same, "once": once,
     }  # fmt: skip
     found |= {"stolen": round(stolen.share, 3), "versions": versions}
-    if json:
-        write_json(json, found)
     if picture:
-        draw(picture, *bars(found))
-    print("\n".join(["", *report(found)]), flush=True)
+        draw_shares(picture, found, 2, FLOAT32)
+    publish(found, report(found), json)
     return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
 
 
@@ -89,7 +88,7 @@ def by_default(made: Subject, model: Path, asked: list[Prompt], out: Path) -> tu
     command += ["--template", values["template"], "--val_dataset", str(out / "rows.jsonl"), "--temperature", "0"]
     command += ["--max_new_tokens", str(values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
     command += ["--repetition_penalty", str(values["repetition_penalty"]), "--result_path", str(out / "results.jsonl")]
-    run_logged(command, out / "log.txt", users_environment(child_environment(this_machine())))
+    cost_of(command, out / "log.txt", users_environment(child_environment(this_machine())))
     texts = [row["response"] for row in read_jsonl(out / "results.jsonl")]
     return rate_in(out / "log.txt"), {one.id: text for one, text in zip(asked, texts, strict=True)}
 
@@ -123,41 +122,17 @@ def same_texts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, int]:
     return {"rows": len(one), "same": sum(other[key] == text for key, text in one.items())}
 
 
-def shares(found: dict[str, Any]) -> list[list[Any]]:
-    """[way, rows/s, lowest and highest, times the default, share of the limit by MKL, by oneDNN], a way a row."""
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines."""
     lines = []
     default = statistics.median(found["rates"][DEFAULT])
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        limit = [rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
-                 for way in ("float32", "onednn")]  # fmt: skip
-        lines.append(
-            [name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}",
-             *(f"{rate / one:.0%}" for one in limit)]
-        )  # fmt: skip
-    return lines
-
-
-def bars(found: dict[str, Any]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
-    """Title, rates and limits of the picture."""
-    limits = {f"2·N·T, {name}": rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
-              for way, name in (("float32", "float32 (MKL)"), ("onednn", "float32 (oneDNN)"))}  # fmt: skip
-    return f"Inference, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s", found["rates"], limits
-
-
-def report(found: dict[str, Any]) -> list[str]:
-    """The figures as lines."""
-    limits = found["limits"]
-    lines = [
-        f"inference: {found['rows']} rows of {found['tokens']} tokens, {found['model']} "
-        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
-        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
-        f"memory {limits['bandwidth']:.0f} GB/s",
-        "",
-        *table(["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"], shares(found)),
-        "",
-    ]
+        of_limits = (f"{share(found, name, 2, by):.0%}" for by in FLOAT32)
+        lines.append([name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}", *of_limits])
+    header = ["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"]
+    result = [*heading(found), "", *table(header, lines), ""]
     for name, one in found["same"].items():
-        rate = f"; {found['once'][name]:.1f} rows/s, measured once" if name in found["once"] else ""
-        lines.append(f"same answers, {name}: {one['same']} of {one['rows']}{rate}")
-    return lines
+        once = f"; {found['once'][name]:.1f} rows/s, measured once" if name in found["once"] else ""
+        result.append(f"same answers, {name}: {one['same']} of {one['rows']}{once}")
+    return result

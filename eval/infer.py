@@ -29,7 +29,7 @@ DATA_FILES = ("test.jsonl", "val.jsonl")
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every prompt of a stage."""
     parser = argparse.ArgumentParser(prog="python -m eval.infer", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
+    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
     parser.add_argument("stage", choices=SIDES, help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
     with locked_run(args.run):

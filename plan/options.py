@@ -28,7 +28,7 @@ RESERVED = {
     "system": "set `system` in task.yaml: the rows carry it",
     "resume_from_checkpoint": "the same command goes on by itself",
     "save_only_model": "going on after an interruption needs the optimiser's state",
-    # Whatever stands on the command line or in a YAML is written into the run, and into every checkpoint.
+    # Whatever is on the command line or in a YAML is written into the run, and into every checkpoint.
     "hub_token": "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment",
     "swanlab_token": "set SWANLAB_API_KEY in the environment",
     "swanlab_secret": "send messages when the run is done: it would be written into the run",

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.overrides import FOLDER, find_overrides
-from data_prep.settings import nearest
 from data_prep.task import Task, load_task
 from plan.options import RESERVED
 from plan.swift_schema import check_values
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
 from workspace.yaml_files import YamlFile, read_yaml
 

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from fused_layers import fuse_layers  # beside this file
+from cpu.fused_answers import fuse_layers  # the folder next to this file
 from score_lines import KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from hub.find import fingerprint
-from plan.cli import Plan, carry_out
 from plan.hardware import this_machine
 from plan.options import caller_folder
+from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, software
 from plan.run import Run, check_run_folder
 from train.checkpoints import best_checkpoint, weights_sha256

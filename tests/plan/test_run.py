@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from plan.cli import Plan, _bf16_as_begun, write_run
-from plan.cpu_kernels import FUSED, ONEDNN, WHOLE
+from plan.cpu_kernels import CALLBACK, KERNELS, ONEDNN
+from plan.planning import Plan, _bf16_as_begun, write_run
 from plan.run import Run, check_run_folder, result_values
 from workspace.errors import UserError
 from workspace.marker import MARKER, is_ours, mark
@@ -82,7 +82,7 @@ def test_a_plan_that_is_cut_off_is_no_run_and_goes_on(tmp_path: Path, table: Pat
     plan = planned(tmp_path, table)
     write_run(plan)
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("plan.provenance.write_packages", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("plan.planning.write_packages", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
         write_run(planned(tmp_path, table, lora_rank=16))
     with pytest.raises(UserError, match=r"is not a run folder \(no run\.json\)"):
         Run.read(plan.run.folder)
@@ -160,8 +160,8 @@ SFT = {
 def test_another_measurement_of_the_machine_leaves_finished_work_valid() -> None:
     fast = SFT | {
         "attn_impl": "eager", "padding_side": "left", "dataloader_num_workers": 2, "per_device_eval_batch_size": 2,
-        "external_plugins": ["/p/label_metric.py", str(WHOLE), str(ONEDNN), str(FUSED)],
-        "callbacks": ["safe_checkpoints", FUSED.stem], "ENV": {"OMP_NUM_THREADS": "1"}, "report_to": "none",
+        "external_plugins": ["/p/label_metric.py", str(KERNELS), str(ONEDNN)],
+        "callbacks": ["safe_checkpoints", CALLBACK], "ENV": {"OMP_NUM_THREADS": "1"}, "report_to": "none",
     }  # fmt: skip
     moved = fast | {"model": "/b", "dataset": ["/b/train.jsonl"], "output_dir": "/b/train"}
     assert result_values(SFT) == result_values(fast) == result_values(moved)
@@ -176,7 +176,7 @@ def test_stages_ask_for_what_decides_a_result(tmp_path: Path, table: Path, monke
 
     seen: list[dict] = []
     monkeypatch.setattr(stages, "finished", lambda run, stage, inputs: seen.append(inputs) or True)
-    for sft, infer in (({}, {}), ({"attn_impl": "eager", "external_plugins": [str(WHOLE)]}, {"attn_impl": "eager"})):
+    for sft, infer in (({}, {}), ({"attn_impl": "eager", "external_plugins": [str(KERNELS)]}, {"attn_impl": "eager"})):
         plan = planned(tmp_path, table, **sft)
         write_run(plan._replace(infer={"template": "qwen", **infer}))
         tune(plan.run.folder)
