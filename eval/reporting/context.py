@@ -1,6 +1,6 @@
 """What the page and report.md show of a run, taken from metrics.json and rows.jsonl: the same for both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eval.reporting import wording
@@ -124,8 +124,3 @@ def confident_errors(rows: Sequence[Row]) -> list[Row]:
 
 def _has_p(rows: Sequence[Row], reading: str) -> bool:
     return any(row["readings"][reading]["p"] is not None for row in rows)
-
-
-def split_counts(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Rows by split."""
-    return {split: part["total"] for split, part in counts.items() if isinstance(part, Mapping)}

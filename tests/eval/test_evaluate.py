@@ -274,10 +274,10 @@ def spoil_drop_row(run, dataset):
     return "79 answers to the 80 rows"
 
 
-def spoil_swap_rows(run, dataset):
+def spoil_answer_twice(run, dataset):
     rows = read_jsonl(run / "before" / "test.jsonl")
-    write_jsonl(run / "before" / "test.jsonl", [rows[1], rows[0], *rows[2:]])
-    return "line 1: the answer to row"
+    write_jsonl(run / "before" / "test.jsonl", [rows[0], rows[0], *rows[2:]])
+    return "line 2: the answer to row"
 
 
 def spoil_gold(run, dataset):
@@ -295,6 +295,11 @@ def spoil_dataset(run, dataset):
 def spoil_manifest(run, dataset):
     (dataset / "manifest.json").unlink()
     return "no manifest.json"
+
+
+def spoil_manifest_keys(run, dataset):
+    write_json(dataset / "manifest.json", {"files": {}})
+    return "manifest.json is damaged (KeyError('counts'))"
 
 
 def spoil_answers(run, dataset):
