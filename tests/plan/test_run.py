@@ -180,7 +180,7 @@ def test_stages_ask_for_what_decides_a_result(tmp_path: Path, table: Path, monke
         plan = planned(tmp_path, table, **sft)
         write_run(plan._replace(infer={"template": "qwen", **infer}))
         tune(plan.run.folder)
-        seen.append(model_inputs(plan.run.folder, {"model_fingerprint": "x"}))
+        seen.append(model_inputs(plan.run))
     assert seen[:2] == seen[2:] and len(seen) == 4
     write_run(planned(tmp_path, table, lora_rank=16))
     tune(plan.run.folder)
