@@ -11,12 +11,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from plan.hardware import IDLE_THREADS
 from workspace.paths import ROOT
+from workspace.safetensors_header import read_header
 
 BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
 
@@ -34,22 +35,29 @@ def medians(found: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def parameters(model: Path) -> int:
     """The number of parameters in a model folder's safetensors files."""
-    count = 0
-    for path in model.glob("*.safetensors"):
-        with open(path, "rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                size = 1
-                for length in entry["shape"]:
-                    size *= length
-                count += size
-    return count
+    return sum(read_header(path).parameters for path in model.glob("*.safetensors"))
 
 
 def rows_a_second(gflops: float, parameters: int, tokens: float, operations: int) -> float:
     """The most rows of `tokens` tokens that can be done in a second; `operations` a parameter and token: 2 or 4."""
     return gflops * 1e9 / (operations * parameters * tokens)
+
+
+def share(found: Mapping[str, Any], way: str, operations: int, rate: str) -> float:
+    """What share of the limit of `operations` at the machine's `rate` a bench found a way to reach, by medians."""
+    limit = rows_a_second(found["limits"][rate], found["parameters"], found["tokens"], operations)
+    return statistics.median(found["rates"][way]) / limit
+
+
+def heading(found: Mapping[str, Any]) -> list[str]:
+    """What was measured on which machine, as the first lines of a report."""
+    limits = found["limits"]
+    return [
+        f"{found['bench']}: {found['rows']} rows of {found['tokens']} tokens, {found['model']} "
+        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
+        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
+        f"memory {limits['bandwidth']:.0f} GB/s",
+    ]
 
 
 class Stolen:
@@ -80,7 +88,7 @@ def main() -> None:
     from plan.cpu_rates import measure
 
     measured = measure()
-    found: dict[str, Any] = {name: measured[name] for name in ("float32", "onednn", "bf16")}
+    found: dict[str, Any] = {name: max(measured[name]) for name in ("float32", "onednn", "bf16")}
     block = torch.ones(BYTES // 4)
     target = torch.empty_like(block)
     spent = []

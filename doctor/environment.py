@@ -4,7 +4,7 @@ import platform
 import shutil
 import sys
 
-from doctor.check import FAULT, OK, WARNING, Check
+from doctor.result import FAULT, OK, WARNING, Check
 from plan.hardware import Machine, dtype_flags, this_machine
 from workspace.paths import ROOT
 from workspace.pins import misses
@@ -32,21 +32,6 @@ def packages() -> Check:
     return Check("packages", FAULT, f"{'; '.join(lines[:SHOWN])}{more}", INSTALL)
 
 
-def known_holes() -> Check:
-    """Published holes against the installed versions. One is accepted only for a version whose code was read."""
-    from workspace import holes
-
-    known = holes.read_holes()
-    found = holes.find(holes.installed(known), known)
-    opened = [one for one in found if one.open]
-    if opened:
-        return Check("holes", FAULT, "; ".join(f"{one.hole.id} in {one.hole.package} {one.version}" for one in opened),
-                     f"{INSTALL}; python -m workspace.holes tells more")  # fmt: skip
-    accepted = ", ".join(f"{one.hole.id} ({one.hole.package})" for one in found)
-    beside = f"; in code that is not reached: {accepted}" if accepted else ""
-    return Check("holes", OK, f"none of {len(known)} known ones is open{beside}")
-
-
 def look_at_machine() -> Machine | None:
     """This machine; None where it cannot be looked at."""
     try:
@@ -68,11 +53,11 @@ def hardware(machine: Machine | None) -> Check:
 
 
 def tools() -> Check:
-    """Commands beside Python that the pipeline calls."""
+    """The commands that the pipeline calls."""
     missing = [name for name in ("bash", "cksum") if shutil.which(name) is None]
     if missing:
         return Check("tools", FAULT, f"not on PATH: {', '.join(missing)}", "install them with the system's packages")
-    return Check("tools", OK, "nothing beside bash and coreutils is needed")
+    return Check("tools", OK, "nothing but bash and coreutils is needed")
 
 
 def font() -> Check:

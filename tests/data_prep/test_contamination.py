@@ -50,7 +50,7 @@ def test_exact_and_near_copies_are_flagged(tmp_path, plain, kind, capsys):
     assert all("known" not in row for name in ("train", "val") for row in written[name])
     for name in SPLITS:  # the flag is all that is new
         assert [{k: v for k, v in row.items() if k != "known"} for row in written[name]] == splits[name]
-    assert f"2 test rows stand in known.{kind}" in capsys.readouterr().out
+    assert f"2 test rows occur in known.{kind}" in capsys.readouterr().out
 
 
 def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):
@@ -60,7 +60,7 @@ def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):
     assert manifest["known_public"]["exact"] == len(written["test"]) == manifest["counts"]["test"]["total"] == 5
 
 
-def test_another_file_makes_the_dataset_anew(tmp_path, plain, capsys):
+def test_another_file_makes_the_dataset_again(tmp_path, plain, capsys):
     table, splits = plain
     with_known(tmp_path, table, "known.txt", "别处的话")
     capsys.readouterr()

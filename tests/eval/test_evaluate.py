@@ -2,16 +2,16 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jsonschema
 import pytest
 
 from eval.baselines import make_baselines
-from eval.evaluate import decompose_gain, evaluate, main
+from eval.evaluate import evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.label_issues import FILE, load_disputed
-from eval.scoring.metrics import classify
+from eval.scoring.label_issues import FILE, load_label_issues
+from eval.scoring.metrics import classify, decompose_gain
 from eval.scoring.predictions import LADDER
 from eval.scoring.responses import load_split
 from tests.scored_runs import answer, make_dataset, make_plan, make_run
@@ -28,7 +28,7 @@ def full(tmp_path_factory):
     """A run with every reading, scored."""
     run = make_run(tmp_path_factory.mktemp("full"))
     make_baselines(run)
-    state = {"global_step": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
+    state = {"global_step": 30, "max_steps": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
     write_json(run / "train" / "checkpoint-30" / "trainer_state.json", state)
     write_json(run / "before" / "summary.json", summary(generate=61.5))
     write_json(run / "after" / "summary.json", summary(generate=62.5, adapter_sha256="ad" * 32))
@@ -85,7 +85,7 @@ def test_everything_is_there_and_obeys_the_schema(full):
         assert gain["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
 
 
-def test_costs_stand_with_their_readings(full):
+def test_each_reading_has_its_efficiency(full):
     readings = full[1]["readings"]
     assert readings["before_generate"]["ms_per_review"] == 61.5
     assert readings["after_score"]["ms_per_review"] == readings["after_score_threshold"]["ms_per_review"] == 40
@@ -122,7 +122,8 @@ def test_known_rows_are_told_apart_where_the_manifest_has_any(tmp_path, full):
     run = make_run(tmp_path)
     manifest = tmp_path / "data" / "made_up" / "manifest.json"
     ids = [row["id"] for row in read_jsonl(manifest.parent / "test.jsonl")[:30]]
-    write_json(manifest, read_json(manifest) | {"known_public": {"ids": ids}})
+    texts = {"path": "known.csv", "sha256": "0" * 64, "texts": 30, "exact": 30, "near": 0, "test": {"total": 30}}
+    write_json(manifest, read_json(manifest) | {"known_public": texts | {"ids": ids}})
     metrics = evaluate(run)
     check_schema(metrics)
     parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "known" and s["reading"] == "after_generate"}
@@ -153,7 +154,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     for name in ("before_generate", "after_generate"):  # the whole stays what it was
         assert metrics["readings"][name]["accuracy"] == full[1]["readings"][name]["accuracy"]
     capsys.readouterr()
-    assert load_disputed(dataset, replace(split, gold=split.gold[::-1])) is None
+    assert load_label_issues(dataset, replace(split, gold=split.gold[::-1])) is None
     assert "is of other rows" in capsys.readouterr().out
 
 
@@ -262,7 +263,7 @@ def test_gain_by_hand():
     gold = ["正面"] * 10
     right = {"before_generate": 2, "before_score": 6, "after_score": 9, "after_generate": 8}
     scores = {k: classify(gold, ["正面"] * n + [None] * (10 - n), ("正面", "负面")) for k, n in right.items()}
-    assert decompose_gain(scores)["accuracy"] == pytest.approx(
+    assert asdict(decompose_gain(scores)["accuracy"]) == pytest.approx(
         {"total": 0.6, "format": 0.4, "task": 0.3, "remainder": -0.1}
     )
     del scores["after_score"]
@@ -274,10 +275,10 @@ def spoil_drop_row(run, dataset):
     return "79 answers to the 80 rows"
 
 
-def spoil_swap_rows(run, dataset):
+def spoil_answer_twice(run, dataset):
     rows = read_jsonl(run / "before" / "test.jsonl")
-    write_jsonl(run / "before" / "test.jsonl", [rows[1], rows[0], *rows[2:]])
-    return "line 1: the answer to row"
+    write_jsonl(run / "before" / "test.jsonl", [rows[0], rows[0], *rows[2:]])
+    return "line 2: the answer to row"
 
 
 def spoil_gold(run, dataset):
@@ -295,6 +296,11 @@ def spoil_dataset(run, dataset):
 def spoil_manifest(run, dataset):
     (dataset / "manifest.json").unlink()
     return "no manifest.json"
+
+
+def spoil_manifest_keys(run, dataset):
+    write_json(dataset / "manifest.json", {"files": {}})
+    return "manifest.json is of another version, or damaged"
 
 
 def spoil_answers(run, dataset):

@@ -1,4 +1,4 @@
-"""Orders in reviews: the wordings, their controls, what is trained on, the rates, and the control tokens in prompts."""
+"""Instructions injected into reviews: wordings, controls, what is trained on, the rates, control tokens in prompts."""
 
 import hashlib
 import json
@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.build import build
-from data_prep.build import main as prep
 from data_prep.chat.injection import FAMILIES, LABEL, PLACES, TRAINED, insert, neutral_text, worded
 from eval import baselines, infer, injection
 from eval.robustness.attacks import KINDS, TRIGGER, Row, attacks_on, target_of
 from eval.robustness.rates import injection_rates
 from eval.robustness.table import injection_rows, injection_sentence, summary_lines
 from plan.cli import main as plan
-from plan.cli import prep_words
+from tests.journals import answer_all_right
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
@@ -214,8 +213,6 @@ def planned(tmp_path, demo_model):
     """A run of the demo that is prepared, not yet answered."""
     run = tmp_path / "run"
     plan(["demo", "--limit", "48", "--run", str(run)])
-    prep(prep_words(run / "next"))
-    plan(["--accept", str(run)])
     baselines.make_baselines(run)
     return run
 
@@ -223,6 +220,29 @@ def planned(tmp_path, demo_model):
 def test_a_run_that_was_not_answered_is_refused(planned):
     with pytest.raises(UserError, match="has no answers of the model yet"):
         injection.measure(planned, 2)
+
+
+def test_each_attack_gets_the_answer_to_its_own_prompt(planned, monkeypatch):
+    """With a stand-in for `swift infer` that always gives the true label, so nothing is obeyed."""
+    asked = []
+
+    def answer(job, prompts, batch):
+        asked.append((job.stage, len(prompts)))
+        answer_all_right(job, prompts)
+
+    monkeypatch.setattr("eval.inference.collect.run_processes", answer)
+    infer.infer(planned, "before")
+    assert set(injection.measure(planned, 3)["ways"]) == {"tfidf_linear", "before"}
+    record = read_json(planned / "injection.json")
+    assert (record["rows"], record["mixed"], record["inputs"]["adapter"]) == (3, None, None)
+    rates = record["ways"]["before"]
+    assert rates["average"]["rows"] == 3 and rates["average"]["obeyed"] == rates["triggers"]["obeyed"] == 0
+    rows = read_jsonl(planned / "injection" / "before.jsonl")
+    assert all(row["answer"] == row["gold"] for row in rows) and len({row["gold"] for row in rows}) == 2
+    assert asked[1] == ("injection/before", 3 * 78)
+    # More rows: those that were answered are not asked again.
+    injection.measure(planned, 4)
+    assert asked[2:] == [("injection/before", 78)]
 
 
 @pytest.mark.swift
@@ -235,12 +255,12 @@ def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_mo
     assert found["ways"]["before"]["average"]["n"] == 2 * 24
     asked = read_jsonl(planned / "injection" / "before.jsonl")
     assert len(asked) == 2 * 78 and {row["answer"] for row in asked} <= set(LABELS)
-    assert "Reviews that give orders" in (planned / "report.md").read_text(encoding="utf-8")
+    assert "Instructions injected into reviews" in (planned / "report.md").read_text(encoding="utf-8")
 
     # What `swift infer` read, in score mode, holds no control token but the template's own.
     tokenizer = ms_swift_tokenizer(demo_model)
     journal = planned / "injection" / "before" / "journal"
-    rows = [row for path in journal.glob("*.requests.jsonl") for row in read_jsonl(path)]
+    rows = [row for path in journal.glob("*.prompts.jsonl") for row in read_jsonl(path)]
     encoded = [encode(tokenizer, row["messages"], "transformers") for row in rows]
     digests = {hashlib.sha256(json.dumps(ids).encode()).hexdigest() for ids in encoded}
     read = {row["prompt_sha256"] for path in journal.glob("*.scores.jsonl") for row in read_jsonl(path)}

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from doctor import environment as doctor_checks
 from workspace import holes, locked
 from workspace.errors import UserError
 from workspace.paths import ROOT
@@ -46,13 +45,6 @@ def test_a_pin_with_a_hole_stops_the_command(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "workspace.holes", str(pins)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "open: CVE-2025-32434 in torch 2.5.1" in done.stdout
-
-
-def test_doctor_names_an_open_hole(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor_checks.known_holes().state == "ok"
-    monkeypatch.setattr(holes, "installed", lambda _: {"torch": "2.5.1"})
-    check = doctor_checks.known_holes()
-    assert check.state == "fault" and "CVE-2025-32434 in torch 2.5.1" in check.found and check.remedy
 
 
 @pytest.mark.parametrize(("pins", "locks"), locked.OF_PINS.items())

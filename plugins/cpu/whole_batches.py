@@ -1,0 +1,22 @@
+"""A frozen layer multiplies a whole batch at once.
+
+The output layer is given the last tokens of each row: a view with gaps. torch multiplies such a view by a weight that
+is not trained row by row, and copies the weight for each row (`should_fold` in ATen's LinearAlgebra.cpp): with an
+adapter, 16 rows would copy the 0.6 GB of Qwen1.5-0.5B's output layer 16 times. The view is small: it is copied instead.
+"""
+
+from typing import Any
+
+import torch
+
+
+def without_gaps(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """The inputs of a linear layer, contiguous; None where they are, or where `module` is another layer."""
+    if not isinstance(module, torch.nn.Linear) or not inputs or inputs[0].is_contiguous():
+        return None
+    return (inputs[0].contiguous(), *inputs[1:])
+
+
+def multiply_whole_batches() -> None:
+    """Have every linear layer of this process get inputs without gaps."""
+    torch.nn.modules.module.register_module_forward_pre_hook(without_gaps)  # type: ignore[arg-type]
