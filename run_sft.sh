@@ -10,7 +10,7 @@
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
 #
-# Hardware: any; a GPU is used where there is one. Times and memory: swift_configs/README.md.
+# Hardware: any; a GPU is used where there is one. Times and memory: docs/results.md.
 # The same command again skips what is finished and goes on where it stopped. Each line below can be run by hand.
 
 set -euo pipefail
@@ -39,6 +39,7 @@ answer='' run=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
+    if [ -z "$run" ] && [ -s "$answer" ]; then run=$(<"$answer"); fi # it failed while it prepared the data
     rm -f "$answer" ${run:+"$run/lock"}
     if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
 }
@@ -80,19 +81,15 @@ main() {
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
-    # What will run; the first line says so when it is the demo in place of the default recipe
+    # What will run; its first line says so when it is the demo in place of the default recipe. An earlier run in this
+    # folder is replaced only when the data is prepared: a table that cannot be read leaves it as it was.
+    case "$what" in
+        train.sweep) banner "2/6 Prepare and tune the trials" ;;
+        *) banner "2/6 Plan, and prepare the data" ;;
+    esac
     answer=$(mktemp)
     step "$what" "$@" >"$answer"
     run=$(<"$answer")
-
-    # A sweep has prepared and tuned its trials already; the run is the one it chose.
-    if [ "$what" != train.sweep ]; then
-        banner "2/6 Prepare the data"
-        mapfile -d '' -t prep <"$run/next/prep.args"
-        step data_prep.build "${prep[@]}"
-        # Only now is an earlier run in this folder replaced: a table that cannot be read leaves it as it was.
-        step plan --accept "$run"
-    fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"

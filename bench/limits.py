@@ -17,6 +17,7 @@ from typing import Any
 
 from plan.hardware import IDLE_THREADS
 from workspace.paths import ROOT
+from workspace.safetensors_header import read_header
 
 BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
 
@@ -34,17 +35,7 @@ def medians(found: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def parameters(model: Path) -> int:
     """The number of parameters in a model folder's safetensors files."""
-    count = 0
-    for path in model.glob("*.safetensors"):
-        with open(path, "rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                size = 1
-                for length in entry["shape"]:
-                    size *= length
-                count += size
-    return count
+    return sum(read_header(path).parameters for path in model.glob("*.safetensors"))
 
 
 def rows_a_second(gflops: float, parameters: int, tokens: float, operations: int) -> float:

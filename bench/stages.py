@@ -18,7 +18,6 @@ from bench.limits import Stolen
 from bench.subject import REAL
 from demo.model import ensure_model
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
-from plan.cli import prep_words
 from plan.hardware import this_machine
 from workspace.files import write_json
 from workspace.markdown import table
@@ -61,9 +60,7 @@ def run(repeat: int, csv: Path | None, json: Path | None) -> int:
 def demo(folder: Path) -> dict[str, Cost]:
     """The cost of each stage of `run_sft.sh demo` in the run folder `folder`, and of all together."""
     run = str(folder)
-    costs = {"plan": _cost("plan", "demo", "--run", run)}
-    costs["prep"] = _cost("data_prep.build", *prep_words(folder / "next"))
-    costs["plan, accepted"] = _cost("plan", "--accept", run)
+    costs = {"plan and prep": _cost("plan", "demo", "--run", run)}
     for name, words in (
         ("linear baseline", ("eval.baselines", run)),
         ("before", ("eval.infer", run, "before")),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench.peer_head import users_environment
 from demo.model import ensure_model
-from plan.cli import prep_words
+from plan.run import Run
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
@@ -48,10 +48,7 @@ def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *option
     words = ["hotel_reviews", "--csv", str(csv.absolute())] if csv else ["demo"]
     words += ["--model", str((model or ensure_model()).absolute()), "--limit", str(limit), "--run", str(run)]
     _run("plan", *words, *options)
-    prep = prep_words(run / "next")
-    _run("data_prep.build", *prep)
-    _run("plan", "--accept", str(run))
-    return Subject(run, Path(prep[prep.index("--out") + 1]))
+    return Subject(run, Run.read(run).dataset)
 
 
 def tokens(dataset: Path, model: Path, split: str) -> float:

@@ -16,24 +16,27 @@ from data_prep.card.page import write_card
 from data_prep.chat.injection import injected_reviews
 from data_prep.chat.prompt import prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
-from data_prep.console import print_outcome
-from data_prep.dataset import characters, fit_frame, split_frame, usable_rows
+from data_prep.chat.truncation import fit_frame
+from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
-from data_prep.folder import MANIFEST, check_replaceable, replaced_folder, up_to_date
-from data_prep.manifest import count_rows, cut_rows, rows_sha256
-from data_prep.table.checking import REJECT_COLUMNS
+from data_prep.manifest import MANIFEST, Injected, MadeBy, Manifest, TableSource
+from data_prep.rows import DatasetRow, write_rows
+from data_prep.splitting import split_frame
+from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
+from data_prep.summary import summary
+from data_prep.table.checking import REJECT_COLUMNS, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
-from data_prep.table.reading import Table, read_table
+from data_prep.table.reading import read_table
 from data_prep.table.text_column import PIECE
 from data_prep.task import SPLITS, Task, find_task
 from workspace.errors import UserError, run_main
-from workspace.files import sha256_file, sha256_json, write_json, write_jsonl
+from workspace.files import sha256_file, sha256_json
 from workspace.paths import CONFIGS, DATASETS, ROOT, shown
 from workspace.progress import progress
 from workspace.spreadsheet import write_csv
 
-VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made anew
+VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
 
 
 def build(
@@ -50,7 +53,7 @@ def build(
 
     `model` is a model's folder, whose tokenizer counts lengths; without one nothing is cut. `limit` is the number of
     train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
-    mend; `out` is then as it was.
+    correct; `out` is then as it was.
     """
     task = with_options(find_task(task, override) if isinstance(task, str) else task, prompt, max_length, limit)
     out = Path(out) if out else DATASETS / task.name
@@ -63,56 +66,65 @@ def build(
         return out / MANIFEST
 
     table = read_table(path, task.columns)
-    (kept, rejects), repeats = usable_rows(table, task)
+    (kept, rejects), duplicates = usable_rows(table, task)
     kept, leaks = split_frame(kept, task)
-    kept, corrected = correct_labels(kept, rejects, task)
+    kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
-    orders = injected_reviews(kept, task)
-    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, orders)
-    facts, words = kept.drop(columns="text"), task.label_words
-    manifest = {
-        "schema_version": VERSION,
-        "task": task.name,
-        "source": _source(table, inputs),
-        "provenance": task.provenance,
-        "licence": task.licence,
-        "seed": task.split.seed,
-        "scheme": task.split.scheme,
-        "split": dataclasses.asdict(task.split),
-        "labels": list(words),
-        "system": task.system,
-        "prompt": task.prompt,
-        "template": task.template,
-        "limit": task.limit,
-        "counts": count_rows(len(table.frame), facts, rejects, words),
-        "repeats": repeats | dataclasses.asdict(task.near_duplicates) | {"conflicts": task.conflicts},
-        "leaks": leaks.counts,
-        "corrections": corrected,  # None: the task names no file
-        "known_public": known,  # None: the task names no file
-        "injected": {"share": task.injected_share, "rows": len(orders)} if task.injected_share else None,
-        "max_length": task.max_length,
-        "keep_head": task.keep_head,
-        "tokenizer_sha256": tokenizer.sha256 if tokenizer else None,
-        "cut": cut_rows(facts, words) if tokenizer else None,  # None: no model was given, lengths are not known
-        "tokens": tokens,
-        "characters": characters(kept, words),
-        "warnings": [*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
-        "rows_sha256": {name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
-        "made_by": {
-            "task": task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
-            "override": [_from_root(Path(one)) if Path(one).is_file() else one for one in override],
-        },
-        "inputs": inputs,
-    }
-    with replaced_folder(out) as fresh:
+    injected = injected_reviews(kept, task)
+    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected)
+    facts, label_words = kept.drop(columns="text"), task.label_words
+    manifest = Manifest(
+        schema_version=VERSION,
+        task=task.name,
+        source=TableSource(
+            path=_from_root(table.path),
+            sha256=inputs["source_sha256"],
+            bytes=table.path.stat().st_size,
+            encoding=table.encoding.name if table.encoding else None,
+            nul_characters_removed=table.nul_characters,
+        ),
+        provenance=task.provenance,
+        licence=task.licence,
+        seed=task.split.seed,
+        scheme=task.split.scheme,
+        split=task.split,
+        labels=list(label_words),
+        system=task.system,
+        prompt=task.prompt,
+        template=task.template,
+        limit=task.limit,
+        counts=count_rows(len(table.frame), facts, rejects, label_words),
+        duplicates=duplicates,
+        leaks=leaks.counts,
+        corrections=corrections,
+        known_public=known,
+        injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
+        max_length=task.max_length,
+        keep_head=task.keep_head,
+        tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
+        cut=cut_rows(facts, label_words) if tokenizer else None,
+        tokens=tokens,
+        characters=characters(kept, label_words),
+        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
+        rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
+        made_by=MadeBy(
+            task=task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
+            override=[_from_root(Path(name)) if Path(name).is_file() else name for name in override],
+        ),
+        inputs=inputs,
+        files={},
+    )
+    with replaced_folder(out) as folder:
         for name in SPLITS:
-            with progress(manifest["counts"][name]["total"], f"prep: writing {name}") as bar:
-                write_jsonl(fresh / f"{name}.jsonl", chat_rows(pieces_of(kept, changed, name), task, bar.update))
-        _write_rejects(fresh / "rejects.csv", rejects)
-        manifest["files"] = {path.name: sha256_file(path) for path in sorted(fresh.iterdir())}
-        manifest["files"] |= write_card(fresh, manifest)
-        write_json(fresh / MANIFEST, manifest)
-    print_outcome(table, manifest, words, out)
+            with progress(manifest.counts.of(name)["total"], f"prep: writing {name}") as bar:
+                rows = dataset_rows(pieces_of(kept, changed, name), task, bar.update)
+                write_rows(folder / f"{name}.jsonl", rows)
+        _write_rejects(folder / "rejects.csv", rejects)
+        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv"]
+        manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
+        manifest.files.update(write_card(folder, manifest))
+        manifest.write(folder)
+    print("\n".join(summary(manifest, table.path, out)), flush=True)
     return out / MANIFEST
 
 
@@ -135,7 +147,7 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
 def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
     """The used rows of a split, some thousand at a time, in the table's order; val shortest first.
 
-    The column shown is the review as it stands in the prompt: that of `changed` (by position), or the table's.
+    The column shown is the review as it is in the prompt: that of `changed` (by position), or the table's.
 
     ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
     """
@@ -151,48 +163,41 @@ def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Ite
         yield piece.assign(shown=pd.Series(shown_texts, index=piece.index, dtype="str"))
 
 
-def chat_rows(
-    pieces: Iterable[pd.DataFrame], task: Task, tell: Callable[[int], object] = lambda rows: None
-) -> Iterator[dict[str, Any]]:
-    """The rows as ms-swift's chat messages and label, with id, review and cut beside them, which it leaves alone.
+def dataset_rows(
+    pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[int], object] = lambda rows: None
+) -> Iterator[DatasetRow]:
+    """The rows of a split. Test rows say whether they are known, where the task has `known_public`.
 
-    `label`, the answer's place among the task's label words, is what a classification head is tuned to; a model that
-    answers in words is not touched by it. Test rows say whether they are known, where the task has `known_public`.
-    `tell` is told the rows of each piece.
+    `advance` is called with the number of rows after each piece.
     """
-    codes = {word: code for code, word in enumerate(task.label_words)}
+    label_ids = {label: label_id for label_id, label in enumerate(task.label_words)}
     system = {"role": "system", "content": task.system}
     for rows in pieces:
-        known = rows["known"].tolist() if "known" in rows and (rows["split"] == "test").all() else None
-        for at, (row, text, label, review, cut) in enumerate(
-            zip(*(rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")), strict=True)
-        ):
-            yield {
-                "messages": [
-                    system,
-                    {"role": "user", "content": task.render(review)},
-                    {"role": "assistant", "content": label},
-                ],
-                "label": codes[label],
-                "id": str(row),
-                "review": text,
-                "cut": cut,
-            } | ({} if known is None else {"known": known[at]})
-        tell(len(rows))
+        columns = [rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")]
+        with_known = "known" in rows and (rows["split"] == "test").all()
+        known = rows["known"].tolist() if with_known else [None] * len(rows)
+        for row, text, label, review, cut, is_known in zip(*columns, known, strict=True):
+            turns = [
+                system,
+                {"role": "user", "content": task.render(review)},
+                {"role": "assistant", "content": label},
+            ]
+            yield DatasetRow(turns, label_ids[label], str(row), text, cut, is_known)
+        advance(len(rows))
 
 
 def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
-    """All that the dataset depends on; empty when the table cannot be read, which read_table tells better."""
+    """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
     settings = dataclasses.asdict(task)
-    # The task's file itself, and where tables may lie, decide nothing once the table is found.
-    for name in ("path", "csv", "source", "corrections", "known_public"):
+    # The task's file itself, and where tables may be, decide nothing once the table is there.
+    for name in ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"):
         settings.pop(name)
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     try:
         source = sha256_file(path)
-        beside = _files_beside(task)
+        files = _files_of(task)
     except OSError:
         return {}
     return {
@@ -201,27 +206,17 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         "source_sha256": source,
         "task_sha256": sha256_json(settings),
         "tokenizer": tokenizer.identity if tokenizer else None,
-    } | beside
+    } | files
 
 
-def _files_beside(task: Task) -> dict[str, Any]:
-    """The task's files beside the table, by content; None for one that is not there, which is told later."""
-    found: dict[str, Any] = {}
-    if beside := task.corrections:
-        found["corrections"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.test]
-    if beside := task.known_public:
-        found["known_public"] = [sha256_file(beside.path) if beside.path.is_file() else None, beside.column]
-    return found
-
-
-def _source(table: Table, inputs: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "path": _from_root(table.path),
-        "sha256": inputs["source_sha256"],
-        "bytes": table.path.stat().st_size,
-        "encoding": table.encoding.name if table.encoding else None,
-        "nul_characters_removed": table.nul_characters,
-    }
+def _files_of(task: Task) -> dict[str, Any]:
+    """The files that the task names besides the table, by content; None for one that is missing, an error later."""
+    files: dict[str, Any] = {}
+    if path := task.corrections:
+        files["corrections"] = [sha256_file(path) if path.is_file() else None, task.corrections_test]
+    if known := task.known_public:
+        files["known_public"] = [sha256_file(known.path) if known.path.is_file() else None, known.column]
+    return files
 
 
 def _from_root(path: Path) -> str:

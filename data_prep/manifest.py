@@ -1,68 +1,241 @@
-"""What a manifest says: rows by split and label, none lost; repeats, cuts and lengths; what identifies a split."""
+"""A dataset's manifest.json: what was read, made, found and left out, with hashes; read and written here alone.
 
-import hashlib
+The keys are explained in dataset_jsonl/README.md. Counts are rows unless said otherwise.
+"""
+
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
-import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from data_prep.table.checking import REASONS
-from data_prep.task import SPLITS
+from data_prep.task import SplitSettings
+from workspace.errors import UserError
+from workspace.files import write_json
+from workspace.paths import shown
 
+MANIFEST = "manifest.json"
+OLDEST_KEYS = {"inputs", "files", "counts"}  # of every manifest that any version wrote
+BUILD = "build the dataset with `python -m data_prep.build`"
 
-def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, words: Sequence[str]) -> dict[str, Any]:
-    """Rows by split and label, set aside by reason, and not used because of a limit.
-
-    `kept` has the columns split, label and used. Raises RuntimeError when the parts are not the whole: no row of the
-    table may be lost.
-    """
-    counts: dict[str, Any] = {"rows": rows}
-    for name in SPLITS:
-        counts[name] = by_label(kept[(kept["split"] == name) & kept["used"]], words)
-    counts["set_aside"] = {"total": len(rejects)}
-    counts["set_aside"] |= {one: n for one in REASONS if (n := int((rejects["reason"] == one).sum()))}
-    counts["not_used"] = {"total": int((~kept["used"]).sum())}
-    counts["not_used"] |= {name: int((~kept["used"] & (kept["split"] == name)).sum()) for name in SPLITS}
-    whole = sum(counts[part]["total"] for part in (*SPLITS, "set_aside", "not_used"))
-    seen = np.sort(np.concatenate([kept["row"].to_numpy(), rejects["row"].to_numpy()]))
-    if whole != rows or not np.array_equal(seen, np.arange(1, rows + 1)):
-        raise RuntimeError(f"rows were lost: the table has {rows}, the parts add up to {whole}: {counts}")
-    for part in (*SPLITS, "set_aside"):
-        if sum(n for key, n in counts[part].items() if key != "total") != counts[part]["total"]:
-            raise RuntimeError(f"rows were lost: {part} does not add up: {counts[part]}")
-    return counts
+LabelCounts = dict[str, int]  # {"total": rows, label word: rows, ...}, with every class
+RowIds = dict[str, list[str]]  # split -> `id` of rows
 
 
-def by_label(frame: pd.DataFrame, words: Sequence[str]) -> dict[str, int]:
-    """{"total": rows, label word: rows, ...} of a frame with the column label; every class is there."""
-    found = frame["label"].value_counts()
-    return {"total": len(frame), **{word: int(found.get(word, 0)) for word in words}}
+class Record(BaseModel):
+    """A part of the manifest; keys of later versions are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-def rows_sha256(pieces: Iterable[pd.DataFrame]) -> str:
-    """What identifies the rows of a split, whatever the prompt and the cutting: SHA-256 over (row, text, label)."""
-    digest = hashlib.sha256()
-    for piece in pieces:
-        for row, text, label in zip(*(piece[name].tolist() for name in ("row", "text", "label")), strict=True):
-            digest.update(json.dumps([str(row), text, label], ensure_ascii=False).encode() + b"\n")
-    return digest.hexdigest()
+class TableSource(Record):
+    """The table that was read; `bytes` is its size, `encoding` None where the format brings its own."""
+
+    path: str
+    sha256: str
+    bytes: int
+    encoding: str | None
+    nul_characters_removed: int
 
 
-def cut_rows(kept: pd.DataFrame, words: Sequence[str]) -> dict[str, Any]:
-    """How many rows of each split and label were cut, and the ids of those rows."""
-    cut = kept[kept["cut"] & kept["used"]]
-    parts = {name: by_label(cut[cut["split"] == name], words) for name in SPLITS}
-    return {
-        "total": len(cut),
-        **parts,
-        "ids": {name: [str(row) for row in cut["row"][cut["split"] == name]] for name in SPLITS},
-    }
+class Counts(Record):
+    """Rows of the table, of each split by label, set aside by reason, and not used, by split, because of a limit."""
+
+    rows: int
+    train: LabelCounts
+    val: LabelCounts
+    test: LabelCounts
+    set_aside: dict[str, int]
+    not_used: dict[str, int]
+
+    def of(self, split: str) -> LabelCounts:
+        """The rows of one split by label."""
+        return getattr(self, split)
 
 
-def spread(values: np.ndarray) -> dict[str, float]:
+class CutRows(Record):
+    """Rows whose review was shortened to fit max_length, by split and label, with their ids."""
+
+    total: int
+    train: LabelCounts
+    val: LabelCounts
+    test: LabelCounts
+    ids: RowIds
+
+    def of(self, split: str) -> LabelCounts:
+        """The rows of one split by label."""
+        return getattr(self, split)
+
+
+class GroupCounts(Record):
+    """Groups of more than one row, and the rows in them."""
+
+    groups: int
+    rows: int
+
+
+class Duplicates(Record):
+    """Exact and near duplicates in the table, those with more than one label, and what counts as near."""
+
+    exact: GroupCounts
+    near: GroupCounts
+    conflicting_exact: GroupCounts
+    conflicting_near: GroupCounts
+    threshold: float
+    ngram: int
+    conflicts: str
+
+
+class LeakCounts(Record):
+    """Rows of one split with the same text, or only a near duplicate, in another."""
+
+    exact: int
+    near: int
+
+
+class CorrectionCounts(Record):
+    """What the task's file of corrections did; `conflicts` are equal texts under several labels afterwards."""
+
+    path: str
+    sha256: str
+    test_allowed: bool
+    named: int
+    changed: dict[str, int]  # by split
+    same: int
+    not_applied: dict[str, int]  # by reason
+    conflicts: GroupCounts
+    ids: RowIds
+
+
+class KnownTexts(Record):
+    """Test rows that occur in the task's `known_public`, a file of `texts` texts: `exact`, `near`, by label."""
+
+    path: str
+    sha256: str
+    texts: int
+    exact: int
+    near: int
+    test: LabelCounts
+    ids: list[str]
+
+
+class Injected(Record):
+    """Train rows with an injected instruction in the prompt, and the share that the task asked for."""
+
+    share: float
+    rows: int
+
+
+class Spread(Record):
     """Least, median, 95th and 99th percentile, greatest and mean of some lengths."""
-    low, median, high, higher, top = np.percentile(values, [0, 50, 95, 99, 100]).tolist()
-    mean = round(float(np.mean(values)), 1)
-    return {"least": low, "median": median, "p95": high, "p99": higher, "greatest": top, "mean": mean}
+
+    least: float
+    median: float
+    p95: float
+    p99: float
+    greatest: float
+    mean: float
+
+
+class ClassLengths(Spread):
+    """The lengths of a class, and its rows in each bin."""
+
+    counts: list[int]
+
+
+class Histogram(Record):
+    """`edges` are the lower ends of the bins, the last of which is open; the spread in each split and class."""
+
+    edges: list[int]
+    split: dict[str, Spread]
+    classes: Annotated[dict[str, ClassLengths], Field(validation_alias="class", serialization_alias="class")]
+
+
+class CharacterLengths(Spread):
+    """The characters of the reviews."""
+
+    histogram: Histogram
+
+
+class TokenLengths(Record):
+    """The tokens of whole rows, the histogram being that before cutting; `sample` rows were counted, None: all."""
+
+    before: Spread
+    after: Spread
+    histogram: Histogram
+    sample: int | None
+
+
+class MadeBy(Record):
+    """The task and the overrides that the card's command names."""
+
+    task: str
+    override: list[str]
+
+
+class Manifest(Record):
+    """All of manifest.json. What is None was not asked for: `cut` and `tokens` need a model's tokenizer."""
+
+    schema_version: int
+    task: str
+    source: TableSource
+    provenance: str
+    licence: str
+    seed: int
+    scheme: str
+    split: SplitSettings
+    labels: list[str]  # label words; a row's class number is its label's place here
+    system: str
+    prompt: str
+    template: str
+    limit: int | None
+    counts: Counts
+    duplicates: Annotated[Duplicates, Field(validation_alias="repeats", serialization_alias="repeats")]
+    leaks: dict[str, LeakCounts]  # by "test_in_train", "test_in_val", "val_in_train"
+    corrections: CorrectionCounts | None
+    known_public: KnownTexts | None
+    injected: Injected | None
+    max_length: int
+    keep_head: float
+    tokenizer_sha256: str | None
+    cut: CutRows | None
+    tokens: TokenLengths | None
+    characters: CharacterLengths
+    warnings: list[str]
+    rows_sha256: dict[str, str]  # identifies the rows of each split, whatever the prompt and the cutting
+    made_by: MadeBy
+    inputs: dict[str, Any]  # all that the files were made from; compared as a whole
+    files: dict[str, str]  # SHA-256 by file name
+
+    @classmethod
+    def read(cls, folder: Path) -> "Manifest":
+        """The manifest of the dataset in `folder`. Raises UserError for one that is missing, broken or too old."""
+        path = folder / MANIFEST
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{shown(folder)} has no {MANIFEST}: {BUILD}") from error
+        except OSError as error:
+            raise UserError(f"{shown(path)} cannot be read ({error.strerror}): {BUILD}") from error
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            key = ".".join(map(str, fault["loc"]))
+            what = f"{key} is missing" if fault["type"] == "missing" else f"{key}: {fault['msg']}".removeprefix(": ")
+            raise UserError(f"{shown(path)} is of another version, or damaged ({what}): {BUILD}") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the manifest into the dataset's folder, whole or not at all."""
+        write_json(folder / MANIFEST, self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The manifest as it is in the file."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether `folder` holds a manifest.json of any version of this project, and not that of another program."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() >= OLDEST_KEYS

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from data_prep.settings import nearest
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
 from workspace.yaml_files import YamlFile, read_yaml
 
@@ -23,13 +22,13 @@ def find_overrides(names: Sequence[str], task_folder: Path, caller: Path | None 
     Raises UserError for a name without a file, a broken file, and two files that set one key to two values.
     """
     files = [read_override(_find(name, task_folder, caller)) for name in names]
-    for one, other in combinations(files, 2):
+    for former, latter in combinations(files, 2):
         for section in SECTIONS:
-            mine, theirs = one.values.get(section, {}), other.values.get(section, {})
+            mine, theirs = former.values.get(section, {}), latter.values.get(section, {})
             for key in sorted(mine.keys() & theirs.keys()):
                 if mine[key] != theirs[key]:
                     raise UserError(
-                        f"{other.place(f'{section}.{key}')} is {theirs[key]!r}, but {shown(one.path)} says "
+                        f"{latter.place(f'{section}.{key}')} is {theirs[key]!r}, but {shown(former.path)} says "
                         f"{mine[key]!r}: leave one of the two overrides out"
                     )
     return files

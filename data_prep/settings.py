@@ -1,104 +1,136 @@
-"""A YAML file of settings whose every key is checked: unknown, missing, doubled and wrongly typed ones are told."""
+"""A YAML file read into a pydantic dataclass; each fault is one sentence with file, line, key and remedy."""
 
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+import dataclasses
+import re
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from workspace.errors import UserError
+from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
+
+from workspace.errors import UserError, nearest
 from workspace.paths import shown
 from workspace.yaml_files import YamlFile, read_yaml
 
-KINDS = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    dict: "`key: value` lines",
-    list: "a list",
-    bool: "true or false",
+T = TypeVar("T")
+MAPPING = "`key: value` lines"
+EXPECTED = {  # pydantic's error type -> what the file should have held
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "dict_type": MAPPING,
+    "dataclass_type": MAPPING,
 }
-REQUIRED = object()
 
 
-class Section:
-    """The mapping at `name` in the settings file `path`: `take` its keys one by one, then `finish`.
+class SettingError(ValueError):
+    """What is wrong with a value, to follow its key in a sentence; `key` names the part of it that is wrong."""
 
-    `elsewhere` names the file of a key that another file has set.
+    def __init__(self, what: str, key: str = "") -> None:
+        super().__init__(what)
+        self.key = key
+
+
+def _not_empty(text: str) -> str:
+    if not text.strip():
+        raise SettingError("is empty, expected text")
+    return text
+
+
+def between(low: float, high: float) -> AfterValidator:
+    """A pydantic validator of numbers: low <= value <= high, which NaN is not."""
+
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise SettingError(f"is {value!r}, expected a number from {low:g} to {high:g}")
+        return value
+
+    return AfterValidator(check)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """A pydantic validator of texts: all of the text matches the regular expression."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise SettingError(f"is {text!r}, expected {expected}")
+        return text
+
+    return AfterValidator(check)
+
+
+String = Annotated[str, Strict()]
+Text = Annotated[str, Strict(), AfterValidator(_not_empty)]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]  # a whole number is one too
+Flag = Annotated[bool, Strict()]
+
+
+def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given: Mapping[str, Any]) -> T:
+    """The settings in the YAML file `path` as an instance of the pydantic dataclass `kind`.
+
+    The section `task` of each override in `changes` takes the place of the file's keys, the last one's first. `given`
+    are fields that no file sets. Raises UserError for a key that is unknown, missing or doubled, and for a wrong value.
     """
-
-    def __init__(self, path: Path, values: dict[Any, Any], name: str = "", elsewhere: Mapping[str, Path] | None = None):
-        self.path = path
-        self.elsewhere = elsewhere or {}
-        self.values = values
-        self.name = name
-        self.taken: list[str] = []
-
-    def take(self, key: str, kind: type, default: Any = REQUIRED) -> Any:
-        """The value of `key`, checked to be of `kind`; `default` where the key is absent.
-
-        A whole number is accepted where `kind` is float, and nothing but true and false where it is bool. Raises
-        UserError for a missing key without a default and for a value of another kind.
-        """
-        self.taken.append(key)
-        if key not in self.values:
-            if default is REQUIRED:
-                raise self.error(key, f"is missing: add a line `{key}: ...` with {KINDS[kind]}")
-            return default
-        value = self.values[key]
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is not kind:
-            raise self.error(key, f"is {value!r}, expected {KINDS[kind]}")
-        return value
-
-    def section(self, key: str, default: Any = REQUIRED) -> "Section | None":
-        """The mapping at `key` as a section of its own; None where it is absent and the default is None."""
-        values = self.take(key, dict, default)
-        path = self.elsewhere.get(key, self.path)
-        return None if values is None else Section(path, values, f"{self.name}{key}.")
-
-    def choice(self, key: str, choices: Collection[str], default: Any = REQUIRED) -> Any:
-        """The value of `key`, one of `choices`."""
-        value = self.take(key, str, default)
-        if value not in choices and value is not default:
-            raise self.error(key, f"is {value!r}, expected one of {', '.join(choices)}{nearest(value, choices)}")
-        return value
-
-    def number(self, key: str, kind: type, low: float, high: float, default: Any = REQUIRED) -> Any:
-        """The value of `key`, a number of `kind` with low <= value <= high."""
-        value = self.take(key, kind, default)
-        if value is not None and not low <= value <= high:  # NaN fails this too
-            raise self.error(key, f"is {value!r}, expected a number from {low:g} to {high:g}")
-        return value
-
-    def finish(self) -> None:
-        """Raise UserError when the file has a key here that nobody took, with the nearest right one."""
-        for key in self.values:
-            if key not in self.taken:
-                raise self.error(
-                    key, f"is not a known key{nearest(str(key), self.taken)}; known are {', '.join(self.taken)}"
-                )
-
-    def error(self, key: Any, what: str) -> UserError:
-        """A UserError that names the file and the key."""
-        path = self.elsewhere.get(str(key).partition(".")[0], self.path)
-        return UserError(f"{shown(path)}: {self.name}{key} {what}")
-
-
-def read_settings(path: Path, changes: Sequence[YamlFile] = ()) -> Section:
-    """The settings in the YAML file `path`, keys in `changes` put in place of its own, the later ones last.
-
-    Raises UserError naming file and line.
-    """
-    values = dict(read_yaml(path, "give a task by its name or its task.yaml").values)
-    elsewhere = {}
+    file = read_yaml(path, "give a task by its name or its task.yaml")
+    values = dict(file.values)
+    changed: dict[str, YamlFile] = {}
     for change in changes:
         values |= change.values["task"]
-        elsewhere |= dict.fromkeys(change.values["task"], change.path)
-    return Section(path, values, elsewhere=elsewhere)
+        changed |= dict.fromkeys(change.values["task"], change)
+    known = [field.name for field in dataclasses.fields(kind) if field.name not in given]  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key not in known:
+            raise UserError(f"{_place(file, changed, str(key))} {_unknown(str(key), known)}")
+        if value is None:
+            raise UserError(f"{_place(file, changed, key)} has no value: give one, or take the line out")
+    try:
+        return TypeAdapter(kind).validate_python({**values, **given})
+    except ValidationError as error:
+        key, what = _fault(kind, error)
+        raise UserError(f"{_place(file, changed, key)} {what}") from error
 
 
-def nearest(word: str, known: Collection[str]) -> str:
-    """', did you mean X?' for the nearest of `known`, or nothing when none is near."""
-    close = difflib.get_close_matches(word, [str(one) for one in known], n=1)
-    return f", did you mean {close[0]}?" if close else ""
+def _place(file: YamlFile, changed: Mapping[str, YamlFile], key: str) -> str:
+    """`file, line N: key` of the file that sets the key; a key without a line of its own has that of its section."""
+    section = key.partition(".")[0]
+    source, outer = (changed[section], "task.") if section in changed else (file, "")
+    line = source.lines.get(outer + key) or source.lines.get(outer + section)
+    return f"{shown(source.path)}{f', line {line}' if line else ''}: {key}"
+
+
+def _fault(kind: type, error: ValidationError) -> tuple[str, str]:
+    """The key of the first fault, inner ones as `outer.inner`, and what is wrong with it."""
+    fault = error.errors(include_url=False)[0]
+    place, value, context = fault["loc"], fault["input"], fault.get("ctx", {})
+    key, name = ".".join(map(str, place)), str(place[-1]) if place else ""
+    match fault["type"]:
+        case "missing":
+            field = _fields(kind, place[:-1])[name]
+            wanted = MAPPING if dataclasses.is_dataclass(field) or get_origin(field) is dict else "text"
+            return key, f"is missing: add a line `{name}: ...` with {wanted}"
+        case "unexpected_keyword_argument":
+            return key, _unknown(name, list(_fields(kind, place[:-1])))
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            return key, f"is {value!r}, expected one of {', '.join(choices)}{nearest(str(value), choices)}"
+        case "value_error":
+            cause = context["error"]
+            inner = getattr(cause, "key", "")
+            return f"{key}.{inner}".strip(".") if inner else key, str(cause)
+    return key, f"is {value!r}, expected {EXPECTED.get(fault['type'], fault['msg'])}"
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    return f"is not a known key{nearest(key, known)}; known are {', '.join(known)}"
+
+
+def _fields(kind: Any, place: Sequence[int | str]) -> dict[str, Any]:
+    """The fields, by name, of the dataclass at `place` in the dataclass `kind`."""
+    for name in place:
+        kind = kind.__pydantic_fields__[name].annotation
+        if get_origin(kind) in (Union, types.UnionType):
+            kind = next(option for option in get_args(kind) if dataclasses.is_dataclass(option))
+    return {name: field.annotation for name, field in kind.__pydantic_fields__.items()}

@@ -1,72 +1,223 @@
 """The task: which table to read, what its labels are called, the prompt and the split; written once, in task.yaml.
 
-The other packages import the task from here, so it needs nothing but PyYAML.
+The other packages import the task from here, so it needs nothing but PyYAML and pydantic.
 """
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from data_prep.overrides import find_overrides
-from data_prep.settings import Section, nearest, read_settings
-from data_prep.task_parts import (
-    Columns,
-    Corrections,
-    KnownPublic,
-    NearDuplicates,
-    Source,
-    SplitSettings,
-    take_columns,
-    take_corrections,
-    take_known_public,
-    take_near_duplicates,
-    take_source,
-    take_split,
-    take_text,
+from data_prep.settings import (
+    MAPPING,
+    Flag,
+    Number,
+    SettingError,
+    String,
+    Text,
+    Whole,
+    between,
+    matching,
+    read_settings,
 )
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, ROOT
 from workspace.yaml_files import YamlFile
 
-PLACE = "{review}"  # where the review stands in a prompt
+PLACE = "{review}"  # the place of the review in a prompt
 SPLITS = ("train", "val", "test")
-CONFLICTS = ("keep", "set_aside")
-TAKEN_WORDS = ("total", "unparsed")  # keys that stand beside label words in counts and confusion tables
+RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
+Scheme = Literal["stratified", "original"]
+SCHEMES: tuple[str, ...] = get_args(Scheme)
+Conflicts = Literal["keep", "set_aside"]
+CONFLICTS: tuple[str, ...] = get_args(Conflicts)
+STRICT = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+def canonical_value(value: Any) -> str:
+    """A label's value as it is looked up: white space around it gone, full-width digits plain, `1.0` as `1`.
+
+    A table that went through a spreadsheet has `1.0` for `1`. Keys of `labels` and cells go through the same.
+    """
+    text = unicodedata.normalize("NFKC", str(value)).strip()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def _mapping(value: Any) -> dict[Any, Any]:
+    if not isinstance(value, dict):
+        raise SettingError(f"is {value!r}, expected {MAPPING}")
+    return value
+
+
+def _labels(given: Any) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for value, label in _mapping(given).items():
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise SettingError(f"is read by YAML as {value!r}: put the value in quotes", str(value))
+        if not isinstance(label, str) or not label.strip() or label != label.strip():
+            raise SettingError(f"is {label!r}, expected a label word in quotes", str(value))
+        if label in RESERVED_WORDS:
+            raise SettingError(f"is {label!r}, which counts and reports use themselves: choose another", str(value))
+        key = canonical_value(value)
+        if key in labels:
+            raise SettingError("is there twice", str(value))
+        labels[key] = label
+    count = len(set(labels.values()))
+    if not LABELS[0] <= count <= LABELS[1]:
+        raise SettingError(f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
+    return labels
+
+
+def _prompts(prompts: Any) -> dict[str, str]:
+    if not _mapping(prompts):
+        raise SettingError(f"is empty, expected at least one prompt with {PLACE} in it")
+    for name, prompt in prompts.items():
+        if not isinstance(name, str) or not isinstance(prompt, str):
+            raise SettingError(f"is {prompt!r}, expected a name and a text in quotes", str(name))
+        if (count := prompt.count(PLACE)) != 1:
+            raise SettingError(f"has {PLACE} {count} times, expected once", name)
+    return prompts
+
+
+def _synonyms(given: Any) -> dict[str, tuple[str, ...]]:
+    for label, others in _mapping(given).items():
+        if not isinstance(others, list | tuple) or not all(isinstance(word, str) and word.strip() for word in others):
+            raise SettingError(f"is {others!r}, expected a list of words in quotes", str(label))
+    return {str(label): tuple(others) for label, others in given.items()}
+
+
+def _below_root(path: Any) -> Path:
+    """A path of the file, relative to the repository where it is not absolute."""
+    if not isinstance(path, str | Path):
+        raise SettingError(f"is {path!r}, expected text")
+    if not str(path).strip():
+        raise SettingError("is empty, expected text")
+    try:
+        return ROOT / Path(path).expanduser()
+    except RuntimeError as error:
+        raise SettingError(f"is {str(path)!r}, but that home folder is not known: write the path out") from error
+
+
+def _two_columns(columns: "Columns") -> "Columns":
+    if columns.text == columns.label:
+        raise SettingError(f"is {columns.label!r}, the same column as columns.text", "label")
+    return columns
+
+
+Stripped = Annotated[Text, AfterValidator(str.strip)]
+RootPath = Annotated[Path, BeforeValidator(_below_root)]
+Name = Annotated[String, matching("[A-Za-z0-9_-]+", "letters, digits, _ and - only: folders are called after it")]
+Address = Annotated[Text, matching(r"https?://.*", "an address that begins with https:// or http://")]
+Sha256 = Annotated[Text, AfterValidator(str.lower), matching("[0-9a-f]{64}", "64 hexadecimal digits")]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Source:
+    """Where the table can be downloaded, and the SHA-256 (hex) it must have."""
+
+    url: Address
+    sha256: Sha256
+
+
+@dataclass(frozen=True, config=STRICT)
+class Columns:
+    """The names of the two columns in the table."""
+
+    text: Stripped
+    label: Stripped
+
+
+@dataclass(frozen=True, config=STRICT)
+class SplitSettings:
+    """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
+
+    scheme: Scheme = "stratified"
+    seed: Annotated[Whole, between(0, 2**32 - 1)] = 42
+    val: Annotated[Number, between(0.001, 0.9)] = 0.1
+    test: Annotated[Number, between(0.001, 0.9)] = Field(
+        default_factory=lambda given: 0.2 if given.get("scheme") == "original" else 0.1
+    )
+
+    @model_validator(mode="after")
+    def _leaves_train_rows(self) -> "SplitSettings":
+        if self.val + self.test > 0.95:
+            raise SettingError(f"and val take {self.val + self.test:.0%} of the rows, expected at most 95 %", "test")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class NearDuplicates:
+    """Two reviews are near duplicates when the Jaccard similarity of their character n-grams reaches the threshold."""
+
+    threshold: Annotated[Number, between(0.5, 1)] = 0.8
+    ngram: Annotated[Whole, between(1, 16)] = 3
+
+
+@dataclass(frozen=True, config=STRICT)
+class KnownPublic:
+    """A file of texts that a model may have seen: one a line, or the column `column` of a table."""
+
+    path: RootPath
+    column: String | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
 class Task:
     """A task.yaml, checked. Its keys are explained in the tasks that ship and in dataset_jsonl/README.md."""
 
-    name: str
     path: Path
-    columns: Columns
-    labels: Mapping[str, str]  # canonical value in the table -> label word, in the order in which classes are shown
-    system: str
-    prompts: Mapping[str, str]
-    prompt: str  # the name of the prompt in use
-    default_recipe: str
-    csv: Path | None = None
+    name: Name
+    columns: Annotated[Columns, AfterValidator(_two_columns)]
+    # Canonical value in the table -> label word, in the order in which classes are shown.
+    labels: Annotated[dict[str, str], BeforeValidator(_labels)]
+    system: Text
+    prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
+    prompt: String  # the name of the prompt in use
+    default_recipe: Text
+    csv: RootPath | None = None
     source: Source | None = None
-    provenance: str = ""
-    licence: str = ""
-    split: SplitSettings = field(default_factory=SplitSettings)
-    near_duplicates: NearDuplicates = field(default_factory=NearDuplicates)
-    conflicts: str = "set_aside"
-    max_length: int = 512
-    keep_head: float = 0.75
-    min_chars: int = 1
-    max_reject_share: float = 0.05
-    synonyms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    limit: int | None = None
-    limit_of: str = "all"
-    injected_share: float = 0.0
-    corrections: Corrections | None = None
+    provenance: String = ""
+    licence: String = ""
+    split: SplitSettings = Field(default_factory=SplitSettings)
+    near_duplicates: NearDuplicates = Field(default_factory=NearDuplicates)
+    # The original experiment kept every row, so its scheme does too where the file says nothing.
+    conflicts: Conflicts = Field(
+        default_factory=lambda given: "keep" if given["split"].scheme == "original" else "set_aside"
+    )
+    max_length: Annotated[Whole, between(16, 1_000_000)] = 512
+    keep_head: Annotated[Number, between(0, 1)] = 0.75
+    min_chars: Annotated[Whole, between(1, 1_000_000)] = 1
+    max_reject_share: Annotated[Number, between(0, 1)] = 0.05
+    synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
+    limit: Annotated[Whole, between(1, 10**12)] | None = None
+    limit_of: Literal["all", "train"] = "all"
+    injected_share: Annotated[Number, between(0, 1)] = 0.0
+    corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
+    corrections_test: Flag = False  # whether it changes labels of val and test rows too
     known_public: KnownPublic | None = None
+    # Keys of `swift sft` in place of the recipe's; the data does not depend on them.
+    sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Task":
+        if self.path.parent.parent == CONFIGS and self.path.parent.name != self.name:
+            raise SettingError(f"is {self.name!r}, expected {self.path.parent.name!r}, the name of its folder", "name")
+        if self.prompt not in self.prompts:
+            known = f"{', '.join(self.prompts)}{nearest(self.prompt, self.prompts)}"
+            raise SettingError(f"is {self.prompt!r}, expected one of {known}", "prompt")
+        for label in self.synonyms:
+            if label not in self.label_words:
+                known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
+                raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        if self.corrections_test and self.corrections is None:
+            raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
+        return self
 
     @property
     def label_words(self) -> tuple[str, ...]:
@@ -75,7 +226,7 @@ class Task:
 
     @property
     def template(self) -> str:
-        """The prompt in use, with {review} where the review goes."""
+        """The prompt in use, with {review} in the place of the review."""
         return self.prompts[self.prompt]
 
     def render(self, review: str) -> str:
@@ -100,99 +251,7 @@ def find_task(name: str, overrides: Sequence[str] = ()) -> Task:
 def load_task(path: Path, changes: Sequence[YamlFile] = ()) -> Task:
     """The task in the file `path`, with the keys of override files in place of its own.
 
-    Raises UserError that names the file, the key and what was expected.
+    Raises UserError that names the file, the line, the key and what was expected.
     """
     path = Path(path).absolute()
-    top = read_settings(path, changes)
-    name = top.take("name", str)
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise top.error("name", f"is {name!r}, expected letters, digits, _ and - only: folders are called after it")
-    if path.parent.parent == CONFIGS and path.parent.name != name:
-        raise top.error("name", f"is {name!r}, expected {path.parent.name!r}, the name of its folder")
-    csv = top.take("csv", str, None)
-    labels = _labels(top)
-    prompts = _prompts(top)
-    split = take_split(top)
-    task = Task(
-        name=name,
-        path=path,
-        csv=None if csv is None else ROOT / Path(csv).expanduser(),
-        source=take_source(top),
-        provenance=top.take("provenance", str, ""),
-        licence=top.take("licence", str, ""),
-        columns=take_columns(top),
-        labels=labels,
-        system=take_text(top, "system"),
-        prompts=prompts,
-        prompt=top.choice("prompt", tuple(prompts)),
-        split=split,
-        near_duplicates=take_near_duplicates(top),
-        # The original experiment kept every row, so its scheme does too unless told otherwise.
-        conflicts=top.choice("conflicts", CONFLICTS, "keep" if split.scheme == "original" else "set_aside"),
-        max_length=top.number("max_length", int, 16, 1_000_000, 512),
-        keep_head=top.number("keep_head", float, 0, 1, 0.75),
-        min_chars=top.number("min_chars", int, 1, 1_000_000, 1),
-        max_reject_share=top.number("max_reject_share", float, 0, 1, 0.05),
-        default_recipe=take_text(top, "default_recipe"),
-        synonyms=_synonyms(top, tuple(dict.fromkeys(labels.values()))),
-        limit=top.number("limit", int, 1, 10**12, None),
-        limit_of=top.choice("limit_of", ("all", "train"), "all"),
-        injected_share=top.number("injected_share", float, 0, 1, 0.0),
-        corrections=take_corrections(top),
-        known_public=take_known_public(top),
-    )
-    top.finish()
-    return task
-
-
-def canonical_value(value: Any) -> str:
-    """A label's value as it is looked up: white space around it gone, full-width digits plain, `1.0` as `1`.
-
-    A table that went through a spreadsheet has `1.0` for `1`. Keys of `labels` and cells go through the same.
-    """
-    text = unicodedata.normalize("NFKC", str(value)).strip()
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
-
-
-def _labels(top: Section) -> dict[str, str]:
-    labels: dict[str, str] = {}
-    for value, word in top.take("labels", dict).items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            raise top.error(f"labels.{value}", f"is read by YAML as {value!r}: put the value in quotes")
-        if not isinstance(word, str) or not word.strip() or word != word.strip():
-            raise top.error(f"labels.{value}", f"is {word!r}, expected a label word in quotes")
-        if word in TAKEN_WORDS:
-            raise top.error(f"labels.{value}", f"is {word!r}, which counts and reports use themselves: choose another")
-        key = canonical_value(value)
-        if key in labels:
-            raise top.error(f"labels.{value}", "stands twice")
-        labels[key] = word
-    count = len(set(labels.values()))
-    if not LABELS[0] <= count <= LABELS[1]:
-        raise top.error("labels", f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
-    return labels
-
-
-def _prompts(top: Section) -> dict[str, str]:
-    prompts = top.take("prompts", dict)
-    if not prompts:
-        raise top.error("prompts", f"is empty, expected at least one prompt with {PLACE} in it")
-    for name, prompt in prompts.items():
-        if not isinstance(name, str) or not isinstance(prompt, str):
-            raise top.error(f"prompts.{name}", f"is {prompt!r}, expected a name and a text in quotes")
-        if (found := prompt.count(PLACE)) != 1:
-            raise top.error(f"prompts.{name}", f"has {PLACE} {found} times, expected once")
-    return prompts
-
-
-def _synonyms(top: Section, words: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    synonyms = {}
-    for word, others in top.take("synonyms", dict, {}).items():
-        if word not in words:
-            raise top.error(
-                f"synonyms.{word}", f"is no label word{nearest(str(word), words)}; known: {', '.join(words)}"
-            )
-        if not isinstance(others, list) or not all(isinstance(one, str) and one.strip() for one in others):
-            raise top.error(f"synonyms.{word}", f"is {others!r}, expected a list of words in quotes")
-        synonyms[word] = tuple(others)
-    return synonyms
+    return read_settings(Task, path, changes, {"path": path})

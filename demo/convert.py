@@ -39,7 +39,7 @@ MINIMIND2_SMALL = Shape(hidden=512, intermediate=1408, heads=8, kv_heads=2, laye
 def convert(model: onnx.ModelProto, shape: Shape) -> dict[str, Array]:
     """The float16 tensors of Qwen2ForCausalLM by name, from a graph that onnxruntime's dynamic quantisation wrote.
 
-    Each matrix stands there as q (8-bit), one scale and one zero point for all of it: weight = (q - zero point) *
+    Each matrix is kept as q (8-bit), one scale and one zero point for all of it: weight = (q - zero point) *
     scale (ONNX, DequantizeLinear). MatMulInteger multiplies from the right, so its matrices are (input, output) and
     torch's are their transposes. The embedding is the Gather's table. The lm_head is the same matrix, quantised a
     second time: it is left out, and the config ties the two.

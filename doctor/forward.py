@@ -8,6 +8,7 @@ Prints {"tokens", "seconds", "load_seconds", "device"} as JSON; ends with an err
 import json
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -19,7 +20,8 @@ def main() -> None:
     device = "cpu" if dtype == "float32" or not torch.cuda.is_available() else "cuda"
     begin = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype)).to(device)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype))
+    model = model.to(device)
     loaded = time.monotonic()
     ids = tokenizer(f"{system}\n{prompt}", return_tensors="pt").input_ids.to(device)
     with torch.no_grad():

@@ -5,22 +5,46 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from doctor import resources as doctor_room
-from doctor.check import DEFAULT_RECIPE, FAULT, OK, WARNING, Check, Ready
+from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
 from plan.hardware import Machine, child_environment
 from plan.options import Options, caller_folder
 from workspace.errors import UserError
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
+if TYPE_CHECKING:
+    from data_prep.task_parts import Columns
+
+    from data_prep.task import Task
+    from plan.recipes import Recipe
+
+DEFAULT_RECIPE = "hotel_reviews"
 DEMO = "demo"
 WHOLE_TABLE = 50_000_000  # bytes; of a longer one the first part is looked at
 PART = 1 << 20
 OFFLINE = "HF_HUB_OFFLINE"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A recipe with all that follows from it, as far as it could be found."""
+
+    options: Options
+    recipe: "Recipe"
+    machine: Machine
+    model: Path | None  # its folder
+    model_problem: Exception | None  # why there is none
+    run: Path
+    dataset: Path
+    csv: Path | None
+    sft: dict[str, Any]  # the resolved keys of `swift sft`
+    rows: int | None  # the limit of training rows
 
 
 def prepare(options: Options, machine: Machine | None) -> Ready:
@@ -31,7 +55,8 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
 
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
     machine = machine or this_machine()
-    model, problem = None, None
+    model: Path | None = None
+    problem: Exception | None = None
     try:
         model = _model_on_disk(recipe, options)
     except Exception as error:
@@ -43,7 +68,8 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
     sft = {**recipe.sft, **options.swift}
     if model is not None:
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
-    return Ready(options, recipe, machine, model, problem, run, dataset, csv, sft)
+    rows = options.limit or recipe.task.limit
+    return Ready(options, recipe, machine, model, problem, run, dataset, csv, sft, rows)
 
 
 def model(ready: Ready) -> Check:
@@ -94,29 +120,24 @@ def data(ready: Ready) -> Check:
     task, path = ready.recipe.task, ready.csv
     if path is None or not path.exists():
         return _no_table(ready)
-    # First of all the table is read: a folder or an empty file is told there.
+    # First of all the table is read: that finds a folder, or an empty file.
     looked = _read(path, task.columns)
     digest = sha256_file(path)
-    known = task.source is not None and digest == task.source.sha256
-    name = f", the known {task.source.url.rsplit('/', 1)[-1]}" if known else ""
+    name = ""
+    if task.source is not None and digest == task.source.sha256:
+        name = f", the known {task.source.url.rsplit('/', 1)[-1]}"
     if task.name == DEMO and not ready.options.csv:
         from demo.reviews import SHA256
 
         if digest != SHA256:
-            return Check("data", FAULT, f"{shown(path)} is not the demo's reviews", "remove it, and it is made anew")
+            return Check("data", FAULT, f"{shown(path)} is not the demo's reviews", "remove it, and it is made again")
         name = ", the demo's reviews"
     return Check("data", OK, f"{shown(path)}: {looked}, columns {task.columns.text} and {task.columns.label}; "
                  f"sha256 {digest[:12]}…{name}")  # fmt: skip
 
 
-CHECKS: dict[str, Callable[[Ready], Check]] = {
-    "model": model, "hub": hub, "data": data, "folders": doctor_room.folders, "disk": doctor_room.disk,
-    "memory": doctor_room.memory,
-}  # fmt: skip
-
-
 def forward(ready: Ready) -> Check:
-    """One forward pass of one row, in a process of its own: nothing that befalls it befalls doctor."""
+    """One forward pass of one row, in a process of its own, which may crash without doctor."""
     if ready.model is None:
         return Check("forward", WARNING, "not done: the model is not there", "look again once it is")
     task = ready.recipe.task
@@ -135,21 +156,21 @@ def forward(ready: Ready) -> Check:
 
 
 def _is_demo(ready: Ready) -> bool:
-    return ready.options.model is None and ready.recipe.task.name == DEMO
+    return ready.options.model is None and ready.recipe.is_demo_model
 
 
-def _model_on_disk(recipe: object, options: Options) -> Path:
+def _model_on_disk(recipe: "Recipe", options: Options) -> Path:
     """The model's folder where it is on disk. Raises `UserError`; never asks a hub."""
     from hub.find import ModelUnavailable, find_model
 
-    if options.model is None and recipe.task.name == DEMO:
+    if options.model is None and recipe.is_demo_model:
         from demo.model import fault, model_folder
 
         folder = model_folder()
         if not os.path.lexists(folder):
             raise ModelUnavailable(f"the demo model is not in {shown(folder)} yet")
         if problem := fault(folder):
-            raise UserError(f"the demo model in {shown(folder)} is damaged ({problem}); the next run builds it anew")
+            raise UserError(f"the demo model in {shown(folder)} is damaged ({problem}); the next run builds it again")
         return folder
     with _offline():
         return find_model(options.model or recipe.sft["model"])
@@ -185,7 +206,7 @@ def _absent(ready: Ready) -> Check:
                  "carry its folder here and give --model PATH, or connect to a hub / 用 --model 指定权重")  # fmt: skip
 
 
-def _table(task: object) -> Path | None:
+def _table(task: "Task") -> Path | None:
     """Where the task's table lies, or would lie in the cache; None where the task names none."""
     if task.csv is not None and task.csv.exists():
         return task.csv
@@ -209,9 +230,9 @@ def _no_table(ready: Ready) -> Check:
     return Check("data", FAULT, there, "give the table with --csv PATH / 用 --csv 指定数据")
 
 
-def _read(path: Path, columns: object) -> str:
+def _read(path: Path, columns: "Columns") -> str:
     """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
-    from data_prep.table.reading import read_table
+    from data_prep.table.reading import MissingColumn, missing_column, read_table
 
     if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
         return f"{len(read_table(path, columns).frame):,} rows"
@@ -223,7 +244,8 @@ def _read(path: Path, columns: object) -> str:
         part.write_bytes(start[: start.rfind(b"\n") + 1])
         try:
             read_table(part, columns)
-        except UserError as error:
-            if "has no column" in str(error):  # a quoted text may be cut in two, a header may not
-                raise UserError(str(error).replace(shown(part), shown(path))) from None
+        except MissingColumn as error:
+            raise missing_column(path, columns, error.found) from None
+        except UserError:
+            pass  # a quoted text may be cut in two, a header may not
     return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"

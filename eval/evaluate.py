@@ -26,7 +26,7 @@ from eval.scoring.responses import Split, load_split
 from eval.scoring.significance import Comparison, balanced_accuracy_interval, compare, wilson
 from eval.scoring.slices import slice_reading
 from eval.scoring.verdict import Contrast, Guessing, baseline_verdict, verdict
-from plan.head import is_head
+from plan.run import is_head
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl

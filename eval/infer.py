@@ -14,6 +14,7 @@ from eval.inference.backends import way_to_ask
 from eval.inference.journal import Answered, read_journal
 from eval.inference.prompts import Request, make_requests
 from eval.inference.workers import BATCH, Question, ask, infer_values
+from plan.run import result_values
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
 from workspace.child_process import OutOfMemory
@@ -30,7 +31,7 @@ SPLITS = {"test": "test.jsonl", "few_shot": "few_shot.jsonl", "val": "val.jsonl"
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every request of a stage."""
     parser = argparse.ArgumentParser(prog="python -m eval.infer", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
+    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
     parser.add_argument("stage", choices=("before", "after"), help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
     with locked_run(args.run):
@@ -73,9 +74,7 @@ def infer(run: Path, stage: str) -> None:
 
 def model_inputs(run: Path, plan: dict[str, Any]) -> dict[str, Any]:
     """What the answers depend on beside the rows and the adapter: the model, and how it is asked."""
-    # The batch makes no difference to an answer (see `_parity`), and may have to be smaller on another machine.
-    values = {key: value for key, value in infer_values(run).items() if key != BATCH}
-    return {"infer.yaml": sha256_json(values), "model": plan["model_fingerprint"]}
+    return {"infer_settings": sha256_json(result_values(infer_values(run))), "model": plan["model_fingerprint"]}
 
 
 def answer_all(question: Question, requests: list[Request], digest: str, auto_batch: bool) -> list[Answered]:
@@ -121,7 +120,7 @@ def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:
         raise OutOfMemory(f"{error}, one row at a time: use a smaller model, or a machine with more memory") from error
     if not auto_batch:
         raise OutOfMemory(
-            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in the task's infer.yaml"
+            f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in an override"
         ) from error
     print(f"{error}; --auto-batch goes on with {batch // 2} rows at a time", flush=True)
     return batch // 2

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.folder import MANIFEST
+from data_prep.manifest import MANIFEST
 from data_prep.table.corrections import read_corrections
 from data_prep.task import SPLITS, find_task
 from eval.scoring.label_rows import LabelRows, load_rows

@@ -1,33 +1,48 @@
-"""The hubs' own download clients, with the limits and the progress that they lack."""
+"""The hubs' own download clients: the limits and the progress that they lack, and their errors in plain words."""
 
 import os
 import re
+import ssl
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hub.failures import BYTES_PER_SECOND, REMEDY, HubFault, patience
-from hub.hosts import check_url, guarded
+from hub.hosts import check_url
+from workspace.errors import UserError
 
 # Remote code and pickled weights are not wanted, nor other frameworks' weights.
 UNWANTED = [
     "*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.msgpack", "*.h5", "*.onnx", "*.gguf",
     "*.tflite", "*.zip", "*.tar", "*.tar.gz", "*.npz", "*.joblib", "*.mdl", "*.msc",
 ]  # fmt: skip
-LONGEST_WAIT = 120  # seconds that a server may bid to wait
+REMEDY = "give a folder with --model PATH, connect to the hub, or copy the weights into its cache"
+LONGEST_WAIT = 120  # seconds that a server may ask to wait
+BYTES_PER_SECOND = 1024  # slower than this for as long as patience lasts is as good as stalled
+
+
+class HubFault(Exception):
+    """What the hub did wrong, in plain words, and what to do; `again`: whether another try at once may do better."""
+
+    def __init__(self, what: str, remedy: str = REMEDY, again: bool = False) -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.again = again
+
+
+def patience() -> int:
+    """Seconds without progress after which a download is given up: HUB_PATIENCE, else 60. Raises `UserError`."""
+    given = os.environ.get("HUB_PATIENCE") or "60"
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"HUB_PATIENCE={given}: give whole seconds, 1 or more")
+    return int(given)
 
 
 def snapshot(hugging_face: bool, endpoint: str, model: str, local_only: bool) -> Path:
     """The model's folder in the hub's cache, fetched by the hub's client unless `local_only`. Raises its errors."""
     if not local_only:
         check_url(endpoint)
-    with nullcontext() if local_only else guarded():
-        return _snapshot(hugging_face, endpoint, model, local_only)
-
-
-def _snapshot(hugging_face: bool, endpoint: str, model: str, local_only: bool) -> Path:
     if hugging_face:
         from huggingface_hub import snapshot_download
         from tqdm.auto import tqdm
@@ -68,7 +83,7 @@ def _bar_class(tqdm: Any, made: list[Any]) -> Any:
             super().set_description("Downloaded" if desc and "complete" in desc else "Downloading", refresh)
 
         def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-            """The rate stands in the bar itself."""
+            """The rate is part of the bar itself."""
 
     return Bar
 
@@ -80,7 +95,9 @@ def set_limits(hugging_face: bool) -> None:
         "MODELSCOPE_DOWNLOAD_TIMEOUT": seconds,
         "MODELSCOPE_DOWNLOAD_LOW_SPEED_WINDOW_SECONDS": seconds,
         "MODELSCOPE_DOWNLOAD_MIN_BYTES_PER_SECOND": str(BYTES_PER_SECOND),
-        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(max(1, patience() // 2)),  # five times, whatever is bidden
+        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(
+            max(1, patience() // 2)
+        ),  # five times, whatever the server asks
         # A slow line may need more than the client's hour for a file of gigabytes; stalls are what is bounded.
         "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": str(24 * 3600),
         # It asks the cloud's own service which region this is, and is then sent to addresses of the cloud's inside.
@@ -101,12 +118,9 @@ def set_limits(hugging_face: bool) -> None:
 
 def _client() -> Any:
     import httpx
-    from huggingface_hub.utils._http import hf_request_event_hook
 
     return httpx.Client(
-        event_hooks={"request": [_check_host, hf_request_event_hook], "response": [_watch]},
-        follow_redirects=True,
-        timeout=patience(),
+        event_hooks={"request": [_check_host], "response": [_watch]}, follow_redirects=True, timeout=patience()
     )
 
 
@@ -116,7 +130,7 @@ def _check_host(request: Any) -> None:
 
 
 def _watch(response: Any) -> None:
-    """Have an answer of Hugging Face's end with a `HubFault` when it bids to wait too long or comes too slowly."""
+    """Have an answer of Hugging Face's end with a `HubFault` when it asks to wait too long or comes too slowly."""
     import httpx
 
     if response.status_code in (429, 503):
@@ -124,10 +138,8 @@ def _watch(response: Any) -> None:
         waits += re.findall(r"\bt=(\d+)", response.headers.get("ratelimit", ""))
         longest = max((int(wait) for wait in waits if wait.strip().isdecimal()), default=0)
         if longest > LONGEST_WAIT:
-            raise HubFault(
-                f"it bids to wait {longest} s (HTTP {response.status_code}); run the same command again then, or "
-                f"{REMEDY}"
-            )
+            what = f"it asks to wait {longest} s (HTTP {response.status_code})"
+            raise HubFault(what, f"run the same command again then, or {REMEDY}")
 
     class Watched(httpx.SyncByteStream):
         def __init__(self, stream: Any) -> None:
@@ -140,12 +152,86 @@ def _watch(response: Any) -> None:
                 received += len(block)
                 if (elapsed := time.monotonic() - begin) >= patience():
                     if received < elapsed * BYTES_PER_SECOND:
-                        raise HubFault(
-                            f"it stalled for {patience()} s or sent less than {BYTES_PER_SECOND} B/s; {REMEDY}"
-                        )
+                        raise _stalled()
                     begin, received = time.monotonic(), 0
 
         def close(self) -> None:
             self.stream.close()
 
     response.stream = Watched(response.stream)
+
+
+def explain(error: BaseException) -> HubFault:
+    """An error of either client as a `HubFault`: why a download failed, what to do, and whether to try again."""
+    causes = list(causes_of(error))
+    for cause in causes:
+        if isinstance(cause, HubFault):
+            return cause
+        if isinstance(cause, UserError):
+            return HubFault(str(cause), "")
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return HubFault(
+            "its certificate is not trusted",
+            "behind a company's proxy, name the proxy's certificate in SSL_CERT_FILE and REQUESTS_CA_BUNDLE",
+        )
+    if status := next((code for cause in causes if (code := _status_of(cause))), None):
+        return _status_fault(status)
+    kinds = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    if "TooManyRedirects" in kinds:
+        return HubFault("it redirects in a circle", f"check the endpoint's address, or {REMEDY}")
+    # A bare OSError is how Hugging Face's client says that a file has another length than was announced.
+    unannounced = any(type(cause) is OSError and cause.errno is None for cause in causes)
+    if unannounced or kinds & {"FileIntegrityError", "FileSizeMismatchError"}:
+        what = "a file that came is not the one the hub lists (wrong length or hash, or a login page in its place)"
+        return HubFault(what, f"log in to the network, run the same command again, or {REMEDY}", again=True)
+    if kinds & {"JSONDecodeError", "FileMetadataError"}:
+        what = "its answers are not a hub's (a login page, or another server)"
+        return HubFault(what, f"log in to the network, or {REMEDY}", again=True)
+    if kinds & {"TimeoutException", "Timeout", "TimeoutError", "_DownloadTooSlowError", "_DownloadDeadlineError"}:
+        return _stalled()
+    if kinds & {"ConnectionError", "NetworkError", "TransportError", "RemoteProtocolError", "ConnectError"}:
+        remedy = f"run the same command again to go on, or {REMEDY}"
+        return HubFault("the connection broke again and again", remedy, again=True)
+    return HubFault(" ".join(str(error).split())[:200], again=True)
+
+
+def _stalled() -> HubFault:
+    return HubFault(f"it stalled for {patience()} s or sent less than {BYTES_PER_SECOND} B/s")
+
+
+def _status_fault(status: int) -> HubFault:
+    if status in (401, 403):
+        return HubFault(
+            f"it refuses (HTTP {status}): the model may be private or gated",
+            "accept its terms on the hub's page and set HF_TOKEN or MODELSCOPE_API_TOKEN",
+        )
+    if status == 404:
+        what = "there is no such model or file there (HTTP 404)"
+        return HubFault(what, "check the spelling of owner/name, or use the other hub")
+    later = f"run the same command again later, or {REMEDY}"
+    if status == 429:
+        return HubFault("it takes no more requests for now (HTTP 429)", later, again=True)
+    return HubFault(f"it fails (HTTP {status})", later, again=status == 408 or status >= 500)
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The HTTP status that an error names, where it is one of failure."""
+    for holder in (error, getattr(error, "response", None)):
+        with suppress(TypeError, ValueError):
+            if (code := int(getattr(holder, "status_code", None) or 0)) >= 400:
+                return code
+    return None
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it lists of single files, and what led to it, each once."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        files = getattr(one, "failed_files", None)
+        led = [*(files.values() if isinstance(files, dict) else ()), one.__cause__, one.__context__, *one.args]
+        waiting += [cause for cause in (*led, getattr(one, "reason", None)) if isinstance(cause, BaseException)]

@@ -1,7 +1,7 @@
 """A model from ModelScope or Hugging Face into the hub's own cache: tried again within limits, verified, or not taken.
 
 Both clients resume or retry by themselves; what they lack is added here. Hugging Face's compares sizes alone, has no
-lower limit of speed, and waits as long as a server bids it; a folder that ModelScope's was interrupted in looks done.
+lower limit of speed, and waits as long as a server asks; a folder that ModelScope's was interrupted in looks done.
 """
 
 import errno
@@ -12,9 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from hub.clients import set_limits, snapshot
-from hub.failures import REMEDY, Damaged, HubFault, causes_of, reason, status_of
-from hub.hosts import HostRefused
+from hub.clients import REMEDY, HubFault, causes_of, explain, set_limits, snapshot
 from hub.model_files import missing_parts
 from workspace.errors import REASONS, MachineFault, UserError
 from workspace.files import read_json, sha256_file, write_text
@@ -81,30 +79,28 @@ def download(hub: Hub, model: str) -> Path:
     try:
         write_text(mark, "A download has begun here and is not yet verified; the next start goes on with it.\n")
         folder = _fetch(hub, model)
-        if missing := missing_parts(folder):
-            raise UserError(
-                f"{model} was downloaded to {shown(folder)} but lacks {missing}: "
-                "choose a model with safetensors weights"
-            )
-        mark.unlink(missing_ok=True)
-    except UserError:
-        raise
     except Exception as error:  # each client has its own errors
-        for cause in causes_of(error):
+        causes = list(causes_of(error))
+        for cause in causes:
             if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in DISK:
-                where = shown(mark.parent)
                 raise MachineFault(
-                    f"{model} cannot be downloaded to {where}: {REASONS[cause.errno]}, then run the same command again"
+                    f"{model} cannot be downloaded to {shown(mark.parent)}: {REASONS[cause.errno]}, then run the same "
+                    "command again"
                 ) from error
-        told = f"{model} could not be downloaded from {hub.endpoint} ({hub.name}): {reason(error)}"
-        # Not for the demo to take its place: the user is to decide.
-        refused = any(isinstance(cause, HostRefused) for cause in causes_of(error))
-        raise (UserError if refused else ModelUnavailable)(told) from error
+        # Where a host was refused, the demo does not take the model's place: the user is to decide.
+        kind = UserError if any(isinstance(cause, UserError) for cause in causes) else ModelUnavailable
+        where = f"{hub.endpoint} ({hub.name})"
+        raise kind(f"{model} could not be downloaded from {where}: {explain(error)}") from error
+    if missing := missing_parts(folder):
+        raise UserError(
+            f"{model} was downloaded to {shown(folder)} but lacks {missing}: choose a model with safetensors weights"
+        )
+    mark.unlink(missing_ok=True)
     return folder
 
 
 def begun_mark(hub: Hub, model: str) -> Path:
-    """The file that stands in the hub's cache while a download of ours is not yet verified: it moves with the cache."""
+    """The file in the hub's cache while a download of ours is not yet verified: it moves with the cache."""
     name = model.replace("/", "--")
     if hub.is_hugging_face:
         from huggingface_hub import constants
@@ -128,37 +124,22 @@ def _fetch(hub: Hub, model: str) -> Path:
             verify(hub, folder)
             return folder
         except Exception as error:
-            if attempt == TRIES or not _passing(hub, error):
+            fault = explain(error)
+            on_disk = any(isinstance(cause, OSError) and cause.errno in DISK for cause in causes_of(error))
+            # ModelScope's client has had its own six tries.
+            if attempt == TRIES or not hub.is_hugging_face or not fault.again or on_disk:
                 raise
             wait = 2 ** (attempt - 1)
-            told = reason(error).split(";")[0]
-            print(f"model: {told}; try {attempt + 1} of {TRIES} in {wait} s", flush=True)
+            print(f"model: {fault.what}; try {attempt + 1} of {TRIES} in {wait} s", flush=True)
             time.sleep(wait)
     raise AssertionError("the last try returns or raises")
-
-
-def _passing(hub: Hub, error: Exception) -> bool:
-    """Whether another try may do better. ModelScope's client has had its own six."""
-    causes = list(causes_of(error))
-    if any(isinstance(cause, Damaged) for cause in causes):
-        return True
-    if not hub.is_hugging_face or any(isinstance(c, HubFault | ssl.SSLError | UserError) for c in causes):
-        return False
-    if any(isinstance(cause, OSError) and cause.errno in DISK for cause in causes):
-        return False
-    if any("CERTIFICATE_VERIFY_FAILED" in str(cause) or "edirect" in str(cause) for cause in causes):
-        return False
-    if any(kind.__name__ == "TimeoutException" for cause in causes for kind in type(cause).__mro__):
-        return False  # six times already
-    status = next((code for cause in causes if (code := status_of(cause))), None)
-    return status is None or status in (408, 429) or status >= 500
 
 
 def verify(hub: Hub, folder: Path) -> None:
     """Compare what Hugging Face sent with the hashes it lists; ModelScope's client has done so itself.
 
-    Large files have a SHA-256 in the listing, small ones git's SHA-1 of "blob", length and content. Raises `Damaged`
-    after removing the file, pointer and content.
+    Large files have a SHA-256 in the listing, small ones git's SHA-1 of "blob", length and content. Raises `HubFault`
+    after removing the file, pointer and content, so that the next try fetches it again.
     """
     if not hub.is_hugging_face:
         return
@@ -176,7 +157,8 @@ def verify(hub: Hub, folder: Path) -> None:
         if found != (wanted or entry["blob_id"]):
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
-            raise Damaged(f"{name} came with other bytes than the hub lists; run the same command again, or {REMEDY}")
+            what = f"{name} came with other bytes than the hub lists"
+            raise HubFault(what, f"run the same command again, or {REMEDY}", again=True)
 
 
 def _git_hash(path: Path) -> str:

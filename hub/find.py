@@ -1,15 +1,15 @@
-"""Finding a model's weights: a folder on disk, a hub's cache, or the hub itself, told within seconds."""
+"""Finding a model's weights: a folder on disk, a hub's cache, or the hub itself, within seconds."""
 
 import os
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
 
+from hub.clients import REMEDY
 from hub.download import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
-from hub.failures import REMEDY
-from hub.hosts import HostRefused, check_url, guarded
-from hub.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
-from hub.remote_code import check_no_code
+from hub.hosts import check_url
+from hub.model_files import TOKENIZER_FILES, check_family, check_no_code, fingerprint, missing_parts
 from workspace.errors import UserError
 from workspace.paths import shown
 
@@ -38,7 +38,7 @@ def find_model(model: str) -> Path:
 def _find(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
-        check_no_code(folder)  # what a folder of pickles lacks is told better there
+        check_no_code(folder)  # its sentence on a folder of pickles is the better one
         if missing := missing_parts(folder):
             raise UserError(f"--model {shown(folder)} lacks {missing}: download the model again or name another folder")
         return folder.absolute()
@@ -55,18 +55,18 @@ def _find(model: str) -> Path:
             f"the weights of {model} are not {_half(hubs, model)}on disk and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE "
             f"forbids the network: {REMEDY}"
         )
-    hub = next((hub for hub in hubs if _answers(hub.endpoint)), None)
-    if hub is None:
+    chosen = next((hub for hub in hubs if _answers(hub.endpoint)), None)
+    if chosen is None:
         where = " nor ".join(hub.endpoint for hub in hubs)
         cannot = "cannot be reached" if len(hubs) == 1 else "can be reached"
         raise ModelUnavailable(
             f"the weights of {model} are not {_half(hubs, model)}on disk and {'neither ' if len(hubs) > 1 else ''}"
             f"{where} {cannot}: {REMEDY}"
         )
-    if hub != hubs[0]:
-        print(f"model: {hubs[0].endpoint} cannot be reached, so {hub.name} is asked", flush=True)
-    print(f"model: downloading {model} from {hub.endpoint}", flush=True)
-    return download(hub, model)
+    if chosen != hubs[0]:
+        print(f"model: {hubs[0].endpoint} cannot be reached, so {chosen.name} is asked", flush=True)
+    print(f"model: downloading {model} from {chosen.endpoint}", flush=True)
+    return download(chosen, model)
 
 
 def hub_endpoint() -> str:
@@ -92,20 +92,15 @@ def _half(hubs: list[Hub], model: str) -> str:
 
 def _answers(endpoint: str) -> bool:
     """Whether a hub's address answers; it is not followed elsewhere. Raises `UserError` where it is refused."""
+    check_url(endpoint)
+    request = urllib.request.Request(endpoint, method="HEAD")  # noqa: S310  https alone passes check_url
     try:
-        check_url(endpoint)
-        with guarded():
-            urllib.request.build_opener(_Stay).open(
-                urllib.request.Request(endpoint, method="HEAD"),  # noqa: S310  https alone passes check_url
-                timeout=HUB_TIMEOUT_SECONDS,
-            ).close()
-    except HostRefused as error:
-        raise UserError(str(error)) from error
+        urllib.request.build_opener(_Stay).open(request, timeout=HUB_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except urllib.error.URLError as error:
         # It answers; whether its certificate will do is for the client to say, which may know others.
-        return "CERTIFICATE" in str(error.reason)
+        return isinstance(error.reason, ssl.SSLError)
     except (OSError, ValueError):
         return False
     return True

@@ -1,20 +1,21 @@
-"""How many bytes a run will write, on which disk, and whether they fit: told before anything slow starts.
+"""How many bytes a run will write, on which disk, and whether they fit: said before anything slow starts.
 
 The estimate is an upper bound: for the run folder 2.0 times what three finished runs of the 26M-parameter demo model
-held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/test_disk.py holds it
-between once and three times those runs.
+held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py
+holds it between once and three times those runs.
 """
 
-import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from workspace.errors import MachineFault
 from workspace.paths import shown
+from workspace.safetensors_header import read_header
 
 FIXED = 3 << 20  # bytes: pictures, report, logs, records; 1.7 MB were measured
 PICTURES = 1 << 18  # bytes of a dataset's card
@@ -24,7 +25,7 @@ ANSWERS = 12
 # Bytes of ms-swift's tokenised copies for a byte of train.jsonl; 3.4 were measured. Test and validation rows are copied
 # for each time that they are asked.
 ARROW = 5
-ROW = 320  # bytes that a JSONL row has beside its review, which stands in it twice
+ROW = 320  # bytes that a JSONL row has besides its review, which is in it twice
 HELD_OUT = 0.5  # of a limit's train rows: test rows N/4, val rows N/8, and the card
 SAFE_SECONDS = 600.0  # between checkpoints that are made by the clock
 SLOWEST = 1e10  # operations a second: below what a single core does
@@ -48,7 +49,7 @@ def needed_space(
 ) -> dict[Path, int]:
     """Bytes still to be written, at most, by a run with the resolved keys `sft`: into `run`, `dataset` and the cache.
 
-    `rows` is the limit of training rows, None for all of the table. What stands in the two folders already is taken
+    `rows` is the limit of training rows, None for all of the table. What is in the two folders already is taken
     off, so that a run that goes on is not asked for its space twice. A table or a model that is not there counts as
     nothing. Reads headers, and the table once to count its lines.
     """
@@ -91,8 +92,8 @@ def checkpoint_bytes(sft: Mapping[str, Any], model: Path) -> int:
     if sft.get("tuner_type", "lora") == "full":
         width = 2 if sft.get("torch_dtype") == "bfloat16" else 4
         trained = sum(math.prod(shape) for shape in shapes.values())
-        beside = sum(path.stat().st_size for path in model.glob("*.json")) + STATE
-        return trained * (width + OPTIMISER + sharded) + beside
+        others = sum(path.stat().st_size for path in model.glob("*.json")) + STATE
+        return trained * (width + OPTIMISER + sharded) + others
     return lora_parameters(sft, shapes) * (4 + OPTIMISER + sharded) + STATE
 
 
@@ -123,7 +124,7 @@ def lora_parameters(sft: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
 def checkpoints_kept(sft: Mapping[str, Any], model: Path, rows: int) -> int:
     """The most checkpoints that lie on the disk at a time: those kept, the best among them, and one being written.
 
-    A run too short for checkpoints by the clock has one for each epoch, and one more when it is told to end.
+    A run too short for checkpoints by the clock has one for each epoch, and one more when it is asked to end.
     """
     epochs = math.ceil(float(sft.get("num_train_epochs", 3)))
     operations = 6 * sum(map(math.prod, weight_shapes(model).values())) * int(sft.get("max_length", 512))
@@ -140,13 +141,8 @@ def weight_shapes(model: Path) -> dict[str, tuple[int, ...]]:
     """The tensors in a model's safetensors files by name, from their headers; a file that is torn counts as empty."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(model.glob("*.safetensors")):
-        try:
-            with open(path, "rb") as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                header = json.loads(stream.read(min(length, path.stat().st_size)))
-            shapes |= {name: tuple(one["shape"]) for name, one in header.items() if name != "__metadata__"}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
+        with suppress(OSError, ValueError):
+            shapes |= read_header(path).shapes
     return shapes
 
 
@@ -165,18 +161,16 @@ def check_space(needs: Mapping[Path, int], names: Mapping[Path, str] | None = No
     """Raise `MachineFault` for the first disk that `needs` do not fit on; `names`: the option for each."""
     for need in by_disk(needs):
         if need.needed > need.free:
-            raise MachineFault(space_sentence(need, names or {}))
+            raise MachineFault(": ".join(space_fault(need, names or {})))
 
 
-def space_sentence(need: Need, names: Mapping[Path, str]) -> str:
-    """What does not fit where, and what to do, in one sentence."""
+def space_fault(need: Need, names: Mapping[Path, str]) -> tuple[str, str]:
+    """What does not fit where, and what to do."""
     folders = " and ".join(shown(folder) for folder in need.folders)
     verb, whose = ("needs", "its") if len(need.folders) == 1 else ("need", "their")
     option = next((names[folder] for folder in need.folders if folder in names), "--run")
-    return (
-        f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free: "
-        f"make room, or choose another place with {option}"
-    )
+    found = f"{folders} {verb} about {gib(need.needed)} on {whose} disk and {gib(need.free)} are free"
+    return found, f"make room, or choose another place with {option}"
 
 
 def existing(folder: Path) -> Path:

@@ -59,7 +59,7 @@ def this_machine() -> Machine:
 def dtype_flags(machine: Machine) -> dict[str, Any]:
     """The dtype keys of `swift sft` for this machine.
 
-    On a CPU ms-swift must be told `use_cpu`, or it takes the checkpoint's bf16; on a GPU float32 would imply fp16
+    On a CPU ms-swift needs `use_cpu`, or it takes the checkpoint's bf16; on a GPU float32 would imply fp16
     mixed precision, so one of the two is always said.
     """
     if machine.gpu is None:
@@ -75,12 +75,12 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
     Those would have `swift` start several processes, or take itself for one of them and answer only its share.
 
     The malloc settings keep freed blocks instead of giving them back to the system: page faults otherwise take 40 % of
-    CPU time. Idle OpenMP threads soon sleep: beside a busy process on two cores the label scores of 200 reviews took
+    CPU time. Idle OpenMP threads soon sleep: next to a busy process on two cores the label scores of 200 reviews took
     15.7 s where they sleep at once, 17 s where libgomp lets them spin 3,000 times, 20 s at 10,000 and 24 s at its
     default. On an idle machine to wake them at each step costs up to a tenth, and a short spin spares most of that.
 
     The model is a folder on disk by now, so no hub is asked, and none is logged into (ms-swift does where it finds
-    ModelScope's token); `swift` is found beside the running Python.
+    ModelScope's token); `swift` is found next to the running Python.
     """
     env = {key: value for key, value in os.environ.items() if key not in TORCHRUN and key not in HUB_TOKENS}
     env.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -5,13 +5,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from workspace.errors import UserError
 
 EPILOG = """\
-A recipe is <task>/<name>, or <task> for the task's default, or the path of a task's folder of your own;
-swift_configs/README.md lists recipes and overrides.
+A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
+task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
@@ -28,7 +28,7 @@ RESERVED = {
     "system": "set `system` in task.yaml: the rows carry it",
     "resume_from_checkpoint": "the same command goes on by itself",
     "save_only_model": "going on after an interruption needs the optimiser's state",
-    # Whatever stands on the command line or in a YAML is written into the run, and into every checkpoint.
+    # Whatever is on the command line or in a YAML is written into the run, and into every checkpoint.
     "hub_token": "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment",
     "swanlab_token": "set SWANLAB_API_KEY in the environment",
     "swanlab_secret": "send messages when the run is done: it would be written into the run",
@@ -67,7 +67,7 @@ def parse_options(argv: list[str] | None) -> Options:
     words = list(sys.argv[1:] if argv is None else argv)
     # The recipe comes first, so that the value of an option for ms-swift is never taken for it.
     recipe = words.pop(0) if words and not words[0].startswith("-") else None
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="bash run_sft.sh",
         usage="bash run_sft.sh [recipe] [options]",
         description="From a CSV of labelled reviews to a tuned model and an honest before/after report.",
@@ -88,12 +88,11 @@ def parse_options(argv: list[str] | None) -> Options:
         metavar="NAME",
         help="overrides of the recipe, by name or path: rank64, dora, clean, ...",
     )
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<name>)")
-    parser.add_argument("--fresh", action="store_true", help="start the run anew; otherwise finished steps are skipped")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of this run (default: runs/<task>/<model>)")
+    parser.add_argument("--fresh", action="store_true", help="start the run over; otherwise finished steps are skipped")
     parser.add_argument(
         "--auto-batch", action="store_true", help="when memory runs out, go on by itself with a smaller batch"
     )
-    parser.error = _refuse  # type: ignore[method-assign]
     known, rest = parser.parse_known_args(words)
     if known.limit is not None and known.limit < 2:
         raise UserError(f"--limit {known.limit}: at least 2 training rows are needed")
@@ -106,8 +105,9 @@ def parse_options(argv: list[str] | None) -> Options:
     return Options(recipe=recipe, **vars(known), swift=_swift_options(rest))
 
 
-def _refuse(message: str) -> None:
-    raise UserError(f"{message}; see `bash run_sft.sh --help`")
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see `bash run_sft.sh --help`")
 
 
 def _swift_options(rest: list[str]) -> dict[str, Any]:

@@ -33,12 +33,10 @@ def write_packages(path: Path) -> None:
     write_text(path, "".join(f"{name}=={found[name]}\n" for name in sorted(found, key=str.lower)))
 
 
-def record_data(plan: Path) -> None:
-    """Write PLAN/data.json: the hashes of the dataset, which lies outside the run and may be made anew."""
-    manifest = Path(read_json(plan / "run.json")["dataset"]) / "manifest.json"
-    if manifest.is_file():
-        found = read_json(manifest)
-        write_json(plan / DATA_FILE, {key: found[key] for key in DATA_KEYS if key in found})
+def record_data(dataset: Path, run: Path) -> None:
+    """Write RUN/data.json: the hashes of the dataset, which is outside the run and may be built again."""
+    manifest = read_json(dataset / "manifest.json")
+    write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS if key in manifest})
 
 
 def _git_revision() -> str | None:

@@ -1,59 +1,77 @@
-"""Recipes by name: `<task>/<name>` is swift_configs/<task>/<name>.yaml, plain ms-swift; `<task>` is its default."""
+"""Recipes by name: `<task>/<model>` is swift_configs/models/<model>.yaml on the task's rows; `<task>` is its default.
 
-from collections.abc import Sequence
+A task's folder, in swift_configs or anywhere, needs a task.yaml alone. A recipe of its own in it, and an infer.yaml,
+come before those that all tasks share.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.overrides import FOLDER, find_overrides
-from data_prep.settings import nearest
 from data_prep.task import Task, load_task
 from plan.options import RESERVED
 from plan.swift_schema import check_values
-from workspace.errors import UserError
-from workspace.paths import CONFIGS
+from workspace.errors import UserError, nearest
+from workspace.paths import CONFIGS, shown
 from workspace.yaml_files import YamlFile, read_yaml
 
 DEFAULT_TASK = "hotel_reviews"
+MODELS = CONFIGS / "models"
+DEMO_MODEL = "minimind2-small"  # the recipe whose model is built from the demo's package, and has no hub's id
 NOT_RECIPES = {"task.yaml", "infer.yaml"}
 PIPELINES = RESERVED.keys() - {"external_plugins"}  # what an override may not set
-REMEDY = "name a recipe by <task>/<name>, or a YAML file beside a task.yaml"
+REMEDY = "name a recipe by <task>/<model>, or a YAML file next to a task.yaml"
 
 
 class Recipe(NamedTuple):
-    """A task, and one way to tune for it: the keys of `swift sft` and of `swift infer`, overrides put in."""
+    """A task and a model to tune for it: the keys of `swift sft` and of `swift infer`, overrides put in."""
 
     name: str
     path: Path
     task: Task
     sft: dict[str, Any]
     infer: dict[str, Any]
-    files: tuple[YamlFile, YamlFile]  # for `swift sft` and `swift infer`, as they stand on disk
+    files: tuple[YamlFile, YamlFile]  # for `swift sft` and `swift infer`, as they are on disk
     overrides: tuple[YamlFile, ...] = ()
+
+    @property
+    def is_demo_model(self) -> bool:
+        """Whether its model is the demo's, which is built here and is in no hub."""
+        return "model" not in self.sft and self.path.stem == DEMO_MODEL
 
 
 def recipe_names() -> list[str]:
-    """Every recipe there is, as <task>/<name>."""
-    paths = sorted(path for task in CONFIGS.glob("*/task.yaml") for path in task.parent.glob("*.yaml"))
-    return [f"{path.parent.name}/{path.stem}" for path in paths if path.name not in NOT_RECIPES]
+    """Every recipe there is, as <task>/<model>."""
+    tasks = sorted(path.parent.name for path in CONFIGS.glob("*/task.yaml"))
+    return [f"{task}/{path.stem}" for task in tasks for path in sorted(MODELS.glob("*.yaml"))]
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), caller: Path | None = None) -> Recipe:
-    """The recipe called `name`: <task>, <task>/<name>, or the path of a task's folder or of a YAML file in one.
+    """The recipe called `name`: <task>, <task>/<model>, or the path of a task's folder or of a YAML file in one.
 
-    Relative paths are taken from `caller`. Raises `UserError` for an unknown recipe or override, with those known.
+    Relative paths are taken from `caller`. Of keys that several files set, those of the recipe come first, then those
+    below `sft:` in task.yaml, then those of the overrides, the later replacing the earlier. Raises `UserError` for an
+    unknown recipe or override, with those known.
     """
     folder, stem = _find(name, caller)
     changes = find_overrides(overrides, folder, caller)
     task = load_task(folder / "task.yaml", changes)
-    path = folder / f"{stem or task.default_recipe}.yaml"
-    if not path.is_file() or path.name in NOT_RECIPES:
+    path = _recipe_file(folder, stem or task.default_recipe)
+    if path is None:
         raise _unknown(name)
-    files = (read_yaml(path, REMEDY), read_yaml(folder / "infer.yaml", "a task's folder needs an infer.yaml"))
-    sft, infer = dict(files[0].values), dict(files[1].values)
+    own_infer = folder / "infer.yaml"
+    files = (
+        read_yaml(path, REMEDY),
+        read_yaml(own_infer if own_infer.is_file() else CONFIGS / "infer.yaml", "restore it from the repository"),
+    )
+    # A recipe that all tasks share takes the length to which this task's rows are cut.
+    length = {"max_length": task.max_length} if path.parent == MODELS else {}
+    sft, infer = {**files[0].values, **length, **task.sft}, dict(files[1].values)
     for change in changes:
         sft |= change.values["sft"]
         infer |= change.values["infer"]
-    # The override's file, not a name typed by its path, stands in names of folders.
+    # The override's file, not a name typed by its path, is in names of folders.
     full = "+".join([f"{task.name}/{path.stem}", *(change.path.stem for change in changes)])
     return Recipe(full, path, task, sft, infer, files, tuple(changes))
 
@@ -62,19 +80,32 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise `UserError`, with file and line, for a key or a value that ms-swift does not take or the pipeline sets."""
     for file, command in zip(recipe.files, ("sft", "infer"), strict=True):
         check_values(file.values, command, file.place)
+    _check_changes(recipe.task.sft, "sft", lambda key: f"{shown(recipe.task.path)}: sft.{key}")
     for change in recipe.overrides:
-        for key in sorted(PIPELINES & change.values["sft"].keys()):
-            raise UserError(f"{change.place(f'sft.{key}')} is decided by the pipeline: {RESERVED[key]}")
         for command in ("sft", "infer"):
-            check_values(change.values[command], command, _places(change, command))
+            _check_changes(change.values[command], command, _places(change, command))
 
 
-def _places(change: YamlFile, command: str) -> Any:
+def _check_changes(values: Mapping[str, Any], command: str, place: Callable[[str], str]) -> None:
+    """As `check_values`, and what the pipeline decides by itself is refused."""
+    for key in sorted(PIPELINES & values.keys()) if command == "sft" else ():
+        raise UserError(f"{place(key)} is decided by the pipeline: {RESERVED[key]}")
+    check_values(values, command, place)
+
+
+def _places(change: YamlFile, command: str) -> Callable[[str], str]:
     return lambda key: change.place(f"{command}.{key}")
 
 
+def _recipe_file(folder: Path, stem: str) -> Path | None:
+    """The task's own recipe of this name, else the one that all tasks share; None where there is neither."""
+    paths = (place / f"{stem}.yaml" for place in (folder, MODELS))
+    fits = Path(stem).name == stem and f"{stem}.yaml" not in NOT_RECIPES
+    return next((path for path in paths if path.is_file()), None) if fits else None
+
+
 def _find(name: str, caller: Path | None) -> tuple[Path, str | None]:
-    """(the task's folder, the recipe's name in it or None for the default)."""
+    """(the task's folder, the recipe's name or None for the default)."""
     task_name, _, stem = name.partition("/")
     folder = CONFIGS / task_name
     if task_name != FOLDER and Path(task_name).name == task_name and (folder / "task.yaml").is_file():
@@ -84,6 +115,8 @@ def _find(name: str, caller: Path | None) -> tuple[Path, str | None]:
         return path, None
     if path.suffix == ".yaml" and path.is_file() and (path.parent / "task.yaml").is_file():
         return path.parent, path.stem
+    if (path.parent / "task.yaml").is_file() and _recipe_file(path.parent, path.name):
+        return path.parent, path.name
     raise _unknown(name)
 
 

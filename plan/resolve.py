@@ -2,14 +2,14 @@
 
 import json
 import os
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plan.attention import gpu_attention
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
-from plan.head import head_values
 from plan.recipes import Recipe
 from workspace.errors import UserError
 from workspace.paths import ROOT
@@ -22,6 +22,11 @@ MODEL_KEYS = (
     "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
 )  # fmt: skip
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
+HALF = ("bfloat16", "float16")  # what flash-attn computes in
+# With these ms-swift or our plugins need a batch's rows apart, or have an attention of their own.
+ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
+HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
+TASK_TYPES = ("causal_lm", "seq_cls")
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
@@ -87,6 +92,49 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
     elif machine.gpu is not None:
         values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
     return values
+
+
+def flash_attention_works() -> bool:
+    """Whether flash-attn can be imported. Tried in a process of its own: built for another torch it fails, or worse."""
+    command = [sys.executable, "-c", "from flash_attn import flash_attn_varlen_func"]
+    return subprocess.run(command, capture_output=True).returncode == 0
+
+
+def gpu_attention(
+    values: Mapping[str, Any], machine: Machine, works: Callable[[], bool] = flash_attention_works
+) -> dict[str, Any]:
+    """The keys of `swift sft` that have a batch be one long row of its reviews, so that no padding is computed.
+
+    Needs a GPU of compute capability 8 or newer and the package flash-attn; `values` are those of the recipe and the
+    user, whose own choice of `attn_impl` or `padding_free` wins. A head keeps its rows apart.
+    """
+    named = {"attn_impl", "padding_free"} & values.keys()
+    if named or not machine.gpu_bf16 or values.get("torch_dtype") not in HALF:
+        return {}
+    if values.get("task_type") == "seq_cls" or any(values.get(key) for key in ROWS_APART):
+        return {}
+    return {"attn_impl": "flash_attn", "padding_free": True} if works() else {}
+
+
+def head_values(values: Mapping[str, Any], overrides: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """The keys of `swift sft` that follow where `values` tune a classification head; none where they tune words.
+
+    The head has one output a class of the task; plugins/label_head.py, without which ms-swift shows the head the
+    answer, is added where it is missing. `overrides` are the user's. Raises `UserError` for what cannot be evaluated.
+    """
+    kind = values.get("task_type", "causal_lm")
+    if kind not in TASK_TYPES:
+        raise UserError(f"task_type {kind} cannot be evaluated here: use one of {', '.join(TASK_TYPES)}")
+    if kind != "seq_cls":
+        return {}
+    if str(overrides.get("num_labels", classes)) != str(classes):
+        raise UserError(f"--num_labels {overrides['num_labels']}: the task has {classes} labels; leave the option out")
+    if (problem := values.get("problem_type", "single_label_classification")) != "single_label_classification":
+        raise UserError(f"problem_type {problem}: every review has one label here; leave the option out")
+    plugins = values.get("external_plugins", [])
+    if not any(Path(plugin).name == HEAD_PLUGIN.name for plugin in plugins):
+        plugins = [str(HEAD_PLUGIN), *plugins]
+    return {"num_labels": classes, "external_plugins": plugins}
 
 
 def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32") -> float:

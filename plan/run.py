@@ -1,26 +1,71 @@
 """A run's folder and its record: what was planned, from which recipe, for which model and data; read and written here.
 
-Every other module takes a `Run` and asks it for fields and paths, so that the names in run.json stand in one place.
+Every other module takes a `Run` and asks it for fields and paths, so that the names in run.json are in one place.
 """
 
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from plan import cpu_kernels
 from workspace.errors import UserError
 from workspace.files import read_json, write_json
+from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
 
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
 PATHS = ("task_file", "model_folder", "dataset")
+LOCK = "lock"  # in the folder before anything else
+EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
+
+# Keys of `swift sft` and `swift infer` that change how fast a result is there, not the result.
+SPEED_KEYS = {
+    "attn_impl", "padding_side", "padding_free", "per_device_eval_batch_size", "max_batch_size", "write_batch_size",
+    "dataset_num_proc", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
+    "dataloader_prefetch_factor", "load_from_cache_file", "vllm_gpu_memory_utilization", "vllm_enforce_eager",
+    "vllm_max_num_seqs",
+}  # fmt: skip
+# Keys that say where something is, whose content has a hash of its own; and what is logged on the way.
+PLACE_KEYS = {"model", "dataset", "val_dataset", "output_dir", "logging_dir"}
+LOG_KEYS = {"report_to", "logging_steps", "logging_first_step", "logging_strategy", "run_name"}
+SPEED_ENV = {
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM",
+    "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
+}  # fmt: skip
+
+
+def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a resolved sft.yaml or infer.yaml that decide a result: what a stage's record may depend on.
+
+    Left out are keys of speed, place and log, and the plugins of the CPU's kernels (plan/cpu_kernels.py), which are
+    chosen by a measurement: another machine, or the same under load, must not make finished work stale. What they
+    change is rounding: label probabilities by up to 1e-3 (4e-5 was measured), losses and gradients by 1e-5 of their
+    size in float32, as much again as the model's own layers in bfloat16. `bf16` itself is a key of the result.
+    """
+    kernels = {Path(plugin).name for plugin in cpu_kernels.PLUGINS}
+    callbacks = {Path(name).stem for name in kernels}
+    left_out = SPEED_KEYS | PLACE_KEYS | LOG_KEYS
+    kept = {key: value for key, value in values.items() if key not in left_out}
+    for key, unwanted in (("external_plugins", kernels), ("callbacks", callbacks), ("ENV", SPEED_ENV)):
+        value = kept.pop(key, None)
+        if isinstance(value, Mapping):
+            value = {name: one for name, one in value.items() if name not in unwanted}
+        elif value is not None:
+            value = [one for one in ([value] if isinstance(value, str) else value) if Path(one).name not in unwanted]
+        if value:
+            kept[key] = value
+    return kept
 
 
 @dataclass(frozen=True)
 class Run:
-    """One planned run. `folder` is absolute; everything else is as it stands in run.json.
+    """One planned run. `folder` is absolute; everything else is as it is in run.json.
 
     Fields with a default may be missing in a run that an earlier version planned.
     """
@@ -49,6 +94,7 @@ class Run:
     python: str | None = None
     git: str | None = None
     command: str | None = None
+    measured_bf16: bool | None = None  # what a measurement chose for training; None: the user's, or a GPU's
     fresh: bool = False
     auto_batch: bool = False
     planned: str | None = None
@@ -75,17 +121,17 @@ class Run:
             return cls(folder=folder.absolute(), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
-                f"{shown(path)} cannot be read as a run's record ({error}): plan the run anew with --fresh"
+                f"{shown(path)} cannot be read as a run's record ({error}): plan the run again with --fresh"
             ) from None
 
-    def write(self, folder: Path | None = None) -> None:
-        """Write run.json into `folder`, the run's own by default."""
+    def write(self) -> None:
+        """Write run.json: it is what makes the folder a run."""
         record = asdict(self)
         del record["folder"]
         record["format"] = FORMAT
         for key in PATHS:
             record[key] = str(record[key]) if record[key] is not None else None
-        write_json((folder or self.folder) / RECORD, record)
+        write_json(self.folder / RECORD, record)
 
     @property
     def train_folder(self) -> Path:
@@ -105,9 +151,62 @@ class Run:
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{shown(path)} is missing: plan the run anew with `bash run_sft.sh`") from None
+            raise UserError(f"{shown(path)} is missing: plan the run again with `bash run_sft.sh`") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{shown(path)} cannot be read ({type(error).__name__}): plan the run anew") from None
+            raise UserError(f"{shown(path)} cannot be read ({type(error).__name__}): plan the run again") from None
         if not isinstance(values, dict):
-            raise UserError(f"{shown(path)} holds no keys: plan the run anew with `bash run_sft.sh`")
+            raise UserError(f"{shown(path)} holds no keys: plan the run again with `bash run_sft.sh`")
         return values
+
+
+def is_head(folder: Path) -> bool:
+    """Whether the run tunes a classification head, by its resolved sft.yaml; not before it has one."""
+    path = folder / "sft.yaml"
+    return path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")).get("task_type") == "seq_cls"
+
+
+def check_run_folder(folder: Path, fresh: bool = False) -> None:
+    """Raise `UserError` where the folder cannot be a run's, or with `fresh` holds more than one: it would be lost."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--run {shown(folder)} is a file: name a folder")
+    if ROOT.is_relative_to(folder.resolve()) or not (_is_empty(folder) or _is_run(folder)):
+        raise UserError(f"--run {shown(folder)} holds something other than a run (no {RECORD} of ours): name another")
+    if fresh and (inner := _nested_run(folder)):
+        raise UserError(f"--fresh would remove {shown(inner)}, a run inside {shown(folder)}: name another with --run")
+
+
+def remove_earlier(folder: Path) -> None:
+    """Empty a run's folder, but for its lock and its marker; links are removed, what they point to stays.
+
+    Raises `UserError` as `check_run_folder` does.
+    """
+    check_run_folder(folder, fresh=True)
+    for path in folder.iterdir():
+        if path.name not in (LOCK, MARKER):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is there but what a command that was cut off at once leaves."""
+    names = [path.name for path in folder.iterdir()] if folder.exists() else []
+    return all(name == LOCK or (name.startswith(".") and name.endswith(".partial")) for name in names)
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether the folder has our marker, or the record of an earlier version, which wrote no marker."""
+    if is_ours(folder, "run"):
+        return True
+    path = folder / RECORD
+    try:
+        record = None if path.is_symlink() else read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.keys() >= EARLIER
+
+
+def _nested_run(folder: Path) -> Path | None:
+    """A folder below `folder` that is a run, or a sweep, by itself; links are not followed."""
+    for path, _, files in os.walk(folder):
+        if Path(path) != folder and {RECORD, MARKER} & set(files):
+            return Path(path)
+    return None

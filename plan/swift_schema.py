@@ -1,8 +1,9 @@
-"""The options that the installed ms-swift knows, with their types: a slip is told before anything slow starts."""
+"""The options that the installed ms-swift knows, with their types: a slip is reported before anything slow starts."""
 
 import contextlib
 import difflib
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
@@ -44,6 +45,20 @@ sys.stdout.write("\\n@" + json.dumps(answer))
 FORMAT = 2  # raised when the answer's form changes
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 BOOLEANS = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
+
+# Packages that an option needs and that are not among the pins: (option, value) -> (module, what pip installs); "*"
+# is any value.
+PACKAGES = {
+    ("report_to", "tensorboard"): ("tensorboard", "tensorboard"),
+    ("report_to", "wandb"): ("wandb", "wandb"),
+    ("report_to", "swanlab"): ("swanlab", "swanlab"),
+    ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes"),
+    ("attn_impl", "flash_attn"): ("flash_attn", "flash-attn"),
+    ("attn_impl", "flash_attention_2"): ("flash_attn", "flash-attn"),
+    ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13
+    ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel"),
+    ("deepspeed", "*"): ("deepspeed", "deepspeed"),
+}
 
 
 class Option(NamedTuple):
@@ -89,6 +104,15 @@ def check_values(values: Mapping[str, Any], command: str, place: Callable[[str],
             raise UserError(f"{place(key)}: {_unknown(key, command)}")
         if fault := _fault(value, known[key]):
             raise UserError(f"{place(key)} {fault}")
+
+
+def check_packages(values: Mapping[str, Any]) -> None:
+    """Raise `UserError` for an option whose package is not installed, with the command that installs it."""
+    for (option, wanted), (module, package) in PACKAGES.items():
+        given = values.get(option)
+        words = [str(one).lower() for one in (given if isinstance(given, list) else [given]) if one is not None]
+        if words and (wanted == "*" or wanted in words) and importlib.util.find_spec(module) is None:
+            raise UserError(f"{option}: {given} needs the package {package}: pip install {package}")
 
 
 def _unknown(key: str, command: str) -> str:

@@ -1,19 +1,52 @@
 """Checkpoints of a run: which are whole, which to go on from, which is the best."""
 
-import json
 import re
+import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from train.pickles import strange_name
+from train.trainer_state import STATE, TrainerState
 from workspace.errors import UserError
-from workspace.files import read_json, sha256_file, sha256_json
+from workspace.files import read_json, sha256_file, sha256_json, write_json
 from workspace.paths import shown
+from workspace.safetensors_header import is_whole
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 FSDP_WEIGHTS = "pytorch_model_fsdp.bin"
+BEST = "best.json"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The checkpoint that training chose, as in train/best.json.
+
+    `path` is below the folder of checkpoints. `value` is what it reached in `metric`, None where none was measured.
+    """
+
+    step: int
+    path: str
+    value: float | None
+    metric: str | None = None
+
+    @classmethod
+    def read(cls, train: Path) -> "Best":
+        """The choice kept in the folder `train`. Raises `UserError` where there is none, or it cannot be read."""
+        path = train / BEST
+        try:
+            record = read_json(path)
+            return cls(int(record["step"]), str(record["path"]), record.get("value"), record.get("metric"))
+        except FileNotFoundError:
+            run = shown(train.parent)
+            raise UserError(f"{run} has no tuned model yet: run `python -m train.sft {run}` first") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{shown(path)} cannot be read: remove it, and run the same command again") from None
+
+    def write(self, train: Path) -> Path:
+        """Keep the choice; the file."""
+        write_json(train / BEST, asdict(self))
+        return train / BEST
 
 
 def checkpoints(train: Path) -> list[Path]:
@@ -39,19 +72,19 @@ def fault(checkpoint: Path) -> str | None:
         if name:
             return f"{path.name} names {name}, which is code and no part of a training state"
     try:
-        state = read_json(checkpoint / "trainer_state.json")
-        step, best = state["global_step"], state.get("best_model_checkpoint")
+        state = TrainerState.read(checkpoint)
     except FileNotFoundError:
-        return "trainer_state.json is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "trainer_state.json is torn"
-    if step != step_of(checkpoint):
-        return f"trainer_state.json is of step {step}"
+        return f"{STATE} is missing"
+    except ValueError:
+        return f"{STATE} is torn"
+    if state.step != step_of(checkpoint):
+        return f"{STATE} is of step {state.step}"
     if reason := weights_fault(checkpoint):
         return reason
     # The best so far may lie in an older one; trained again from before it, it comes out the same.
-    if best and (older := checkpoint.with_name(Path(best).name)) != checkpoint and (reason := weights_fault(older)):
-        return f"the best so far, {older.name}, is damaged: {reason}"
+    best = state.best(checkpoint.parent)
+    if best and best != checkpoint and (reason := weights_fault(best)):
+        return f"the best so far, {best.name}, is damaged: {reason}"
     return None
 
 
@@ -62,7 +95,7 @@ def weights_fault(checkpoint: Path) -> str | None:
     weights = list(checkpoint.glob("*.safetensors"))
     if not weights and not (checkpoint / FSDP_WEIGHTS).is_file():
         return "the weights are missing"
-    if torn := [path.name for path in weights if not whole_safetensors(path)]:
+    if torn := [path.name for path in weights if not is_whole(path)]:
         return f"{torn[0]} is torn"
     config = "adapter_config.json" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "config.json"
     for name in (config, "args.json"):
@@ -76,7 +109,7 @@ def weights_fault(checkpoint: Path) -> str | None:
 
 
 def _whole_archive(path: Path) -> bool:
-    """Whether a file of torch.save is whole: a zip archive, whose directory stands at the end, with right checksums."""
+    """Whether a file of torch.save is whole: a zip archive, whose directory is at its end, with right checksums."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
@@ -112,21 +145,6 @@ def _processes_of(checkpoint: Path) -> int:
         return 1
 
 
-def whole_safetensors(path: Path) -> bool:
-    """Whether a safetensors file's header parses and the file is as long as its header says."""
-    size = path.stat().st_size
-    with open(path, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length == 0 or length > size - 8:
-            return False
-        try:
-            header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
-    return size == 8 + length + max(ends, default=0)
-
-
 def newest_whole(train: Path) -> Path | None:
     """The newest checkpoint that training can go on from. Says in one line why a newer one is passed over."""
     for checkpoint in checkpoints(train):
@@ -137,49 +155,54 @@ def newest_whole(train: Path) -> Path | None:
     return None
 
 
-def is_finished(checkpoint: Path, values: Mapping[str, Any]) -> bool:
-    """Whether training ended at this checkpoint: at its last step, or early. `values` are those of sft.yaml."""
-    state = read_json(checkpoint / "trainer_state.json")
-    return state["global_step"] >= state["max_steps"] or stopped_early(state["log_history"], values)
+def choose_best(train: Path, metric: str | None = None) -> Best:
+    """The checkpoint with the best validation `metric`; a run without validation has its last one.
 
-
-def stopped_early(log_history: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> bool:
-    """Whether the last `early_stop_interval` validations brought no better metric: ms-swift's callback then stops.
-
-    Going on from such a checkpoint would train on, because the callback begins to count anew.
-    """
-    patience, metric = int(values.get("early_stop_interval") or 0), values.get("metric_for_best_model")
-    scores = [line[f"eval_{metric}"] for line in log_history if f"eval_{metric}" in line]
-    if not patience or not scores:
-        return False
-    sign = -1 if str(values.get("greater_is_better", True)).lower() == "false" else 1
-    best = max(range(len(scores)), key=lambda at: (sign * scores[at], -at))  # the first of equal ones
-    return len(scores) - 1 - best >= patience
-
-
-def choose_best(train: Path) -> dict[str, Any]:
-    """The checkpoint with the best validation metric: {"step", "path" (below `train`), "metric", "value"}.
-
-    ms-swift keeps the best in the newest trainer_state.json; a run without evaluation has its last checkpoint.
-    Raises `UserError` when there is no whole checkpoint.
+    ms-swift keeps the best in the newest trainer_state.json. Raises `UserError` when there is no whole checkpoint.
     """
     last = newest_whole(train)
     if last is None:
         raise UserError(f"{shown(train)} holds no whole checkpoint: run the same command again")
-    state = read_json(last / "trainer_state.json")
-    named = state.get("best_model_checkpoint")
-    best = train / Path(named).name if named else last
-    if fault(best) is not None:
-        raise UserError(f"the best checkpoint {shown(best)} is not whole ({fault(best)}): run again with --fresh")
-    return {"step": step_of(best), "path": best.name, "value": state.get("best_metric") if named else None}
+    state = TrainerState.read(last)
+    named = state.best(train)
+    best = named or last
+    if reason := fault(best):
+        raise UserError(f"the best checkpoint {shown(best)} is not whole ({reason}): run again with --fresh")
+    return Best(step_of(best), best.name, state.best_metric if named else None, metric)
 
 
 def validation_scores(train: Path) -> dict[str, float]:
     """What the best checkpoint reached on the validation rows, by metric: ms-swift's names without `eval_`."""
-    best, last = read_json(train / "best.json")["step"], newest_whole(train)
-    lines = read_json(last / "trainer_state.json")["log_history"] if last else []
-    found = next((line for line in lines if line.get("step") == best and "eval_loss" in line), {})
-    return {key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")}
+    step = Best.read(train).step
+    for checkpoint in checkpoints(train):
+        try:
+            lines = TrainerState.read(checkpoint).log_history
+        except (OSError, ValueError):
+            continue
+        found = next((line for line in lines if line.get("step") == step and "eval_loss" in line), {})
+        scores = {key.removeprefix("eval_"): value for key, value in found.items() if key.startswith("eval_")}
+        return {key: value for key, value in scores.items() if isinstance(value, int | float)}
+    return {}
+
+
+def keep_best_alone(train: Path) -> None:
+    """Remove every checkpoint but the best of a training that is done.
+
+    Of the last one trainer_state.json stays, in which the curves of the whole training are. Raises `UserError` where
+    none was chosen.
+    """
+    best = Best.read(train).path
+    for number, checkpoint in enumerate(checkpoints(train)):
+        if checkpoint.name == best:
+            continue
+        if number:
+            shutil.rmtree(checkpoint)
+            continue
+        for path in checkpoint.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != STATE:
+                path.unlink()
 
 
 def weight_files(checkpoint: Path) -> list[Path]:
@@ -201,10 +224,7 @@ def model_options(checkpoint: Path) -> list[str]:
 
 def best_checkpoint(run: Path) -> Path:
     """The folder of the checkpoint that training chose. Raises `UserError` before training has finished."""
-    record = run / "train" / "best.json"
-    if not record.is_file():
-        raise UserError(f"{shown(run)} has no tuned model yet: run `python -m train.sft {shown(run)}` first")
-    folder = record.parent / read_json(record)["path"]
+    folder = run / "train" / Best.read(run / "train").path
     if not weight_files(folder):
         raise UserError(f"{shown(folder)} has no tuned weights: run the same command again with --fresh")
     return folder

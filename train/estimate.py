@@ -1,4 +1,4 @@
-"""How long tuning will take on this machine, measured over a few steps, told before hours are spent."""
+"""How long tuning will take on this machine, measured over a few steps, before hours are spent."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ TRAINING_FACTOR = 3
 PROBE_STEPS = 3  # run twice over the same rows: the first pass warms up, the second is measured
 
 
-def tell_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str, str]) -> float | None:
+def warn_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str, str]) -> float | None:
     """Print how long tuning will take when that is more than an hour, with the options that shorten it.
 
     Steps are measured only where the speed of the untuned model (RUN/before/summary.json) makes half an hour or more

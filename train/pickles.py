@@ -41,7 +41,7 @@ def strange_name(path: Path) -> str | None:
     """
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():  # not by name: two members may have the same
-            if member.filename.endswith(".pkl"):
+            if member.filename.lower().endswith(".pkl"):  # torch finds it in any case
                 for name in _names(archive.read(member)):
                     if name not in STATE_NAMES and name not in TENSOR_NAMES:
                         return name.replace(" ", ".")

@@ -1,4 +1,4 @@
-"""Run a finished run once more from what stands in its folder, and say whether the same weights came out.
+"""Run a finished run once more from what is in its folder, and say whether the same weights came out.
 
 Run as: python -m train.rerun RUN [--run DIR], then, when it is tuned, python -m train.rerun --compare NEW
 (bash run_sft.sh again RUN does both). The resolved YAMLs are taken as they are, so a recipe that changed since does not
@@ -6,30 +6,28 @@ count. On one machine, on a CPU, the adapter's bytes come out the same.
 """
 
 import argparse
-import shutil
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hub.find import fingerprint
-from plan.cli import check_run_folder, prep_words, write_prep_words
 from plan.hardware import this_machine
 from plan.options import caller_folder
-from plan.provenance import DATA_FILE, PACKAGES_FILE, software, write_packages
+from plan.planning import Plan, carry_out
+from plan.provenance import DATA_FILE, software
+from plan.run import Run, check_run_folder
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, write_json, write_text
-from workspace.folder_lock import locked
+from workspace.files import read_json, sha256_file
 from workspace.paths import ROOT, shown
 
-NEEDED = ("run.json", "sft.yaml", "infer.yaml", "prep.args", DATA_FILE)
+NEEDED = ("run.json", "sft.yaml", "infer.yaml", DATA_FILE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Plan the repetition and print its folder, or compare it with its original."""
+    """Plan and prepare the repetition and print its folder, or compare it with its original."""
     parser = argparse.ArgumentParser(prog="bash run_sft.sh again", description=__doc__.splitlines()[0])
     parser.add_argument("original", type=Path, metavar="RUN", help="the folder of a run")
     parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the repetition (default: RUN-again)")
@@ -40,12 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(compare(original))
         return
     again = caller_folder() / options.run.expanduser() if options.run else original.with_name(f"{original.name}-again")
-    plan_again(original, again.absolute())
-    print(again.absolute())
+    carry_out(plan_again(original, again.absolute()))
 
 
-def plan_again(original: Path, again: Path) -> None:
-    """Write AGAIN/next from the files of `original`, and to stderr what is different on this machine.
+def plan_again(original: Path, again: Path) -> Plan:
+    """The plan for AGAIN from the files of `original`; what is different on this machine goes to stderr.
 
     Raises `UserError` when `original` is no whole run, or its table or its model is not what it was.
     """
@@ -54,28 +51,26 @@ def plan_again(original: Path, again: Path) -> None:
     if again == original:
         raise UserError(f"--run {shown(again)} is the run itself: name another folder")
     check_run_folder(again)
-    plan, data = read_json(original / "run.json"), read_json(original / DATA_FILE)
-    table, model = ROOT / data["source"]["path"], Path(plan["model_folder"])
-    if not table.is_file() or sha256_file(table) != data["source"]["sha256"]:
+    run, source = Run.read(original), read_json(original / DATA_FILE)["source"]
+    table = ROOT / source["path"]
+    if not table.is_file() or sha256_file(table) != source["sha256"]:
         raise UserError(
             f"{shown(table)} is not the table that {shown(original)} was made from (sha256 "
-            f"{data['source']['sha256'][:12]}...): put that one back"
+            f"{source['sha256'][:12]}...): put that one back"
         )
-    if not model.is_dir() or fingerprint(model) != plan["model_fingerprint"]:
+    model = run.model_folder
+    if model is None or run.task_file is None:
+        raise UserError(
+            f"{shown(original)} is from an earlier version, which did not keep what is needed: run it again"
+        )
+    if not model.is_dir() or fingerprint(model) != run.model_fingerprint:
         raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
     now = {**software(), "machine_text": this_machine().describe()}
-    for line in differences(plan, now):
+    for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)
-    sft = yaml.safe_load((original / "sft.yaml").read_text(encoding="utf-8")) | {"output_dir": str(again / "train")}
-    text = f"# {plan['recipe']}, as in {shown(original)}\n"
-    with locked(again):
-        next_plan = again / "next"
-        (next_plan / "run.json").unlink(missing_ok=True)
-        write_text(next_plan / "sft.yaml", text + yaml.safe_dump(sft, allow_unicode=True, sort_keys=False, width=1000))
-        shutil.copy2(original / "infer.yaml", next_plan / "infer.yaml")
-        write_prep_words(next_plan, prep_words(original))
-        write_packages(next_plan / PACKAGES_FILE)
-        write_json(next_plan / "run.json", {**plan, **now, "fresh": False, "again_of": str(original)})
+    sft = run.sft_values() | {"output_dir": str(again / "train")}
+    repetition = dataclasses.replace(run, folder=again, fresh=False, again_of=str(original), **now)
+    return Plan(repetition, sft, run.infer_values(), table)
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -97,10 +92,10 @@ def compare(again: Path) -> str:
 
     Raises `UserError` when `again` is no repetition, or one of the two is not tuned.
     """
-    plan = read_json(again / "run.json") if (again / "run.json").is_file() else {}
-    if "again_of" not in plan:
+    again_of = Run.read(again).again_of if (again / "run.json").is_file() else None
+    if again_of is None:
         raise UserError(f"{shown(again)} is not a repetition: make one with `bash run_sft.sh again RUN`")
-    original = Path(plan["again_of"])
+    original = Path(again_of)
     one, other = best_checkpoint(original), best_checkpoint(again)
     same = weights_sha256(one) == weights_sha256(other)
     verdict = "holds the same weights, byte for byte, as" if same else "holds other weights than"

@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,10 @@ from plan.distributed import (
 )
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
-from train.checkpoints import checkpoints, choose_best, is_finished, newest_whole, step_of, weight_files
-from train.estimate import tell_if_long
+from plan.run import Run, result_values
+from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
+from train.estimate import warn_if_long
+from train.trainer_state import is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.errors import UserError, run_main
@@ -40,7 +43,7 @@ from workspace.paths import shown
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune the model of a run."""
     parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by plan.cli")
+    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
     run = parser.parse_args(argv).run.absolute()
     if node_rank(os.environ) > 0:
         join(run)
@@ -50,36 +53,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def tune(run: Path, estimate: bool = True) -> None:
-    """Write run/train/checkpoint-N and run/train/best.json. A finished run trains nothing more.
+def tune(folder: Path, estimate: bool = True) -> None:
+    """Write train/checkpoint-N and train/best.json in a run's folder. A finished run trains nothing more.
 
     `estimate`: measure first how long it will take, where that may be hours.
     Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
     """
-    _check_run(run)
     while True:
+        run = Run.read(folder)
         try:
             return _tune(run, estimate)
         except OutOfMemory as error:
             _need_less(run, error)
 
 
-def _tune(run: Path, estimate: bool) -> None:
-    plan, train = read_json(run / "run.json"), run / "train"
-    dataset = Path(plan["dataset"])
-    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
+def _tune(run: Run, estimate: bool) -> None:
+    train, values = run.train_folder, run.sft_values()
+    manifest = read_json(run.dataset / "manifest.json")
+    decisive = result_values(values)
     inputs = {
-        "sft.yaml": sha256_json(values),
-        "model": plan["model_fingerprint"],
-        "train.jsonl": sha256_file(dataset / "train.jsonl"),
-        "val.jsonl": sha256_file(dataset / "val.jsonl"),
-        "plugins": [sha256_file(Path(path)) for path in values.get("external_plugins", [])],
+        "sft.yaml": sha256_json(decisive),
+        "model": run.model_fingerprint,
+        "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
+        "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
+        "plugins": [sha256_file(Path(path)) for path in decisive.get("external_plugins", [])],
     }
-    if stages.finished(run, "train", inputs):
+    if stages.finished(run.folder, "train", inputs):
         return
-    if line := left_out_line(values, read_json(dataset / "manifest.json")["counts"]["train"]["total"]):
+    if line := left_out_line(values, manifest["counts"]["train"]["total"]):
         print(f"train: {line}", flush=True)
-    stages.forget(run, "train")
+    stages.forget(run.folder, "train")
     seconds = _start_or_continue(train, inputs)
     last = newest_whole(train)
     begin = time.monotonic()
@@ -88,35 +91,34 @@ def _tune(run: Path, estimate: bool) -> None:
             print(f"train: going on from {last.name}", flush=True)
         _discard_after(train, last)
         if last is None and estimate and planned_processes(values).nodes == 1:
-            tell_if_long(run, values, dataset, _environment(values))
+            warn_if_long(run.folder, values, run.dataset, _environment(values))
         try:
-            _run_swift(run, values, plan, last, run / "train.log")
+            _run_swift(run, values, last, run.folder / "train.log")
         finally:
             write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
-    check_rows(train, read_json(dataset / "manifest.json"))
-    best = choose_best(train)
-    best["metric"] = values.get("metric_for_best_model")
-    write_json(train / "best.json", best)
-    outputs = [train / "best.json", *weight_files(train / best["path"])]
-    stages.record(run, "train", inputs, outputs, seconds + time.monotonic() - begin)
-    print(f"train: best checkpoint {best['path']} ({best['metric']} {_shown_value(best['value'])})", flush=True)
+    check_rows(train, manifest)
+    best = choose_best(train, values.get("metric_for_best_model"))
+    outputs = [best.write(train), *weight_files(train / best.path)]
+    stages.record(run.folder, "train", inputs, outputs, seconds + time.monotonic() - begin)
+    reached = "not measured" if best.value is None else f"{best.value:.4f}"
+    print(f"train: best checkpoint {best.path} ({best.metric} {reached})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
         print(f"train: curves with `tensorboard --logdir {shown(train / 'runs')}`", flush=True)
 
 
-def join(run: Path) -> None:
+def join(folder: Path) -> None:
     """Take part, as a node that is not the first, in the tuning that the first node does in the same folder.
 
     Raises `UserError` when the folder is no run, or `swift sft` fails.
     """
-    _check_run(run)
-    if planned_processes(yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))).nodes == 1:
-        raise UserError(f"NODE_RANK is {os.environ['NODE_RANK']}, but {shown(run)} is planned for one node: unset it")
+    if planned_processes(Run.read(folder).sft_values()).nodes == 1:
+        number = os.environ["NODE_RANK"]
+        raise UserError(f"NODE_RANK is {number}, but {shown(folder)} is planned for one node: unset it")
     wait_for_first_node(os.environ)
     # Only now are plan and checkpoints those of the tuning that has begun.
-    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
-    log = run / f"train.node{node_rank(os.environ)}.log"
-    _run_swift(run, values, read_json(run / "run.json"), newest_whole(run / "train"), log)
+    run = Run.read(folder)
+    log = folder / f"train.node{node_rank(os.environ)}.log"
+    _run_swift(run, run.sft_values(), newest_whole(run.train_folder), log)
 
 
 def check_rows(train: Path, manifest: dict[str, Any]) -> None:
@@ -133,30 +135,27 @@ def check_rows(train: Path, manifest: dict[str, Any]) -> None:
         if counts[f"{split}_rows"] != expected:
             raise UserError(
                 f"ms-swift used {counts[f'{split}_rows']} of the {expected} {split} rows: the rest is over max_length "
-                "or empty; build the dataset anew with this model's tokenizer"
+                "or empty; build the dataset again with this model's tokenizer"
             )
 
 
-def _need_less(run: Path, error: OutOfMemory) -> None:
+def _need_less(run: Run, error: OutOfMemory) -> None:
     """Write a plan that needs less memory into sft.yaml, where that is allowed; raise `OutOfMemory` where it is not."""
-    values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
+    values = run.sft_values()
     less = less_memory(values)
     if less is None:
         raise OutOfMemory(
             f"{error} at the smallest batch: add --max_length {int(values.get('max_length', 512)) // 2}, or take a "
             "smaller model or a machine with more memory"
         ) from error
-    if not read_json(run / "run.json").get("auto_batch"):
+    if not run.auto_batch:
         raise OutOfMemory(f"{error}: run the same command with {as_options(less)}, or with --auto-batch") from error
-    print(f"train: {error}; --auto-batch begins anew with {as_options(less)}", flush=True)
-    remember(run, less)
+    print(f"train: {error}; --auto-batch starts again with {as_options(less)}", flush=True)
+    remember(run.folder, less)
     text = yaml.safe_dump({**values, **less}, allow_unicode=True, sort_keys=False, width=1000)
-    write_text(run / "sft.yaml", f"# resolved, then with less memory by --auto-batch: {as_options(less)}\n{text}")
-
-
-def _check_run(run: Path) -> None:
-    if not (run / "sft.yaml").is_file():
-        raise UserError(f"{shown(run)} is not a run folder (no sft.yaml): make one with `bash run_sft.sh`")
+    write_text(
+        run.folder / "sft.yaml", f"# resolved, then with less memory by --auto-batch: {as_options(less)}\n{text}"
+    )
 
 
 def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
@@ -165,13 +164,15 @@ def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
     Returns the seconds that earlier, interrupted attempts took.
     """
     record = train / "inputs.json"
-    if record.is_file() and read_json(record)["inputs"] == inputs:
-        return read_json(record)["seconds"]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # a record that cannot be read counts as none
+        earlier = read_json(record)
+        if earlier["inputs"] == inputs:
+            return float(earlier["seconds"])
     if checkpoints(train):
         print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
     for path in [*train.iterdir()] if train.exists() else []:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    # Answers of the adapter that is gone must not stand beside the new one.
+    # Answers of the adapter that is gone must not be next to the new one.
     shutil.rmtree(train.parent / "after", ignore_errors=True)
     write_json(record, {"inputs": inputs, "seconds": 0.0})
     return 0.0
@@ -191,18 +192,17 @@ def _environment(values: dict[str, Any]) -> dict[str, str]:
     return base | launch_environment(values, machine, os.environ)
 
 
-def _run_swift(run: Path, values: dict[str, Any], plan: dict[str, Any], last: Path | None, log: Path) -> None:
-    train = run / "train"
-    command = ["swift", "sft", str(run / "sft.yaml")]
+def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -> None:
+    command = ["swift", "sft", str(run.folder / "sft.yaml")]
     command += ["--resume_from_checkpoint", str(last)] if last else []
-    rows = read_json(Path(plan["dataset"]) / "manifest.json")["counts"]["train"]["total"]
+    rows = read_json(run.dataset / "manifest.json")["counts"]["train"]["total"]
     run_child(
         command,
         log,
         _environment(values),
         "train",
         _total_steps(values, rows),
-        lambda: _steps_done(train),
+        lambda: _steps_done(run.train_folder),
         "step",
     )
 
@@ -217,10 +217,6 @@ def _steps_done(train: Path) -> int:
     """The last step in ms-swift's log, which gets a line every `logging_steps`."""
     steps = [line["global_step/max_steps"] for line in whole_lines(train / "logging.jsonl") if "loss" in line]
     return int(steps[-1].split("/")[0]) if steps else 0
-
-
-def _shown_value(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.4f}"
 
 
 if __name__ == "__main__":

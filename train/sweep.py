@@ -10,27 +10,24 @@ the first seed is chosen, not the one that came out best. The same command again
 
 import argparse
 import contextlib
+import math
+import random
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from statistics import fmean
-from typing import Any
+from statistics import fmean, stdev
 
-from data_prep import build
-from plan import cli as plan
-from plan.options import Options, caller_folder, parse_options
-from train.checkpoints import validation_scores
-from train.grid import Point, grid
-from train.sft import tune
-from train.sweep_table import Trial, chosen, sweep_table
+from plan.options import caller_folder, parse_options
+from plan.recipes import DEFAULT_TASK, load_recipe
+from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.errors import UserError, run_main
-from workspace.files import write_json, write_text
+from workspace.files import write_text
 from workspace.folder_lock import locked
 from workspace.paths import RUNS, shown
 
-METRIC = "label_macro_f1"
-SECONDS = 3600
+AS_IT_IS = "none"  # the recipe without an override
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,102 +53,142 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="at most N combinations, drawn from the grid")
     parser.add_argument("--hours", type=float, metavar="H", help="start no trial that would end after H hours")
     known, rest = parser.parse_known_args(words)
-    options = parse_options(rest)
+    if len(set(known.seeds)) < len(known.seeds):
+        raise UserError(f"--seeds {' '.join(map(str, known.seeds))} names a seed twice: name each once")
+    if known.trials is not None and known.trials < 1:
+        raise UserError(f"--trials {known.trials}: give 1 or more")
+    if known.hours is not None and not (math.isfinite(known.hours) and known.hours > 0):
+        raise UserError(f"--hours {known.hours:g}: give hours above 0")
+    points = grid(known.vary, known.trials, known.seeds[0])
     # stdout is for the folder alone: run_sft.sh reads it
-    with contextlib.redirect_stdout(sys.stderr), locked(sweep_folder(options)):
-        run = sweep(options, rest, grid(known.vary, known.trials, known.seeds[0]), known.seeds, known.hours)
+    with contextlib.redirect_stdout(sys.stderr):
+        trials = TrialList(sweep_folder(rest))
+        with locked(trials.folder):
+            run = sweep(trials, rest, points, known.seeds, known.hours)
     print(run)
 
 
 def sweep(
-    options: Options, words: Sequence[str], points: Sequence[Point], seeds: Sequence[int], hours: float | None
+    trials: TrialList, words: Sequence[str], points: Sequence[Trial], seeds: Sequence[int], hours: float | None
 ) -> Path:
-    """Tune every point with every seed, write sweep.json and sweep.md, return the chosen run's folder.
+    """Tune every point with every seed, write sweep.md, return the chosen run's folder.
 
-    Seeds come one after the other over all points, so that what a budget leaves out is the same for all. A trial that
-    fails is recorded and left out. Raises `UserError` for an override or option that is none, before any trial starts,
-    and when no trial came to an end.
+    `words`: the command line that all trials share. Seeds come one after the other over all points, so that what a
+    budget of `hours` leaves out is the same for all. Raises `UserError` for an override or option that is none, before
+    any trial starts, and when no trial came to an end.
     """
-    folder = sweep_folder(options)
-    every = [trial_options(options, point, seed, folder) for seed in seeds for point in points]
-    # A slip is told before hours are spent.
-    planned = [(one, plan.make_plan(one, trial_words(words, one))) for one in every]
-    trials: list[Trial] = []
-    begin = time.monotonic()
-    for number, (one, run) in enumerate(planned):
-        point, seed = points[number % len(points)], int(one.swift["seed"])
-        if trials and hours is not None and _too_late(trials, time.monotonic() - begin, hours * SECONDS):
-            print(f"sweep: the budget of {hours:g} h leaves out {len(planned) - number} of {len(planned)} trials")
-            break
-        print(f"\nsweep: trial {number + 1} of {len(planned)}: {point.name}, seed {seed}", flush=True)
-        trials.append(run_trial(run, point, seed))
-        if left := len(planned) - len(trials):
-            minutes = fmean(trial.seconds for trial in trials) * left / 60
-            print(f"sweep: about {minutes:.0f} min for the {left} trials left", flush=True)
-        write_json(folder / "sweep.json", {"metric": METRIC, "trials": [trial._asdict() for trial in trials]})
-        write_text(folder / "sweep.md", sweep_table(trials, len(planned)))
-    best = chosen(trials)
+    every = [replace(point, seed=seed) for seed in seeds for point in points]
+    table = trials.folder / "sweep.md"
+    results = trials.run(every, words, hours, lambda so_far: write_text(table, sweep_table(so_far, len(every))))
+    best = chosen(results)
     if best is None:
-        raise UserError(f"none of the {len(trials)} trials came to an end: see {shown(folder / 'sweep.json')}")
-    print(
-        f"\n{sweep_table(trials, len(planned))}\nsweep: {shown(folder / 'sweep.md')}; chosen: {best.point}", flush=True
-    )
-    return Path(best.run)
+        raise UserError(f"none of the {len(results)} trials came to an end: see {shown(trials.file)}")
+    print(f"\n{sweep_table(results, len(every))}\nsweep: {shown(table)}; chosen: {best.trial.name}", flush=True)
+    return best.run
 
 
-def run_trial(run: Path, point: Point, seed: int) -> Trial:
-    """Prepare and tune one run; what it reached on the validation rows, or why it failed."""
-    begin = time.monotonic()
-    try:
-        build.main(plan.prep_words(run / "next"))
-        plan.accept(run)
-        with locked(run):
-            tune(run, estimate=False)  # the first trial tells how long the others take
-        scores: dict[str, Any] = validation_scores(run / "train")
-        fault = None
-    except UserError as error:
-        scores, fault = {}, str(error).splitlines()[0]
-        print(f"sweep: this trial failed: {fault}", flush=True)
-    macro_f1, accuracy = scores.get(METRIC), scores.get("label_accuracy")
-    if fault is None and macro_f1 is None:
-        fault = f"the recipe logs no {METRIC}: add plugins/label_metric.py to its external_plugins"
-    return Trial(point.name, seed, str(run), macro_f1, accuracy, time.monotonic() - begin, fault)
-
-
-def trial_options(options: Options, point: Point, seed: int, folder: Path) -> Options:
-    """The options of one trial: the user's, with the point's overrides and values and the seed."""
-    if doubled := [key for key, _ in point.values if key in options.swift]:
-        raise UserError(f"option --{doubled[0]} is given and varied: leave one of the two out")
-    return options._replace(
-        overrides=(*options.overrides, *point.overrides),
-        swift={**options.swift, **dict(point.values), "seed": str(seed), "data_seed": str(seed)},
-        run=folder / f"{point.name}-seed{seed}",
-    )
-
-
-def trial_words(words: Sequence[str], trial: Options) -> list[str]:
-    """The command line of bash run_sft.sh that makes one trial: what the user gave all, then what is the trial's own.
-
-    The last value given for an option counts; overrides add up, so the user's are not said twice.
-    """
-    given = parse_options(list(words))
-    names = trial.overrides[len(given.overrides) :]
-    own = [word for key, value in trial.swift.items() if given.swift.get(key) != value for word in (f"--{key}", value)]
-    return [*words, *(["--with", *names] if names else []), *own, "--run", str(trial.run)]
-
-
-def sweep_folder(options: Options) -> Path:
+def sweep_folder(words: Sequence[str]) -> Path:
     """The folder of a sweep: --run, or one named after the recipe."""
-    from plan.recipes import DEFAULT_TASK, load_recipe
-
+    options = parse_options(list(words))
     if options.run:
-        return options.run
+        return options.run.absolute()
     return RUNS / f"{load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder()).name}.sweep"
 
 
-def _too_late(trials: Sequence[Trial], spent: float, budget: float) -> bool:
-    """Whether a trial as long as the mean of those that ran would end after the budget, both in seconds."""
-    return spent + (fmean(trial.seconds for trial in trials) if trials else 0) > budget
+def grid(dimensions: Sequence[Sequence[str]], most: int | None, seed: int) -> list[Trial]:
+    """All combinations of one choice from each of `dimensions`, or `most` of them drawn by `seed`, which they have too.
+
+    A choice is the name of an override, `key=value` for an option of `swift sft`, or `none`. Raises `UserError` for
+    a choice that is named twice.
+    """
+    for choices in dimensions:
+        if len(set(choices)) < len(choices):
+            raise UserError(f"--vary {' '.join(choices)} names a choice twice: name each once")
+    points = [_point(choices, seed) for choices in product(*dimensions)]
+    if most is not None and most < len(points):
+        points = [points[at] for at in sorted(random.Random(seed).sample(range(len(points)), most))]
+    return points
+
+
+def _point(choices: Sequence[str], seed: int) -> Trial:
+    overrides = tuple(choice for choice in choices if "=" not in choice and choice != AS_IT_IS)
+    pairs = (choice.partition("=") for choice in choices if "=" in choice)
+    options = tuple((key.lstrip("-").replace("-", "_"), value) for key, _, value in pairs)
+    name = "+".join([*overrides, *(f"{key}={value}" for key, value in options)]) or AS_IT_IS
+    return Trial(name, seed, overrides, options)
+
+
+def by_point(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    """The trials that came to an end, by point, the best mean macro F1 first; equal ones in the order tried."""
+    groups: dict[str, list[TrialResult]] = {}
+    for result in results:
+        if METRIC in result.scores:
+            groups.setdefault(result.trial.name, []).append(result)
+    return dict(sorted(groups.items(), key=lambda item: -fmean(_values(item[1]))))
+
+
+def chosen(results: Sequence[TrialResult]) -> TrialResult | None:
+    """The first trial of the best point: its seed was fixed before, not picked for its result."""
+    groups = by_point(results)
+    return next(iter(groups.values()))[0] if groups else None
+
+
+def sweep_table(results: Sequence[TrialResult], planned: int) -> str:
+    """The table in Markdown, and what it does not show: points that failed, were left out, or are as good."""
+    groups = by_point(results)
+    lines = [
+        f"# 选参 / Sweep: {len(results)} of {planned} trials",
+        "",
+        "验证集上的结果，按宏平均 F1 排序；± 为各随机种子之间的标准差。测试集只在选定之后看一次。",
+        "Results on the validation rows, by macro F1; ± is the standard deviation over seeds. The test rows are looked "
+        "at once, for the chosen run.",
+        "",
+        "| point | seeds | val macro F1 | val accuracy | minutes a trial |",
+        "|---|---|---|---|---|",
+    ]
+    for name, group in groups.items():
+        accuracies = [100 * value for value in _values(group, "label_accuracy")]
+        cells = [_cell(name), str(len(group)), _spread(_values(group), 4), f"{_spread(accuracies, 1)} %"]
+        lines.append(f"| {' | '.join(cells)} | {fmean(result.seconds for result in group) / 60:.1f} |")
+    lines.append("")
+    if len(groups) > 1:
+        lines += _as_good(list(groups.items()))
+    lines += [
+        f"- failed: {_cell(one.trial.name)}, seed {one.trial.seed}: {_cell(one.fault)}" for one in results if one.fault
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _values(results: Sequence[TrialResult], metric: str = METRIC) -> list[float]:
+    return [result.scores[metric] for result in results if metric in result.scores]
+
+
+def _as_good(groups: list[tuple[str, list[TrialResult]]]) -> list[str]:
+    """A sentence for points within one standard deviation of the best, or on having no deviation to judge by."""
+    (best, first), *others = groups
+    if len(first) < 2:
+        return [
+            "每个组合只有一个随机种子：差别可能只是偶然。 / One seed a point: the differences may be chance "
+            "(`--seeds 42 43 44`).",
+            "",
+        ]
+    least = fmean(_values(first)) - stdev(_values(first))
+    near = [name for name, group in others if fmean(_values(group)) > least]
+    if not near:
+        return []
+    listed = ", ".join(map(_cell, near))
+    return [f"与最好者 {_cell(best)} 相差不到一个标准差 / within one standard deviation of the best: {listed}", ""]
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "–"
+    mean = f"{fmean(values):.{digits}f}"
+    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

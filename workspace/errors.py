@@ -3,11 +3,12 @@
 Status 2: bad input. 1: the machine failed (disk, memory). 130, 143, 129: interrupted, terminated, hung up.
 """
 
+import difflib
 import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from workspace.terminal import printable
 
@@ -77,6 +78,12 @@ def fault_sentence(error: OSError) -> str:
     """An error of the disk or the system in one sentence, with the file, the remedy and how to go on."""
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
     return f"{where}{REASONS[error.errno or 0]}, then run the same command again"
+
+
+def nearest(word: str, known: Iterable[object]) -> str:
+    """', did you mean X?' for the nearest of `known`, to end a message with; nothing when none is near."""
+    close = difflib.get_close_matches(word, [str(name) for name in known], n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def _tell(message: str, status: int) -> int:

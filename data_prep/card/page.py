@@ -1,226 +1,106 @@
 """README.md of a dataset: its data card, Chinese first, English below, made from the manifest alone.
 
-What was written by others (label words, provenance, file names) is escaped: see `workspace.markdown`.
+The wording is in card.md.j2. What was written by others (label words, provenance, file names) is escaped: see
+`workspace.markdown`.
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path, PurePath
-from typing import Any
 
-from data_prep.card.checks import checks
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
 from data_prep.card.pictures import SPLIT_WORDS, draw_card
+from data_prep.manifest import Histogram, Manifest, Spread
 from data_prep.task import SPLITS
+from workspace import markdown
 from workspace.bilingual import NONE, Text, number, percent
 from workspace.files import sha256_file, write_bytes, write_text
 from workspace.fonts import chinese_font
-from workspace.markdown import both, escape, heading, table
 
 CARD = "README.md"
+REASON_WORDS = {
+    "undecodable": Text("编码无法识别", "bytes of no encoding"),
+    "empty": Text("没有可见文字", "no visible text"),
+    "unknown_label": Text("任务没有这个标签", "a label that the task does not name"),
+    "too_short": Text("字数不足 min_chars", "fewer characters than min_chars"),
+    "conflicting_label": Text("同一文本另有别的标签", "the same text stands under another label"),
+}
+CONFLICTS = {
+    "set_aside": Text("同一文本有两种标签时搁置", "the same text under two labels is set aside"),
+    "keep": Text("同一文本有两种标签时保留", "the same text under two labels is kept"),
+}
 SCHEMES = {
     "stratified": Text("分层，按文本哈希，近似文本同在一份", "by class and a hash of the text, near copies together"),
     "original": Text(
         "原实验：train_test_split 两次，验证集取自余下的行", "as in the original experiment: train_test_split, twice"
     ),
 }
-BESIDE = ("corrections", "known_public")  # the files that a task may name beside the table
-FACTS = ("项目 item", "值 value")
-NOT_STATED = Text("没有说明", "not stated")
+Rows = list[list[str]]  # the cells of a table
 
 
-def write_card(folder: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+class Markdown(str):
+    """Markdown of our own, which is not escaped."""
+
+
+def write_card(folder: Path, manifest: Manifest) -> dict[str, str]:
     """Write the card and its pictures into `folder`; the SHA-256 of each file by its name.
 
-    `manifest` has all keys of manifest.json; its `files` are the files that the card names.
+    The manifest's `files` are the files that the card names.
     """
-    made = draw_card(manifest, chinese_font())
-    for name, data in made.items():
+    pictures = draw_card(manifest, chinese_font())
+    for name, data in pictures.items():
         write_bytes(folder / name, data)
     write_text(folder / CARD, render_card(manifest))
-    return {name: sha256_file(folder / name) for name in (CARD, *made)}
+    return {name: sha256_file(folder / name) for name in (CARD, *pictures)}
 
 
-def render_card(manifest: Mapping[str, Any]) -> str:
+def render_card(manifest: Manifest) -> str:
     """The card as Markdown."""
-    counts = manifest["counts"]
-    usable = counts["rows"] - counts["set_aside"]["total"]
-    parts = [f"{SPLIT_WORDS[name].zh} {number(counts[name]['total'])}" for name in SPLITS]
-    english = [f"{number(counts[name]['total'])} {SPLIT_WORDS[name].en}" for name in SPLITS]
-    if counts["not_used"]["total"]:
-        parts.append(f"因行数上限未用 {number(counts['not_used']['total'])}")
-        english.append(f"{number(counts['not_used']['total'])} left out by the limit")
-    whole, aside = number(counts["rows"]), number(counts["set_aside"]["total"])
-    limit = [f"limit {number(manifest['limit'])}"] if manifest["limit"] else []
-    lines = [f"# {escape(' · '.join([manifest['task'], *limit]))} · 数据卡片 data card", ""]
-    lines += both(
-        Text(
-            f"表中 {whole} 行，可用 {number(usable)} 行（{'，'.join(parts)}），搁置 {aside} 行，一行不少。",
-            f"{whole} rows in the table: {number(usable)} usable ({', '.join(english)}), {aside} set aside, none lost.",
-        ),
-        strong=True,
+    m, counts = manifest, manifest.counts
+    sums = {label: sum(counts.of(name)[label] for name in SPLITS) for label in m.labels}
+    used = {name: counts.of(name)["total"] for name in SPLITS}
+    return _template().render(
+        m=m,
+        counts=counts,
+        aside=counts.set_aside,
+        unused=counts.not_used["total"],
+        used=used,
+        written=sum(used.values()),
+        n=counts.rows - counts.set_aside["total"],
+        sums=sums,
+        large=max(m.labels, key=sums.__getitem__),  # max and min take the first of several: the task's order decides
+        small=min(m.labels, key=sums.__getitem__),
+        conflicts=CONFLICTS[m.duplicates.conflicts],
+        scheme=SCHEMES[m.split.scheme],
+        leaked=any(leak.exact + leak.near for leak in m.leaks.values()),
+        class_rows=_class_rows(m),
+        length_rows=_length_rows,
+        cut_rows=_cut_rows(m),
+        leak_rows=_leak_rows(m),
+        reject_rows=_reject_rows(m),
+        known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in m.labels]
+        if m.known_public
+        else [],
+        hash_rows=_hash_rows(m),
+        command=Markdown(command(m)),
     )
-    lines += _classes(manifest) + _lengths(manifest) + checks(manifest)
-    lines += _provenance(manifest) + _making(manifest) + _hashes(manifest)
-    return "\n".join(lines).rstrip() + "\n"
 
 
-def _classes(manifest: Mapping[str, Any]) -> list[str]:
-    words, counts = manifest["labels"], manifest["counts"]
-    totals = {name: counts[name]["total"] for name in SPLITS}
-    sums = {word: sum(counts[name][word] for name in SPLITS) for word in words}
-    n = sum(sums.values())
-
-    def cells(rows: list[int]) -> list[str]:
-        return [f"{number(k)} ({percent(k / whole)})" for k, whole in zip(rows, [n, *totals.values()], strict=True)]
-
-    header = ["类别 class", "合计 all", *(" ".join(SPLIT_WORDS[name]) for name in SPLITS)]
-    rows = [[word, *cells([sums[word], *(counts[name][word] for name in SPLITS)])] for word in words]
-    rows.append(["合计 all", *(number(k) for k in (n, *totals.values()))])
-    # max and min take the first of several: the task's order decides
-    large, small = max(words, key=sums.get), min(words, key=sums.get)
-    share, ratio = percent(counts["test"][large] / totals["test"]), f"{sums[large] / sums[small]:.2f}"
-    balance = Text(
-        f"最大的类别“{large}”是最小的“{small}”的 {ratio} 倍",
-        f"The largest class, {large}, has {ratio} times the rows of the smallest, {small}",
-    )
-    if sums[large] == sums[small]:
-        balance = Text("各类别行数相同", "All classes have the same number of rows")
-    return [
-        *heading("划分与类别", "Splits and classes", f"n = {number(n)}"),
-        *table(header, rows),
-        "",
-        *both(
-            Text(
-                f"{balance.zh}；总是回答“{large}”，测试集准确率就有 {share}。",
-                f"{balance.en}. Always answering {large} is right on {share} of the test rows.",
-            )
-        ),
-        "![各类别的行数 / rows by class](class_balance.png)",
-        "",
-    ]
-
-
-def _lengths(manifest: Mapping[str, Any]) -> list[str]:
-    characters, tokens = manifest["characters"], manifest["tokens"]
-    header = ["行 rows", "最短 least", "中位数 median", "95% 分位 p95", "99% 分位 p99", "最长 greatest", "平均 mean"]
-
-    def cells(found: Mapping[str, Any]) -> list[str]:
-        keys = ("least", "median", "p95", "p99", "greatest")
-        return [*(f"{found[key]:,.0f}" for key in keys), f"{found['mean']:,.1f}"]
-
-    def rows(whole: Mapping[str, Any], parts: Mapping[str, Any]) -> list[list[str]]:
-        named = {" ".join(SPLIT_WORDS[name]): found for name, found in parts["split"].items()}
-        return [[name, *cells(found)] for name, found in [("合计 all", whole), *named.items(), *parts["class"].items()]]
-
-    n = sum(manifest["counts"][name]["total"] for name in SPLITS)
-    lines = [*heading("长度", "Lengths", f"n = {number(n)}"), "评论的字数 / characters of the review:", ""]
-    lines += [*table(header, rows(characters, characters["histogram"])), ""]
-    if tokens is None:
-        lines += both(
-            Text(
-                "没有给出模型，所以没有数词元，也没有截断。",
-                "No model was given: tokens were not counted, nothing was cut.",
-            )
-        )
-    else:
-        lines += [
-            "整行的词元数，截断前 / tokens of the whole row (system, prompt, review, answer), before cutting:",
-            "",
-        ]
-        if tokens["sample"]:
-            sample = number(tokens["sample"])
-            lines += [
-                f"（由 {sample} 行的样本估计；是否要截断，每一行都查过。/ From a sample of {sample} rows; "
-                "whether a row must be cut was found out for every row.)",
-                "",
-            ]
-        counted = rows(tokens["before"], tokens["histogram"])
-        lines += [*table(header, [*counted, ["截断后 after cutting", *cells(tokens["after"])]]), ""]
-    return [*lines, "![长度分布 / lengths](lengths.png)", ""]
-
-
-def _provenance(manifest: Mapping[str, Any]) -> list[str]:
-    source = manifest["source"]
-    facts = [
-        ["来源 provenance", manifest["provenance"] or " ".join(NOT_STATED)],
-        ["许可 licence", manifest["licence"] or " ".join(NOT_STATED)],
-        ["表 table", f"{shown_path(source['path'])}, {number(source['bytes'])} bytes"],
-        ["编码 encoding", source["encoding"] or NONE],
-        ["去掉的空字符 NUL characters taken out", number(source["nul_characters_removed"])],
-    ]
-    return [*heading("出处与许可", "Provenance and licence"), *table(FACTS, facts, words=2), ""]
-
-
-def _making(manifest: Mapping[str, Any]) -> list[str]:
-    split, repeats = manifest["split"], manifest["repeats"]
-    facts = [
-        ["划分 scheme", f"{split['scheme']}: {' '.join(SCHEMES[split['scheme']])}"],
-        ["随机种子 seed", split["seed"]],
-        ["验证、测试份额 shares of val, test", f"{split['val']:g}, {split['test']:g}"],
-        ["近似阈值 near copies", f"Jaccard ≥ {repeats['threshold']:g}, {repeats['ngram']}-grams"],
-        ["系统消息 system", manifest["system"]],
-        [f"提示词 prompt {manifest['prompt']}", manifest["template"]],
-        ["长度上限 limit of length", f"{number(manifest['max_length'])} tokens" if manifest["cut"] else NONE],
-        ["行数上限 limit of train rows", number(manifest["limit"])],
-    ]
-    return [
-        *heading("怎样生成", "How it was made"),
-        *table(FACTS, facts, words=2),
-        "",
-        "```bash",
-        command(manifest),
-        "```",
-        "",
-        *both(
-            Text(
-                "同样的输入得到同样的字节。换成自己的路径：表和分词器由下面的校验和认出。",
-                "The same inputs give the same bytes. Put in your own paths: the hashes below tell the table and the "
-                "tokenizer.",
-            )
-        ),
-    ]
-
-
-def _hashes(manifest: Mapping[str, Any]) -> list[str]:
-    rows = [["表 table", manifest["source"]["sha256"]]]
-    rows += [[name, digest] for name, digest in manifest["files"].items()]
-    rows += [[f"{' '.join(SPLIT_WORDS[name])}: id, text, label", manifest["rows_sha256"][name]] for name in SPLITS]
-    rows.append(["tokenizer.json", manifest["tokenizer_sha256"] or NONE])
-    rows.append(["任务设置 settings", manifest["inputs"]["task_sha256"]])
-    rows += [[f"{name}: {manifest[name]['path']}", manifest[name]["sha256"]] for name in BESIDE if manifest[name]]
-    return [
-        *heading("校验和", "Hashes"),
-        *both(
-            Text(
-                "SHA-256。id, text, label 一行只认哪些评论在这一份，与提示词和截断无关。",
-                "SHA-256. The rows named id, text, label tell which reviews stand in a split, whatever the prompt.",
-            )
-        ),
-        *table(["文件 file", "SHA-256"], rows, words=2),
-        "",
-    ]
-
-
-def command(manifest: Mapping[str, Any]) -> str:
+def command(manifest: Manifest) -> str:
     """The command that makes the dataset again, on one line; paths outside the repository as their last part."""
-    made = manifest["made_by"]
-    words = [
-        "python",
-        "-m",
-        "data_prep.build",
-        shown_path(made["task"]),
-        "--csv",
-        shown_path(manifest["source"]["path"]),
-    ]
-    words += ["--model", "MODEL_FOLDER"] if manifest["tokenizer_sha256"] else []
-    words += ["--prompt", manifest["prompt"], "--max-length", str(manifest["max_length"])]
-    words += ["--limit", str(manifest["limit"])] if manifest["limit"] else []
-    words += ["--override", *(shown_path(one) for one in made["override"])] if made["override"] else []
+    made, table = manifest.made_by, manifest.source.path
+    words = ["python", "-m", "data_prep.build", shown_path(made.task), "--csv", shown_path(table)]
+    words += ["--model", "MODEL_FOLDER"] if manifest.tokenizer_sha256 else []
+    words += ["--prompt", manifest.prompt, "--max-length", str(manifest.max_length)]
+    words += ["--limit", str(manifest.limit)] if manifest.limit else []
+    words += ["--override", *map(shown_path, made.override)] if made.override else []
     return " ".join(_quoted(word) for word in words)
 
 
 def shown_path(path: str) -> str:
-    """A path of the repository as it is; of any other the last part alone, which tells nothing of the machine."""
+    """A path of the repository as it is; of any other the last part alone, which says nothing of the machine."""
     return PurePath(path).name if PurePath(path).is_absolute() else path
 
 
@@ -230,3 +110,102 @@ def _quoted(word: str) -> str:
         return shlex.quote(word)
     spelt = (char if char.isprintable() and char not in "\\'" else f"\\U{ord(char):08x}" for char in word)
     return f"$'{''.join(spelt)}'"
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(  # noqa: S701  Markdown, not HTML: `finalize` escapes every value
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markdown) else markdown.escape(value),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "percent": percent}
+    environment.globals |= {
+        "br": Markdown("  "),
+        "table": _table,
+        "facts": ("项目 item", "值 value"),
+        "splits": SPLITS,
+        "names": SPLIT_WORDS,
+        "split_columns": [" ".join(SPLIT_WORDS[name]) for name in SPLITS],
+        "shown_path": shown_path,
+        "none_word": NONE,
+    }
+    return environment.get_template("card.md.j2")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]], words: int = 1) -> Markdown:
+    return Markdown("\n".join(markdown.table(header, rows, words)))
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{number(part)} ({percent(part / whole)})"
+
+
+def _class_rows(manifest: Manifest) -> Rows:
+    parts = [manifest.counts.of(name) for name in SPLITS]
+    whole = sum(part["total"] for part in parts)
+
+    def cells(label: str) -> list[str]:
+        return [
+            _share(sum(part[label] for part in parts), whole),
+            *(_share(part[label], part["total"]) for part in parts),
+        ]
+
+    totals = [number(whole), *(number(part["total"]) for part in parts)]
+    return [*([label, *cells(label)] for label in manifest.labels), ["合计 all", *totals]]
+
+
+def _cut_rows(manifest: Manifest) -> Rows:
+    if manifest.cut is None:
+        return []
+    pairs = [(manifest.cut.of(name), manifest.counts.of(name)) for name in SPLITS]
+
+    def cells(key: str) -> list[str]:
+        whole = _share(sum(cut[key] for cut, _ in pairs), sum(rows[key] for _, rows in pairs))
+        return [whole, *(_share(cut[key], rows[key]) for cut, rows in pairs)]
+
+    return [*([label, *cells(label)] for label in manifest.labels), ["合计 all", *cells("total")]]
+
+
+def _length_rows(whole: Spread, parts: Histogram, after: Spread | None = None) -> Rows:
+    splits = [(" ".join(SPLIT_WORDS[name]), part) for name, part in parts.split.items()]
+    spreads = [("合计 all", whole), *splits, *parts.classes.items()]
+    if after:
+        spreads.append(("截断后 after cutting", after))
+
+    def cells(part: Spread) -> list[str]:
+        lengths = (part.least, part.median, part.p95, part.p99, part.greatest)
+        return [*(f"{length:,.0f}" for length in lengths), f"{part.mean:,.1f}"]
+
+    return [[name, *cells(part)] for name, part in spreads]
+
+
+def _leak_rows(manifest: Manifest) -> Rows:
+    rows = []
+    for key, leak in manifest.leaks.items():
+        inner, outer = key.split("_in_")
+        name = f"{SPLIT_WORDS[inner].zh}集的行在{SPLIT_WORDS[outer].zh}集里 {inner} rows in {outer}"
+        n = manifest.counts.of(inner)["total"] + manifest.counts.not_used[inner]
+        rows.append([name, *map(number, (n, leak.exact, leak.near)), percent((leak.exact + leak.near) / n)])
+    return rows
+
+
+def _reject_rows(manifest: Manifest) -> Rows:
+    aside, n = manifest.counts.set_aside, manifest.counts.rows
+    names = {reason: " ".join(REASON_WORDS[reason]) for reason in aside if reason != "total"}
+    rows = [[reason, name, number(aside[reason]), percent(aside[reason] / n, 2)] for reason, name in names.items()]
+    return [*rows, ["", "合计 all", number(aside["total"]), percent(aside["total"] / n, 2)]]
+
+
+def _hash_rows(manifest: Manifest) -> Rows:
+    files = {"corrections": manifest.corrections, "known_public": manifest.known_public}
+    return [
+        ["表 table", manifest.source.sha256],
+        *([name, digest] for name, digest in manifest.files.items()),
+        *([f"{' '.join(SPLIT_WORDS[name])}: id, text, label", manifest.rows_sha256[name]] for name in SPLITS),
+        ["tokenizer.json", manifest.tokenizer_sha256 or NONE],
+        ["任务设置 settings", manifest.inputs["task_sha256"]],
+        *([f"{name}: {file.path}", file.sha256] for name, file in files.items() if file),
+    ]

@@ -1,9 +1,9 @@
 """The pictures of a data card, drawn from the manifest alone: rows by class and split, and lengths."""
 
 import unicodedata
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from data_prep.manifest import Histogram, Manifest
 from data_prep.task import SPLITS
 from workspace.bilingual import Text, number, percent
 from workspace.fonts import Font
@@ -36,30 +36,30 @@ CLASS_COLOURS = (BLUE, ORANGE, PALE_BLUE, GREEN, PALE_ORANGE, GREY)  # more clas
 WIDEST = 20  # columns of a label word that is shown whole; a Chinese character takes two
 
 
-def draw_card(manifest: Mapping[str, Any], font: Font | None) -> dict[str, bytes]:
+def draw_card(manifest: Manifest, font: Font | None) -> dict[str, bytes]:
     """Every picture of the card as file name -> PNG bytes; in English alone when `font` is None."""
     with drawing(font) as pen:
         return {name: png(draw(manifest, pen)) for name, draw in PICTURES.items()}
 
 
-def class_balance(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
+def class_balance(manifest: Manifest, pen: Pen) -> "Figure":
     """A bar for each class, its parts the rows of each split."""
-    words, counts = manifest["labels"], manifest["counts"]
-    sums = [sum(counts[name][word] for name in SPLITS) for word in words]
-    figure, axes = canvas(2.6 + 0.62 * len(words))
+    labels, counts = manifest.labels, manifest.counts
+    sums = [sum(counts.of(name)[label] for name in SPLITS) for label in labels]
+    figure, axes = canvas(2.6 + 0.62 * len(labels))
     add_title(figure, pen, Text("各类别的行数", "Rows by class"), f"n = {number(sum(sums))}")
-    left = [0] * len(words)
+    left = [0] * len(labels)
     for name in SPLITS:
-        part = [counts[name][word] for word in words]
+        part = [counts.of(name)[label] for label in labels]
         axes.barh(
-            range(len(words)), part, 0.62, left, color=SPLIT_COLOURS[name], label=pen.both(SPLIT_WORDS[name], " ")
+            range(len(labels)), part, 0.62, left, color=SPLIT_COLOURS[name], label=pen.both(SPLIT_WORDS[name], " ")
         )
         left = [before + more for before, more in zip(left, part, strict=True)]
     for at, rows in enumerate(sums):
         text = f"{number(rows)} · {percent(rows / sum(sums))}"
-        axes.annotate(text, (rows, at), (8, 0), textcoords="offset points", va="center", fontsize=15, **HALO)
-    axes.set_yticks(range(len(words)), label_names(words, pen))
-    axes.set(ylim=(len(words) - 0.5, -0.5), xlim=(0, max(sums) * 1.34))
+        axes.annotate(text, (rows, at), (8, 0), textcoords="offset points", va="center", fontsize=15, bbox=HALO["bbox"])
+    axes.set_yticks(range(len(labels)), label_names(labels, pen))
+    axes.set(ylim=(len(labels) - 0.5, -0.5), xlim=(0, max(sums) * 1.34))
     axes.grid(axis="y", visible=False)
     _count_axis(axes.xaxis)
     axes.set_xlabel(pen.both(Text("行数", "rows"), " "))
@@ -67,45 +67,45 @@ def class_balance(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
     return figure
 
 
-def lengths(manifest: Mapping[str, Any], pen: Pen) -> "Figure":
+def lengths(manifest: Manifest, pen: Pen) -> "Figure":
     """Histograms of the reviews' characters and, where a tokenizer was given, of the whole rows' tokens."""
     from matplotlib.patches import Patch
 
-    characters, tokens = manifest["characters"], manifest["tokens"]
-    words, rows = manifest["labels"], sum(manifest["counts"][name]["total"] for name in SPLITS)
+    characters, tokens = manifest.characters, manifest.tokens
+    labels, rows = manifest.labels, sum(manifest.counts.of(name)["total"] for name in SPLITS)
     figure = empty_figure(8.6 if tokens else 5.2)
     add_title(figure, pen, Text("长度分布", "Lengths"), f"n = {number(rows)}")
     plots = figure.subplots(2 if tokens else 1, 1, squeeze=False)[:, 0]
-    _histogram(plots[0], pen, characters["histogram"], words)
+    _histogram(plots[0], pen, characters.histogram, labels)
     plots[0].set_xlabel(pen.both(Text("评论的字数", "characters of the review"), " "))
-    _mark(plots[0], pen, Text("中位数", "median"), characters["median"], ":")
+    _mark(plots[0], pen, Text("中位数", "median"), characters.median, ":")
     if tokens:
-        _histogram(plots[1], pen, tokens["histogram"], words)
+        _histogram(plots[1], pen, tokens.histogram, labels)
         plots[1].set_xlabel(pen.both(Text("整行的词元数，截断前", "tokens of the whole row, uncut"), " "))
-        _mark(plots[1], pen, Text("中位数", "median"), tokens["before"]["median"], ":")
-        if manifest["max_length"] <= tokens["histogram"]["edges"][-1]:
-            _mark(plots[1], pen, Text("上限", "limit"), manifest["max_length"], "-")
+        _mark(plots[1], pen, Text("中位数", "median"), tokens.before.median, ":")
+        if manifest.max_length <= tokens.histogram.edges[-1]:
+            _mark(plots[1], pen, Text("上限", "limit"), manifest.max_length, "-")
     for axes in plots:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # above: it covers no bar
-    if len(words) <= len(CLASS_COLOURS):
-        colours = zip(label_names(words, pen), CLASS_COLOURS, strict=False)
+    if len(labels) <= len(CLASS_COLOURS):
+        colours = zip(label_names(labels, pen), CLASS_COLOURS, strict=False)
         handles = [Patch(facecolor=colour, label=name) for name, colour in colours]
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(len(words), 3))
+        figure.legend(handles=handles, loc="outside lower left", ncols=min(len(labels), 3))
     return figure
 
 
-def label_names(words: list[str], pen: Pen) -> list[str]:
+def label_names(labels: list[str], pen: Pen) -> list[str]:
     """The label words as they are drawn: on one line, shortened, numbered where no font has their characters."""
-    return [pen.word(_shortened(one_line(word)), f"label {at}") for at, word in enumerate(words, start=1)]
+    return [pen.word(_shortened(one_line(label)), f"label {at}") for at, label in enumerate(labels, start=1)]
 
 
-def _histogram(axes: "Axes", pen: Pen, found: Mapping[str, Any], words: list[str]) -> None:
+def _histogram(axes: "Axes", pen: Pen, histogram: Histogram, labels: list[str]) -> None:
     """Bars of the classes upon each other; the last bar, a little apart, holds all that is longer."""
-    edges = found["edges"]
+    edges = histogram.edges
     step = edges[1] - edges[0]
     last = edges[-1] + step
     left, below = [*edges[:-1], last], [0] * len(edges)
-    rows = [found["class"][word]["counts"] for word in words]
+    rows = [histogram.classes[label].counts for label in labels]
     if len(rows) > len(CLASS_COLOURS):
         rows = [[sum(several) for several in zip(*rows, strict=True)]]
     for counts, colour in zip(rows, CLASS_COLOURS, strict=False):
@@ -139,13 +139,13 @@ def _round_ticks() -> "MaxNLocator":
     return MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True)
 
 
-def _shortened(word: str) -> str:
+def _shortened(label: str) -> str:
     width = 0
-    for at, char in enumerate(word):
+    for at, char in enumerate(label):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
         if width > WIDEST:
-            return word[:at] + "…"
-    return word
+            return label[:at] + "…"
+    return label
 
 
 PICTURES = {"class_balance.png": class_balance, "lengths.png": lengths}

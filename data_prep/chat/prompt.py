@@ -1,4 +1,4 @@
-"""The chat as the model reads it, control tokens in reviews made harmless, and faults of a prompt told beforehand."""
+"""The chat as the model reads it, control tokens in reviews made harmless, and warnings of a prompt's faults."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,7 @@ def neutralise(text: str, pattern: re.Pattern[str]) -> str:
     What is seen stays the same, and doing it twice changes nothing more.
     """
     while pattern.search(text):  # again, as a token may overlap one that was broken
-        text = pattern.sub(lambda found: found[0][0] + JOINER + found[0][1:], text)
+        text = pattern.sub(lambda match: match[0][0] + JOINER + match[0][1:], text)
     return text
 
 
@@ -51,7 +51,7 @@ def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Seque
     if tokenizer is not None:
         warnings += _broken_joint(task, tokenizer, reviews[:PROBES])
         warnings += _shared_first_tokens(task, tokenizer)
-        if unknown := [one for one in ("<|im_start|>", "<|im_end|>") if len(tokenizer.ids(one)) != 1]:
+        if unknown := [token for token in ("<|im_start|>", "<|im_end|>") if len(tokenizer.ids(token)) != 1]:
             warnings.append(
                 f"{' and '.join(unknown)} is no token of this model: its chat template is not the one that lengths are "
                 "counted with"
@@ -61,13 +61,13 @@ def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Seque
 
 def _labels_in_template(task: Task) -> list[str]:
     # A label word inside another (好 in 不好) counts once, for the longer.
-    words = sorted(task.label_words, key=len, reverse=True)
-    pattern = re.compile("|".join(re.escape(word) for word in words))
-    found = pattern.findall(task.system + "\n" + task.template.replace(PLACE, "\n"))
-    if not found:
+    longest_first = sorted(task.label_words, key=len, reverse=True)
+    pattern = re.compile("|".join(map(re.escape, longest_first)))
+    named = pattern.findall(task.system + "\n" + task.template.replace(PLACE, "\n"))
+    if not named:
         return []
-    order = ", ".join(dict.fromkeys(found))
-    if set(found) == set(words) and len(found) == len(words):
+    order = ", ".join(dict.fromkeys(named))
+    if sorted(named) == sorted(task.label_words):
         return [
             f"the prompt {task.prompt} names the labels ({order}, in this order): an untuned model is steered to "
             "repeat one of them"
@@ -88,7 +88,7 @@ def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str])
     broken = [start for start in starts if len(tokenizer.ids(before + start)) > alone + len(tokenizer.ids(start))]
     if len(broken) < BROKEN_SHARE * len(starts):
         return []
-    start = max(set(broken), key=lambda one: (broken.count(one), one))
+    start = max(set(broken), key=lambda start: (broken.count(start), start))
     joined = len(tokenizer.ids(before + start)) - len(tokenizer.ids(before.rstrip()))
     what = "the space" if before[-1] == " " else repr(before[-1])
     return [
@@ -101,12 +101,12 @@ def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer) -> list[str]:
     before = "<|im_start|>assistant\n"
     at = len(tokenizer.ids(before))
     first: dict[int, list[str]] = {}
-    for word in task.label_words:
-        first.setdefault(tokenizer.ids(before + word)[at], []).append(word)
+    for label in task.label_words:
+        first.setdefault(tokenizer.ids(before + label)[at], []).append(label)
     return [
-        f"the labels {', '.join(words)} begin with the same token: the model's first token does not tell them apart"
-        for words in first.values()
-        if len(words) > 1
+        f"the labels {', '.join(labels)} begin with the same token: the model's first token does not tell them apart"
+        for labels in first.values()
+        if len(labels) > 1
     ]
 
 

@@ -1,4 +1,4 @@
-"""How many tokens a text has at most, told from its characters: counting them takes a hundred times as long.
+"""How many tokens a text has at most, by its characters: counting them takes a hundred times as long.
 
 Byte-level BPE starts from single bytes and joins neighbours until no two neighbouring tokens can be joined. So in what
 it comes to, every token is in the vocabulary, and no two neighbours are one of its merges. For each character this
@@ -22,7 +22,9 @@ class TokenBound:
         """`parts` is the content of a tokenizer.json of which `is_byte_level` is true."""
         sign = _sign_of_byte()
         byte = {sign[value]: value for value in range(256)}
-        as_bytes = {word: bytes(map(byte.get, word)) for word in parts["model"]["vocab"] if byte.keys() >= set(word)}
+        as_bytes = {
+            word: bytes(map(byte.__getitem__, word)) for word in parts["model"]["vocab"] if byte.keys() >= set(word)
+        }
         merges = (merge.split(" ") if isinstance(merge, str) else merge for merge in parts["model"]["merges"])
         self._merges = {(as_bytes[a], as_bytes[b]) for a, b in merges if a in as_bytes and b in as_bytes}
         self._tokens = set(as_bytes.values())

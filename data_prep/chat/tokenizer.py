@@ -55,7 +55,7 @@ class ModelTokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def bound(self) -> TokenBound | None:
-        """What tells how many tokens a text has at most, without counting; None where its kind does not allow that."""
+        """The bound on the tokens of a text, without counting; None where the kind of tokenizer does not allow that."""
         parts = json.loads(self._tokenizer.to_str())
         return TokenBound(parts, self.control_tokens) if is_byte_level(parts) else None
 
@@ -66,7 +66,7 @@ class ModelTokenizer:
         with progress(total, "prep: counting tokens") as bar:
             while batch := list(itertools.islice(texts, BATCH)):
                 encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-                counts[done : done + len(batch)] = [len(one) for one in encoded]
+                counts[done : done + len(batch)] = [len(tokens) for tokens in encoded]
                 done += len(batch)
                 bar.update(len(batch))
         return counts

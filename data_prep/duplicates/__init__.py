@@ -1,1 +1,1 @@
-"""Texts that stand in a table more than once, or in a file that a model may have seen."""
+"""Duplicates in a table, between its splits, and with texts that a model may have seen."""

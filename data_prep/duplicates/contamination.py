@@ -1,12 +1,11 @@
-"""Test rows that stand, word for word or nearly, in a file of texts that a model may have seen."""
-
-from typing import Any
+"""Test rows that occur, word for word or nearly, in a file of texts that a model may have seen."""
 
 import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import Normaliser, find_leaks
-from data_prep.manifest import by_label
+from data_prep.manifest import KnownTexts
+from data_prep.statistics import by_label
 from data_prep.table.encoding import find_encoding
 from data_prep.table.reading import read_table
 from data_prep.task import Columns, KnownPublic, Task
@@ -22,7 +21,7 @@ def read_texts(known: KnownPublic) -> list[str]:
     """
     path = known.path
     if not path.is_file():
-        raise UserError(f"there is no file {shown(path)}: mend or remove `known_public` in the task")
+        raise UserError(f"there is no file {shown(path)}: correct or remove `known_public` in the task")
     if known.column is not None:
         texts = read_table(path, Columns(known.column, known.column)).frame["text"].tolist()
     else:
@@ -34,10 +33,10 @@ def read_texts(known: KnownPublic) -> list[str]:
     return texts
 
 
-def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, KnownTexts | None]:
     """`kept` (row, normalised, label, split, used) with the column known, and what the manifest says of it.
 
-    A used test row is known when its normalised text, or a near copy by the task's `near_duplicates`, stands in
+    A used test row is known when its normalised text, or a near duplicate by the task's `near_duplicates`, is in
     `known_public`. Without that setting the frame is as it was and the second value None.
     """
     if task.known_public is None:
@@ -50,11 +49,13 @@ def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, 
     leaks = find_leaks([*mine, *texts], places, task.near_duplicates, task.split.seed)
     known = np.zeros(len(kept), bool)
     known[at[np.unique(leaks.pairs[:, 0])]] = True
-    return kept.assign(known=known), {
-        "path": task.known_public.path.name,
-        "sha256": sha256_file(task.known_public.path),
-        "texts": len(texts),
-        **leaks.counts["test_in_train"],
-        "test": by_label(kept[known], task.label_words),
-        "ids": [str(row) for row in kept["row"][known]],
-    }
+    matches = leaks.counts["test_in_train"]
+    return kept.assign(known=known), KnownTexts(
+        path=task.known_public.path.name,
+        sha256=sha256_file(task.known_public.path),
+        texts=len(texts),
+        exact=matches.exact,
+        near=matches.near,
+        test=by_label(kept[known], task.label_words),
+        ids=[str(row) for row in kept["row"][known]],
+    )

@@ -1,4 +1,4 @@
-"""Reviews that stand in a table more than once, word for word or nearly, and those that leak between splits."""
+"""Exact and near duplicates among the reviews of a table, and those that leak between splits."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_prep.duplicates.similarity import Comparison
+from data_prep.manifest import GroupCounts, LeakCounts
 from data_prep.table.text_column import Texts, text_column, text_hashes, texts_at
 from data_prep.task import SPLITS, NearDuplicates
 from workspace.progress import progress
@@ -20,10 +21,11 @@ ASCII_SYMBOLS = frozenset("$+<=>^`|~")  # Unicode calls them symbols; reviews us
 
 
 @dataclass(frozen=True)
-class Repeats:
+class DuplicateGroups:
     """Groups of rows, as integer arrays with one entry a row: the index of the earliest row of its group.
 
-    `exact`: the same text after normalising. `near`: linked to it by a chain of near copies; exact groups lie inside.
+    `exact`: the same text after normalising. `near`: linked to it by a chain of near duplicates, so that near groups
+    are made of exact ones.
     """
 
     exact: np.ndarray
@@ -77,78 +79,80 @@ class Normaliser:
             )
 
 
-def find_repeats(normalised: Sequence[str], settings: NearDuplicates, seed: int) -> Repeats:
+def find_duplicates(normalised: Sequence[str], settings: NearDuplicates, seed: int) -> DuplicateGroups:
     """The groups among normalised texts. Near groups are joined pairs of similarity.py."""
     exact = first_equal(normalised)
     unique, codes = np.unique(exact, return_inverse=True)
     near = _joined(texts_at(normalised, unique), settings, seed)
-    return Repeats(exact=exact, near=first_of(near[codes]))
+    return DuplicateGroups(exact=exact, near=first_of(near[codes]))
 
 
 def first_equal(texts: Sequence[str]) -> np.ndarray:
-    """For each text the index of the first one equal to it, told by a hash of 128 bits."""
-    words = text_hashes(texts)
-    order = np.lexsort((words[:, 1], words[:, 0]))  # a stable sort: of equal ones the first comes first
-    fresh = np.ones(len(order), bool)
-    fresh[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
+    """For each text the index of the first one equal to it, by a hash of 128 bits."""
+    hashes = text_hashes(texts)
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # a stable sort: of equal ones the first comes first
+    new = np.ones(len(order), bool)
+    new[1:] = (hashes[order[1:]] != hashes[order[:-1]]).any(axis=1)
     first = np.empty(len(order), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
+    first[order] = order[np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))]
     return first
 
 
-def conflicting(groups: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+def conflicting(groups: np.ndarray, labels: np.ndarray | Sequence[str]) -> np.ndarray:
     """Whether each row's group holds rows of more than one label: bool, one a row."""
     frame = pd.DataFrame({"group": groups, "label": pd.factorize(np.asarray(labels, dtype=object))[0]})
     span = frame.groupby("group")["label"]
     return (span.transform("max") != span.transform("min")).to_numpy()
 
 
-def group_counts(groups: np.ndarray) -> dict[str, int]:
-    """How many groups hold more than one row, and how many rows stand in them."""
+def group_counts(groups: np.ndarray) -> GroupCounts:
+    """How many groups hold more than one row, and how many rows are in them."""
     sizes = np.unique(groups, return_counts=True)[1]
-    return {"groups": int((sizes > 1).sum()), "rows": int(sizes[sizes > 1].sum())}
+    return GroupCounts(groups=int((sizes > 1).sum()), rows=int(sizes[sizes > 1].sum()))
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Rows of one split that stand in another too.
+    """Rows of one split that are in another too.
 
-    `counts` is {"test_in_train": {"exact", "near"}, "test_in_val": ..., "val_in_train": ...}: `exact` counts the rows
-    with the same normalised text in the other split, `near` those with only a near copy there. `pairs` holds pairs of
-    rows that lie in two splits, shape (n, 2): at least one for each row counted.
+    `counts` has the keys test_in_train, test_in_val and val_in_train: `exact` counts the rows with the same normalised
+    text in the other split, `near` those with only a near duplicate there. `pairs` holds pairs of
+    rows in two splits, shape (n, 2): at least one for each row counted.
     """
 
-    counts: dict[str, dict[str, int]]
+    counts: dict[str, LeakCounts]
     pairs: np.ndarray
 
 
 def find_leaks(normalised: Sequence[str], splits: np.ndarray, settings: NearDuplicates, seed: int) -> Leaks:
-    """The leaks between splits. The near copies are sought with the permutations of `seed`: with another seed than
-    find_repeats had, this does not miss what that missed."""
+    """The leaks between splits. The near duplicates are sought with the permutations of `seed`: with another seed than
+    find_duplicates had, this does not miss what that missed."""
     unique, codes = np.unique(first_equal(normalised), return_inverse=True)
     texts, count = texts_at(normalised, unique), len(unique)
-    # some_row[s, t]: the first row of split s with the text t, -1 without one; beside[s, t]: that of a near copy.
+    # some_row[s, t]: the first row of split s with the text t, -1: none; near_row[s, t]: that of a near duplicate.
     some_row = np.full((len(SPLITS), count), -1, np.int64)
     for at, name in enumerate(SPLITS):
         rows = np.flatnonzero(splits == name)[::-1]
         some_row[at, codes[rows]] = rows
-    beside = np.full_like(some_row, -1)
+    near_row = np.full_like(some_row, -1)
     there = some_row >= 0
     comparison = Comparison(texts, settings, seed)
     for a, b in comparison.candidates():
         apart = (there[:, a] | there[:, b]).sum(axis=0) > 1
-        known = (~there[:, b] | (beside[:, a] >= 0)).all(axis=0) & (~there[:, a] | (beside[:, b] >= 0)).all(axis=0)
+        known = (~there[:, b] | (near_row[:, a] >= 0)).all(axis=0) & (~there[:, a] | (near_row[:, b] >= 0)).all(axis=0)
         a, b = a[apart & ~known], b[apart & ~known]
         close = comparison.similar(a, b)
         for at in range(len(SPLITS)):
-            for one, other in ((a[close], b[close]), (b[close], a[close])):
-                beside[at, one[there[at, other]]] = some_row[at, other[there[at, other]]]
+            for text, other in ((a[close], b[close]), (b[close], a[close])):
+                near_row[at, text[there[at, other]]] = some_row[at, other[there[at, other]]]
     counts, pairs = {}, []
     for inner, outer in (("test", "train"), ("test", "val"), ("val", "train")):
         at = SPLITS.index(outer)
         rows = np.flatnonzero(splits == inner)
-        same, near = some_row[at, codes[rows]], beside[at, codes[rows]]
-        counts[f"{inner}_in_{outer}"] = {"exact": int((same >= 0).sum()), "near": int(((near >= 0) & (same < 0)).sum())}
+        same, near = some_row[at, codes[rows]], near_row[at, codes[rows]]
+        counts[f"{inner}_in_{outer}"] = LeakCounts(
+            exact=int((same >= 0).sum()), near=int(((near >= 0) & (same < 0)).sum())
+        )
         pairs += [np.column_stack([rows, partner])[partner >= 0] for partner in (same, near)]
     return Leaks(counts, np.concatenate(pairs))
 

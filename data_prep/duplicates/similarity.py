@@ -89,9 +89,9 @@ class Comparison:
         for band in self.keys:
             order = np.argsort(band, kind="stable")
             ordered = band[order]
-            fresh = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-            first = np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))
-            yield order[first[~fresh]], order[~fresh]
+            new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+            first = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+            yield order[first[~new]], order[~new]
             for distance in range(1, NEIGHBOURS + 1):
                 same = ordered[distance:] == ordered[:-distance]
                 if not same.any():

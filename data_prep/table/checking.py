@@ -6,15 +6,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from data_prep.duplicates.deduplication import Normaliser, conflicting, find_duplicates, first_of, group_counts
+from data_prep.manifest import Duplicates
 from data_prep.table.reading import Table
-from data_prep.table.text_column import PIECE
+from data_prep.table.text_column import PIECE, Texts, shared_strings
 from data_prep.task import Task, canonical_value
 from workspace.errors import UserError
 from workspace.paths import shown
 
 REASONS = ("undecodable", "empty", "unknown_label", "too_short", "conflicting_label")
 REJECT_COLUMNS = ["row", "line", "reason", "label", "text"]
-# White space and the invisible characters that stand in for it: a text of these alone is empty.
+# White space, and invisible characters used for it: a text of these alone is empty.
 INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"
 
 
@@ -26,6 +28,39 @@ class Checked(NamedTuple):
     rejects: pd.DataFrame
 
 
+def usable_rows(table: Table, task: Task) -> tuple[Checked, Duplicates]:
+    """The rows that can be used, with normalised and group; and the duplicates in the table.
+
+    The table gives up its texts: they are in the result. Raises UserError when too many rows, or all of a class,
+    cannot be used.
+    """
+    checked = check_rows(table, task)
+    stop_if_too_many(table, task, checked.rejects)
+    stop_if_class_is_gone(table, task, checked.kept)
+    del table.frame["text"]
+    labels = shared_strings(checked.kept["label"])
+    normalised = Normaliser().column(Texts(checked.kept["text"]))
+    groups = find_duplicates(Texts(normalised), task.near_duplicates, task.split.seed)
+    contested = conflicting(groups.exact, labels)
+    duplicates = Duplicates(
+        exact=group_counts(groups.exact),
+        near=group_counts(groups.near),
+        conflicting_exact=group_counts(groups.exact[contested]),
+        conflicting_near=group_counts(groups.near[conflicting(groups.near, labels)]),
+        threshold=task.near_duplicates.threshold,
+        ngram=task.near_duplicates.ngram,
+        conflicts=task.conflicts,
+    )
+    checked = Checked(checked.kept.assign(normalised=normalised, group=groups.near), checked.rejects)
+    del normalised
+    if task.conflicts == "set_aside":
+        checked = set_aside_conflicts(checked, contested)
+        checked.kept["group"] = first_of(checked.kept["group"].to_numpy())
+        stop_if_too_many(table, task, checked.rejects)
+    stop_if_class_is_gone(table, task, checked.kept)
+    return checked, duplicates
+
+
 def check_rows(table: Table, task: Task) -> Checked:
     """Set aside the rows that cannot be used. The first reason that fits counts, in the order of REASONS.
 
@@ -33,16 +68,16 @@ def check_rows(table: Table, task: Task) -> Checked:
     """
     frame = table.frame
     # Few distinct values, many rows: look each value up once.
-    words = {value: task.labels.get(canonical_value(value)) for value in frame["label"].unique()}
-    word = frame["label"].map(words)
-    if not any(words.values()):
+    label_of = {value: task.labels.get(canonical_value(value)) for value in frame["label"].unique()}
+    label = frame["label"].map(label_of)
+    if not any(label_of.values()):
         raise unknown_labels(table, task, frame.index[0])
     visible = visible_lengths(frame["text"])
     reason = np.select(
         [
             frame["undecodable"].to_numpy(dtype=bool),
             visible == 0,
-            word.isna().to_numpy(dtype=bool),
+            label.isna().to_numpy(dtype=bool),
             visible < task.min_chars,
         ],
         REASONS[:4],
@@ -50,7 +85,7 @@ def check_rows(table: Table, task: Task) -> Checked:
     )
     bad = reason != ""
     rejects = frame.loc[bad].assign(reason=reason[bad])[REJECT_COLUMNS]
-    kept = frame[["row", "line", "text"]].assign(label=word)
+    kept = frame[["row", "line", "text"]].assign(label=label)
     if bad.any():  # without one the texts are not copied
         kept = kept[~bad].reset_index(drop=True)
     return Checked(kept.astype({"label": "str"}), rejects.reset_index(drop=True))
@@ -70,7 +105,7 @@ def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
     moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
     rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
     left = {}
-    for name in list(checked.kept):
+    for name in map(str, list(checked.kept)):
         left[name] = checked.kept.pop(name)[~conflicting].array
         # Columns of texts are large: what one took is given back before the next is copied.
         pa.default_memory_pool().release_unused()
@@ -92,11 +127,11 @@ def stop_if_too_many(table: Table, task: Task, rejects: pd.DataFrame) -> None:
         "empty": "the text is empty",
         "too_short": f"the text is shorter than min_chars = {task.min_chars}",
         "undecodable": _undecodable(table),
-        "conflicting_label": "the same text stands under another label too",
+        "conflicting_label": "the same text has another label too",
     }[reason]
     raise UserError(
         f"{shown(table.path)}: {share}, more than max_reject_share = {task.max_reject_share:g}; most often ({reason}, "
-        f"{counts.iloc[0]:,} rows) {what}, first in {place(first)}: mend the rows, or raise max_reject_share in "
+        f"{counts.iloc[0]:,} rows) {what}, first in {place(first)}: fix the rows, or raise max_reject_share in "
         f"{shown(task.path)}"
     )
 
@@ -104,11 +139,11 @@ def stop_if_too_many(table: Table, task: Task, rejects: pd.DataFrame) -> None:
 def stop_if_class_is_gone(table: Table, task: Task, kept: pd.DataFrame) -> None:
     """Raise UserError when a class of the task has no usable row."""
     present = set(kept["label"].unique())
-    for word in task.label_words:
-        if word not in present:
-            values = ", ".join(value for value, other in task.labels.items() if other == word)
+    for label in task.label_words:
+        if label not in present:
+            values = ", ".join(value for value, other in task.labels.items() if other == label)
             raise UserError(
-                f"{shown(table.path)}: no usable row is left for {word} (label {values}): add some, or take the class "
+                f"{shown(table.path)}: no usable row is left for {label} (label {values}): add some, or take the class "
                 f"out of `labels` in {shown(task.path)}"
             )
 
@@ -117,15 +152,15 @@ def unknown_labels(table: Table, task: Task, first: int, prefix: str = "") -> Us
     """The error for labels outside the task's set; `first` is the frame's index of the first such row."""
     values = table.frame["label"]
     unknown = [value for value in values.unique() if canonical_value(value) not in task.labels]
-    found = ", ".join(_quoted(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+    listed = ", ".join(_quoted(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
     return UserError(
         f"{shown(table.path)}: {prefix}the label in {place(table.frame.loc[first])} is {_quoted(values[first])}; "
-        f"unknown labels found: {found}; expected: {', '.join(_quoted(value) for value in task.labels)}: name them in "
+        f"unknown labels found: {listed}; expected: {', '.join(_quoted(value) for value in task.labels)}: name them in "
         f"`labels` of {shown(task.path)}"
     )
 
 
-def place(row: pd.Series) -> str:
+def place(row: pd.Series | pd.DataFrame) -> str:
     """`line 7` of a text file, `row 6` of a table without lines."""
     return f"line {row['line']:,}" if row["line"] else f"row {row['row']:,}"
 

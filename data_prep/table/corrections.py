@@ -9,12 +9,13 @@ import csv
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import conflicting, first_equal, group_counts
+from data_prep.manifest import CorrectionCounts
 from data_prep.table.encoding import find_encoding
 from data_prep.table.text_column import Texts, shared_strings
 from data_prep.task import SPLITS, Task, canonical_value
@@ -36,11 +37,11 @@ class Correction(NamedTuple):
 def read_corrections(path: Path) -> list[Correction]:
     """The lines of the CSV `path` that have a label. Raises UserError naming the line of what is no correction."""
     if not path.is_file():
-        raise UserError(f"there is no file {shown(path)}: mend or remove `corrections` in the task")
+        raise UserError(f"there is no file {shown(path)}: correct or remove `corrections` in the task")
     encoding = find_encoding(path)
     if encoding.fault:
         raise UserError(f"{shown(path)}, line {encoding.fault[0]}: not UTF-8 and not GB18030: save it as UTF-8")
-    found = []
+    corrections = []
     csv.field_size_limit(2**31 - 1)
     with open(path, encoding=encoding.name, newline="") as stream:
         reader = csv.DictReader(stream, strict=True, restkey="", restval="")
@@ -53,14 +54,16 @@ def read_corrections(path: Path) -> list[Correction]:
             line = reader.line_num + 1
             for cells in reader:
                 if label := cells["label"].strip():
-                    found.append(Correction(line, _row(path, line, cells["row"]), label, cells.get("review")))
+                    corrections.append(Correction(line, _row(path, line, cells["row"]), label, cells.get("review")))
                 line = reader.line_num + 1
         except csv.Error as error:
             raise UserError(f"{shown(path)}, line {line}: not a row of a CSV ({error}): save the file again") from error
-    return found
+    return corrections
 
 
-def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+def correct_labels(
+    kept: pd.DataFrame, rejects: pd.DataFrame, task: Task
+) -> tuple[pd.DataFrame, CorrectionCounts | None]:
     """`kept` (row, text, label, normalised, split) with the labels corrected, and what the manifest says of it.
 
     Labels of train rows alone are changed, unless the task has `corrections_test: true`; splits stay as they are.
@@ -69,39 +72,40 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
     """
     if task.corrections is None:
         return kept, None
-    path = task.corrections.path
+    path = task.corrections
     corrections = read_corrections(path)
     position = {row: at for at, row in enumerate(kept["row"].tolist())}
     aside = dict(zip(rejects["row"].tolist(), rejects["text"].tolist(), strict=True))
     texts, labels, splits = kept["text"].tolist(), kept["label"].tolist(), kept["split"].tolist()
     changed: dict[int, str] = {}
-    words: dict[int, str] = {}
+    labelled: dict[int, str] = {}
     left = {"set_aside": 0, "val": 0, "test": 0}
     same = 0
-    for one in corrections:
-        where = f"{shown(path)}, line {one.line}"
-        word = _word(where, one.label, task)
-        if words.setdefault(one.row, word) != word:
-            raise UserError(f"{where}: row {one.row} is {word} here and {words[one.row]} before: keep one of the two")
-        at = position.get(one.row)
-        if at is None and one.row not in aside:
+    for correction in corrections:
+        where = f"{shown(path)}, line {correction.line}"
+        label = _label(where, correction.label, task)
+        if (before := labelled.setdefault(correction.row, label)) != label:
+            raise UserError(f"{where}: row {correction.row} is {label} here and {before} before: keep one of the two")
+        row = correction.row
+        at = position.get(row)
+        if at is None and row not in aside:
             total = len(kept) + len(rejects)
-            raise UserError(f"{where}: the table has no row {one.row}, its rows are 1 to {total}: mend the number")
-        if one.review and not _same(one.review, aside[one.row] if at is None else texts[at]):
+            raise UserError(f"{where}: the table has no row {row}, its rows are 1 to {total}: correct the number")
+        if correction.review and not _same(correction.review, aside[row] if at is None else texts[at]):
             raise UserError(
-                f"{where}: row {one.row} of the table has another review: the corrections were made for another table; "
-                "mend row and review, or make them anew"
+                f"{where}: row {row} of the table has another review: the corrections were made for another table; "
+                "correct row and review, or list them again"
             )
-    for row, word in words.items():
+    for row, label in labelled.items():
         at = position.get(row)
         if at is None:
             left["set_aside"] += 1
-        elif splits[at] != "train" and not task.corrections.test:
+        elif splits[at] != "train" and not task.corrections_test:
             left[splits[at]] += 1
-        elif labels[at] == word:
+        elif labels[at] == label:
             same += 1
         else:
-            changed[at] = word
+            changed[at] = label
     result = kept.copy()
     positions = np.fromiter(changed, np.int64, len(changed))
     result.loc[kept.index[positions], "label"] = list(changed.values())
@@ -109,17 +113,17 @@ def correct_labels(kept: pd.DataFrame, rejects: pd.DataFrame, task: Task) -> tup
     conflicts = group_counts(equal[conflicting(equal, shared_strings(result["label"]))])
     _stop_if_class_left(path, result, task.label_words)
     counts = {name: sum(splits[at] == name for at in changed) for name in SPLITS}
-    return result, {
-        "path": path.name,
-        "sha256": sha256_file(path),
-        "test_allowed": task.corrections.test,
-        "named": len(words),
-        "changed": {"total": len(changed), **counts},
-        "same": same,
-        "not_applied": {"total": sum(left.values()), **left},
-        "conflicts": conflicts,  # equal texts that stand under several labels now
-        "ids": {name: [str(kept["row"].iloc[at]) for at in sorted(changed) if splits[at] == name] for name in SPLITS},
-    }
+    return result, CorrectionCounts(
+        path=path.name,
+        sha256=sha256_file(path),
+        test_allowed=task.corrections_test,
+        named=len(labelled),
+        changed={"total": len(changed), **counts},
+        same=same,
+        not_applied={"total": sum(left.values()), **left},
+        conflicts=conflicts,
+        ids={name: [str(kept["row"].iloc[at]) for at in sorted(changed) if splits[at] == name] for name in SPLITS},
+    )
 
 
 def _row(path: Path, line: int, text: str) -> int:
@@ -129,13 +133,13 @@ def _row(path: Path, line: int, text: str) -> int:
     return int(number)
 
 
-def _word(where: str, label: str, task: Task) -> str:
+def _label(where: str, label: str, task: Task) -> str:
     if label in task.label_words:
         return label
-    if word := task.labels.get(canonical_value(label)):
-        return word
-    known = ", ".join(dict.fromkeys([*task.label_words, *task.labels]))
-    raise UserError(f"{where}: the label is {label!r}, expected one of {known}")
+    if known := task.labels.get(canonical_value(label)):
+        return known
+    expected = ", ".join(dict.fromkeys([*task.label_words, *task.labels]))
+    raise UserError(f"{where}: the label is {label!r}, expected one of {expected}")
 
 
 def _same(cell: str, text: str) -> bool:
@@ -149,4 +153,4 @@ def _stop_if_class_left(path: Path, kept: pd.DataFrame, words: Iterable[str]) ->
         present = set(kept["label"][(kept["split"] == name) & kept["used"]])
         for word in words:
             if word not in present:
-                raise UserError(f"{shown(path)} leaves no {name} row of {word}: add rows, or mend the corrections")
+                raise UserError(f"{shown(path)} leaves no {name} row of {word}: add rows, or correct the file")

@@ -1,6 +1,6 @@
 """The rows of a CSV, TSV or JSONL file, with the line of the file on which each row starts.
 
-The csv module reads here, not pandas: pandas' parser tells neither on which line a row starts nor that a row has too
+The csv module reads here, not pandas: pandas' parser says neither on which line a row starts nor that a row has too
 few fields, and it takes as long.
 """
 
@@ -32,7 +32,7 @@ LONG_FIELD = 20  # lines: a row that spans more is probably an opened quote that
 class Rows:
     """The rows of a file, added one by one; `lines` counts from 1, with 0 for "not known".
 
-    The rows added last stand in lists, the others close together in `pieces`, each with text, label and line.
+    The rows added last are in lists, the others packed in `pieces`, each with text, label and line.
     `clean` is done to every text and label.
     """
 
@@ -55,14 +55,14 @@ class Rows:
     def pack(self) -> None:
         """Move the rows in the lists to `pieces`."""
         if self.clean:
-            self.texts, self.labels = ([self.clean(one) for one in values] for values in (self.texts, self.labels))
+            self.texts, self.labels = (list(map(self.clean, values)) for values in (self.texts, self.labels))
         texts, labels = (pa.array(values, pa.large_string()) for values in (self.texts, self.labels))
         values = [texts, labels, pa.array(self.lines, pa.int64())]
         self.pieces.append(pa.RecordBatch.from_arrays(values, ["text", "label", "line"]))
         self.texts, self.labels, self.lines = [], [], []
 
     def frame(self) -> pd.DataFrame:
-        """All rows: row (from 1), line, text, label. The pieces are given up: no text stands in memory twice."""
+        """All rows: row (from 1), line, text, label. The pieces are given up: no text is in memory twice."""
         self.pack()
         pieces, self.pieces = self.pieces, []
         columns = {}

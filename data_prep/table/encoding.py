@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 BLOCK = 1 << 20  # bytes decoded at a time: a file of any size is checked in little memory
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-REPLACEMENT = "\ufffd"  # what stands for bytes that could not be decoded
+REPLACEMENT = "\ufffd"  # in place of bytes that could not be decoded
 
 
 class Encoding(NamedTuple):
@@ -26,7 +26,7 @@ def find_encoding(path: Path) -> Encoding:
 
     A file with a byte order mark is what the mark says; any other is UTF-8, or GB18030 where that fails. Where all
     of its bytes fit neither, it is the one of the two that leaves fewer bytes undecoded, and `fault` says where.
-    GB18030 gives a meaning to nearly all pairs of bytes: text in Big5 or Shift-JIS is not told from it.
+    GB18030 gives a meaning to nearly all pairs of bytes: text in Big5 or Shift-JIS is taken for it.
     """
     with open(path, "rb") as stream:
         start = stream.read(4)

@@ -9,7 +9,7 @@ from workspace.errors import UserError
 from workspace.paths import cache_folder, shown
 
 TRIES = 3
-NO_NEW_TRY_AFTER = 6.0  # seconds: a network that does not answer is told soon
+NO_NEW_TRY_AFTER = 6.0  # seconds: a network that does not answer is reported soon
 TIMEOUT = (3.0, 30.0)  # seconds to connect, and between two pieces of the file
 
 

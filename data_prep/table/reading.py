@@ -1,6 +1,6 @@
 """A table of labelled texts, read from CSV, TSV, JSONL, Excel or Parquet into one frame.
 
-Every value is text as it stands in the file: `01`, `NA` and an empty cell stay what they are. Only NUL characters,
+Every value is text as it is in the file: `01`, `NA` and an empty cell stay what they are. Only NUL characters,
 which no text has on purpose, are taken out, and counted.
 """
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_prep.settings import nearest
 from data_prep.table.delimited import Rows, read_csv, read_jsonl, whole_characters
 from data_prep.table.encoding import REPLACEMENT, Encoding, find_encoding
 from data_prep.task import Columns
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import shown
 
 FORMATS = {
@@ -47,7 +46,7 @@ class Table:
 
 
 def read_table(path: Path, columns: Columns) -> Table:
-    """The rows of the table `path`, whose format is told by its name.
+    """The rows of the table `path`, whose format follows from its name.
 
     Raises UserError, naming file and line, for a file that is missing, empty, a folder, of an unknown kind or broken,
     for a missing column and for a row with too few or too many fields.
@@ -68,16 +67,26 @@ def read_table(path: Path, columns: Columns) -> Table:
         raise UserError(f"{shown(path)} cannot be read ({error.strerror or error}): give a table with --csv") from error
 
 
-def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> UserError:
+class MissingColumn(UserError):
+    """A table whose header, `found`, lacks one of the two columns, or has it twice."""
+
+    def __init__(self, message: str, found: Sequence[str]) -> None:
+        super().__init__(message)
+        self.found = found
+
+
+def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> MissingColumn:
     """The error for a table without the two columns: which are missing, which were found, what to do."""
     missing = [name for name in dict.fromkeys((wanted.text, wanted.label)) if name not in found]
     doubled = [name for name in (wanted.text, wanted.label) if list(found).count(name) > 1]
     if not missing:
-        return UserError(f"{shown(path)}: the column {doubled[0]} stands twice in the header: rename one of them")
+        message = f"{shown(path)}: the column {doubled[0]} is in the header twice: rename one of them"
+        return MissingColumn(message, found)
     listed = ", ".join(str(name) for name in found[:20]) + (", ..." if len(found) > 20 else "")
-    return UserError(
+    return MissingColumn(
         f"{shown(path)} has no column {' and no column '.join(missing)}{nearest(missing[0], found)}; found: {listed}; "
-        "name the columns in the task's `columns`"
+        "name the columns in the task's `columns`",
+        found,
     )
 
 
@@ -107,10 +116,10 @@ def _binary_table(path: Path, kind: str, columns: Columns) -> Table:
         raise
     except Exception as error:  # the readers of broken archives raise errors of every kind
         raise UserError(f"{shown(path)} cannot be read as {kind} ({error}): save it again, or as CSV") from error
-    found = [str(name).strip() for name in frame.columns]
-    if any(found.count(name) != 1 for name in (columns.text, columns.label)):
-        raise missing_column(path, columns, found)
-    frame.columns = found
+    names = [str(name).strip() for name in frame.columns]
+    if any(names.count(name) != 1 for name in (columns.text, columns.label)):
+        raise missing_column(path, columns, names)
+    frame.columns = names
     texts, labels = (_as_text(path, frame[name]) for name in (columns.text, columns.label))
     nul = int(texts.str.count("\0").sum() + labels.str.count("\0").sum())
     lines = [row + 2 for row in range(len(frame))] if kind == "excel" else [0] * len(frame)
@@ -135,10 +144,10 @@ def _excel(path: Path) -> pd.DataFrame:
 def _parquet(path: Path, columns: Columns) -> pd.DataFrame:
     import pyarrow.parquet  # here, because it takes a quarter of a second to load
 
-    found = pyarrow.parquet.read_schema(path).names
+    names = pyarrow.parquet.read_schema(path).names
     wanted = list(dict.fromkeys((columns.text, columns.label)))
-    if any(found.count(name) != 1 for name in wanted):
-        raise missing_column(path, columns, found)
+    if any(names.count(name) != 1 for name in wanted):
+        raise missing_column(path, columns, names)
     return pd.read_parquet(path, columns=wanted)
 
 

@@ -1,11 +1,12 @@
 """The texts of a table's column, read piece by piece.
 
-A million reviews as a Python list take a third of a gigabyte; as a column they stand close together, and a piece of
-them becomes a list when it is looked at.
+A million reviews as a Python list take a third of a gigabyte; as a column they are packed, and a piece of them
+becomes a list when it is looked at.
 """
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import overload
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,12 @@ class Texts(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self._array) if self._rows is None else len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
 
     def __getitem__(self, at: int | slice) -> str | list[str]:
         """One text, or a list of those in a slice."""
@@ -60,10 +67,10 @@ def text_column(pieces: Iterator[Sequence[str]]) -> pd.Series:
 
 def text_hashes(texts: Sequence[str], key: bytes = b"") -> np.ndarray:
     """A hash of 128 bits of each text, the same on every machine: uint64, shape (texts, 2)."""
-    found = bytearray()
+    digests = bytearray()
     for text in texts:
-        found += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest()
-    return np.frombuffer(found, "<u8").reshape(-1, 2)
+        digests += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=key).digest()
+    return np.frombuffer(digests, "<u8").reshape(-1, 2)
 
 
 def shared_strings(column: pd.Series) -> np.ndarray:

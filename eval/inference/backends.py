@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import yaml
 
-from plan.head import PLUGIN as HEAD_PLUGIN
-from plan.head import is_head
+from plan.resolve import HEAD_PLUGIN
+from plan.run import is_head
 from workspace.paths import ROOT
 
 

@@ -25,7 +25,8 @@ def check_answers_are_current(run: Path, plan: dict[str, Any], dataset: Path) ->
         now |= model_inputs(run, plan)
         if side == "after":
             now["adapter"] = weights_sha256(best_checkpoint(run))
-        if changed := sorted(name for name in now if made_from.get(name) != now[name]):
+        # What an earlier version did not record cannot be compared.
+        if changed := sorted(name for name in now.keys() & made_from.keys() if made_from[name] != now[name]):
             raise UserError(
                 f"the answers in {shown(run / side)} are not to what the run now has ({', '.join(changed)} changed): "
                 "run the same command again"

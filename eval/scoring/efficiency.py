@@ -1,7 +1,5 @@
 """What each reading costs: parameters, training time, milliseconds a review."""
 
-import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from eval.scoring.predictions import BASELINES_RECORD
 from train.checkpoints import weight_files
 from workspace import stages
 from workspace.files import read_json
+from workspace.safetensors_header import read_header
 
 
 @dataclass(frozen=True)
@@ -29,8 +28,8 @@ def count_parameters(weights: Path) -> int | None:
     """
     files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
     try:
-        counts = [_header_count(file) for file in files]
-    except (OSError, ValueError, KeyError, TypeError):
+        counts = [read_header(file).parameters for file in files]
+    except (OSError, ValueError):
         return None
     return sum(counts) if counts else None
 
@@ -73,17 +72,6 @@ def reading_costs(run: Path, plan: dict[str, Any], names: list[str]) -> dict[str
             ms_per_review=speeds.get(how.removesuffix("_threshold")),
         )
     return costs
-
-
-def _header_count(file: Path) -> int:
-    """Elements in one safetensors file: 8 bytes of length, then JSON {name: {"shape": [...]}}."""
-    size = file.stat().st_size
-    with open(file, "rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header = json.loads(stream.read(length)) if length < size else None
-    if not isinstance(header, dict):
-        raise ValueError(f"{file} has no safetensors header")
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _step(checkpoint: Path) -> int | None:

@@ -9,7 +9,7 @@ from bench import prep
 from bench.__main__ import main
 from bench.cost import cost_of
 from bench.tables import COPIES, read_reviews, varied, write_table
-from data_prep.duplicates.deduplication import Normaliser, find_repeats, group_counts
+from data_prep.duplicates.deduplication import Normaliser, find_duplicates, group_counts
 from data_prep.task import NearDuplicates
 from tests.prep_tables import reviews, write_csv, write_model
 from workspace.errors import UserError
@@ -33,10 +33,10 @@ def test_the_same_seed_gives_the_same_rows_and_few_are_near_copies():
     rows = list(varied(real, 5000, 1))
     assert rows == list(varied(real, 5000, 1)) != list(varied(real, 5000, 2))
     assert rows[:300] == real
-    near = find_repeats(Normaliser().normalise([text for _, text in rows]), NearDuplicates(0.8, 3), 0).near
+    near = find_duplicates(Normaliser().normalise([text for _, text in rows]), NearDuplicates(0.8, 3), 0).near
     copies = len(rows) - len(set(near.tolist()))
     assert 0.5 * COPIES < copies / len(rows) < 2 * COPIES
-    assert group_counts(near)["groups"] > 0
+    assert group_counts(near).groups > 0
 
 
 def test_fewer_rows_than_the_file_are_drawn_from_all_of_it():

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep import build as build_module
-from data_prep import dataset
+from data_prep import splitting
 from data_prep.build import build
 from data_prep.card import page as card
+from data_prep.table import checking
 from data_prep.task import SPLITS
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
 from workspace.errors import UserError
@@ -164,9 +165,9 @@ def test_the_original_scheme_counts_its_leaks(tmp_path, capsys):
 def test_the_gate_joins_what_grouping_missed(tmp_path, monkeypatch):
     rows = [(label, text * 2 + end) for end in ("", "啊") for label, text in reviews(100)]
     table = write_csv(tmp_path / "t.csv", rows)
-    grouped = dataset.find_repeats
+    grouped = checking.find_duplicates
     monkeypatch.setattr(
-        dataset, "find_repeats", lambda texts, *rest: grouped([str(n) for n in range(len(texts))], *rest)
+        checking, "find_duplicates", lambda texts, *rest: grouped([str(n) for n in range(len(texts))], *rest)
     )
     manifest = read_json(build(small_task(tmp_path), csv=table, out=tmp_path / "out"))
     assert all(part == {"exact": 0, "near": 0} for part in manifest["leaks"].values())
@@ -175,7 +176,7 @@ def test_the_gate_joins_what_grouping_missed(tmp_path, monkeypatch):
         for row in written:
             homes.setdefault(row["review"].removesuffix("啊"), set()).add(name)
     assert all(len(names) == 1 for names in homes.values())
-    monkeypatch.setattr(dataset, "join", lambda groups, pairs: groups)
+    monkeypatch.setattr(splitting, "join", lambda groups, pairs: groups)
     with pytest.raises(UserError, match=r"rows [\d,]+ and [\d,]+ are near copies in two splits"):
         build(small_task(tmp_path), csv=table, limit=20, out=tmp_path / "out")
 

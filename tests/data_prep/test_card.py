@@ -16,14 +16,13 @@ from matplotlib.image import imread
 
 from data_prep.build import build, main
 from data_prep.card import page as card
-from data_prep.card.checks import CONFLICTS, REASON_WORDS
-from data_prep.card.histogram import BINS, bin_edges
-from data_prep.card.page import render_card, shown_path
+from data_prep.card.page import CONFLICTS, REASON_WORDS, render_card, shown_path
 from data_prep.card.pictures import PICTURES, draw_card
+from data_prep.statistics import BINS, bin_edges
 from data_prep.table.checking import REASONS
 from data_prep.task import CONFLICTS as KNOWN_CONFLICTS
-from data_prep.task import SPLITS
-from data_prep.task_parts import SCHEMES
+from data_prep.task import SCHEMES, SPLITS
+from tests.manifests import as_manifest
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
 from workspace.files import read_json, read_jsonl, sha256_file
 from workspace.fonts import chinese_font
@@ -233,16 +232,18 @@ def test_equal_classes_are_not_ranked(tmp_path):
     _, manifest = built(tmp_path, reviews(60))
     for name in SPLITS:
         manifest["counts"][name] = {"total": 14, "正面": 7, "负面": 7}
-    assert "All classes have the same number of rows. Always answering 正面 is right on 50.0%" in render_card(manifest)
+    assert "All classes have the same number of rows. Always answering 正面 is right on 50.0%" in render_card(
+        as_manifest(manifest)
+    )
     manifest["counts"]["train"] = {"total": 28, "正面": 7, "负面": 21}
-    text = render_card(manifest)
+    text = render_card(as_manifest(manifest))
     assert "The largest class, 负面, has 1.67 times the rows of the smallest, 正面. Always answering 负面 is" in text
 
 
 def test_corrections_and_known_texts(tmp_path):
     rows = reviews(200)
     _, manifest = built(tmp_path, rows)
-    assert "更正" not in render_card(manifest)
+    assert "更正" not in render_card(as_manifest(manifest))
     train, test = (read_jsonl(tmp_path / "out" / f"{name}.jsonl") for name in ("train", "test"))
     other = {"正面": "负面", "负面": "正面"}
     lines = [f"{row['id']},{other[row['messages'][2]['content']]}" for row in (*train[:3], test[0])]
@@ -325,7 +326,7 @@ def test_the_pictures_show_the_counts(tmp_path):
 def test_pictures_of_any_label_words(tmp_path, font, words):
     rows = [(str(at % len(words)), text * (1 + at % 5)) for at, (_, text) in enumerate(reviews(20 * len(words)))]
     _, manifest = built(tmp_path, rows, labels={str(at): word for at, word in enumerate(words)})
-    drawn = draw_card(manifest, font)
+    drawn = draw_card(as_manifest(manifest), font)
     assert all(pixels(data).std() > 10 for data in drawn.values())
 
 

@@ -2,8 +2,13 @@
 
 import pytest
 
-from data_prep.dataset import usable_rows
-from data_prep.table.checking import check_rows, set_aside_conflicts, stop_if_class_is_gone, stop_if_too_many
+from data_prep.table.checking import (
+    check_rows,
+    set_aside_conflicts,
+    stop_if_class_is_gone,
+    stop_if_too_many,
+    usable_rows,
+)
 from data_prep.table.reading import read_table
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError

@@ -50,7 +50,7 @@ def test_exact_and_near_copies_are_flagged(tmp_path, plain, kind, capsys):
     assert all("known" not in row for name in ("train", "val") for row in written[name])
     for name in SPLITS:  # the flag is all that is new
         assert [{k: v for k, v in row.items() if k != "known"} for row in written[name]] == splits[name]
-    assert f"2 test rows stand in known.{kind}" in capsys.readouterr().out
+    assert f"2 test rows occur in known.{kind}" in capsys.readouterr().out
 
 
 def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):

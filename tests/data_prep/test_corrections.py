@@ -152,7 +152,7 @@ def test_a_correction_that_sets_equal_texts_apart_is_told(tmp_path, capsys):
     manifest, answers = corrected(tmp_path, table, "row,label\n121,0\n", corrections_test=True)
     assert answers["121"] == "负面" and answers["122"] == answers["123"] == "正面"
     assert manifest["corrections"]["conflicts"] == {"groups": 1, "rows": 3}
-    assert "1 texts stand under several labels now" in capsys.readouterr().out
+    assert "1 texts have several labels now" in capsys.readouterr().out
     manifest, _ = corrected(tmp_path, table, "row,label\n121,0\n122,0\n123,0\n", corrections_test=True)
     assert manifest["corrections"]["conflicts"] == {"groups": 0, "rows": 0}
     assert "several labels now" not in capsys.readouterr().out

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from data_prep.duplicates.deduplication import (
     Normaliser,
     conflicting,
+    find_duplicates,
     find_leaks,
-    find_repeats,
     first_of,
     group_counts,
     join,
 )
 from data_prep.duplicates.similarity import MISS, PERMUTATIONS, bands_and_rows, ngrams
+from data_prep.manifest import LeakCounts
 from data_prep.task import NearDuplicates
 
 NEAR = NearDuplicates()
@@ -84,15 +85,15 @@ def test_each_text_is_normalised_by_itself(texts):
 @pytest.mark.parametrize("threshold", [0.6, 0.8, 0.9])
 def test_groups_are_those_of_all_pairs(threshold):
     texts = variations(400, seed=3)
-    repeats = find_repeats(texts, NearDuplicates(threshold=threshold), seed=42)
+    repeats = find_duplicates(texts, NearDuplicates(threshold=threshold), seed=42)
     assert repeats.near.tolist() == closure(len(texts), all_pairs(texts, threshold))
     assert repeats.exact.tolist() == [texts.index(text) for text in texts]
-    assert group_counts(repeats.near)["groups"] > 20
+    assert group_counts(repeats.near).groups > 20
 
 
 def test_a_bucket_of_many_copies_is_one_group():
     texts = [f"{'这家酒店的房间很大早餐也很丰富下次还会再来入住推荐给大家' * 3}{n}" for n in range(300)]
-    assert set(find_repeats(texts, NEAR, seed=1).near.tolist()) == {0}
+    assert set(find_duplicates(texts, NEAR, seed=1).near.tolist()) == {0}
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.95, 1.0])
@@ -108,11 +109,11 @@ def test_bands_miss_few_pairs_at_the_threshold(threshold):
     st.text("好差", min_size=1),
 )
 def test_a_text_at_the_end_only_joins_groups(texts, added):
-    before = find_repeats(texts, NEAR, seed=7).near
-    after = find_repeats([*texts, added], NEAR, seed=7).near[:-1]
+    before = find_duplicates(texts, NEAR, seed=7).near
+    after = find_duplicates([*texts, added], NEAR, seed=7).near[:-1]
     # Who shared a group still does; and where the new text is alone, nothing changed at all.
     assert all(after[i] == after[j] for i, j in itertools.combinations(range(len(texts)), 2) if before[i] == before[j])
-    if find_repeats([*texts, added], NEAR, seed=7).near[-1] == len(texts):
+    if find_duplicates([*texts, added], NEAR, seed=7).near[-1] == len(texts):
         assert before.tolist() == after.tolist()
 
 
@@ -122,9 +123,9 @@ def test_leaks_are_counted_by_split():
     splits = np.array(["train", "test", "test", "val", "train", "test", "val"])
     leaks = find_leaks(texts, splits, NEAR, seed=5)
     assert leaks.counts == {
-        "test_in_train": {"exact": 1, "near": 2},
-        "test_in_val": {"exact": 1, "near": 2},
-        "val_in_train": {"exact": 0, "near": 1},
+        "test_in_train": LeakCounts(exact=1, near=2),
+        "test_in_val": LeakCounts(exact=1, near=2),
+        "val_in_train": LeakCounts(exact=0, near=1),
     }
     assert all(splits[i] != splits[j] for i, j in leaks.pairs)
     assert set(leaks.pairs[:, 0]) == {1, 2, 3, 5}
@@ -139,13 +140,13 @@ def test_leaks_are_those_of_all_pairs():
     for inner, outer in (("test", "train"), ("test", "val"), ("val", "train")):
         rows = {a for i, j in pairs for a, b in ((i, j), (j, i)) if (splits[a], splits[b]) == (inner, outer)}
         exact = {row for row in rows if texts[row] in {texts[at] for at in np.flatnonzero(splits == outer)}}
-        assert leaks.counts[f"{inner}_in_{outer}"] == {"exact": len(exact), "near": len(rows - exact)}
+        assert leaks.counts[f"{inner}_in_{outer}"] == LeakCounts(exact=len(exact), near=len(rows - exact))
         assert rows
 
 
 def test_no_leaks_in_whole_groups():
     texts = variations(300, seed=11)
-    groups = find_repeats(texts, NEAR, seed=42).near
+    groups = find_duplicates(texts, NEAR, seed=42).near
     splits = np.array(["train", "val", "test"])[groups % 3]
     leaks = find_leaks(texts, splits, NEAR, seed=43)
     assert leaks.pairs.shape == (0, 2)

@@ -124,7 +124,7 @@ def test_parquet(tmp_path, labels):
         ("t.csv", b"label,review\n", "has a header but no rows"),
         ("t.csv", b"label,reviews\n1,a\n", "no column review, did you mean reviews?; found: label, reviews"),
         ("t.csv", b"1,a\n0,b\n", "no column review and no column label; found: 1, a"),
-        ("t.csv", b"label,review,review\n1,a,b\n", "the column review stands twice"),
+        ("t.csv", b"label,review,review\n1,a,b\n", "the column review is in the header twice"),
         ("t.csv", b"label,review\n1,a\n0\n", "line 3: found 1 fields, expected 2 as in the header: add"),
         (
             "t.csv",

@@ -15,7 +15,7 @@ from workspace.paths import CONFIGS, ROOT
 def test_tasks_that_ship_load(path):
     task = find_task(path.parent.name)
     assert task.name == path.parent.name
-    assert (path.parent / f"{task.default_recipe}.yaml").is_file()
+    assert (CONFIGS / "models" / f"{task.default_recipe}.yaml").is_file()
     assert task.label_words == ("正面", "负面")
     assert not any(word in task.prompts["clean"] for word in task.label_words)
 
@@ -77,7 +77,7 @@ def test_canonical_value(value, expected):
         ({"labels": {"1": "正面"}}, "1 distinct label words, expected 2 to 20"),
         ({"labels": {"1": "正面", "0": "正面"}}, "1 distinct label words"),
         ({"labels": {str(n): f"第{n}类" for n in range(21)}}, "21 distinct label words"),
-        ({"labels": {"1": "正面", "1.0": "负面"}}, "labels.1.0 stands twice"),
+        ({"labels": {"1": "正面", "1.0": "负面"}}, "labels.1.0 is there twice"),
         ({"labels": {True: "正面", False: "负面"}}, "put the value in quotes"),
         ({"labels": {"1": "正面", "0": ""}}, "labels.0 is '', expected a label word"),
         ({"labels": {"1": "正面", "0": "total"}}, "labels.0 is 'total', which counts and reports use themselves"),
@@ -103,6 +103,11 @@ def test_canonical_value(value, expected):
         ({"system": " "}, "system is empty"),
         ({"conflicts": "drop"}, "expected one of keep, set_aside"),
         ({"limit": 0}, "limit is 0"),
+        ({"path": "x"}, "path is not a known key"),
+        ({"corrections": ""}, "corrections is empty, expected text"),
+        ({"corrections_test": True}, "corrections_test is true, but there is no `corrections`"),
+        ({"known_public": {"column": "x"}}, "known_public.path is missing: add a line `path: ...` with text"),
+        ({"csv": "~no_such_user_here/t.csv"}, "that home folder is not known: write the path out"),
     ],
 )
 def test_faults_are_told_with_file_and_key(tmp_path, changes, told):
@@ -112,6 +117,24 @@ def test_faults_are_told_with_file_and_key(tmp_path, changes, told):
     assert told in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("split:\n  seed: 1\n  val: 7", "line 3: split.val is 7"),
+        ("labels:\n  '1': 正面\n  '0': total", "line 3: labels.0 is 'total'"),
+        ("columns:\n  text: review", "line 1: columns.label is missing: add a line `label: ...` with text"),
+        ("licence:", "line 1: licence has no value: give one, or take the line out"),
+        ("promt: x", "line 1: promt is not a known key, did you mean prompt?; known are name, columns, labels"),
+    ],
+)
+def test_faults_name_the_line(tmp_path, lines, told):
+    path = write_task(tmp_path, **{lines.partition(":")[0]: None})
+    path.write_text(f"{lines}\n{path.read_text(encoding='utf-8')}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"task\.yaml, line") as caught:
+        load_task(path)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize(

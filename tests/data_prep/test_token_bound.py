@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from data_prep import dataset
 from data_prep.build import build
+from data_prep.chat import truncation
 from data_prep.chat.prompt import chat_text
 from data_prep.chat.token_bound import TokenBound, is_byte_level
 from data_prep.chat.tokenizer import ModelTokenizer
@@ -133,8 +133,8 @@ def test_of_a_large_table_the_same_rows_are_cut_as_of_a_small_one(tmp_path, monk
     table, model = write_csv(tmp_path / "t.csv", made), write_model(tmp_path / "model")
     task = small_task(tmp_path, near_duplicates={"threshold": 0.99})
     small = build(task, csv=table, model=model, max_length=max_length, out=tmp_path / "small")
-    monkeypatch.setattr(dataset, "COUNT_ALL", 10)
-    monkeypatch.setattr(dataset, "SAMPLE", 20)
+    monkeypatch.setattr(truncation, "COUNT_ALL", 10)
+    monkeypatch.setattr(truncation, "SAMPLE", 20)
     counted = []
     count = ModelTokenizer.count
     monkeypatch.setattr(ModelTokenizer, "count", lambda self, texts, n: counted.append(n) or count(self, texts, n))
@@ -155,8 +155,8 @@ def test_the_real_table_is_cut_the_same_when_it_counts_as_large(tmp_path, monkey
     monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path / "cache"))
     model = REAL / "models" / "qwen1.5-0.5b-chat-shape"
     small = build("hotel_reviews", csv=REAL_TABLE, model=model, out=tmp_path / "small")
-    monkeypatch.setattr(dataset, "COUNT_ALL", 1000)
-    monkeypatch.setattr(dataset, "SAMPLE", 500)
+    monkeypatch.setattr(truncation, "COUNT_ALL", 1000)
+    monkeypatch.setattr(truncation, "SAMPLE", 500)
     large = build("hotel_reviews", csv=REAL_TABLE, model=model, out=tmp_path / "large")
     for name in SPLITS:
         assert (large.parent / f"{name}.jsonl").read_bytes() == (small.parent / f"{name}.jsonl").read_bytes()

@@ -170,7 +170,7 @@ def real_model() -> Path:
         pytest.skip(f"the demo model is not in the cache and cannot be built: {error}")
 
 
-@pytest.mark.swift
+@pytest.mark.slow
 def test_the_real_model_has_the_known_weights(real_model: Path) -> None:
     tensors = load_file(real_model / "model.safetensors")
     digest = hashlib.sha256()
@@ -180,7 +180,7 @@ def test_the_real_model_has_the_known_weights(real_model: Path) -> None:
     assert digest.hexdigest() == TENSORS_SHA256
 
 
-@pytest.mark.swift
+@pytest.mark.slow
 @pytest.mark.skipif(not EXPECTED_MODEL.is_dir(), reason="no ../shared/models/minimind2-small to compare with")
 def test_the_real_model_is_the_expected_one(real_model: Path) -> None:
     tensors, expected = (load_file(folder / "model.safetensors") for folder in (real_model, EXPECTED_MODEL))

@@ -156,7 +156,7 @@ def test_without_npm_and_without_an_index_the_remedy_is_told(
         npm_command(scratch)
 
 
-@pytest.mark.swift
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on PATH to ask")
 def test_the_pinned_hash_is_the_registry_s() -> None:
     command = ["npm", "view", package.PACKAGE, "dist.integrity", "--loglevel=error", *package.NPM_OPTIONS]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from doctor import check as doctor
-from doctor import environment as doctor_checks
-from doctor.check import FAULT, OK, WARNING, Check, guarded
+from doctor import __main__ as doctor
+from doctor import environment, resources
+from doctor.result import FAULT, OK, WARNING, Check, guarded
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -150,7 +150,7 @@ def lose_a_part(model: Path, table: Path) -> None:
 )  # fmt: skip
 def test_a_fault_on_disk_is_found_at_its_place(damage, name: str, found: str, model, table, tmp_path: Path) -> None:
     damage(model, table)
-    result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor.check"))
+    result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor"))
     assert result.returncode == 1
     assert checks[name]["state"] == FAULT and found in checks[name]["found"]
     others = {one for one in checks if checks[one]["state"] == FAULT} - {name}
@@ -174,7 +174,7 @@ def test_without_options_the_demo_would_run_and_that_is_a_warning(tmp_path: Path
 def test_python_alone_is_enough_to_be_told_what_is_missing(tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
-    result, checks = examine(tmp_path, "demo", command=(str(bare / "bin" / "python"), "-m", "doctor.check"))
+    result, checks = examine(tmp_path, "demo", command=(str(bare / "bin" / "python"), "-m", "doctor"))
     assert result.returncode == 1
     assert "ms-swift: missing" in checks["packages"]["found"]
     assert checks["recipe"]["state"] == FAULT and "yaml is missing" in checks["recipe"]["found"]
@@ -183,8 +183,8 @@ def test_python_alone_is_enough_to_be_told_what_is_missing(tmp_path: Path) -> No
 def test_a_missing_pin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("no-such-package==1.0\nnumpy==0.0.1\n")
-    monkeypatch.setattr(doctor_checks, "PINS", pins)
-    found = doctor_checks.packages()
+    monkeypatch.setattr(environment, "PINS", pins)
+    found = environment.packages()
     assert found.state == FAULT
     assert "no-such-package: missing, wanted 1.0; numpy: " in found.found and found.remedy
 
@@ -193,7 +193,7 @@ def test_a_missing_pin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     "words", [("nope",), ("demo", "more"), ("demo", "--output_dir", "x"), ("demo", "--with", "nothing")]
 )
 def test_bad_options_are_one_sentence_and_status_2(words: tuple[str, ...], tmp_path: Path) -> None:
-    result, _ = examine(tmp_path, *words, command=(sys.executable, "-m", "doctor.check"))
+    result, _ = examine(tmp_path, *words, command=(sys.executable, "-m", "doctor"))
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
 
@@ -227,11 +227,19 @@ def test_a_small_disk_is_a_fault(model: Path, table: Path, tmp_path: Path) -> No
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", small], capture_output=True).returncode:
         pytest.skip("no mount is allowed here")
     try:
-        result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor.check"))
+        result, checks = examine(tmp_path, *options(model, table), command=(sys.executable, "-m", "doctor"))
     finally:
         subprocess.run(["umount", small], check=True)
     assert (result.returncode, checks["disk"]["state"]) == (1, FAULT)
     assert "needs about" in checks["disk"]["found"] and "make room" in checks["disk"]["remedy"]
+
+
+def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be a whole disk."""
+    (tmp_path / "mine").touch()
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it was walked"))
+    with pytest.raises(UserError, match="holds something other than a run"):
+        resources.disk({}, tmp_path, tmp_path / "data", None, None, None)
 
 
 def test_a_check_that_fails_itself_is_a_fault_with_the_reason() -> None:
@@ -252,9 +260,9 @@ def test_lines_are_for_people_and_end_with_the_count(capsys: pytest.CaptureFixtu
     assert "--no-forward" in capsys.readouterr().out
 
 
-@pytest.mark.swift
+@pytest.mark.torch
 def test_a_forward_pass_is_timed_and_damaged_weights_are_told(demo_model: Path, table: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "doctor.check", "hotel_reviews", "--csv", str(table), "--json"]
+    line = [sys.executable, "-m", "doctor", "hotel_reviews", "--csv", str(table), "--json"]
     line += ["--run", str(tmp_path / "run"), "--model"]
     result = subprocess.run([*line, str(demo_model)], cwd=ROOT, capture_output=True, text=True)
     last = json.loads(result.stdout)["checks"][-1]

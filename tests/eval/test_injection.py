@@ -8,14 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.build import build
-from data_prep.build import main as prep
 from data_prep.chat.injection import FAMILIES, LABEL, PLACES, TRAINED, insert, neutral_text, worded
 from eval import baselines, infer, injection
 from eval.robustness.attacks import KINDS, TRIGGER, Row, attacks_on, target_of
 from eval.robustness.rates import injection_rates
 from eval.robustness.table import injection_rows, injection_sentence, summary_lines
 from plan.cli import main as plan
-from plan.cli import prep_words
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
@@ -214,8 +212,6 @@ def planned(tmp_path, demo_model):
     """A run of the demo that is prepared, not yet answered."""
     run = tmp_path / "run"
     plan(["demo", "--limit", "48", "--run", str(run)])
-    prep(prep_words(run / "next"))
-    plan(["--accept", str(run)])
     baselines.make_baselines(run)
     return run
 

@@ -14,7 +14,7 @@ VOLATILE = re.compile(
 JOURNALS = re.compile(r"/journal/|/logging\.jsonl$|\.looks\.jsonl$|/lock$")
 # Of a run: what holds results. Logs, journals and reports' texts (with their times) are compared by what they hold.
 COMPARED = (
-    "run.json", "sft.yaml", "infer.yaml", "prep.args", "packages.txt", "data.json", "baselines.json", "metrics.json",
+    "run.json", "sft.yaml", "infer.yaml", "packages.txt", "data.json", "baselines.json", "metrics.json",
     "rows.jsonl", "train/best.json", "train/label_metric.json",
 )  # fmt: skip
 FOLDERS = ("before", "after", "baselines")

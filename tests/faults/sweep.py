@@ -25,6 +25,8 @@ from workspace.errors import run_main
 
 KINDS = (("ENOSPC", False), ("ENOSPC", True), ("EIO", False), ("EIO", True), ("SIGKILL", False))
 
+COMMANDS = {"plan": "plan.cli"}  # a package that is run: where its main is
+
 
 class Stage(NamedTuple):
     """A command of the pipeline: its module and arguments."""
@@ -113,7 +115,7 @@ def in_a_fork(stage: Stage, places: list[Path], fault: Fault | None) -> Ended:
             os.dup2(write, 2)
             sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), "utf-8", write_through=True)
             sites.install()
-            module = importlib.import_module(stage.module)
+            module = importlib.import_module(COMMANDS.get(stage.module, stage.module))
             try:
                 run_main(lambda: module.main(stage.words))
             except SystemExit as end:
@@ -135,7 +137,7 @@ def in_a_fork(stage: Stage, places: list[Path], fault: Fault | None) -> Ended:
 
 def warm_up(stage: Stage) -> None:
     """Import what the stage imports late, and draw pictures once: they are the same in every fork."""
-    for name in ("plan", "plan.provenance", "plan.swift_schema", "plan.resolve", "eval.evaluate"):
+    for name in ("plan.planning", "eval.evaluate"):
         importlib.import_module(name)
     if stand_in := os.environ.get("STAND_IN_SWIFT"):
         plain_start = child._start

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.swift
 SIZE_MIB = 256
 # Bytes left free before each stage: fewer than it writes. Training's first checkpoint takes 7 MB.
 ROOM = {
-    "plan": 4_096, "prep": 16_384, "accept": 0, "baselines": 4_096, "before": 8_192, "train": 3_000_000,
+    "prep": 16_384, "plan": 4_096, "baselines": 4_096, "before": 8_192, "train": 3_000_000,
     "after": 4_096, "report": 65_536,
 }  # fmt: skip
 PART = ("prep", "before", "train")

@@ -28,8 +28,16 @@ from workspace.paths import ROOT
 
 pytestmark = pytest.mark.swift
 
-# The stages as the banners of run_sft.sh count them, with those of the recorded run that make them up.
-PARTS = {1: ("plan",), 2: ("prep", "accept"), 3: ("baselines", "before"), 4: ("train",), 5: ("after",), 6: ("report",)}
+# The stages as the banners of run_sft.sh count them, the first from the start of the command on, with those of the
+# recorded run that make them up.
+PARTS = {
+    1: ("prep", "plan"),
+    2: ("prep", "plan"),
+    3: ("baselines", "before"),
+    4: ("train",),
+    5: ("after",),
+    6: ("report",),
+}
 # Who is killed; TERM and INT are asked to end, as by `kill` and by Ctrl-C.
 VICTIMS = ("everything", "the shell", "the stage", "ms-swift", "TERM", "INT")
 CHAINS = 8 if ALL else 1  # eight strike 48 times, 32 of them with kill -9
@@ -102,7 +110,7 @@ def strike(started: Started, victim: str) -> None:
         chosen = {
             "everything": members,
             "the shell": members[:1],
-            "the stage": [one for one in members if re.search(r" -m (train|eval|data_prep)\.", lines.get(one.pid, ""))],
+            "the stage": [one for one in members if re.search(r" -m (plan|(train|eval)\.)", lines.get(one.pid, ""))],
             "ms-swift": [one for one in members if re.search(r"swift/cli/|bin/swift", lines.get(one.pid, ""))],
         }[victim] or members
         for member in chosen:
@@ -125,7 +133,7 @@ def chains() -> Iterator[list[tuple[int, str, float]]]:
 def test_struck_in_every_stage_it_ends_with_the_same_results(recorded: Recorded, tally, chain) -> None:
     finished = recorded.root / "states" / "finished"
     places = recorded.places
-    restore(recorded.root / "states" / "plan", places)
+    restore(recorded.root / "states" / "prep", places)
     struck: Counter[str] = Counter()
     for part, victim, share in chain:
         started = start(recorded.command)

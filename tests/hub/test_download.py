@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hub.clients import explain
 from hub.download import Hub, begun_mark
-from hub.failures import reason
 from hub.find import find_model
 from hub.model_files import fingerprint, missing_parts
 from tests.hub_server import FILES, WEIGHTS, HubServer, weights
@@ -88,7 +88,7 @@ def test_a_fault_that_passes_is_tried_again(hub: str, fault: str | int, times: i
 
 @pytest.mark.parametrize("hub", HUBS)
 @pytest.mark.parametrize("at", ["weights", "listing"])
-def test_a_hub_that_bids_to_wait_a_second_is_waited_for(hub: str, at: str, tmp_path: Path) -> None:
+def test_a_hub_that_asks_to_wait_a_second_is_waited_for(hub: str, at: str, tmp_path: Path) -> None:
     with HubServer(429, at=at, times=1, headers={"Retry-After": "1"}) as server:
         whole(find(hub, server.url, tmp_path))
 
@@ -121,7 +121,7 @@ def test_a_fault_that_lasts_is_one_sentence_and_no_half_model_is_taken_next_time
 
 def test_a_day_is_not_waited(tmp_path: Path) -> None:
     with HubServer(429, headers={"Retry-After": "86400"}) as server:
-        refused(find("hugging-face", server.url, tmp_path), "bids to wait 86400 s")
+        refused(find("hugging-face", server.url, tmp_path), "asks to wait 86400 s")
 
 
 @pytest.mark.parametrize("hub", HUBS)
@@ -266,7 +266,7 @@ def test_a_full_disk_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 def test_an_unknown_failure_keeps_its_words() -> None:
-    assert reason(ValueError("something\nodd")).startswith("something odd")
+    assert str(explain(ValueError("something\nodd"))).startswith("something odd")
 
 
 @pytest.fixture

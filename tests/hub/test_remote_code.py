@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hub.find import find_model
-from hub.remote_code import check_no_code
+from hub.model_files import check_no_code
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -43,7 +43,7 @@ def run(*words):
 
 def test_the_folders_code_is_not_run_and_would_be_otherwise(hostile, tmp_path):
     folder, canary = hostile
-    for words in (["plan", "demo", "--run", str(tmp_path / "run")], ["doctor.check", "demo"]):
+    for words in (["plan", "demo", "--run", str(tmp_path / "run")], ["doctor", "demo"]):
         result = run("-m", *words, "--model", str(folder))
         said = result.stdout + result.stderr
         assert result.returncode in (1, 2) and "auto_map" in said and "Traceback" not in said, said
@@ -70,9 +70,10 @@ def test_a_kernel_from_a_hub_is_refused_and_a_known_one_is_not(tmp_path, demo_mo
     shutil.copytree(demo_model, folder)
     change(folder / "config.json", _attn_implementation="sdpa")
     find_model(str(folder))
-    change(folder / "config.json", _attn_implementation="stranger/kernel")
-    with pytest.raises(UserError, match="compiled code from a hub"):
-        find_model(str(folder))
+    for value in ("stranger/kernel", {"": "stranger/kernel"}):
+        change(folder / "config.json", _attn_implementation=value)
+        with pytest.raises(UserError, match="compiled code from a hub"):
+            find_model(str(folder))
 
 
 def test_weights_as_pickle_are_refused_by_name_and_not_loaded(tmp_path, demo_model):
@@ -85,6 +86,9 @@ def test_weights_as_pickle_are_refused_by_name_and_not_loaded(tmp_path, demo_mod
     for path in folder.glob("*.safetensors"):
         path.unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match=r"pytorch_model\.bin"):
+        find_model(str(folder))
+    (folder / "other.safetensors").write_bytes((demo_model / "model.safetensors").read_bytes())  # not what is loaded
     with pytest.raises(UserError, match=r"pytorch_model\.bin"):
         find_model(str(folder))
     result = run("-m", "plan", "demo", "--run", str(tmp_path / "run"), "--model", str(folder))

@@ -10,7 +10,7 @@ import pytest
 
 from demo.reviews import ensure_reviews
 from workspace.files import read_json, read_jsonl
-from workspace.paths import CONFIGS, ROOT
+from workspace.paths import ROOT
 
 pytestmark = pytest.mark.swift
 
@@ -67,8 +67,6 @@ def test_from_csv_to_report(name, make, encoding, tmp_path: Path, demo_model: Pa
     folder = tmp_path / "my task"
     folder.mkdir()
     (folder / "task.yaml").write_text(SETTINGS.format(name=name, csv=table, labels=labels), encoding="utf-8")
-    for file in ("minimind2-small.yaml", "infer.yaml"):
-        (folder / file).write_bytes((CONFIGS / "demo" / file).read_bytes())
     run = tmp_path / "run"
     result = subprocess.run(
         ["bash", str(ROOT / "run_sft.sh"), "my task", "--model", str(demo_model), "--limit", "60",

@@ -221,12 +221,12 @@ def test_bad_input_stops_with_one_sentence_and_overwrites_nothing(finished, tmp_
 
 
 def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tmp_path: Path) -> None:
-    """The plan alone, with a hub that refuses the connection and an empty cache."""
+    """Plan and prep alone, with a hub that refuses the connection and an empty cache."""
     closed = {"MODELSCOPE_ENDPOINT": "http://127.0.0.1:9", "HUB_HOSTS": "http://127.0.0.1:9"}
     env = {**os.environ, **closed, "MODELSCOPE_CACHE": str(tmp_path), "USE_HF": "0"}
     command = [sys.executable, "-m", "plan", "--run", str(tmp_path / "run")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert result.returncode == 0, result.stderr
     assert "the demo instead" in result.stderr.splitlines()[0]
-    notice = json.loads((tmp_path / "run" / "next" / "run.json").read_text(encoding="utf-8"))["notice"]
+    notice = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notice"]
     assert "demo" in notice["en"] and "演示" in notice["zh"]

@@ -18,8 +18,10 @@ from eval.reporting.html_report import render_html
 from eval.reporting.markdown_report import render_markdown
 from eval.reporting.wording import HEAD_NOTE
 from eval.scoring.consistency import parity_gates
-from plan.head import PLUGIN, head_values, is_head
 from plan.recipes import load_recipe
+from plan.resolve import HEAD_PLUGIN as PLUGIN
+from plan.resolve import head_values
+from plan.run import is_head
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_text
 from workspace.paths import ROOT
@@ -220,8 +222,8 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
     task |= {"name": "ten_classes_test", "labels": {str(k): word for k, word in enumerate(TEN)}, "synonyms": {}}
     task |= {"prompts": {"original": "{review} 属于哪一类？"}, "prompt": "original", "default_recipe": "head"}
     write_text(folder / "task.yaml", yaml.safe_dump({**task, "max_reject_share": 0.9}, allow_unicode=True))
-    for name, made in (("infer", "infer"), (RECIPE.split("/")[1], "head")):
-        write_text(folder / f"{made}.yaml", (source / f"{name}.yaml").read_text(encoding="utf-8"))
+    recipe = source.parent / "models" / f"{RECIPE.split('/')[1]}.yaml"
+    write_text(folder / "head.yaml", recipe.read_text(encoding="utf-8"))
     run = folder / "run"
     run_sft(
         str(folder), "--model", str(demo_model), "--csv", str(folder / "ten.csv"), "--limit", str(LIMIT),

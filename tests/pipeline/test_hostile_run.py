@@ -78,8 +78,8 @@ def done(tmp_path_factory: pytest.TempPathFactory, demo_model: Path):
         "licence": CELLS[21],
     }
     (folder / "task.yaml").write_text(yaml.safe_dump(task, allow_unicode=True), encoding="utf-8")
-    for file in ("minimind2-small.yaml", "infer.yaml"):
-        (folder / file).write_bytes((CONFIGS / "demo" / file).read_bytes())
+    for file in ("models/minimind2-small.yaml", "infer.yaml"):  # recipes of the task's own, with another length
+        (folder / Path(file).name).write_bytes((CONFIGS / file).read_bytes())
     run = folder / "run --fresh"
     result = subprocess.run(
         ["bash", str(ROOT / "run_sft.sh"), f"./{FOLDER}", "--model", f"{FOLDER}/--model $(touch canary)",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plan.cli import prep_words
+from plan.run import Run
 from workspace.paths import ROOT
 
 REVIEWS = ["房间很干净，服务也好", "太吵了，一夜没睡", "位置方便，早餐丰富", "设施陈旧，有异味"]
@@ -82,11 +82,7 @@ def test_a_model_folder_and_a_table_are_enough_for_plan_and_prep(
     words = ["hotel_reviews", "--model", str(model), "--csv", str(table), "--limit", "20"]
     planned = plan(no_network, tmp_path, *words)
     assert planned.returncode == 0, planned.stderr
-    run = Path(planned.stdout.strip())
-    prep = prep_words(run / "next")
-    dataset = tmp_path / "dataset"
-    prep[prep.index("--out") + 1] = str(dataset)
-    command = [*no_network, sys.executable, "-m", "data_prep.build", *prep]
-    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len((dataset / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+    run = Run.read(Path(planned.stdout.strip()))
+    assert (run.model_folder, run.csv) == (model, str(table))
+    assert len((run.dataset / "train.jsonl").read_text(encoding="utf-8").splitlines()) == 20
+    shutil.rmtree(run.dataset)

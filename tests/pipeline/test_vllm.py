@@ -46,9 +46,7 @@ def test_answers_and_probabilities_are_those_of_transformers(tmp_path: Path, dem
     python, run, plain = sys.executable, tmp_path / "vllm", tmp_path / "transformers"
     shell(
         f"run=$({python} -m plan demo --with vllm --limit 48 --max_steps 3 --eval_strategy no --run {run}) && "
-        "mapfile -d '' -t prep <$run/next/prep.args && "
-        f'{python} -m data_prep.build "${{prep[@]}}" && '
-        f"{python} -m plan --accept $run && {python} -m eval.infer $run before && {python} -m train.sft $run && "
+        f"{python} -m eval.infer $run before && {python} -m train.sft $run && "
         f"{python} -m eval.infer $run after",
         NPROC_PER_NODE="2",
     )

@@ -54,7 +54,8 @@ def model(tmp_path: Path) -> Path:
 
 def write_header(folder: Path, shapes: dict[str, list[int]]) -> None:
     folder.mkdir()
-    header = json.dumps({name: {"dtype": "F16", "shape": shape} for name, shape in shapes.items()}).encode()
+    entries = {name: {"dtype": "F16", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()}
+    header = json.dumps(entries).encode()
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from data_prep.overrides import find_overrides, known_overrides, read_override
-from plan.needed_packages import check_packages
 from plan.recipes import check_recipe, load_recipe, recipe_names
-from plan.swift_schema import check_values, known_options
+from plan.swift_schema import check_packages, check_values, known_options
 from workspace.errors import UserError
 from workspace.paths import CONFIGS
 
@@ -71,8 +70,8 @@ def test_two_overrides_of_one_key_are_refused_unless_they_agree(tmp_path: Path) 
         ("sft: {target_modules: []}\n", "target_modules is an empty list"),
         ("sft: {torch_dtype: bf16}\n", "torch_dtype is 'bf16', expected one of bfloat16"),
         ("sft: {dataset: x.jsonl}\n", "dataset is decided by the pipeline"),
-        ("task:\n  prompt: cleen\n", r"mine\.yaml: prompt is 'cleen', .* did you mean clean"),
-        ("task: {promt: clean}\n", r"mine\.yaml: promt is not a known key, did you mean prompt"),
+        ("task:\n  prompt: cleen\n", r"mine\.yaml, line 2: prompt is 'cleen', .* did you mean clean"),
+        ("task: {promt: clean}\n", r"mine\.yaml, line 1: promt is not a known key, did you mean prompt"),
         ("lora_rank: 8\n", "line 1: lora_rank is no section of an override"),
         ("sft: 8\n", "sft is 8, expected `key: value` lines below it"),
         ("sft:\n  lora_rank: 8\n  lora_rank: 9\n", "line 3: not valid YAML .the key lora_rank stands twice"),
@@ -110,17 +109,48 @@ def test_an_unknown_override_is_told_with_those_known() -> None:
         read_override(HOTEL / "none.yaml")
 
 
-def test_a_tasks_own_folder_is_a_recipe(tmp_path: Path) -> None:
-    folder = tmp_path / "mine"
+def own_task(folder: Path) -> Path:
     folder.mkdir()
-    for name in ("task.yaml", "infer.yaml", "qwen1.5-0.5b-chat.yaml"):
-        text = (HOTEL / name).read_text(encoding="utf-8").replace("name: hotel_reviews", "name: mine")
-        (folder / name).write_text(text, encoding="utf-8")
-    by_folder, by_file = load_recipe("mine", caller=tmp_path), load_recipe(str(folder / "qwen1.5-0.5b-chat.yaml"))
-    assert by_folder.name == by_file.name == "mine/qwen1.5-0.5b-chat"
-    for name in ("mine/none", "mine/task.yaml", "none", "overrides", "overrides/rank8", "hotel_reviews/task"):
+    text = (HOTEL / "task.yaml").read_text(encoding="utf-8").replace("name: hotel_reviews", "name: mine")
+    (folder / "task.yaml").write_text(text.replace("max_length: 512", "max_length: 300"), encoding="utf-8")
+    return folder
+
+
+def test_a_task_of_ones_own_needs_a_task_yaml_and_fits_every_recipe(tmp_path: Path) -> None:
+    folder = own_task(tmp_path / "mine")
+    plain, other = load_recipe("mine", caller=tmp_path), load_recipe(f"{folder}/qwen3-0.6b")
+    assert (plain.name, other.name) == ("mine/qwen1.5-0.5b-chat", "mine/qwen3-0.6b")
+    assert other.sft["model"] == "Qwen/Qwen3-0.6B" and plain.infer == other.infer
+    assert plain.sft["max_length"] == other.sft["max_length"] == 300  # to which its rows are cut
+    for name in ("mine/none", "mine/task.yaml", "mine/task", "mine/infer", "none", "overrides", "overrides/rank8"):
         with pytest.raises(UserError, match="there is no recipe"):
             load_recipe(name, caller=tmp_path)
+
+
+def test_a_task_that_brings_its_own_recipes_uses_those(tmp_path: Path) -> None:
+    """As users copied them before recipes were shared."""
+    folder = own_task(tmp_path / "mine")
+    text = (CONFIGS / "models" / "qwen1.5-0.5b-chat.yaml").read_text(encoding="utf-8")
+    (folder / "qwen1.5-0.5b-chat.yaml").write_text(text.replace("lora_rank: 8", "lora_rank: 4"), encoding="utf-8")
+    infer = (CONFIGS / "infer.yaml").read_text(encoding="utf-8")
+    (folder / "infer.yaml").write_text(infer.replace("max_new_tokens: 16", "max_new_tokens: 5"), encoding="utf-8")
+    by_folder, by_file = load_recipe("mine", caller=tmp_path), load_recipe(str(folder / "qwen1.5-0.5b-chat.yaml"))
+    assert by_folder.name == by_file.name == "mine/qwen1.5-0.5b-chat"
+    assert by_folder.sft == by_file.sft
+    assert (by_file.sft["lora_rank"], by_file.sft["max_length"], by_file.infer["max_new_tokens"]) == (4, 512, 5)
+
+
+def test_a_tasks_sft_section_comes_between_recipe_and_overrides(tmp_path: Path) -> None:
+    demo, same_model = load_recipe("demo").sft, load_recipe("hotel_reviews/minimind2-small").sft
+    assert (demo["num_train_epochs"], same_model["num_train_epochs"]) == (2, 3)
+    assert demo | {"num_train_epochs": 3} == same_model
+    changed = load_recipe("demo", [override(tmp_path, "sft: {num_train_epochs: 7}\n")])
+    assert changed.sft["num_train_epochs"] == 7
+    folder = own_task(tmp_path / "mine")
+    with open(folder / "task.yaml", "a", encoding="utf-8") as stream:
+        stream.write("sft: {learning_ra: 1e-3}\n")
+    with pytest.raises(UserError, match=r"task\.yaml: sft\.learning_ra: .* did you mean learning_rate"):
+        check_recipe(load_recipe(str(folder)))
 
 
 @pytest.mark.parametrize(

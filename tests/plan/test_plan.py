@@ -9,12 +9,10 @@ import pytest
 import yaml
 
 from hub.find import check_family, find_model, missing_parts
-from plan import cli as plan
-from plan.attention import flash_attention_works, gpu_attention
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
-from plan.recipes import load_recipe, recipe_names
-from plan.resolve import resolve_infer, resolve_sft, training_gib
+from plan.recipes import MODELS, load_recipe, recipe_names
+from plan.resolve import MODEL_KEYS, flash_attention_works, gpu_attention, resolve_infer, resolve_sft, training_gib
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
 
@@ -109,11 +107,19 @@ def test_every_recipe_keeps_the_house_rules(name: str) -> None:
             isinstance(item, bool | int) for value in values.values() if isinstance(value, list) for item in value
         )
     assert recipe.sft["max_length"] == recipe.task.max_length
-    # One infer.yaml a task, for its default recipe; a recipe for another model says how to ask that one.
-    for key in ("model", "model_type", "template"):
-        assert recipe.infer.get(key) == recipe.sft.get(key) or f"--{key} {recipe.sft[key]}" in text.partition("\n\n")[0]
-    if recipe.path.stem == recipe.task.default_recipe:
-        assert recipe.infer.get("model") == recipe.sft.get("model")
+    header = text.partition("\n\n")[0]
+    assert f"swift sft swift_configs/models/{recipe.path.name}" in header and "# Licence:" in header
+    # One infer.yaml for all: how the model is loaded and its chat is written is the recipe's to say.
+    assert not set(MODEL_KEYS) & recipe.infer.keys()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_answers_are_asked_of_the_recipes_model_in_its_template(name: str, model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    sft = resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, CPU, tmp_path)
+    assert {key: infer.get(key) for key in MODEL_KEYS} == {key: sft.get(key) for key in MODEL_KEYS}
+    assert infer["template"] == recipe.sft["template"]
 
 
 def test_the_default_recipe_has_the_numbers_of_the_original_experiment() -> None:
@@ -234,14 +240,6 @@ def test_ms_swift_is_given_no_token_of_a_hub(monkeypatch: pytest.MonkeyPatch) ->
     assert [name for name, value in child_environment(CPU).items() if value == "secret"] == ["WANDB_API_KEY"]
 
 
-def test_the_words_of_prep_stand_whatever_is_in_a_path(tmp_path: Path) -> None:
-    words = ["task.yaml", "--csv", "a\nb\n", "--limit", "3", ""]
-    plan.write_prep_words(tmp_path, words)
-    assert plan.prep_words(tmp_path) == words
-    (tmp_path / "prep.args").write_text("task.yaml\n--csv\na b\n", encoding="utf-8")  # as it was before
-    assert plan.prep_words(tmp_path) == ["task.yaml", "--csv", "a b"]
-
-
 def test_a_model_of_another_family_needs_its_names(model: Path) -> None:
     (model / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(UserError, match="is a llama model and the recipe is for qwen2"):
@@ -282,49 +280,6 @@ def test_a_lost_shard_is_told(model: Path) -> None:
 def test_a_path_that_is_not_there_is_no_hub_id(name: str) -> None:
     with pytest.raises(UserError, match="there is no such folder"):
         find_model(name)
-
-
-def plan_in(run: Path, fresh: bool) -> None:
-    (run / "next").mkdir(parents=True, exist_ok=True)
-    (run / "next" / "sft.yaml").write_text("new")
-    (run / "next" / "run.json").write_text(json.dumps({"fresh": fresh, "dataset": str(run / "data")}))
-
-
-def test_a_plan_takes_effect_when_it_is_accepted(tmp_path: Path) -> None:
-    (tmp_path / "sft.yaml").write_text("old")
-    (tmp_path / "metrics.json").write_text("results")
-    (tmp_path / "run.json").write_text("{}")
-    plan_in(tmp_path, fresh=False)
-    assert (tmp_path / "sft.yaml").read_text() == "old"
-    plan.accept(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.json", "run.json", "sft.yaml"]
-    assert (tmp_path / "sft.yaml").read_text() == "new"
-    plan.accept(tmp_path)  # is in place already
-    assert (tmp_path / "sft.yaml").read_text() == "new"
-    (tmp_path / "next").mkdir()
-    (tmp_path / "next" / "sft.yaml").write_text("half")
-    with pytest.raises(UserError, match="no plan to accept"):
-        plan.accept(tmp_path)
-
-
-@pytest.mark.parametrize("folder", [ROOT, ROOT.parent])
-def test_the_repository_is_no_run_folder(folder: Path) -> None:
-    with pytest.raises(UserError, match="holds something other than a run"):
-        plan.check_run_folder(folder)
-
-
-def test_fresh_removes_a_run_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("years")
-    with pytest.raises(UserError, match="holds something other than a run"):
-        plan.check_run_folder(tmp_path)
-    plan_in(tmp_path, fresh=True)
-    with pytest.raises(UserError, match="holds something other than a run"):
-        plan.accept(tmp_path)
-    assert (tmp_path / "thesis.txt").exists()
-    (tmp_path / "run.json").write_text("{}")
-    (tmp_path / "before").mkdir()
-    plan.accept(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "sft.yaml"]
 
 
 def command(*words: str, cache: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -374,8 +329,7 @@ for path in sys.argv[1:]:
     namespace, rest = parser.parse_known_args(argv)
     assert not rest, (path, rest)
 """
-    paths = [str(CONFIGS / f"{name}.yaml") for name in recipe_names()]
-    paths += [str(path) for path in CONFIGS.glob("*/infer.yaml")]
+    paths = [str(path) for path in [*MODELS.glob("*.yaml"), CONFIGS / "infer.yaml"]]
     for number, path in enumerate([*CONFIGS.glob("overrides/*.yaml"), *CONFIGS.glob("*/overrides/*.yaml")]):
         task = path.parent.parent.name if path.parent.parent != CONFIGS else "hotel_reviews"
         recipe = load_recipe(task, [path.stem])
@@ -385,8 +339,3 @@ for path in sys.argv[1:]:
     assert len(paths) >= 4 + 2 * 10
     result = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-
-
-def test_resolved_yaml_is_what_was_resolved(model: Path, tmp_path: Path) -> None:
-    values = resolve_sft(load_recipe("demo"), {"eval_strategy": "no"}, CPU, model, tmp_path, tmp_path)
-    assert yaml.safe_load(plan._dump(yaml, values)) == values

@@ -10,20 +10,21 @@ from safetensors.numpy import save_file
 
 from train.checkpoints import (
     ADAPTER_WEIGHTS,
+    Best,
     best_checkpoint,
     choose_best,
     fault,
-    is_finished,
+    keep_best_alone,
     model_options,
     newest_whole,
-    stopped_early,
     validation_scores,
     weight_files,
     weights_sha256,
-    whole_safetensors,
 )
+from train.trainer_state import is_finished, stopped_early
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file, write_json
+from workspace.safetensors_header import is_whole
 
 
 def make(train: Path, step: int, best: int | None = None) -> Path:
@@ -95,27 +96,28 @@ def test_a_step_that_is_not_the_folders_is_a_fault(tmp_path: Path) -> None:
 def test_a_safetensors_file_cut_anywhere_is_not_whole(tmp_path: Path) -> None:
     path = make(tmp_path, 1) / "adapter_model.safetensors"
     data = path.read_bytes()
-    assert whole_safetensors(path)
+    assert is_whole(path)
     for length in range(len(data)):
         path.write_bytes(data[:length])
-        assert not whole_safetensors(path)
+        assert not is_whole(path)
     path.write_bytes(data + b"x")
-    assert not whole_safetensors(path)
+    assert not is_whole(path)
 
 
 def test_the_best_is_found_by_name_wherever_the_run_was_moved(tmp_path: Path) -> None:
     make(tmp_path / "train", 10)
     make(tmp_path / "train", 30, best=10)
     best = choose_best(tmp_path / "train")
-    assert best == {"step": 10, "path": "checkpoint-10", "value": 0.5}
-    write_json(tmp_path / "train" / "best.json", best)
+    assert best == Best(10, "checkpoint-10", 0.5)
+    best.write(tmp_path / "train")
+    assert Best.read(tmp_path / "train") == best
     assert best_checkpoint(tmp_path).name == "checkpoint-10"
 
 
 def test_without_evaluation_the_last_is_the_best(tmp_path: Path) -> None:
     make(tmp_path, 10)
     make(tmp_path, 30)
-    assert choose_best(tmp_path) == {"step": 30, "path": "checkpoint-30", "value": None}
+    assert choose_best(tmp_path) == Best(30, "checkpoint-30", None)
     assert is_finished(tmp_path / "checkpoint-30", {})
     assert not is_finished(tmp_path / "checkpoint-10", {})
 
@@ -168,8 +170,31 @@ def test_validation_scores_are_those_of_the_best_step(tmp_path: Path) -> None:
         {"step": 30, "eval_loss": 0.3, "eval_label_macro_f1": 0.7},
     ]
     write_json(tmp_path / "checkpoint-30" / "trainer_state.json", state)
-    write_json(tmp_path / "best.json", choose_best(tmp_path))
+    choose_best(tmp_path).write(tmp_path)
     assert validation_scores(tmp_path) == {"loss": 0.4, "label_macro_f1": 0.8}
+    for _ in range(2):  # killed in between, it is done again
+        keep_best_alone(tmp_path)
+        assert [path.name for path in (tmp_path / "checkpoint-30").iterdir()] == ["trainer_state.json"]  # the curves
+        assert fault(tmp_path / "checkpoint-10") is None
+        assert validation_scores(tmp_path) == {"loss": 0.4, "label_macro_f1": 0.8}
+
+
+def test_of_a_finished_trial_the_best_checkpoint_stays_alone(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        make(tmp_path, step, best=30)
+    with pytest.raises(UserError, match="no tuned model yet"):
+        keep_best_alone(tmp_path)
+    choose_best(tmp_path).write(tmp_path)
+    keep_best_alone(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.json", "checkpoint-30"]
+    assert fault(tmp_path / "checkpoint-30") is None
+
+
+def test_a_choice_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    for text in ("", "[]", "{}", '{"step": "x", "path": "y"}'):
+        (tmp_path / "best.json").write_text(text)
+        with pytest.raises(UserError, match=r"best\.json cannot be read"):
+            Best.read(tmp_path)
 
 
 def test_before_training_there_is_no_adapter(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from train.estimate import message, rough_seconds, spread_rows, tell_if_long
+from train.estimate import message, rough_seconds, spread_rows, warn_if_long
 from workspace.files import write_json, write_jsonl
 
 
@@ -27,7 +27,7 @@ def test_a_short_job_is_not_measured(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "train.jsonl", rows(100))
     write_json(tmp_path / "before" / "summary.json", {"ms_per_review": {"score": 50.0}})
     assert rough_seconds(tmp_path, 1000) == pytest.approx(150)
-    assert tell_if_long(tmp_path, {"num_train_epochs": 3}, tmp_path, {}) is None
+    assert warn_if_long(tmp_path, {"num_train_epochs": 3}, tmp_path, {}) is None
     assert rough_seconds(tmp_path / "elsewhere", 1000) is None
 
 
@@ -43,7 +43,7 @@ def test_a_measurement_that_fails_is_told_and_stops_nothing(tmp_path: Path, caps
     path = os.environ["PATH"]
     os.environ["PATH"] = f"{tmp_path / 'bin'}:{path}"
     try:
-        assert tell_if_long(tmp_path, {}, tmp_path, {"PATH": os.environ["PATH"]}) is None
+        assert warn_if_long(tmp_path, {}, tmp_path, {"PATH": os.environ["PATH"]}) is None
     finally:
         os.environ["PATH"] = path
     assert "could not be measured (`swift sft` failed with status 3" in capsys.readouterr().out

@@ -13,6 +13,8 @@ from tests.train.test_checkpoints import make
 from train.checkpoints import fault, newest_whole
 from train.pickles import strange_name
 
+pytestmark = pytest.mark.torch
+
 
 class Touch:
     """Pickled, a call that writes the file `canary` when it is loaded."""
@@ -61,6 +63,13 @@ def test_the_second_of_two_members_with_one_name_is_looked_at_too(tmp_path):
             for data in order:
                 archive.writestr("archive/data.pkl", data)
         assert strange_name(tmp_path / "a.pt").endswith(".system")
+
+
+def test_a_member_in_capitals_is_looked_at_too(tmp_path):
+    """torch finds data.pkl under DATA.PKL too."""
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("archive/DATA.PKL", pickle.dumps(Touch(tmp_path / "canary"), 2))
+    assert strange_name(tmp_path / "a.pt").endswith(".system")
 
 
 def test_a_pickle_that_cannot_be_read_is_a_torn_state(tmp_path):

@@ -1,17 +1,22 @@
 """The grid of a sweep, its table and its choice; and what is compared when a run is made again."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from plan.options import parse_options
-from train import sweep as sweeping
-from train.grid import Point, grid
+from train import trials as trying
 from train.rerun import compare, differences, plan_again
-from train.sweep import _too_late, sweep, trial_options, trial_words
-from train.sweep_table import Trial, chosen, sweep_table
-from workspace.errors import UserError
-from workspace.files import read_json, sha256_file, write_json
+from train.sweep import chosen, grid, main, sweep, sweep_table
+from train.trials import METRIC, Trial, TrialList, TrialResult, run_trial, too_late
+from workspace.child_process import OutOfMemory
+from workspace.errors import MachineFault, UserError
+from workspace.files import sha256_file, write_json
+from workspace.marker import MARKER, mark
+from workspace.paths import ROOT
 
 
 def test_every_combination_is_a_point() -> None:
@@ -20,7 +25,7 @@ def test_every_combination_is_a_point() -> None:
         "rank8+learning_rate=1e-3", "rank8+learning_rate=5e-4", "rank8+lr-2e-4",
         "learning_rate=1e-3", "learning_rate=5e-4", "lr-2e-4",
     ]  # fmt: skip
-    assert points[0] == Point(("rank8",), (("learning_rate", "1e-3"),))
+    assert points[0] == Trial("rank8+learning_rate=1e-3", 42, ("rank8",), (("learning_rate", "1e-3"),))
     assert grid([["none"]], None, 1)[0].name == "none"
     with pytest.raises(UserError, match="names a choice twice"):
         grid([["rank8", "rank8"]], None, 42)
@@ -28,84 +33,182 @@ def test_every_combination_is_a_point() -> None:
 
 def test_a_draw_is_part_of_the_grid_and_the_same_each_time() -> None:
     dimensions = [[f"a{n}" for n in range(5)], [f"b{n}" for n in range(5)]]
-    drawn = grid(dimensions, 7, 42)
-    assert len(drawn) == len(set(drawn)) == 7 and drawn == grid(dimensions, 7, 42) != grid(dimensions, 7, 43)
-    assert set(drawn) <= set(grid(dimensions, None, 42)) == set(grid(dimensions, 99, 42))
+    drawn = {point.name for point in grid(dimensions, 7, 42)}
+    assert len(drawn) == 7 and drawn == {point.name for point in grid(dimensions, 7, 42)}
+    assert drawn != {point.name for point in grid(dimensions, 7, 43)}
+    every = {point.name for point in grid(dimensions, None, 42)}
+    assert drawn <= every == {point.name for point in grid(dimensions, 99, 42)}
 
 
-def test_a_trial_is_a_run_with_overrides_values_and_seed(tmp_path: Path) -> None:
-    user = parse_options(["demo", "--limit", "40", "--with", "neftune", "--num_train_epochs", "1"])
-    one = trial_options(user, Point(("rank8",), (("learning_rate", "1e-3"),)), 7, tmp_path)
-    assert (one.overrides, one.limit, one.run) == (
-        ("neftune", "rank8"),
-        40,
-        tmp_path / "rank8+learning_rate=1e-3-seed7",
-    )
-    assert one.swift == {"num_train_epochs": "1", "learning_rate": "1e-3", "seed": "7", "data_seed": "7"}
-    with pytest.raises(UserError, match="num_train_epochs is given and varied"):
-        trial_options(user, Point((), (("num_train_epochs", "3"),)), 7, tmp_path)
+def test_a_trials_command_makes_a_run_with_its_overrides_values_seed_and_rows(tmp_path: Path) -> None:
+    words = ["demo", "--limit", "40", "--with", "neftune", "--num_train_epochs", "1", "--run", "elsewhere"]
+    trial = Trial("a", 7, ("rank8",), (("learning_rate", "1e-3"),))
+    made = parse_options(trial.words(words, tmp_path))
+    assert (made.recipe, made.overrides, made.limit, made.run) == ("demo", ("neftune", "rank8"), 40, tmp_path)
+    assert made.swift == {"num_train_epochs": "1", "learning_rate": "1e-3", "seed": "7", "data_seed": "7"}
+    plain = parse_options(Trial("b", 7, rows=20).words(words, tmp_path))
+    assert (plain.overrides, plain.limit) == (("neftune",), 20)
 
 
-def test_a_trials_command_makes_the_trial(tmp_path: Path) -> None:
-    words = ["demo", "--with", "neftune", "--num_train_epochs", "1", "--limit", "40"]
-    point = Point(("rank8",), (("learning_rate", "1e-3"),))
-    one = trial_options(parse_options(words), point, 7, tmp_path)
-    assert parse_options(trial_words(words, one)) == one
-    plain = trial_options(parse_options(words), Point((), ()), 7, tmp_path)
-    assert parse_options(trial_words(words, plain)) == plain
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("num_train_epochs", "num_train_epochs is given and varied"),
+        ("hub_token", "hub_token is decided by the pipeline"),
+        ("output_dir", "output_dir is decided by the pipeline"),
+        ("seed", "give --seeds instead"),
+        ("run", "only options of `swift sft`"),
+        ("model", "only options of `swift sft`"),
+        ("fresh", "see `bash run_sft.sh --help`"),
+    ],
+)
+def test_what_may_not_vary_is_refused(key: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        Trial("a", 7, (), ((key, "1"),)).words(["demo", "--num_train_epochs", "1"], tmp_path)
 
 
-def trial(point: str, seed: int, macro_f1: float | None, fault: str | None = None) -> Trial:
-    return Trial(point, seed, f"runs/{point}-{seed}", macro_f1, macro_f1, 90.0, fault)
+def test_a_trials_folder_is_one_folder_with_a_name_that_disks_take() -> None:
+    assert Trial("rank8+a=b/c", 7).folder_name == "rank8+a=b-c-seed7"
+    assert Trial("none", 7, rows=100).folder_name == "none-rows100-seed7"
+    long, other = Trial("参" * 200, 7).folder_name, Trial("参" * 201, 7).folder_name
+    assert len(long.encode()) < 255 and long != other
+
+
+@pytest.mark.parametrize(
+    "words", [("--seeds", "42", "42"), ("--trials", "-1"), ("--trials", "0"), ("--hours", "nan"), ("--hours", "0")]
+)
+def test_numbers_without_a_meaning_are_refused(words: tuple[str, ...], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words[0]):
+        main(["demo", "--vary", "none", *words, "--run", str(tmp_path / "sweep")])
+    assert not (tmp_path / "sweep").exists()
+
+
+def result(point: str, seed: int, macro_f1: float | None, fault: str | None = None) -> TrialResult:
+    scores = {} if macro_f1 is None else {METRIC: macro_f1, "label_accuracy": macro_f1}
+    return TrialResult(Trial(point, seed), Path(f"runs/{point}-{seed}"), scores, 90.0, fault)
 
 
 def test_the_best_mean_wins_and_its_first_seed_is_taken() -> None:
-    best_single = [trial("a", 1, 0.80), trial("b", 1, 0.92), trial("a", 2, 0.86), trial("b", 2, 0.70)]
+    best_single = [result("a", 1, 0.80), result("b", 1, 0.92), result("a", 2, 0.86), result("b", 2, 0.70)]
     assert chosen(best_single) == best_single[0]  # b has the best single trial, a the best mean
-    assert (
-        chosen([trial("a", 1, 0.80), trial("b", 1, 0.84), trial("a", 2, 0.90), trial("b", 2, 0.84)]).run == "runs/a-1"
-    )
-    assert chosen([trial("a", 1, None, "out of memory"), trial("b", 1, 0.5)]).point == "b"
-    assert chosen([trial("a", 1, None, "out of memory")]) is None
+    alike = [result("a", 1, 0.80), result("b", 1, 0.84), result("a", 2, 0.90), result("b", 2, 0.84)]
+    assert chosen(alike) == alike[0]
+    assert chosen([result("a", 1, None, "out of memory"), result("b", 1, 0.5)]).trial.name == "b"
+    assert chosen([result("a", 1, None, "out of memory")]) is None
 
 
 def test_the_table_has_mean_and_deviation_and_says_what_is_as_good() -> None:
-    trials = [trial("a|x", 1, 0.80), trial("b", 1, 0.795), trial("c", 1, 0.5), trial("d", 1, None, "killed")]
-    trials += [trial("a|x", 2, 0.90), trial("b", 2, 0.885), trial("c", 2, 0.5)]
-    table = sweep_table(trials, 8)
+    results = [result("a|x", 1, 0.80), result("b", 1, 0.795), result("c", 1, 0.5), result("d", 1, None, "killed")]
+    results += [result("a|x", 2, 0.90), result("b", 2, 0.885), result("c", 2, 0.5)]
+    table = sweep_table(results, 8)
     assert "7 of 8 trials" in table
     assert "| a\\|x | 2 | 0.8500 ± 0.0707 | 85.0 ± 7.1 % | 1.5 |" in table
     assert table.index("| a\\|x |") < table.index("| b |") < table.index("| c |")
     assert "within one standard deviation of the best: b\n" in table
     assert "- failed: d, seed 1: killed" in table
-    assert "One seed a point" in sweep_table(trials[:3], 3)
+    assert "One seed a point" in sweep_table(results[:3], 3)
 
 
 def test_the_budget_counts_the_trial_to_come() -> None:
-    assert not _too_late([], 0, 3600)
-    assert not _too_late([trial("a", 1, 0.5)], 100, 190)  # a trial took 90 s
-    assert _too_late([trial("a", 1, 0.5)], 101, 190)
+    assert not too_late([result("a", 1, 0.5)], 100, 190)  # a trial took 90 s
+    assert too_late([result("a", 1, 0.5)], 101, 190)
 
 
-def test_a_sweep_tries_all_goes_on_after_a_failure_and_keeps_its_budget(tmp_path: Path, monkeypatch) -> None:
-    """Planning and tuning are stood in for: how trials are put together is what is looked at."""
-    results = {"rank8": 0.7, "rank16": None, "rank64": 0.9}
+class Planned:
+    """Stands in for a plan, which is not carried out."""
 
-    def run_trial(run: Path, point: Point, seed: int) -> Trial:
-        value = results[point.name]
-        return trial(point.name, seed, value, None if value else "killed")
 
-    monkeypatch.setattr(sweeping.plan, "make_plan", lambda options, words: options.run)
-    monkeypatch.setattr(sweeping, "run_trial", run_trial)
-    options, points = parse_options(["demo", "--run", str(tmp_path)]), grid([list(results)], None, 42)
-    assert sweep(options, [], points, [1, 2], None) == Path("runs/rank64-1")
-    found = read_json(tmp_path / "sweep.json")["trials"]
-    assert [(one["point"], one["seed"]) for one in found] == [(p, s) for s in (1, 2) for p in results]
-    assert sweep(options, [], points, [1, 2], 1e-9) == Path("runs/rank8-1")  # the first always runs
-    assert len(read_json(tmp_path / "sweep.json")["trials"]) == 1
-    results.update(rank8=None, rank64=None)
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> dict[str, float | None]:
+    """What each point reaches; planning and tuning are stood in for: how trials are put together is looked at."""
+    reached: dict[str, float | None] = {"rank8": 0.7, "rank16": None, "rank64": 0.9}
+
+    def run_trial(trial: Trial, plan: Planned) -> TrialResult:
+        if trial.name not in reached:
+            raise KeyboardInterrupt
+        value = reached[trial.name]
+        scores = {} if value is None else {METRIC: value}
+        return TrialResult(trial, plan.folder, scores, 90.0, None if value else "killed")
+
+    def make_plan(options, words) -> Planned:
+        plan = Planned()
+        plan.folder = options.run
+        return plan
+
+    monkeypatch.setattr(trying, "make_plan", make_plan)
+    monkeypatch.setattr(trying, "run_trial", run_trial)
+    return reached
+
+
+def test_a_sweep_tries_all_goes_on_after_a_failure_and_keeps_its_budget(tmp_path: Path, tried) -> None:
+    points, trials = grid([list(tried)], None, 42), TrialList(tmp_path / "sweep")
+    assert sweep(trials, ["demo"], points, [1, 2], None) == trials.folder / "rank64-seed1"
+    assert [(one.trial.name, one.trial.seed) for one in trials.results()] == [(p, s) for s in (1, 2) for p in tried]
+    assert "6 of 6 trials" in (trials.folder / "sweep.md").read_text(encoding="utf-8")
+    assert sweep(trials, ["demo"], points, [1, 2], 1e-9) == trials.folder / "rank8-seed1"  # the first always runs
+    assert "1 of 6 trials" in (trials.folder / "sweep.md").read_text(encoding="utf-8")
+    tried.update(rank8=None, rank64=None)
     with pytest.raises(UserError, match="none of the 3 trials came to an end"):
-        sweep(options, [], points, [1], None)
+        sweep(trials, ["demo"], points, [1], None)
+
+
+def test_results_are_kept_as_they_come_and_belong_to_their_trials(tmp_path: Path, tried) -> None:
+    folder, every = tmp_path / "list", [Trial("rank8", 1, ("rank8",), (("a", "b"),), 20), Trial("killed", 1)]
+    with pytest.raises(KeyboardInterrupt):
+        TrialList(folder).run(every, ["demo"])
+    folder = folder.rename(tmp_path / "moved")
+    [kept] = TrialList(folder).results()
+    assert kept == TrialResult(every[0], folder / "rank8-rows20-seed1", {METRIC: 0.7}, 90.0)
+    tried.update(killed=0.6, rank8=0.8)
+    assert TrialList(folder).run(every, ["demo"]) == TrialList(folder).results()  # in place of the earlier ones
+    assert [one.scores[METRIC] for one in TrialList(folder).results()] == [0.8, 0.6]
+    (folder / "trials.json").write_text("[")
+    assert TrialList(folder).results() == []
+
+
+def test_a_full_disk_ends_the_list_and_too_little_memory_only_a_trial(tmp_path: Path, monkeypatch) -> None:
+    def fail(error: Exception):
+        def write_run(plan: Planned) -> None:
+            raise error
+
+        return write_run
+
+    plan = Planned()
+    plan.run = Planned()
+    plan.run.folder = tmp_path
+    monkeypatch.setattr(trying, "write_run", fail(OutOfMemory("no memory\nat all")))
+    assert run_trial(Trial("a", 1), plan).fault == "no memory"
+    monkeypatch.setattr(trying, "write_run", fail(MachineFault("the disk is full")))
+    with pytest.raises(MachineFault, match="the disk is full"):
+        run_trial(Trial("a", 1), plan)
+
+
+@pytest.mark.parametrize("content", ["sweep.json", "run", "file", "sweep of an earlier version"])
+def test_a_folder_that_is_no_sweep_is_not_touched(content: str, tmp_path: Path) -> None:
+    """In a process of its own: before, it was locked, and every hidden .partial file below it was removed."""
+    folder = tmp_path / "mine"
+    if content == "file":
+        folder.write_text("")
+    elif content == "run":
+        mark(folder, "run")
+    else:
+        (folder / "below").mkdir(parents=True)
+        for name in ("sweep.json", "below/.precious.partial", *(["sweep.md"] if "earlier" in content else [])):
+            (folder / name).write_text("mine")
+    before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    words = [sys.executable, "-m", "train.sweep", "demo", "--vary", "none", "--run", str(folder)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: --run {folder} ") and done.stderr.count("\n") == 1
+    assert ("earlier version" in done.stderr) is ("earlier" in content)
+    assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_list_that_was_cut_off_while_it_was_made_is_taken_up(tmp_path: Path) -> None:
+    (tmp_path / f".{MARKER}.1.partial").touch()
+    (tmp_path / "lock").touch()
+    assert TrialList(tmp_path).results() == []
+    assert (tmp_path / MARKER).is_file()
 
 
 def test_differences_name_what_is_not_as_it_was() -> None:
@@ -121,9 +224,10 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
         plan_again(run, tmp_path / "again")
     table = tmp_path / "t.csv"
     table.write_text("label,review\n")
-    write_json(run / "run.json", {"model_folder": str(tmp_path / "gone"), "model_fingerprint": "x"})
+    record = {"recipe": "r", "task": "t", "labels": [], "dataset": "d", "task_file": "t.yaml", "model_fingerprint": "x"}
+    write_json(run / "run.json", record | {"model_folder": str(tmp_path / "gone")})
     write_json(run / "data.json", {"source": {"path": str(table), "sha256": sha256_file(table)}})
-    for name in ("sft.yaml", "infer.yaml", "prep.args"):
+    for name in ("sft.yaml", "infer.yaml"):
         (run / name).write_text("{}")
     with pytest.raises(UserError, match="is the run itself"):
         plan_again(run, run)

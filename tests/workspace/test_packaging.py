@@ -12,7 +12,7 @@ from workspace.paths import ROOT
 
 QUESTION = """
 import importlib, importlib.metadata, json, pathlib
-import eval.report, plan.recipes, data_prep.build, hub.find, train.sft, doctor.check, demo.reviews, bench.tables
+import eval.report, plan.recipes, data_prep.build, hub.find, train.sft, doctor.result, demo.reviews, bench.tables
 import plugins, workspace.paths, eval.reporting
 distribution = importlib.metadata.distribution("swift-sft")
 print(json.dumps({

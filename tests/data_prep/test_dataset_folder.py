@@ -1,19 +1,19 @@
 """A dataset folder is replaced whole or not at all."""
 
-import json
-
 import pytest
 
-from data_prep.folder import replaced_folder, up_to_date
+from data_prep.dataset_folder import replaced_folder, up_to_date
+from tests.manifests import made_up_manifest
 from workspace.errors import UserError
-from workspace.files import sha256_file
+from workspace.files import sha256_file, write_json
+from workspace.marker import MARKER, is_ours, mark
 
 
 def made(folder, text="old"):
     with replaced_folder(folder) as fresh:
         (fresh / "train.jsonl").write_text(text)
         files = {"train.jsonl": sha256_file(fresh / "train.jsonl")}
-        (fresh / "manifest.json").write_text(json.dumps({"inputs": {"a": 1}, "files": files}))
+        made_up_manifest(inputs={"a": 1}, files=files).write(fresh)
     return folder
 
 
@@ -76,3 +76,59 @@ def test_what_makes_a_folder_stale(tmp_path):
     (out / "manifest.json").write_text("{")
     assert not up_to_date(out, {"a": 1})
     assert not up_to_date(tmp_path / "gone", {"a": 1})
+
+
+def test_a_dataset_is_marked_and_one_from_before_markers_still_counts(tmp_path):
+    out = made(tmp_path / "out")
+    assert is_ours(out, "dataset")
+    (out / MARKER).unlink()
+    assert up_to_date(out, {"a": 1})
+    made(out, "new")
+    assert (out / "train.jsonl").read_text() == "new" and is_ours(out, "dataset")
+
+
+def manifest_of_a_web_app(folder):
+    write_json(folder / "manifest.json", {"name": "app", "files": ["index.html"]})
+
+
+def manifest_that_is_a_list(folder):
+    write_json(folder / "manifest.json", [1])
+
+
+def torn_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+
+
+def marker_of_a_run(folder):
+    mark(folder, "run")
+    made_up_manifest().write(folder)
+
+
+def marker_that_is_a_link(folder):
+    mark(folder.parent / "other", "dataset")
+    (folder / MARKER).symlink_to(folder.parent / "other" / MARKER)
+
+
+@pytest.mark.parametrize(
+    "fill", [manifest_of_a_web_app, manifest_that_is_a_list, torn_manifest, marker_of_a_run, marker_that_is_a_link]
+)
+def test_a_folder_that_is_not_ours_is_never_replaced(tmp_path, fill):
+    out = tmp_path / "out"
+    out.mkdir()
+    fill(out)
+    before = contents(out)
+    with pytest.raises(UserError, match="is no dataset folder: choose another --out"), replaced_folder(out):
+        pass
+    assert contents(out) == before
+
+
+def test_a_strangers_folder_in_the_way_is_kept_and_our_own_leftovers_are_cleared(tmp_path):
+    way = tmp_path / ".out.new.partial"
+    way.mkdir()
+    (way / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is in the way, and this project did not make it: remove it"):
+        made(tmp_path / "out")
+    assert contents(way) == {"notes.txt": "mine"}
+    (way / "notes.txt").rename(way / f".{MARKER}.1.partial")  # a process that was killed while it marked the folder
+    made(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,79 @@
+"""The rows of train.jsonl, val.jsonl and test.jsonl: ms-swift's chat messages, and what this project adds to them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from data_prep.manifest import BUILD
+from workspace.errors import UserError
+from workspace.files import sha256_file, write_jsonl
+from workspace.paths import shown
+
+Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": text}
+
+
+class DatasetRow(NamedTuple):
+    """A row of a dataset.
+
+    `messages` are system, user and assistant turn; `label_id` is the label's place among the manifest's `labels` (None
+    in datasets of the first versions); `id` the row's number in the table, from 1; `review` the whole text as in the
+    table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's `known_public` (None:
+    not looked up).
+    """
+
+    messages: list[Message]
+    label_id: int | None
+    id: str
+    review: str
+    cut: bool
+    known: bool | None = None
+
+    @property
+    def label(self) -> str:
+        """The label word: the assistant's turn."""
+        return self.messages[-1]["content"]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as it is in the file."""
+        row = {"messages": self.messages, "label": self.label_id, "id": self.id, "review": self.review, "cut": self.cut}
+        return row if self.known is None else row | {"known": self.known}
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> "DatasetRow":
+        """The row in a line of a file. Raises ValueError that says what is wrong with it."""
+        if not isinstance(row, dict):
+            raise ValueError("it is no JSON object")
+        for key, kind in (("messages", list), ("id", str | int), ("review", str), ("cut", bool)):
+            if not isinstance(row.get(key), kind):
+                raise ValueError(f"{key} is {row[key]!r:.40}" if key in row else f"{key} is missing")
+        turns = row["messages"]
+        if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
+            raise ValueError("messages are not turns of a chat")
+        if [turn.get("role") for turn in turns][-2:] != ["user", "assistant"]:
+            raise ValueError("messages do not end with a question and its answer")
+        return cls(turns, row.get("label"), str(row["id"]), row["review"], row["cut"], row.get("known"))
+
+
+def write_rows(path: Path, rows: Iterable[DatasetRow]) -> None:
+    """Write rows to a split's file, one JSON object a line, whole or not at all."""
+    write_jsonl(path, (row.as_json() for row in rows))
+
+
+def read_rows(path: Path, sha256: str | None = None) -> list[DatasetRow]:
+    """The rows in a split's file, whose SHA-256 must be `sha256` where that is given (the manifest's `files` has it).
+
+    Raises UserError, naming file and line, for a file that is missing, is another one, or has a line that is no row.
+    """
+    if not path.is_file():
+        raise UserError(f"{shown(path)} is missing: {BUILD}")
+    if sha256 is not None and sha256_file(path) != sha256:
+        raise UserError(f"{shown(path)} is not the file of its manifest.json: {BUILD} again")
+    rows: list[DatasetRow] = []
+    with open(path, encoding="utf-8", newline="\n") as stream:  # a U+2028 inside a review ends no line
+        try:
+            rows.extend(DatasetRow.from_json(json.loads(line)) for line in stream)
+        except (ValueError, RecursionError) as error:
+            where = f"{shown(path)}, line {len(rows) + 1}"
+            raise UserError(f"{where}: not a dataset row ({error}): {BUILD} again") from error
+    return rows

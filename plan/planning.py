@@ -1,0 +1,237 @@
+"""A recipe and options, resolved for this machine, become a run folder with its data prepared, before anything slow.
+
+The dataset is built first, so that a table that cannot be read leaves an earlier run as it was; then sft.yaml,
+infer.yaml, packages.txt, data.json and run.json are written.
+"""
+
+import contextlib
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from data_prep.build import build
+from data_prep.task import Task
+from hub.find import ModelUnavailable, check_family, find_model, fingerprint
+from plan.cpu_kernels import cpu_precision, infer_values, sft_values
+from plan.disk import check_space, dataset_cache, needed_space
+from plan.distributed import batch_line, planned_processes
+from plan.hardware import this_machine
+from plan.memory import found_before
+from plan.options import Options, caller_folder
+from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
+from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
+from plan.resolve import resolve_infer, resolve_sft
+from plan.run import RECORD, Run, check_run_folder, remove_earlier
+from plan.swift_schema import check_packages, check_values
+from workspace.errors import UserError
+from workspace.files import sha256_json, write_text
+from workspace.folder_lock import locked
+from workspace.marker import mark
+from workspace.paths import DATASETS, RUNS, shown
+
+FALLBACK_TASK = "demo"
+
+
+class Plan(NamedTuple):
+    """A run that is not written yet: its record, its keys of `swift sft` and `swift infer`, its table if one is named.
+
+    The fields of `run` that say how its data is prepared are those that `data_prep.build` is called with.
+    """
+
+    run: Run
+    sft: dict[str, Any]
+    infer: dict[str, Any]
+    csv: Path | None
+
+
+def carry_out(plan: Plan) -> None:
+    """Print the run folder to stdout, for run_sft.sh, then build the dataset and write the folder."""
+    with locked(plan.run.folder):
+        # First: run_sft.sh gives the folder free, whatever happens.
+        print(plan.run.folder, flush=True)
+        with contextlib.redirect_stdout(sys.stderr):
+            write_run(plan)
+
+
+def write_run(plan: Plan) -> None:
+    """Build the dataset and write the run's folder; with `fresh`, in place of what an earlier run left there.
+
+    Raises `UserError` where the data cannot be prepared, and the folder is then as it was.
+    """
+    run = plan.run
+    with locked(run.folder):
+        build(
+            str(run.task_file),
+            csv=plan.csv,
+            model=run.model_folder,
+            limit=run.limit,
+            out=run.dataset,
+            prompt=run.prompt,
+            max_length=run.max_length,
+            override=run.task_overrides,
+        )
+        check_run_folder(run.folder, run.fresh)
+        mark(run.folder, "run")
+        if run.fresh:
+            remove_earlier(run.folder)
+        # run.json last, and none while the others change: a plan that was cut off is no plan.
+        (run.folder / RECORD).unlink(missing_ok=True)
+        _write_yaml(run, "sft", plan.sft)
+        _write_yaml(run, "infer", plan.infer)
+        write_packages(run.folder / PACKAGES_FILE)
+        record_data(run.dataset, run.folder)
+        run.write()
+
+
+def make_plan(options: Options, argv: list[str]) -> Plan:
+    """Resolve everything for this machine. Writes nothing but what is fetched: the model, the demo's table.
+
+    Raises `UserError` for what cannot run, before anything slow starts.
+    """
+    recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
+    notice = None
+    try:
+        model = _model_folder(recipe, options)
+    except ModelUnavailable as error:
+        if options.recipe or options.model or options.csv:
+            raise
+        notice = _fallback_notice(recipe.sft["model"])
+        _say(f"{notice['en']} ({error})")
+        recipe = load_recipe(FALLBACK_TASK, options.overrides, caller_folder())
+        model = _model_folder(recipe, options)
+    check_values(options.swift, "sft", lambda key: f"command line: --{key}")
+    check_recipe(recipe)
+    check_family(model, {**recipe.sft, **options.swift}, options.swift)
+    task, machine = recipe.task, this_machine()
+    folder = (options.run or RUNS / recipe.name).absolute()
+    check_run_folder(folder, options.fresh)
+    if not options.csv and task.name == FALLBACK_TASK:
+        from demo.reviews import DEFAULT_TARGET, ensure_reviews
+
+        ensure_reviews(DEFAULT_TARGET)
+    limit = options.limit or task.limit
+    max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
+    dataset = _dataset_folder(task, options, model, max_length, recipe)
+    sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
+    if options.auto_batch:
+        sft |= found_before(folder)
+    infer = resolve_infer(recipe, sft, machine, dataset)
+    measured = cpu_precision(machine)
+    chosen = sft_values(measured, sft, options.swift)
+    decided = {"bf16", "fp16", "torch_dtype"} & options.swift.keys() or {"deepspeed", "fsdp"} & sft.keys()
+    bf16 = None if measured is None or decided else bool(chosen.get("bf16"))
+    if bf16 is not None and not options.fresh:
+        bf16 = _bf16_as_begun(folder, bf16)
+    sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
+    infer |= infer_values(measured, infer, sft)
+    check_packages({**sft, **infer})
+    table = options.csv or task.csv or Path()
+    check_space(
+        needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}
+    )
+    prompt = options.prompt or task.prompt
+    changes = tuple(str(change.path) for change in recipe.overrides if change.values["task"])
+    prepared = [str(task.path), changes, str(model), str(dataset), limit, prompt, max_length]
+    run = Run(
+        folder=folder,
+        recipe=recipe.name,
+        task=task.name,
+        labels=task.label_words,
+        dataset=dataset,
+        task_file=task.path,
+        task_overrides=changes,
+        overrides=tuple(shown(change.path) for change in recipe.overrides),
+        model=recipe.sft.get("model", model.name) if options.model is None else options.model,
+        model_folder=model,
+        model_fingerprint=fingerprint(model),
+        csv=str(options.csv or task.csv),
+        limit=limit,
+        prompt=prompt,
+        max_length=max_length,
+        seed=options.number("seed", sft.get("seed", 42)),
+        config_sha256=sha256_json([sft, infer, prepared]),
+        machine=machine.as_dict(),
+        machine_text=machine.describe(),
+        precision=measured._asdict() if measured else None,
+        measured_bf16=bf16,
+        command=shlex.join(["bash", "run_sft.sh", *argv]),
+        fresh=options.fresh,
+        auto_batch=options.auto_batch,
+        planned=time.strftime("%Y-%m-%d %H:%M:%S"),
+        notice=notice,
+        **software(),
+    )
+    _say(f"recipe   {recipe.name}")
+    _say(f"model    {shown(model)}")
+    _say(f"machine  {machine.describe()}")
+    if measured:
+        _say(f"cpu      {measured.describe()}")
+    if planned_processes(sft).launched:
+        _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
+    _say(f"run      {shown(folder)}")
+    return Plan(run, sft, infer, options.csv)
+
+
+def _bf16_as_begun(folder: Path, measured: bool) -> bool:
+    """Whether training multiplies in bfloat16: as measured now, but as it was where the run has begun to train.
+
+    Another measurement, on another machine or under load, must not throw finished steps away.
+    """
+    if not (folder / RECORD).is_file() or not any((folder / "train").glob("checkpoint-*")):
+        return measured
+    earlier = Run.read(folder).measured_bf16
+    return measured if earlier is None else earlier
+
+
+def _model_folder(recipe: Recipe, options: Options) -> Path:
+    if options.model is None and recipe.is_demo_model:
+        from demo.model import ensure_model
+
+        return ensure_model()
+    if not (model := options.model or recipe.sft.get("model")):
+        raise UserError(f"{shown(recipe.path)} names no model: add a line `model:`, or give --model PATH_OR_ID")
+    return find_model(model)
+
+
+def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, recipe: Recipe) -> Path:
+    """dataset_jsonl/<task>, or a folder next to it when an option makes the data another than the task's own."""
+    changed = {
+        "csv": str(options.csv) if options.csv else None,
+        "limit": options.limit,
+        "prompt": options.prompt if options.prompt != task.prompt else None,
+        "max_length": max_length if max_length != task.max_length else None,
+        # Another tokenizer cuts long reviews elsewhere.
+        "model": str(model) if options.model else None,
+        "recipe": recipe.path.stem if recipe.path.stem != task.default_recipe else None,
+        "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
+    }
+    changed = {key: value for key, value in changed.items() if value is not None}
+    if not changed:
+        return DATASETS / task.name
+    limit = f"limit{options.limit}-" if options.limit else ""
+    return DATASETS / f"{task.name}@{limit}{sha256_json(changed)[:8]}"
+
+
+def _fallback_notice(model: str) -> dict[str, str]:
+    return {
+        "zh": f"默认配方的模型 {model} 不在本机、也无法从模型库下载，因此本次运行的是演示（demo）配方。",
+        "en": f"The default recipe's model {model} is neither on this machine nor to be had from a hub; "
+        "this is the demo instead.",
+    }
+
+
+def _write_yaml(run: Run, command: str, values: Mapping[str, Any]) -> None:
+    """RUN/sft.yaml or RUN/infer.yaml, as plain ms-swift."""
+    path = run.folder / f"{command}.yaml"
+    origin = f"as in {shown(Path(run.again_of))}" if run.again_of else f"resolved for this machine: {run.machine_text}"
+    header = f"# {run.recipe}, {origin}\n# Run as: swift {command} {shown(path)}\n"
+    write_text(path, header + yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=1000))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

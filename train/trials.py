@@ -1,0 +1,201 @@
+"""A list of trials: runs that differ in overrides, options, seed or rows, tuned one after the other.
+
+The list is a folder with our marker: a run's folder for each trial, and trials.json, {"format", "metric", "results"},
+written again whenever a trial ends. The same trials in the same folder go on where they were stopped: what is tuned is
+not tuned again. A trial that is done keeps its best checkpoint alone. Nothing here looks at the test rows.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from plan.options import parse_options
+from plan.planning import Plan, make_plan, write_run
+from train.checkpoints import keep_best_alone, validation_scores
+from train.sft import tune
+from workspace import stages
+from workspace.child_process import OutOfMemory
+from workspace.errors import MachineFault, UserError
+from workspace.files import read_json, sha256_json, write_json
+from workspace.folder_lock import LOCK, locked
+from workspace.marker import MARKER, is_ours, mark
+from workspace.paths import shown
+
+METRIC = "label_macro_f1"  # on the validation rows, logged by plugins/label_metric.py: what trials are compared by
+FORMAT = 1  # of trials.json
+SECONDS_AN_HOUR = 3600
+NAME_BYTES = 180  # of a trial's folder; disks take 255
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial has of its own, added to what all have: a name, a seed, overrides, options of `swift sft`, rows.
+
+    `rows`: the limit of training rows; None for that of all.
+    """
+
+    name: str
+    seed: int
+    overrides: tuple[str, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+    rows: int | None = None
+
+    @property
+    def folder_name(self) -> str:
+        """The name of its run's folder in the list's."""
+        name = self.name.replace("/", "-")
+        if len(name.encode()) > NAME_BYTES:
+            name = f"{name[: NAME_BYTES // 6]}-{sha256_json(name)[:8]}"
+        return f"{name}{f'-rows{self.rows}' if self.rows else ''}-seed{self.seed}"
+
+    def words(self, words: Sequence[str], folder: Path) -> list[str]:
+        """The command line of bash run_sft.sh that makes this trial in `folder`; `words`: what all trials have.
+
+        The last value given for an option counts; overrides add up. Raises `UserError` for an option that all trials
+        have too, or that is none of `swift sft`.
+        """
+        given = parse_options(list(words)).swift
+        for key, value in self.options:
+            if key in given:
+                raise UserError(f"option --{key} is given and varied: leave one of the two out")
+            if key not in parse_options([f"--{key}={value}"]).swift:
+                raise UserError(f"{key}={value}: only options of `swift sft`, and overrides by name, can be varied")
+            if key in ("seed", "data_seed"):
+                raise UserError(f"{key}={value}: give --seeds instead")
+        own = [f"--{key}={value}" for key, value in self.options]
+        own += ["--seed", str(self.seed), "--data_seed", str(self.seed), "--run", str(folder)]
+        own += ["--limit", str(self.rows)] if self.rows else []
+        return [*words, *(["--with", *self.overrides] if self.overrides else []), *own]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What became of a trial: its run's folder, validation scores of the best checkpoint by metric, or why it failed.
+
+    `seconds`: of tuning, all attempts together.
+    """
+
+    trial: Trial
+    run: Path
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    fault: str | None = None
+
+
+class TrialList:
+    """The trials in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the list in `folder`, made where there is nothing yet.
+
+        Raises `UserError`, before anything there is touched, where the folder holds something else.
+        """
+        _check_folder(folder)
+        mark(folder, "sweep")
+        self.folder = folder
+
+    @property
+    def file(self) -> Path:
+        """The results of all trials that ended."""
+        return self.folder / "trials.json"
+
+    def results(self) -> list[TrialResult]:
+        """What became of the trials that ended, in the order of their first end. None where the file cannot be read."""
+        try:
+            return [_result(entry, self.folder) for entry in read_json(self.file)["results"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return []  # they come again with their trials, which are tuned already
+
+    def run(
+        self,
+        trials: Sequence[Trial],
+        words: Sequence[str],
+        hours: float | None = None,
+        each: Callable[[list[TrialResult]], None] = lambda results: None,
+    ) -> list[TrialResult]:
+        """Tune the trials that are not tuned yet; the results of all of them, in their order.
+
+        `words` is the command line that all trials share. A trial that fails has its reason as its result. None is
+        begun that would end after `hours`; the first one always is. `each` gets the results so far after every trial.
+        Raises `UserError` for a trial that cannot be planned, before any is tuned, and `MachineFault` for a full disk.
+        """
+        planned = []
+        for trial in trials:
+            own = trial.words(words, self.folder / trial.folder_name)
+            planned.append((trial, make_plan(parse_options(own), own)))
+        results: list[TrialResult] = []
+        begin = time.monotonic()
+        for number, (trial, plan) in enumerate(planned):
+            if results and hours is not None and too_late(results, time.monotonic() - begin, hours * SECONDS_AN_HOUR):
+                print(f"trials: {hours:g} h leave out {len(planned) - number} of {len(planned)} trials", flush=True)
+                break
+            print(f"\ntrials: {number + 1} of {len(planned)}: {trial.folder_name}", flush=True)
+            results.append(run_trial(trial, plan))
+            self._keep(results[-1])
+            each(results)
+            if left := len(planned) - len(results):
+                minutes = fmean(result.seconds for result in results) * left / 60
+                print(f"trials: about {minutes:.0f} min for the {left} left", flush=True)
+        return results
+
+    def _keep(self, result: TrialResult) -> None:
+        """Put a result into the file, in place of an earlier one of the same trial's folder."""
+        known = {one.run: one for one in self.results()}
+        entries = [asdict(one) for one in (known | {result.run: result}).values()]
+        for entry in entries:
+            del entry["run"]  # follows from the trial, wherever the folder is moved
+        write_json(self.file, {"format": FORMAT, "metric": METRIC, "results": entries})
+
+
+def run_trial(trial: Trial, plan: Plan) -> TrialResult:
+    """Prepare and tune one run; what it reached on the validation rows, or why it failed."""
+    begin, run = time.monotonic(), plan.run.folder
+    try:
+        write_run(plan)
+        with locked(run):
+            tune(run, estimate=False)  # the first trial shows how long the others take
+            keep_best_alone(run / "train")
+    except UserError as error:
+        if isinstance(error, MachineFault) and not isinstance(error, OutOfMemory):
+            raise  # every other trial would fail in the same way
+        fault = str(error).splitlines()[0]
+        print(f"trials: this one failed: {fault}", flush=True)
+        return TrialResult(trial, run, seconds=time.monotonic() - begin, fault=fault)
+    # A diverged run logs NaN, which is no score.
+    scores = {name: value for name, value in validation_scores(run / "train").items() if math.isfinite(value)}
+    missing = f"the recipe logs no {METRIC}: add plugins/label_metric.py to its external_plugins"
+    seconds = stages.seconds_taken(run, "train") or time.monotonic() - begin
+    return TrialResult(trial, run, scores, seconds, None if METRIC in scores else missing)
+
+
+def too_late(results: Sequence[TrialResult], spent: float, budget: float) -> bool:
+    """Whether a trial as long as the mean of those that ran would end after the budget, both in seconds."""
+    return spent + fmean(result.seconds for result in results) > budget
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--run {shown(folder)} is a file: name a folder")
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    # What a command that was cut off at once leaves.
+    names = {name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".partial"))}
+    if names and not is_ours(folder, "sweep"):
+        earlier = {"sweep.json", "sweep.md"} <= names
+        what = "a sweep of an earlier version" if earlier else "something other than a sweep"
+        raise UserError(f"--run {shown(folder)} holds {what} (no {MARKER} of a sweep): name another folder")
+
+
+def _result(entry: dict[str, Any], folder: Path) -> TrialResult:
+    made = entry["trial"]
+    trial = Trial(
+        made["name"],
+        made["seed"],
+        tuple(made["overrides"]),
+        tuple((key, value) for key, value in made["options"]),
+        made["rows"],
+    )
+    return TrialResult(trial, folder / trial.folder_name, entry["scores"], entry["seconds"], entry["fault"])
