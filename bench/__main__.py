@@ -12,14 +12,11 @@ from workspace.errors import run_main
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench that is named; its exit status is 0 when its limits are kept, 1 when not."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     benches = parser.add_subparsers(dest="bench", metavar="BENCH", required=True)
-    goals.register(benches.add_parser("goals", help=goals.__doc__.splitlines()[0]))
-    prep.add_options(benches.add_parser("prep", help=prep.__doc__.splitlines()[0]))
-    inference.register(benches.add_parser("inference", help=inference.__doc__.splitlines()[0]))
-    training.register(benches.add_parser("training", help=training.__doc__.splitlines()[0]))
-    scaling.register(benches.add_parser("scaling", help=scaling.__doc__.splitlines()[0]))
-    stages.register(benches.add_parser("stages", help=stages.__doc__.splitlines()[0]))
+    for bench in (goals, prep, inference, training, scaling, stages):
+        name = bench.__name__.removeprefix("bench.")
+        bench.register(benches.add_parser(name, help=(bench.__doc__ or "").splitlines()[0]))
     options = vars(parser.parse_args(argv))
     del options["bench"]
     return options.pop("run")(**options)

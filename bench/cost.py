@@ -2,15 +2,19 @@
 
 import os
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from plan.hardware import IDLE_THREADS
 from workspace.errors import UserError
-from workspace.paths import ROOT
+from workspace.paths import ROOT, shown
 
 POLL = 0.1  # seconds between two looks at the process tree
+# Settings that our own commands make, and a user of a peer does not.
+OURS = ("MALLOC_", *IDLE_THREADS)
 
 
 class Cost(NamedTuple):
@@ -21,8 +25,13 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
-def cost_of(command: Sequence[str]) -> Cost:
-    """Run `command` in the repository's root, its output going where ours goes, and measure it.
+def users_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment as a user of the peer has it: without our settings for memory and idle threads."""
+    return {key: value for key, value in environ.items() if not key.startswith(OURS)}
+
+
+def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
+    """Run `command` in the repository's root, its output going to `log` or where ours goes, and measure it.
 
     The peak is the sum of the resident memory (RSS) of the process and all its descendants, looked at every POLL
     seconds, in which pages that processes share count in each; or the most that one of them ever held by the kernel's
@@ -30,9 +39,11 @@ def cost_of(command: Sequence[str]) -> Cost:
     """
     if not Path("/proc/self/status").is_file():
         raise UserError("memory is measured by /proc, which this system has not: run the bench on Linux")
-    began = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT)
-    peak = 0
+    began, peak = time.monotonic(), 0
+    stream = open(log, "wb") if log else None  # noqa: SIM115
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=None if env is None else dict(env), stdout=stream, stderr=stream and subprocess.STDOUT
+    )
     try:
         while True:
             # The kernel's ru_maxrss would be simpler, but counts what this process held when it started the child.
@@ -47,9 +58,17 @@ def cost_of(command: Sequence[str]) -> Cost:
         if process.returncode is None:
             process.kill()
             process.wait()
+        if stream:
+            stream.close()
     if process.returncode:
-        raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}: see its message above")
+        where = shown(log) if log else "its message above"
+        raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}: see {where}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, peak)
+
+
+def cost_of_ours(module: str, *words: str) -> Cost:
+    """The cost of a command of this project."""
+    return cost_of([sys.executable, "-m", module, *words])
 
 
 def tree_memory(pid: int) -> tuple[int, int]:

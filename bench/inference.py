@@ -14,31 +14,32 @@ from typing import Any
 
 import yaml
 
-from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
-from bench.peer_head import run_logged, users_environment
-from bench.picture import draw
-from bench.subject import Subject, add_options, subject, tokens
+from bench.cost import cost_of, users_environment
+from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
+from bench.picture import draw_shares
+from bench.subject import Subject, add_options, publish, subject, tokens
 from demo.model import ensure_model
-from eval.inference.backends import WORDS
+from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
-from eval.inference.prompts import Request, make_requests
-from eval.inference.workers import Question, ask
+from eval.inference.prompts import Prompt, make_prompts
 from plan.hardware import child_environment, this_machine
+from plan.run import Run
 from train.checkpoints import best_checkpoint
 from train.sft import tune
-from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+from workspace.files import read_json, read_jsonl, write_jsonl
 from workspace.markdown import table
 
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
 BATCHES = (1, 8, 16)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
+FLOAT32 = ("float32", "onednn")  # the rates of float32 products
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, 200)
+    add_options(parser, "rows", "repeat", "csv", "model", "json", "picture", rows=200)
     parser.set_defaults(run=run)
 
 
@@ -48,7 +49,7 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as scratch, Stolen() as stolen:
         made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
         tune(made.run, estimate=False)
-        asked = [one for one in make_requests(made.dataset, False, 42) if one.purpose == "test"]
+        asked = [one for one in make_prompts(made.dataset, False, 42) if one.purpose == "test"]
         rates: dict[str, list[float]] = {DEFAULT: [], **{name: [] for name in WAYS.values()}}
         answers: dict[str, dict[str, Any]] = {}
         limits = []
@@ -73,15 +74,13 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
         "limits": medians(limits), "rates": rates, "same": same, "once": once,
     }  # fmt: skip
     found |= {"stolen": round(stolen.share, 3), "versions": versions}
-    if json:
-        write_json(json, found)
     if picture:
-        draw(picture, *bars(found))
-    print("\n".join(["", *report(found)]), flush=True)
+        draw_shares(picture, found, 2, FLOAT32)
+    publish(found, report(found), json)
     return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
 
 
-def by_default(made: Subject, model: Path, asked: list[Request], out: Path) -> tuple[float, dict[str, str]]:
+def by_default(made: Subject, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
     """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs."""
     values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
     write_jsonl(out / "rows.jsonl", ({"messages": list(one.messages)} for one in asked))
@@ -89,31 +88,27 @@ def by_default(made: Subject, model: Path, asked: list[Request], out: Path) -> t
     command += ["--template", values["template"], "--val_dataset", str(out / "rows.jsonl"), "--temperature", "0"]
     command += ["--max_new_tokens", str(values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
     command += ["--repetition_penalty", str(values["repetition_penalty"]), "--result_path", str(out / "results.jsonl")]
-    run_logged(command, out / "log.txt", users_environment(child_environment(this_machine())))
+    cost_of(command, out / "log.txt", users_environment(child_environment(this_machine())))
     texts = [row["response"] for row in read_jsonl(out / "results.jsonl")]
     return rate_in(out / "log.txt"), {one.id: text for one, text in zip(asked, texts, strict=True)}
 
 
 def by_us(
-    made: Subject, kind: str, asked: list[Request], attempt: str, batch: int | None = None
+    made: Subject, kind: str, asked: list[Prompt], attempt: str, batch: int | None = None
 ) -> tuple[float, dict[str, Any]]:
     """(rows a second, answer by row id) as the project asks: sorted by length, scores and text from one pass."""
     stage = f"{kind}{attempt}"
     purpose = "val" if kind == "score" else "test"
-    requests = [Request(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
+    prompts = [Prompt(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
     values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
     adapter = best_checkpoint(made.run) if kind == "tuned" else None
-    question = Question(made.run, stage, made.labels, adapter, WORDS)
-    ask(question, "0", requests, batch or int(values["max_batch_size"]))
-    found = read_journal(question.journal, requests)
-    told = {one.id: found[one.key] for one in requests}
-    if kind == "score":
-        return rate_in(made.run / stage / "swift.log"), {key: _best(one.logprobs) for key, one in told.items()}
-    return rate_in(made.run / stage / "swift.log"), {key: one.text for key, one in told.items()}
-
-
-def _best(logprobs: dict[str, float]) -> str:
-    return max(logprobs, key=logprobs.__getitem__)
+    job = InferenceJob(Run.read(made.run), stage, adapter, TRANSFORMERS)
+    run_processes(job, prompts, batch or int(values["max_batch_size"]))
+    found = read_journal(job.journal, prompts)
+    answers = {one.id: found[one.key] for one in prompts}
+    return rate_in(job.folder / "swift.log"), {
+        key: one.label if kind == "score" else one.text for key, one in answers.items()
+    }
 
 
 def rate_in(log: Path) -> float:
@@ -127,41 +122,17 @@ def same_texts(one: dict[str, Any], other: dict[str, Any]) -> dict[str, int]:
     return {"rows": len(one), "same": sum(other[key] == text for key, text in one.items())}
 
 
-def shares(found: dict[str, Any]) -> list[list[Any]]:
-    """[way, rows/s, lowest and highest, times the default, share of the limit by MKL, by oneDNN], a way a row."""
+def report(found: dict[str, Any]) -> list[str]:
+    """The figures as lines."""
     lines = []
     default = statistics.median(found["rates"][DEFAULT])
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        limit = [rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
-                 for way in ("float32", "onednn")]  # fmt: skip
-        lines.append(
-            [name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}",
-             *(f"{rate / one:.0%}" for one in limit)]
-        )  # fmt: skip
-    return lines
-
-
-def bars(found: dict[str, Any]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
-    """Title, rates and limits of the picture."""
-    limits = {f"2·N·T, {name}": rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 2)
-              for way, name in (("float32", "float32 (MKL)"), ("onednn", "float32 (oneDNN)"))}  # fmt: skip
-    return f"Inference, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s", found["rates"], limits
-
-
-def report(found: dict[str, Any]) -> list[str]:
-    """The figures as lines."""
-    limits = found["limits"]
-    lines = [
-        f"inference: {found['rows']} rows of {found['tokens']} tokens, {found['model']} "
-        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
-        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
-        f"memory {limits['bandwidth']:.0f} GB/s",
-        "",
-        *table(["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"], shares(found)),
-        "",
-    ]
+        of_limits = (f"{share(found, name, 2, by):.0%}" for by in FLOAT32)
+        lines.append([name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}", *of_limits])
+    header = ["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"]
+    result = [*heading(found), "", *table(header, lines), ""]
     for name, one in found["same"].items():
-        rate = f"; {found['once'][name]:.1f} rows/s, measured once" if name in found["once"] else ""
-        lines.append(f"same answers, {name}: {one['same']} of {one['rows']}{rate}")
-    return lines
+        once = f"; {found['once'][name]:.1f} rows/s, measured once" if name in found["once"] else ""
+        result.append(f"same answers, {name}: {one['same']} of {one['rows']}{once}")
+    return result

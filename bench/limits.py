@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,23 @@ def rows_a_second(gflops: float, parameters: int, tokens: float, operations: int
     return gflops * 1e9 / (operations * parameters * tokens)
 
 
+def share(found: Mapping[str, Any], way: str, operations: int, rate: str) -> float:
+    """What share of the limit of `operations` at the machine's `rate` a bench found a way to reach, by medians."""
+    limit = rows_a_second(found["limits"][rate], found["parameters"], found["tokens"], operations)
+    return statistics.median(found["rates"][way]) / limit
+
+
+def heading(found: Mapping[str, Any]) -> list[str]:
+    """What was measured on which machine, as the first lines of a report."""
+    limits = found["limits"]
+    return [
+        f"{found['bench']}: {found['rows']} rows of {found['tokens']} tokens, {found['model']} "
+        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
+        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
+        f"memory {limits['bandwidth']:.0f} GB/s",
+    ]
+
+
 class Stolen:
     """The share of processor time that the host gave to others while the block ran; 0 where /proc does not tell."""
 
@@ -71,7 +88,7 @@ def main() -> None:
     from plan.cpu_rates import measure
 
     measured = measure()
-    found: dict[str, Any] = {name: measured[name] for name in ("float32", "onednn", "bf16")}
+    found: dict[str, Any] = {name: max(measured[name]) for name in ("float32", "onednn", "bf16")}
     block = torch.ones(BYTES // 4)
     target = torch.empty_like(block)
     spent = []

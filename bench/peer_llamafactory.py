@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from bench.peer_head import BATCH, LEARNING_RATE, read_rows, run_logged, users_environment
+from bench.cost import cost_of, users_environment
+from bench.peer_head import BATCH, LEARNING_RATE, read_rows
 from workspace.errors import UserError
 from workspace.files import read_json, write_json, write_text
 from workspace.paths import cache_folder, shown
@@ -64,12 +65,12 @@ def write_dataset(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     lines = [json.dumps({"messages": row["messages"]}, ensure_ascii=False) + "\n" for row in rows]
     write_text(folder / f"{DATASET}.jsonl", "".join(lines))
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-    entry = {
+    entry: dict[str, Any] = {
         "file_name": f"{DATASET}.jsonl",
         "formatting": "sharegpt",
         "columns": {"messages": "messages"},
-        "tags": {**tags, "system_tag": "system"},
     }
+    entry |= {"tags": {**tags, "system_tag": "system"}}
     write_json(folder / "dataset_info.json", {DATASET: entry})
 
 
@@ -87,20 +88,11 @@ def in_float32(model: Path, folder: Path) -> Path:
 def configuration(model: Path, out: Path, epochs: float, seed: int) -> dict[str, Any]:
     """What LLaMA-Factory is told."""
     return {
-        "model_name_or_path": str(model.absolute()),
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "lora",
-        "dataset": DATASET,
-        "dataset_dir": str(out.absolute()),
-        "template": "qwen",
-        "output_dir": str(out.absolute() / "trained"),
-        "num_train_epochs": epochs,
-        "learning_rate": LEARNING_RATE,
-        "seed": seed,
-        "per_device_train_batch_size": BATCH,
-        "gradient_accumulation_steps": 1,
-    }
+        "model_name_or_path": str(model.absolute()), "stage": "sft", "do_train": True, "finetuning_type": "lora",
+        "dataset": DATASET, "dataset_dir": str(out.absolute()), "template": "qwen",
+        "output_dir": str(out.absolute() / "trained"), "num_train_epochs": epochs, "learning_rate": LEARNING_RATE,
+        "seed": seed, "per_device_train_batch_size": BATCH, "gradient_accumulation_steps": 1,
+    }  # fmt: skip
 
 
 def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict[str, Any]:
@@ -118,8 +110,8 @@ def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict
     write_text(out / "train.yaml", yaml.safe_dump(configuration(model, out, epochs, seed), sort_keys=False))
     env = users_environment() | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     words = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
-    wall, peak = run_logged(words, out / "log.txt", env)
+    cost = cost_of(words, out / "log.txt", env)
     found = read_json(out / "trained" / "all_results.json")
     result = {"rows": len(rows), "epochs": epochs} | {key: found[key] for key in ("train_runtime", "train_loss")}
     write_json(out / "result.json", result)
-    return {**result, "wall": wall, "peak_bytes": peak}
+    return {**result, "wall": cost.seconds, "peak_bytes": cost.peak_bytes}

@@ -3,8 +3,24 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from bench.limits import rows_a_second
+
+NAMES = {"float32": "float32 (MKL)", "onednn": "float32 (oneDNN)", "bf16": "bf16"}
 COLOUR, LIMIT = "#2563a8", "#b4472a"
+
+
+def draw_shares(path: Path, found: Mapping[str, Any], operations: int, rates: Sequence[str]) -> None:
+    """The rates that a bench found, with the limits of `operations` a parameter and token at the machine's `rates`."""
+    limits = {
+        f"{operations}·N·T, {NAMES[name]}": rows_a_second(
+            found["limits"][name], found["parameters"], found["tokens"], operations
+        )
+        for name in rates
+    }
+    title = f"{found['bench'].capitalize()}, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s"
+    draw(path, title, found["rates"], limits)
 
 
 def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: Mapping[str, float]) -> None:

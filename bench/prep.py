@@ -5,37 +5,31 @@ Run as: python -m bench prep [--rows N ...] [--repeat N] [--csv FILE] [--model D
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.cost import cost_of
+from bench.cost import cost_of_ours
+from bench.subject import add_options, publish, reviews_table
 from bench.tables import COPIES, REPLACED, read_reviews, varied, write_table
 from demo.model import ensure_model
-from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from plan.hardware import this_machine
-from workspace.files import read_json, write_json
+from workspace.files import read_json
 from workspace.markdown import table
-from workspace.paths import ROOT
 
 ROWS = (10_000, 100_000, 1_000_000)
-REAL = ROOT.parent / "shared" / "data" / "ChnSentiCorp_htl_all.csv"
 SEED = 42
 LIMIT_ROWS = 1_000_000  # the limits are for this many rows, or more
 LIMIT_SECONDS = 180
 LIMIT_BYTES = 2 * 2**30
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="N", help="sizes of the tables")
-    parser.add_argument("--repeat", type=int, default=2, metavar="N", help="times that each is measured")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="real reviews to vary; columns label and review")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="whose tokenizer counts; default: the demo's model")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_options(parser, "repeat", "csv", "model", "json", repeat=2)
     parser.add_argument("--folder", type=Path, metavar="DIR", help="for the tables: 2 GB at a million rows")
     parser.set_defaults(run=run)
 
@@ -47,7 +41,7 @@ def run(
 
     Raises UserError for a file or model that cannot be used.
     """
-    csv = csv or (REAL if REAL.is_file() else ensure_reviews(DEFAULT_TARGET))
+    csv = reviews_table(csv)
     model = model or ensure_model()
     real = read_reviews(csv)
     sizes = []
@@ -55,19 +49,12 @@ def run(
         with tempfile.TemporaryDirectory(prefix="bench-prep-", dir=folder) as scratch:
             sizes.append(measure(real, max(count, 1), max(repeat, 1), model, Path(scratch)))
     found = {
-        "bench": "prep",
-        "reviews": csv.name,
-        "model": model.name,
-        "clauses_replaced": round(REPLACED, 3),
-        "copies": COPIES,
-        "seed": SEED,
-        "machine": this_machine().describe(),
+        "bench": "prep", "reviews": csv.name, "model": model.name, "clauses_replaced": round(REPLACED, 3),
+        "copies": COPIES, "seed": SEED, "machine": this_machine().describe(),
         "load": round(os.getloadavg()[0], 2),  # of the last minute: above the number of cores, others ran too
         "sizes": sizes,
-    }
-    if json:
-        write_json(json, found)
-    print("\n".join(["", *report(found)]), flush=True)
+    }  # fmt: skip
+    publish(found, report(found), json)
     return 0 if all(one["kept"] for one in sizes) else 1
 
 
@@ -78,22 +65,16 @@ def measure(real: Sequence[tuple[str, str]], rows: int, repeat: int, model: Path
     costs = []
     for at in range(repeat):
         out = scratch / f"out{at}"
-        command = [sys.executable, "-m", "data_prep.build", "hotel_reviews"]
-        costs.append(cost_of([*command, "--csv", str(csv), "--model", str(model.absolute()), "--out", str(out)]))
+        words = ["hotel_reviews", "--csv", str(csv), "--model", str(model.absolute()), "--out", str(out)]
+        costs.append(cost_of_ours("data_prep.build", *words))
     manifest = read_json(out / "manifest.json")
     seconds, peak = median(one.seconds for one in costs), max(one.peak_bytes for one in costs)
     return {
-        "rows": rows,
-        "csv_bytes": csv.stat().st_size,
-        "runs": [one._asdict() for one in costs],
-        "seconds": seconds,
-        "cpu_seconds": median(one.cpu_seconds for one in costs),
-        "peak_bytes": peak,
-        "kept": limits_kept(rows, seconds, peak),
-        "counts": manifest["counts"],
-        "repeats": manifest["repeats"],
+        "rows": rows, "csv_bytes": csv.stat().st_size, "runs": [one._asdict() for one in costs], "seconds": seconds,
+        "cpu_seconds": median(one.cpu_seconds for one in costs), "peak_bytes": peak,
+        "kept": limits_kept(rows, seconds, peak), "counts": manifest["counts"], "repeats": manifest["repeats"],
         "cut": manifest["cut"]["total"],
-    }
+    }  # fmt: skip
 
 
 def limits_kept(rows: int, seconds: float, peak_bytes: int) -> bool:
@@ -114,17 +95,10 @@ def report(found: dict[str, Any]) -> list[str]:
         if before:
             more = f"{(one['seconds'] - before['seconds']) / (one['rows'] - before['rows']) * 1e6:.0f}"
         lines.append(
-            [
-                f"{one['rows']:,}",
-                f"{one['csv_bytes'] / 1e6:,.0f}",
-                f"{one['seconds']:.1f}",
-                " ".join(f"{cost['seconds']:.1f}" for cost in one["runs"]),
-                f"{one['cpu_seconds']:.1f}",
-                f"{one['peak_bytes'] / 2**20:,.0f}",
-                f"{one['seconds'] / one['rows'] * 1e6:.0f}",
-                more,
-            ]
-        )
+            [f"{one['rows']:,}", f"{one['csv_bytes'] / 1e6:,.0f}", f"{one['seconds']:.1f}",
+             " ".join(f"{cost['seconds']:.1f}" for cost in one["runs"]), f"{one['cpu_seconds']:.1f}",
+             f"{one['peak_bytes'] / 2**20:,.0f}", f"{one['seconds'] / one['rows'] * 1e6:.0f}", more]
+        )  # fmt: skip
         before = one
     result = [
         f"prep of {found['reviews']} varied, {found['copies']:.0%} copies, tokenizer of {found['model']}; "

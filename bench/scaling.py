@@ -14,14 +14,13 @@ from typing import Any
 
 from bench.inference import by_us
 from bench.limits import Stolen
-from bench.subject import REAL, Subject, subject, tokens
+from bench.subject import Subject, add_options, publish, reviews_table, subject, tokens
 from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
-from demo.reviews import DEFAULT_TARGET, ensure_reviews
-from eval.inference.prompts import Request
+from eval.inference.prompts import Prompt, by_length
 from plan.hardware import this_machine
-from workspace.files import read_jsonl, write_json
+from workspace.files import read_jsonl
 from workspace.markdown import table
 
 ROWS = (100, 1_000, 10_000)
@@ -32,25 +31,21 @@ SPARE = 1.5  # rows of the table for each row to train on: prep keeps others for
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="N", help="sizes to measure")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="real reviews to vary; columns label and review")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="default: the demo's")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_options(parser, "csv", "model", "json")
     parser.set_defaults(run=run)
 
 
 def run(rows: Sequence[int], csv: Path | None, model: Path | None, json: Path | None) -> int:
     """Measure each size once and print a table. Raises UserError when a command fails."""
     model = (model or ensure_model()).absolute()
-    real = read_reviews(csv or (REAL if REAL.is_file() else ensure_reviews(DEFAULT_TARGET)))
+    real = read_reviews(reviews_table(csv))
     sizes = []
     with tempfile.TemporaryDirectory(prefix="bench-scaling-") as scratch, Stolen() as stolen:
         for count in sorted(set(rows)):
             sizes.append(measure(real, count, model, Path(scratch) / str(count)))
     found = {"bench": "scaling", "model": model.name, "machine": this_machine().describe(), "stolen": stolen.share}
     found["sizes"] = sizes
-    if json:
-        write_json(json, found)
-    print("\n".join(["", *report(found)]), flush=True)
+    publish(found, report(found), json)
     return 0
 
 
@@ -61,24 +56,24 @@ def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Pa
     options = ("--num_train_epochs", "1", "--eval_strategy", "no")
     made = subject(folder / "reviews.csv", model, count, folder / "run", *options)
     try:
-        requests = questions(made)
-        rate, _ = by_us(made, "score", requests, "")
+        prompts = train_prompts(made)
+        rate, _ = by_us(made, "score", prompts, "")
         trained = ways_to_train(made, model, folder)[OURS](folder / "trained", SEED)
         length = tokens(made.dataset, model, "train")
     finally:
         shutil.rmtree(made.dataset)
     return {
-        "rows": len(requests), "tokens": round(length, 1), "score_seconds": len(requests) / rate,
+        "rows": len(prompts), "tokens": round(length, 1), "score_seconds": len(prompts) / rate,
         "train_seconds": trained["train_runtime"], "train_peak_bytes": trained["peak_bytes"],
     }  # fmt: skip
 
 
-def questions(made: Subject) -> list[Request]:
+def train_prompts(made: Subject) -> list[Prompt]:
     """The prompts of all train rows, shortest first as the project asks them."""
-    rows = read_jsonl(made.dataset / "train.jsonl")
-    asked = [Request("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
-             for row in rows]  # fmt: skip
-    return sorted(asked, key=lambda one: (len(one.messages[-1]["content"]), one.id))
+    return by_length(
+        Prompt("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
+        for row in read_jsonl(made.dataset / "train.jsonl")
+    )
 
 
 def report(found: dict[str, Any]) -> list[str]:

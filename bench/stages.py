@@ -8,18 +8,15 @@ are there already.
 
 import argparse
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from bench.cost import Cost, cost_of
+from bench.cost import Cost, cost_of_ours
 from bench.limits import Stolen
-from bench.subject import REAL
+from bench.subject import add_options, publish, reviews_table
 from demo.model import ensure_model
-from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from plan.hardware import this_machine
-from workspace.files import write_json
 from workspace.markdown import table
 
 DEMO, PREP, REPORT = "the demo", "prep of all reviews", "report"
@@ -28,39 +25,35 @@ LIMITS = {DEMO: 240.0, PREP: 6.0, REPORT: 8.0}  # seconds
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="default: 3")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="all reviews for prep; default: the hotel reviews")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    add_options(parser, "repeat", "csv", "json")
     parser.set_defaults(run=run)
 
 
 def run(repeat: int, csv: Path | None, json: Path | None) -> int:
     """Measure, print a table; return 1 when a limit is not kept, else 0. Raises UserError when a stage fails."""
     model = ensure_model().absolute()
-    reviews = (csv or (REAL if REAL.is_file() else ensure_reviews(DEFAULT_TARGET))).absolute()
+    reviews = reviews_table(csv)
     costs: dict[str, list[Cost]] = {}
     with Stolen() as stolen:
         for _ in range(repeat):
             with tempfile.TemporaryDirectory(prefix="bench-stages-") as scratch:
                 one = demo(Path(scratch) / "run")
                 build = ["hotel_reviews", "--csv", str(reviews), "--model", str(model)]
-                one[PREP] = _cost("data_prep.build", *build, "--out", str(Path(scratch) / "all"))
+                one[PREP] = cost_of_ours("data_prep.build", *build, "--out", str(Path(scratch) / "all"))
             for name, cost in one.items():
                 costs.setdefault(name, []).append(cost)
     found = {
         "bench": "stages", "machine": this_machine().describe(), "reviews": reviews.name, "stolen": stolen.share,
         "stages": {name: [cost._asdict() for cost in every] for name, every in costs.items()},
     }  # fmt: skip
-    if json:
-        write_json(json, found)
-    print("\n".join(["", *report(found)]), flush=True)
+    publish(found, report(found), json)
     return 0 if all(seconds(found, name) <= limit for name, limit in LIMITS.items()) else 1
 
 
 def demo(folder: Path) -> dict[str, Cost]:
     """The cost of each stage of `run_sft.sh demo` in the run folder `folder`, and of all together."""
     run = str(folder)
-    costs = {"plan and prep": _cost("plan", "demo", "--run", run)}
+    costs = {"plan and prep": cost_of_ours("plan", "demo", "--run", run)}
     for name, words in (
         ("linear baseline", ("eval.baselines", run)),
         ("before", ("eval.infer", run, "before")),
@@ -68,7 +61,7 @@ def demo(folder: Path) -> dict[str, Cost]:
         ("after", ("eval.infer", run, "after")),
         (REPORT, ("eval.report", run)),
     ):
-        costs[name] = _cost(*words)
+        costs[name] = cost_of_ours(*words)
     together = costs.values()
     costs[DEMO] = Cost(
         sum(one.seconds for one in together),
@@ -100,7 +93,3 @@ def report(found: dict[str, Any]) -> list[str]:
         "",
         *table(["stage", "wall s", "lowest–highest", "peak GiB", "limit"], rows),
     ]
-
-
-def _cost(module: str, *words: str) -> Cost:
-    return cost_of([sys.executable, "-m", module, *words])

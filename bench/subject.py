@@ -5,16 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from bench.peer_head import users_environment
+from bench.cost import users_environment
 from demo.model import ensure_model
+from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from plan.run import Run
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl
+from workspace.files import read_jsonl, write_json
 from workspace.paths import ROOT
-
-REAL = ROOT.parent / "shared" / "data" / "ChnSentiCorp_htl_all.csv"
 
 
 class Subject(NamedTuple):
@@ -23,20 +22,29 @@ class Subject(NamedTuple):
     run: Path
     dataset: Path
 
-    @property
-    def labels(self) -> list[str]:
-        """The label words."""
-        return read_json(self.run / "run.json")["labels"]
+
+def add_options(parser: argparse.ArgumentParser, *names: str, rows: int = 0, repeat: int = 3) -> None:
+    """Add the options in `names` that several benches have, with these defaults."""
+    options: dict[str, dict[str, Any]] = {
+        "rows": {"type": int, "default": rows, "metavar": "N", "help": f"default: {rows}"},
+        "repeat": {
+            "type": int,
+            "default": repeat,
+            "metavar": "N",
+            "help": f"repetitions; default: {repeat}",
+        },
+        "csv": {"type": Path, "metavar": "FILE", "help": "reviews with columns label and review; default: the demo's"},
+        "model": {"type": Path, "metavar": "DIR", "help": "default: the demo's"},
+        "json": {"type": Path, "metavar": "FILE", "help": "write the figures there too"},
+        "picture": {"type": Path, "metavar": "FILE", "help": "draw them as a PNG"},
+    }
+    for name in names:
+        parser.add_argument(f"--{name}", **options[name])
 
 
-def add_options(parser: argparse.ArgumentParser, rows: int) -> None:
-    """The options that the benches of inference and training share."""
-    parser.add_argument("--rows", type=int, default=rows, metavar="N", help=f"default: {rows}")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="interleaved repetitions; default: 3")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="hotel reviews; default: the demo's")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="default: the demo's")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw them as a PNG")
+def reviews_table(csv: Path | None) -> Path:
+    """The table of reviews that was named, or the demo's."""
+    return (csv or ensure_reviews(DEFAULT_TARGET)).absolute()
 
 
 def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *options: str) -> Subject:
@@ -44,11 +52,20 @@ def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *option
 
     The dataset's folder lies in `run`. Raises UserError when a command fails.
     """
-    csv = csv or (REAL if REAL.is_file() else None)
     words = ["hotel_reviews", "--csv", str(csv.absolute())] if csv else ["demo"]
     words += ["--model", str((model or ensure_model()).absolute()), "--limit", str(limit), "--run", str(run)]
-    _run("plan", *words, *options)
+    command = [sys.executable, "-m", "plan", *words, *options]
+    result = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, env=users_environment())
+    if result.returncode:
+        raise UserError(f"`python -m plan` ended with status {result.returncode}: see its message above")
     return Subject(run, Run.read(run).dataset)
+
+
+def publish(found: dict[str, Any], lines: list[str], json: Path | None) -> None:
+    """Write a bench's figures where a file is named, and print its report."""
+    if json:
+        write_json(json, found)
+    print("\n".join(["", *lines]), flush=True)
 
 
 def tokens(dataset: Path, model: Path, split: str) -> float:
@@ -62,11 +79,3 @@ def tokens(dataset: Path, model: Path, split: str) -> float:
         chat += "<|im_start|>assistant\n" + (f"{answer['content']}<|im_end|>" if split == "train" else "")
         counts.append(len(tokenizer.ids(chat)))
     return mean(counts)
-
-
-def _run(module: str, *words: str) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=ROOT, stdout=sys.stderr, env=users_environment()
-    )
-    if result.returncode:
-        raise UserError(f"`python -m {module}` ended with status {result.returncode}: see its message above")

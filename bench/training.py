@@ -17,19 +17,20 @@ from typing import Any
 import yaml
 
 from bench import peer_head, peer_llamafactory
-from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
-from bench.peer_head import run_logged, users_environment
-from bench.picture import draw
+from bench.cost import cost_of, users_environment
+from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
+from bench.picture import draw_shares
 from bench.quality import label_accuracy
-from bench.subject import Subject, add_options, subject, tokens
+from bench.subject import Subject, add_options, publish, subject, tokens
 from demo.model import ensure_model
 from plan.hardware import child_environment, this_machine
 from train.checkpoints import newest_whole
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+from workspace.files import read_json, read_jsonl, write_jsonl
 from workspace.markdown import table
 
 EPOCHS = 1
+RATES = ("float32", "onednn", "bf16")
 OURS, PLAIN = "this project", "this project, --bf16 false"
 DEFAULT = "swift sft, defaults (1 x 16)"
 HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
@@ -37,9 +38,12 @@ JUDGED = (OURS, PLAIN, DEFAULT)
 TESTED = 200  # test rows at most, evenly spread
 
 
+Way = Callable[[Path, int], dict[str, Any]]
+
+
 def register(parser: argparse.ArgumentParser) -> None:
     """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, 240)
+    add_options(parser, "rows", "repeat", "csv", "model", "json", "picture", rows=240)
     parser.add_argument("--alone", action="store_true", help="no other tools: this project and the defaults")
     parser.set_defaults(run=run)
 
@@ -95,21 +99,19 @@ def run(
         "accuracy": judged, "tested": len(tests), "not_measured": missing, "stolen": round(stolen.share, 3),
         "versions": versions,
     }  # fmt: skip
-    if json:
-        write_json(json, found)
     if picture:
-        draw(picture, *bars(found))
-    print("\n".join(["", *report(found)]), flush=True)
+        draw_shares(picture, found, 4, RATES)
+    publish(found, report(found), json)
     return 0
 
 
-def ways_to_train(made: Subject, model: Path, folder: Path) -> dict[str, Callable[[Path, int], dict[str, Any]]]:
+def ways_to_train(made: Subject, model: Path, folder: Path) -> dict[str, Way]:
     """Each way by name: called with a folder and a seed it trains and returns train_runtime (s), wall, peak_bytes."""
     values = yaml.safe_load((made.run / "sft.yaml").read_text(encoding="utf-8"))
     train = made.dataset / "train.jsonl"
     ours = child_environment(this_machine())
 
-    def planned(changes: dict[str, Any]) -> Callable[[Path, int], dict[str, Any]]:
+    def planned(changes: dict[str, Any]) -> Way:
         def way(out: Path, seed: int) -> dict[str, Any]:
             out.mkdir(parents=True)
             own = values | changes | {"output_dir": str(out / "train"), "seed": seed, "data_seed": seed}
@@ -126,53 +128,39 @@ def ways_to_train(made: Subject, model: Path, folder: Path) -> dict[str, Callabl
         command += ["--learning_rate", str(values["learning_rate"]), "--output_dir", str(out / "train")]
         return _swift([*command, "--add_version", "false"], out, users_environment(ours))
 
-    ways = {OURS: planned({}), PLAIN: planned({"bf16": False}), DEFAULT: default}
-    for name, peer in ((HEAD, peer_head), (FACTORY, peer_llamafactory)):
-        ways[name] = lambda out, seed, peer=peer: peer.train(model, train, out, EPOCHS, seed)
+    ways: dict[str, Way] = {OURS: planned({}), PLAIN: planned({"bf16": False}), DEFAULT: default}
+    ways[HEAD] = lambda out, seed: peer_head.train(model, train, out, EPOCHS, seed)
+    ways[FACTORY] = lambda out, seed: peer_llamafactory.train(model, train, out, EPOCHS, seed)
     return ways if values.get("bf16") else {name: way for name, way in ways.items() if name != PLAIN}
 
 
 def _swift(command: list[str], out: Path, env: dict[str, str]) -> dict[str, Any]:
-    wall, peak = run_logged(command, out / "log.txt", env)
+    cost = cost_of(command, out / "log.txt", env)
     lines = read_jsonl(out / "train" / "logging.jsonl")
     seconds = next(float(line["train_runtime"]) for line in reversed(lines) if "train_runtime" in line)
     adapter = newest_whole(out / "train")
     if adapter is None:
         raise UserError(f"`swift sft` left no checkpoint: see {out / 'log.txt'}")
-    return {"train_runtime": seconds, "wall": wall, "peak_bytes": peak, "adapter": str(adapter)}
-
-
-def bars(found: dict[str, Any]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
-    """Title, rates and limits of the picture."""
-    names = (("float32", "float32 (MKL)"), ("onednn", "float32 (oneDNN)"), ("bf16", "bf16"))
-    limits = {f"4·N·T, {name}": rows_a_second(found["limits"][way], found["parameters"], found["tokens"], 4)
-              for way, name in names}  # fmt: skip
-    return f"Training, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s", found["rates"], limits
+    return {"train_runtime": seconds, "wall": cost.seconds, "peak_bytes": cost.peak_bytes, "adapter": str(adapter)}
 
 
 def report(found: dict[str, Any]) -> list[str]:
     """The figures as lines."""
     ours = statistics.median(found["rates"][OURS])
-    limits = found["limits"]
     lines = []
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        shares = [
-            rate / rows_a_second(limits[way], found["parameters"], found["tokens"], 4)
-            for way in ("float32", "onednn", "bf16")
-        ]
+        of_limits = (f"{share(found, name, 4, by):.0%}" for by in RATES)
         peak = max(one["peak_bytes"] for one in found["runs"][name]) / 2**30
         scores = " ".join(f"{one:.1%}" for one in found["accuracy"].get(name, [])) or "–"
         lines.append(
-            [name, f"{rate:.2f}", f"{min(rates):.2f}–{max(rates):.2f}", f"{ours / rate:.1f}",
-             *(f"{share:.0%}" for share in shares), f"{peak:.1f}", scores]
+            [name, f"{rate:.2f}", f"{min(rates):.2f}–{max(rates):.2f}", f"{ours / rate:.1f}", *of_limits,
+             f"{peak:.1f}", scores]
         )  # fmt: skip
     header = ["way", "rows/s", "lowest–highest", "we are x", "of 4NT, MKL", "oneDNN", "bf16", "peak GiB", "accuracy"]
     return [
-        f"training: {found['rows']} rows of {found['tokens']} tokens, {found['epochs']} epoch, {found['model']} "
-        f"({found['parameters'] / 1e6:.1f}M), {found['machine']}; stolen by the host {found['stolen']:.1%}",
-        f"float32 {limits['float32']:.0f} GFLOP/s by MKL, {limits['onednn']:.0f} by oneDNN; bf16 {limits['bf16']:.0f}; "
-        f"memory {limits['bandwidth']:.0f} GB/s; accuracy on {found['tested']} test rows, a seed each",
+        *heading(found),
+        f"{found['epochs']} epoch; accuracy on {found['tested']} test rows, a seed each",
         "",
         *table(header, lines),
         *(f"not measured: {name}: {why}" for name, why in found["not_measured"].items()),

@@ -59,6 +59,7 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
     """Free memory against the estimate by which the batch is chosen (plan/resolve.py)."""
     import psutil
 
+    from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
     from plan.resolve import training_gib
 
@@ -68,7 +69,8 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
         return Check("memory", WARNING, f"{of}; the need is known once the model is there", "look again then")
     batch, tokens = whole_number(sft, BATCH), whole_number(sft, "max_length", 512)
     processes = 1 if machine.gpu else planned_processes(sft).per_node
-    need = processes * training_gib(model, batch, tokens, str(sft.get("torch_dtype", "float32")))
+    fused = CALLBACK in sft.get("callbacks", [])
+    need = processes * training_gib(model, batch, tokens, str(sft.get("torch_dtype", "float32")), fused)
     checkpointing = str(sft.get("gradient_checkpointing", True)).lower() == "true"
     text = f"training needs about {need:.1f} GiB at batch {batch}"
     text += ", less with gradient checkpointing" if checkpointing else ""

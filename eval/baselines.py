@@ -7,7 +7,7 @@ regularisation is chosen on the validation rows. Writes RUN/baselines.json and R
 import argparse
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from sklearn.linear_model import LogisticRegression
 
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD
-from eval.scoring.responses import Split, load_split
+from eval.scoring.responses import Response, Split, SplitName, load_split, write_responses
+from plan.run import Run
 from workspace import stages
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, write_json, write_jsonl
+from workspace.files import read_json, sha256_file, write_json
 from workspace.folder_lock import locked_run
-from workspace.paths import ROOT, shown
+from workspace.paths import shown
 
 STAGE = "baselines"
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 # Features and grid were settled on validation rows of the real hotel reviews; see `fit_linear`.
 NGRAMS = (1, 3)
@@ -35,7 +37,7 @@ MIN_ROWS_A_TERM = 2
 # Below this many train rows most n-grams occur once, and dropping them would leave next to nothing.
 FEW_ROWS = 200
 C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
-DEFAULT_C = 10.0  # where there are no validation rows
+DEFAULT_C = 10.0  # of a run without validation rows
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,12 @@ def majority_label(train: Split, labels: Sequence[str]) -> str:
     return max(labels, key=lambda label: counts[label])
 
 
-def fit_linear(train: Split, val: Split, labels: Sequence[str]) -> LinearModel:
+def fit_linear(train: Split, val: Split | None, labels: Sequence[str], c: float = DEFAULT_C) -> LinearModel:
     """TF-IDF of character 1- to 3-grams (sublinear tf, those in at least two rows) and logistic regression.
 
     Classes are weighted by 1 / frequency. C is the one of `C_GRID` with the best validation macro F1, the smallest of
-    several. Nothing is random. Raises `UserError` when the train rows are all of one label.
+    several, and `c` without validation rows. Nothing is random. Raises `UserError` when the train rows are all of one
+    label.
     """
     if len(set(train.gold)) < 2:
         raise UserError(f"{shown(train.path)} has rows of one label only: a model needs rows of two to learn from")
@@ -83,57 +86,58 @@ def fit_linear(train: Split, val: Split, labels: Sequence[str]) -> LinearModel:
         dtype=np.float32,
     )
     features, codes = vectorizer.fit_transform(train.reviews), train.codes(labels)
-    held_out = vectorizer.transform(val.reviews) if len(val) else None
-    best: tuple[float, float, LogisticRegression] | None = None
-    trials = []
-    for c in C_GRID if held_out is not None else (DEFAULT_C,):
-        classifier = LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
-        score = 0.0
-        if held_out is not None:
-            answers = _spread(classifier, held_out, len(labels)).argmax(axis=1)
-            score = classify(val.gold, [labels[i] for i in answers], labels).macro_f1
-            trials.append((c, score))
-        if best is None or score > best[0]:
-            best = (score, c, classifier)
+
+    def fit(c: float) -> LogisticRegression:
+        return LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
+
+    trials: list[tuple[float, float]] = []
+    classifier = None
+    if val is not None and len(val):
+        held_out = vectorizer.transform(val.reviews)
+        for tried in C_GRID:
+            fitted = fit(tried)
+            predicted = [labels[code] for code in _spread(fitted, held_out, len(labels)).argmax(axis=1)]
+            score = classify(val.gold, predicted, labels).macro_f1
+            if not trials or score > max(reached for _, reached in trials):
+                classifier, c = fitted, tried
+            trials.append((tried, score))
+    classifier = classifier or fit(c)
     return LinearModel(
         vectorizer=vectorizer,
-        classifier=best[2],
+        classifier=classifier,
         labels=tuple(labels),
-        c=best[1],
+        c=c,
         trials=tuple(trials),
-        parameters=int(best[2].coef_.size + best[2].intercept_.size),
+        parameters=int(classifier.coef_.size + classifier.intercept_.size),
         seconds=time.perf_counter() - begin,
     )
 
 
-def make_baselines(run: Path) -> bool:
-    """Fit both baselines for `run` and save what they answer, unless that is done. Returns whether it was done anew.
+def make_baselines(folder: Path) -> bool:
+    """Fit both baselines for the run in `folder` and save what they answer, unless that is done; whether it was not.
 
     Raises `UserError` when the run or its dataset is missing or unfit.
     """
-    if not (run / "run.json").is_file():
-        raise UserError(f"{shown(run)} is not a run (no run.json): name a folder that run_sft.sh made")
-    plan = read_json(run / "run.json")
-    dataset, labels = ROOT / plan["dataset"], plan["labels"]
-    splits = {name: load_split(dataset, name, labels) for name in ("train", "val", "test")}
+    run = Run.read(folder)
+    splits = {name: load_split(run.dataset, name, run.labels) for name in SPLITS}
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
-        "labels": labels,
+        "labels": list(run.labels),
         "settings": [*NGRAMS, MIN_ROWS_A_TERM, FEW_ROWS, *C_GRID, DEFAULT_C],
         "scikit-learn": sklearn.__version__,
     }
-    if stages.finished(run, STAGE, inputs):
+    if stages.finished(run.folder, STAGE, inputs):
         return False
-    stages.forget(run, STAGE)
+    stages.forget(run.folder, STAGE)
     begin = time.perf_counter()
-    record, outputs = _fit_and_answer(run, splits, labels)
-    write_json(run / BASELINES_RECORD, record)
-    stages.record(run, STAGE, inputs, [run / BASELINES_RECORD, *outputs], time.perf_counter() - begin)
+    record, outputs = _fit_and_answer(run.folder, splits, run.labels)
+    write_json(run.folder / BASELINES_RECORD, record)
+    stages.record(run.folder, STAGE, inputs, [run.folder / BASELINES_RECORD, *outputs], time.perf_counter() - begin)
     return True
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m eval.baselines", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m eval.baselines", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder; its run.json names the dataset")
     options = parser.parse_args(argv)
     with locked_run(options.run):
@@ -145,20 +149,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _fit_and_answer(run: Path, splits: dict[str, Split], labels: list[str]) -> tuple[dict[str, Any], list[Path]]:
+def _fit_and_answer(
+    folder: Path, splits: Mapping[SplitName, Split], labels: Sequence[str]
+) -> tuple[dict[str, Any], list[Path]]:
     begin = time.perf_counter()
     majority = majority_label(splits["train"], labels)
     majority_seconds = time.perf_counter() - begin
     model = fit_linear(splits["train"], splits["val"], labels)
     outputs, ms_per_review = [], None
-    for name in ("val", "test"):
-        split = splits[name]
+    for split in (splits["val"], splits["test"]):
         begin = time.perf_counter()
         probabilities = model.probabilities(split.reviews)
         if len(split):
             ms_per_review = 1000 * (time.perf_counter() - begin) / len(split)
-        outputs.append(run / BASELINES_ANSWERS / f"{name}.jsonl")
-        write_jsonl(outputs[-1], _answer_rows(split, probabilities, labels))
+        outputs.append(folder / BASELINES_ANSWERS / split.path.name)
+        shares = (dict(zip(labels, row, strict=True)) for row in probabilities.tolist())
+        rows = zip(split.ids, split.gold, shares, strict=True)
+        write_responses(outputs[-1], (Response(key, gold, probabilities=share) for key, gold, share in rows))
     record = {
         "majority": {"label": majority, "parameters": 0, "train_seconds": majority_seconds, "ms_per_review": 0.0},
         "tfidf_linear": {
@@ -170,21 +177,6 @@ def _fit_and_answer(run: Path, splits: dict[str, Split], labels: list[str]) -> t
         },
     }
     return record, outputs
-
-
-def _answer_rows(split: Split, probabilities: NDArray[np.float64], labels: list[str]) -> list[dict[str, Any]]:
-    """Answer rows as eval.infer writes them. `cut` is false: the linear model reads the whole review."""
-    return [
-        {
-            "id": key,
-            "gold": gold,
-            "answer": None,
-            "probabilities": dict(zip(labels, row, strict=True)),
-            "cut": False,
-            "prompt_tokens": 0,
-        }
-        for key, gold, row in zip(split.ids, split.gold, probabilities.tolist(), strict=True)
-    ]
 
 
 def _spread(classifier: LogisticRegression, features: Any, classes: int) -> NDArray[np.float64]:

@@ -1,9 +1,9 @@
-"""Reviews that give orders: how far the model before and after tuning, and the linear model, obey them.
+"""Instructions injected into reviews: how far the model before and after tuning, and the linear model, obey them.
 
-Run as: python -m eval.injection RUN [--rows 300]. Takes test rows that each answered right, puts orders into them
-(eight families, three places) and as controls neutral text, orders aimed at the true label, and harmless sentences;
-asks `swift infer` for the labels' probabilities, and writes RUN/injection.json, RUN/injection/*.jsonl and the report.
-The most probable label counts as the answer. Interrupted, it goes on where it stopped.
+Run as: python -m eval.injection RUN [--rows 300]. Takes test rows that each answered right, puts instructions into them
+(eight families, three places) and as controls neutral text, instructions aimed at the true label, and harmless
+sentences; asks `swift infer` for the labels' probabilities, and writes RUN/injection.json, RUN/injection/*.jsonl and
+the report. The most probable label counts as the answer. Interrupted, it goes on where it stopped.
 """
 
 import argparse
@@ -11,7 +11,9 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from data_prep.chat.injection import TRIGGERS
 from data_prep.chat.prompt import control_pattern, neutralise
@@ -19,80 +21,74 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.overrides import find_overrides
 from data_prep.task import Task, load_task
 from eval.baselines import fit_linear
-from eval.infer import answer_all, model_inputs, read_plan
-from eval.inference.backends import way_to_ask
-from eval.inference.freshness import check_answers_are_current
-from eval.inference.prompts import Request
-from eval.inference.workers import Question
+from eval.infer import SIDES, check_responses_are_current
+from eval.inference.collect import collect
+from eval.inference.job import InferenceJob
+from eval.inference.prompts import Prompt, by_length
 from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
-from eval.robustness.rates import injection_rates
-from eval.robustness.record import FILE, current_inputs
+from eval.robustness.rates import ModelRates, injection_rates
+from eval.robustness.record import FILE, Injection, current_inputs
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
-from eval.scoring.responses import Answers, Split, load_answers, load_split
-from train.checkpoints import best_checkpoint, weights_sha256
+from eval.scoring.responses import Split, SplitName, load_responses, load_split
+from plan.run import Run
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
+from workspace.files import read_json, sha256_json, write_json, write_jsonl
 from workspace.folder_lock import locked_run
-from workspace.paths import ROOT, shown
+from workspace.paths import shown
 
 ROWS = 300
 LINEAR = "tfidf_linear"
+LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
 SCHEMA_VERSION = 1
 
 
-def measure(run: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Ask every attack and write RUN/injection.json; returns what stands there.
+def measure(folder: Path, rows: int = ROWS) -> Injection:
+    """Answer every attack and write RUN/injection.json; returns what the report has of it.
 
-    Raises `UserError` when the run has no answers yet, or too few rows were answered right.
+    Raises `UserError` when the run has no responses yet, or too few rows were answered right.
     """
-    plan = read_plan(run)
-    dataset, labels = ROOT / plan["dataset"], tuple(plan["labels"])
-    manifest = read_json(dataset / "manifest.json")
-    task = _task(plan)
-    check_answers_are_current(run, plan, dataset)
-    test = load_split(dataset, "test", labels)
-    saved = _saved_answers(run, test, labels)
-    if not saved.keys() & {"before", "after"}:
-        raise UserError(f"{shown(run)} has no answers of the model yet: run `bash run_sft.sh` first")
-    found: dict[str, Any] = {}
-    for name, answers in saved.items():
-        right = _answered_right(test, answers, labels, rows, plan["seed"])
+    run = Run.read(folder)
+    manifest = read_json(run.dataset / "manifest.json")
+    task = _task(run)
+    check_responses_are_current(run)
+    test = load_split(run.dataset, "test", run.labels)
+    probabilities = _saved_probabilities(run, test)
+    if not probabilities.keys() & set(SIDES):
+        raise UserError(f"{shown(run.folder)} has no answers of the model yet: run `bash run_sft.sh` first")
+    models: dict[str, ModelRates] = {}
+    for name, shares in probabilities.items():
+        right = _answered_right(test, shares, run.labels, rows, run.seed)
         attacks = list(attacks_on(right, task))
-        told = _linear(dataset, attacks, labels) if name == LINEAR else _ask(run, name, attacks, task, plan)
+        answers = _by_linear_model(run, attacks) if name == LINEAR else _by_model(run, name, attacks, task)
         write_jsonl(
-            run / "injection" / f"{name}.jsonl",
-            ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, told, strict=True)),
+            run.folder / "injection" / f"{name}.jsonl",
+            ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
         )
         mixed = name == "after" and bool(manifest.get("injected"))
-        found[name] = injection_rates(attacks, told, labels, mixed)
-    result = {
-        "schema_version": SCHEMA_VERSION,
-        "inputs": current_inputs(run, dataset),
-        "rows": rows,
-        "mixed": manifest.get("injected"),
-        "kinds": list(KINDS),
-        "triggers": list(TRIGGERS),
-        "ways": found,
-    }
-    write_json(run / FILE, result)
+        models[name] = injection_rates(attacks, answers, run.labels, mixed)
+    result = Injection(rows=rows, mixed=manifest.get("injected"), ways=models)
+    about = {"schema_version": SCHEMA_VERSION, "inputs": current_inputs(run)}
+    write_json(run.folder / FILE, {**about, "kinds": list(KINDS), "triggers": list(TRIGGERS), **result})
     return result
 
 
-def _saved_answers(run: Path, test: Split, labels: Sequence[str]) -> dict[str, Answers]:
-    """The answers with probabilities to the unchanged rows, by way: linear, before, after."""
-    places = {LINEAR: run / BASELINES_ANSWERS, "before": run / "before", "after": run / "after"}
-    found = {name: load_answers(folder / "test.jsonl", test, labels) for name, folder in places.items()}
-    return {name: answers for name, answers in found.items() if answers and answers.probabilities is not None}
+def _saved_probabilities(run: Run, test: Split) -> dict[str, NDArray[np.float64]]:
+    """The label probabilities (n, labels) of the unchanged rows, by who answered: linear model, before, after."""
+    folders = {LINEAR: run.folder / BASELINES_ANSWERS, **{side: run.folder / side for side in SIDES}}
+    found = {name: load_responses(folder / "test.jsonl", test, run.labels) for name, folder in folders.items()}
+    return {name: one.probabilities for name, one in found.items() if one and one.probabilities is not None}
 
 
-def _answered_right(test: Split, answers: Answers, labels: Sequence[str], rows: int, seed: int) -> list[Row]:
-    """At most `rows` rows, drawn by a hash of seed and id, that were answered right and stand whole in the prompt."""
-    said = answers.probabilities.argmax(axis=1)
+def _answered_right(
+    test: Split, probabilities: NDArray[np.float64], labels: Sequence[str], rows: int, seed: int
+) -> list[Row]:
+    """At most `rows` rows, drawn by a hash of seed and id, that were answered right and are whole in the prompt."""
+    best = probabilities.argmax(axis=1)
     right = [
         Row(key, review, gold)
-        for key, review, gold, cut, code in zip(test.ids, test.reviews, test.gold, test.cut, said, strict=True)
+        for key, review, gold, cut, code in zip(test.ids, test.reviews, test.gold, test.cut, best, strict=True)
         if labels[code] == gold and not cut
     ]
     if not right:
@@ -101,16 +97,19 @@ def _answered_right(test: Split, answers: Answers, labels: Sequence[str], rows: 
     return right[:rows]
 
 
-def _linear(dataset: Path, attacks: Sequence[Attack], labels: Sequence[str]) -> list[str]:
-    model = fit_linear(load_split(dataset, "train", labels), load_split(dataset, "val", labels), labels)
-    return [labels[code] for code in model.probabilities([attack.review for attack in attacks]).argmax(axis=1)]
+def _by_linear_model(run: Run, attacks: Sequence[Attack]) -> list[str]:
+    train, val = (load_split(run.dataset, name, run.labels) for name in LEARNED_FROM)
+    probabilities = fit_linear(train, val, run.labels).probabilities([attack.review for attack in attacks])
+    return [run.labels[code] for code in probabilities.argmax(axis=1)]
 
 
-def _ask(run: Path, stage: str, attacks: Sequence[Attack], task: Task, plan: dict[str, Any]) -> list[str]:
+def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> list[str]:
     """The model's most probable label of each attacked review, which goes into the prompt as prep puts it there."""
-    pattern = control_pattern(ModelTokenizer(Path(plan["model_folder"])).control_tokens)
-    requests = [
-        Request(
+    if run.model_folder is None:
+        raise UserError(f"{shown(run.folder)} names no model folder: run `bash run_sft.sh` again")
+    pattern = control_pattern(ModelTokenizer(run.model_folder).control_tokens)
+    prompts = [
+        Prompt(
             "injection",
             attack.key,
             attack.gold,
@@ -122,44 +121,33 @@ def _ask(run: Path, stage: str, attacks: Sequence[Attack], task: Task, plan: dic
         )
         for attack in attacks
     ]
-    adapter = best_checkpoint(run) if stage == "after" else None
-    way = way_to_ask(run, stage, len(plan["labels"]))
-    inputs = {
-        **model_inputs(run, plan),
-        "adapter": weights_sha256(adapter) if adapter else None,
-        "plugin": sha256_file(way.plugin),
-    }
-    question = Question(run, f"injection/{stage}", plan["labels"], adapter, way)
-    # Rows of one length in a batch need no padding.
-    ordered = sorted(requests, key=lambda request: (len(request.messages[-1]["content"]), request.id))
-    answered = answer_all(question, ordered, sha256_json(inputs), plan.get("auto_batch", False))
-    said = {
-        request.id: max(answer.logprobs, key=answer.logprobs.__getitem__)
-        for request, answer in zip(ordered, answered, strict=True)
-    }
-    return [said[attack.key] for attack in attacks]
+    job, ordered = InferenceJob.of(run, side, f"injection/{side}"), by_length(prompts)
+    completions = collect(job, ordered, sha256_json(job.inputs()))
+    labels = {prompt.id: completion.label for prompt, completion in zip(ordered, completions, strict=True)}
+    return [labels[attack.key] for attack in attacks]
 
 
-def _task(plan: dict[str, Any]) -> Task:
-    path = Path(plan["task_file"])
-    if not path.is_file():
-        raise UserError(f"the run's task {shown(path)} is gone: put it back, or run the same command anew")
-    task = load_task(path, find_overrides(plan.get("task_overrides", []), path.parent))
-    if plan["prompt"] not in task.prompts:
-        raise UserError(f"{shown(path)} has no prompt {plan['prompt']} any more: run the same command anew")
-    return dataclasses.replace(task, prompt=plan["prompt"])
+def _task(run: Run) -> Task:
+    path = run.task_file
+    if path is None or not path.is_file():
+        where = shown(path) if path else "it was planned for"
+        raise UserError(f"the run's task {where} is gone: put it back, or run the same command again")
+    task = load_task(path, find_overrides(run.task_overrides, path.parent))
+    if run.prompt is None or run.prompt not in task.prompts:
+        raise UserError(f"{shown(path)} has no prompt {run.prompt} any more: run the same command again")
+    return dataclasses.replace(task, prompt=run.prompt)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report."""
-    parser = argparse.ArgumentParser(prog="python -m eval.injection", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m eval.injection", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"test rows of each way (default {ROWS})")
+    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"test rows of each model (default {ROWS})")
     args = parser.parse_args(argv)
     if args.rows < 1:
         raise UserError(f"--rows {args.rows} leaves nothing: give a whole number of at least 1")
     with locked_run(args.run):
-        result = measure(args.run.absolute(), args.rows)
+        result = measure(args.run, args.rows)
         print("\n".join(summary_lines(result)))
         print(f"report: {shown(write_report(args.run.absolute()))}")
     return 0

@@ -2,13 +2,15 @@
 
 Run as: python -m data_prep.audit TASK|DATASET [--run RUN] [--out FILE] [--split train|val|test]
 
-Each row gets the probability of its given label from a model that has not learned from that row. cleanlab ranks by
-that probability, the lowest first, and tells which rows it counts as label errors (confident learning: Northcutt,
-Jiang and Chuang 2021, Journal of Artificial Intelligence Research 70, 1373-1411). Nothing is changed by itself.
+Each row gets the probability of its given label from a model that has not learned from that row: the tuned one, or
+the linear model of the baselines, out of fold. cleanlab ranks by that probability, the lowest first, and names the rows
+that it counts as label errors (confident learning: Northcutt, Jiang and Chuang 2021, Journal of Artificial Intelligence
+Research 70, 1373-1411). Nothing is changed by itself.
 """
 
 import argparse
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,44 +20,74 @@ from numpy.typing import NDArray
 from data_prep.manifest import MANIFEST
 from data_prep.table.corrections import read_corrections
 from data_prep.task import SPLITS, find_task
-from eval.scoring.label_rows import LabelRows, load_rows
-from eval.scoring.out_of_fold import held_out_probabilities, saved_probabilities
+from eval.scoring.responses import Split, SplitName, load_responses, load_split
+from plan.run import Run
 from workspace.errors import UserError, run_main
 from workspace.files import read_json
 from workspace.paths import DATASETS, shown
 from workspace.spreadsheet import write_csv
 
+FOLDS = 5
+SEED = 42
+C = 3.0  # of the linear model; not searched for: what is wanted here is an order, not an accuracy
 COLUMNS = ("row", "label", "review", "given", "suggested", "p_given", "p_suggested", "issue", "judge")
 
 
-def audit(what: str, run: Path | None = None, out: Path | None = None, split: str = "train") -> Path:
+def audit(what: str, run: Path | None = None, out: Path | None = None, split: SplitName = "train") -> Path:
     """Write the ranked rows of `split` whose given label is not the most probable one; return the file's path.
 
-    `what` is a dataset's folder, or a task whose dataset lies in its usual place. Probabilities are those that `run`
-    saved for the split, where it has them, else the TF-IDF model's; the column `judge` says which (tuned or linear).
-    Raises UserError for what the user can mend.
+    `what` is a dataset's folder, or a task whose dataset is in its usual place. Probabilities are those that `run`
+    saved for the split, where it has them, else the linear model's; the column `judge` says which (tuned or linear).
+    Raises UserError for what the user can fix.
     """
     dataset = _dataset(what)
     labels = read_json(dataset / MANIFEST)["labels"]
-    rows = load_rows(dataset / f"{split}.jsonl", labels)
+    rows = load_split(dataset, split, labels)
+    if not len(rows):
+        raise UserError(f"{shown(rows.path)} has no rows: there is nothing to audit")
     out = Path(out) if out else dataset / f"audit-{split}.csv"
     _stop_if_filled_in(out)
-    probabilities = saved_probabilities(Path(run), split, rows, labels) if run else None
+    probabilities = _saved_probabilities(Path(run), rows, labels) if run else None
     if run and probabilities is None:
         print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
     elif run and split == "train":
         print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
     judge = "linear" if probabilities is None else "tuned"
     if probabilities is None:
-        train = None if split == "train" else load_rows(dataset / "train.jsonl", labels)
-        probabilities = held_out_probabilities(rows, labels, train)
+        train = None if split == "train" else load_split(dataset, "train", labels)
+        probabilities = linear_probabilities(rows, labels, train)
     order, issues = rank_rows(rows.codes(labels), probabilities)
     _write(out, rows, labels, probabilities, order, issues, judge)
-    print(f"audit: {len(order):,} of {len(rows.ids):,} {split} rows look like another label, {issues.sum():,} probably")
+    print(f"audit: {len(order):,} of {len(rows):,} {split} rows look like another label, {issues.sum():,} probably")
     print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")
     if split == "test":
         print("audit: `python -m eval.report RUN` now shows the metrics with and without the probable ones")
     return out
+
+
+def linear_probabilities(rows: Split, labels: Sequence[str], train: Split | None = None) -> NDArray[np.float64]:
+    """Label probabilities (n, labels): out of fold (5 folds, stratified, seed 42), or from a model of the rows `train`.
+
+    Raises UserError when a label has fewer learning rows than there are folds.
+    """
+    # Here, because they take seconds to load.
+    from sklearn.model_selection import StratifiedKFold
+
+    from eval.baselines import fit_linear
+
+    learned = train or rows
+    counts = Counter(learned.gold)
+    for word in labels:
+        if counts[word] < FOLDS:
+            raise UserError(
+                f"{shown(learned.path)} has {counts[word]} rows of {word}, expected at least {FOLDS}: add some"
+            )
+    if train is not None:
+        return fit_linear(train, None, labels, C).probabilities(rows.reviews)
+    result = np.zeros((len(rows), len(labels)))
+    for inner, outer in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows.reviews, rows.gold):
+        result[outer] = fit_linear(rows.take(inner), None, labels, C).probabilities(rows.take(outer).reviews)
+    return result
 
 
 def rank_rows(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +111,7 @@ def rank_rows(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> t
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", metavar="TASK|DATASET", help="a task, or the folder of a dataset")
     parser.add_argument(
         "--run", type=Path, metavar="RUN", help="a run's folder: its saved scores of the split are used"
@@ -87,6 +119,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: audit-SPLIT.csv in the dataset's folder")
     parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
     audit(**vars(parser.parse_args(argv)))
+
+
+def _saved_probabilities(run: Path, rows: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
+    """The tuned model's label probabilities (n, labels) of the rows in the run; None where it saved none."""
+    responses = load_responses(Run.read(run).folder / "after" / rows.path.name, rows, labels)
+    return responses.probabilities if responses else None
 
 
 def _dataset(what: str) -> Path:
@@ -106,7 +144,7 @@ def _stop_if_filled_in(out: Path) -> None:
 
 def _write(
     out: Path,
-    rows: LabelRows,
+    rows: Split,
     labels: Sequence[str],
     probabilities: np.ndarray,
     order: np.ndarray,
@@ -115,7 +153,7 @@ def _write(
 ) -> None:
     lines: list[Sequence[str]] = [COLUMNS]
     for at in order.tolist():
-        given, best = labels.index(rows.given[at]), int(probabilities[at].argmax())
+        given, best = labels.index(rows.gold[at]), int(probabilities[at].argmax())
         chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
         texts = (rows.reviews[at], labels[given], labels[best])
         lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])

@@ -1,14 +1,16 @@
-"""How a CPU computes fastest without answering differently: measured for two seconds, once a machine, never guessed.
+"""How a CPU computes fastest without answering differently: measured for seconds, once a machine, never guessed.
 
-float32 is kept for all answers. Where adapters alone are trained, plugins/fused_training.py takes the place of the
-decoder layers' own functions: the same gradients, sooner; padding costs nothing, and the prompt that all rows begin
-with is computed once a batch. Three things are measured against what torch does by itself:
-  oneDNN   plugins/onednn_matmul.py: taken where it is faster and as accurate as float32 (on AMD, MKL has AVX2 alone)
+float32 is kept for all answers. Where adapters alone are trained, the fused layers of plugins/cpu take the place of the
+model's own: the same gradients, sooner. Three things are measured against what torch does by itself:
+  oneDNN   plugins/cpu/onednn_matmul.py: taken where it is faster and as accurate as float32 (MKL has AVX2 alone on AMD)
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
   eager    attention by plain matrix products, in place of torch's fused kernel: that kernel saves memory, and on a CPU
            takes longer than what it replaces for reviews of up to about 500 tokens. For answers it lets
-           plugins/fused_layers.py take the place of whole layers
+           plugins/cpu/fused_answers.py take the place of whole layers
+
+Each is measured several times and taken only where every time says so. What was measured while other work kept the
+processor busy holds for the run at hand alone: the next one measures again.
 
 Run as: python -m plan.cpu_kernels, to see what was measured.
 """
@@ -18,85 +20,123 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from plan.cpu_rates import EXACT, measure
 from plan.hardware import Machine, this_machine
-from workspace.errors import run_main
+from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import ROOT, cache_folder
 
-ONEDNN = ROOT / "plugins" / "onednn_matmul.py"
-WHOLE = ROOT / "plugins" / "whole_batches.py"  # on every CPU: it costs nothing
-FUSED = ROOT / "plugins" / "fused_training.py"  # where adapters are trained: it looks for itself whether it can
-PLUGINS = (str(WHOLE), str(ONEDNN), str(FUSED))
+KERNELS = ROOT / "plugins" / "cpu_kernels.py"  # on every CPU
+ONEDNN = ROOT / "plugins" / "cpu" / "onednn_matmul.py"
+PLUGINS = (str(KERNELS), str(ONEDNN))
+# Files of the CPU's plugins, those of earlier versions included: they change speed alone.
+PLUGIN_FILES = {KERNELS.name, ONEDNN.name, "fused_training.py", "whole_batches.py"}
+FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}  # as plugins/cpu/families.py has them
+CALLBACK = "fused_training"  # where adapters are trained: it looks for itself whether it can
 FASTER = 1.25  # what another way must reach at least to be taken
 FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
-FORMAT = 3  # raised when what is measured changes
+BUSY = 0.15  # of the processor time for other work: above it a measurement is not trusted for good
+FORMAT = 4  # raised when what is measured changes
 
 
 class Precision(NamedTuple):
     """Rates in GFLOP/s of float32, float32 by oneDNN and bfloat16; oneDNN's error relative to the largest entry.
 
     `attention` is the time of the fused kernel over that of plain products, forward and backward; `answers` the same
-    for a batch of answers, by products that copy no keys and values.
+    for a batch of answers, by products that copy no keys and values. Each has a value a repeat. `others` is the share
+    of the processor time that other work had meanwhile.
     """
 
-    float32: float
-    onednn: float
-    bf16: float
+    float32: Sequence[float]
+    onednn: Sequence[float]
+    bf16: Sequence[float]
     error: float
-    attention: float
-    answers: float
+    attention: Sequence[float]
+    answers: Sequence[float]
+    others: float = 0.0
 
     @property
     def by_onednn(self) -> bool:
         """Whether float32 products are left to oneDNN."""
-        return self.onednn > FASTER_ALIKE * self.float32 and self.error < EXACT
+        return _always(self.onednn, FASTER, self.float32) and self.error < EXACT
 
     @property
     def trains_in_bf16(self) -> bool:
         """Whether training multiplies in bfloat16."""
-        return self.bf16 > FASTER * max(self.float32, self.onednn if self.by_onednn else 0.0)
+        onednn = self.onednn if self.by_onednn else self.float32
+        return _always(self.bf16, FASTER, self.float32) and _always(self.bf16, FASTER, onednn)
 
     @property
     def by_eager(self) -> bool:
         """Whether attention is left to plain matrix products."""
-        return self.attention > FASTER
+        return min(self.attention) > FASTER
 
     @property
     def answers_by_eager(self) -> bool:
         """Whether attention is left to plain matrix products when reviews are answered."""
-        return self.answers > FASTER_ALIKE
+        return min(self.answers) > FASTER_ALIKE
 
     def describe(self) -> str:
         """One line for the terminal."""
-        words = [f"float32 {self.float32:.0f} GFLOP/s"]
-        words += [f"by oneDNN {self.onednn:.0f}, taken"] if self.by_onednn else []
-        words += [f"bf16 {self.bf16:.0f}, taken for training"] if self.trains_in_bf16 else []
-        words += [f"attention by plain products {self.attention:.1f}x, taken for training"] if self.by_eager else []
-        words += [f"attention {self.answers:.1f}x, taken for answers"] if self.answers_by_eager else []
+        words = [f"float32 {max(self.float32):.0f} GFLOP/s"]
+        words += [f"by oneDNN {max(self.onednn):.0f}, taken"] if self.by_onednn else []
+        words += [f"bf16 {max(self.bf16):.0f}, taken for training"] if self.trains_in_bf16 else []
+        if self.by_eager:
+            words.append(f"attention by plain products {max(self.attention):.1f}x, taken for training")
+        words += [f"attention {max(self.answers):.1f}x, taken for answers"] if self.answers_by_eager else []
+        if self.others > BUSY:
+            words.append(
+                f"measured while other work had {self.others:.0%} of the processor, so measured again next time"
+            )
         return ", ".join(words)
 
 
-def cpu_precision(machine: Machine) -> Precision | None:
-    """What was measured on this machine, now or earlier; None where a GPU computes, or torch cannot be asked."""
+def _always(rates: Sequence[float], factor: float, others: Sequence[float]) -> bool:
+    """Whether every rate is more than `factor` times what the other way had in the same repeat."""
+    return all(rate > factor * other for rate, other in zip(rates, others, strict=True))
+
+
+def measured_now() -> Precision | None:
+    """What is measured now, in a process of its own: importing torch takes memory that the plan does not need."""
+    command = [sys.executable, "-m", "plan.cpu_kernels", "--measure"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return None if result.returncode else Precision(**json.loads(result.stdout.splitlines()[-1]))
+
+
+def cpu_precision(machine: Machine, measure: Callable[[], Precision | None] = measured_now) -> Precision | None:
+    """What was measured on this machine, now or earlier; None where a GPU computes, or torch cannot be asked.
+
+    What was measured beside other work is measured again, and what was measured beside less of it is kept.
+    """
     if machine.gpu is not None:
         return None
     path = cache_folder() / "precision" / f"{_machine_key(machine)}.json"
-    if not path.is_file():
-        # In a process of its own: importing torch takes seconds and memory that the plan does not need otherwise.
-        command = [sys.executable, "-m", "plan.cpu_kernels", "--measure"]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if result.returncode:
-            return None
-        write_json(path, json.loads(result.stdout.splitlines()[-1]))
     try:
-        return Precision(**read_json(path))
-    except (ValueError, TypeError):
-        path.unlink()
-        return cpu_precision(machine)
+        kept = Precision(**read_json(path)) if path.is_file() else None
+    except (ValueError, TypeError, UserError):
+        kept = None
+    if kept is not None and kept.others <= BUSY:
+        return kept
+    found = measure()
+    if found is None or (kept is not None and kept.others <= found.others):
+        return kept
+    write_json(path, found._asdict())
+    return found
+
+
+def trains_fused(values: Mapping[str, Any]) -> bool:
+    """Whether a plan names the fused layers for training: where no attention is named, and no weights in pieces."""
+    return values.get("torch_dtype") == "float32" and not {"attn_impl", "deepspeed", "fsdp"} & values.keys()
+
+
+def can_be_fused(values: Mapping[str, Any], model_type: str) -> bool:
+    """Whether the fused layers take the place of the model's own: plain LoRA of one of the families they know."""
+    lora = str(values.get("tuner_type", "lora")) == "lora" and float(values.get("lora_dropout", 0.05)) == 0
+    return lora and str(values.get("use_dora", False)).lower() != "true" and model_type in FAMILIES
 
 
 def sft_values(precision: Precision | None, values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -109,10 +149,9 @@ def sft_values(precision: Precision | None, values: dict[str, Any], overrides: d
     if not {"deepspeed", "fsdp"} & values.keys():
         if precision.trains_in_bf16 and not {"bf16", "fp16"} & overrides.keys():
             changed["bf16"] = True
-        if "attn_impl" not in values:
+        if trains_fused(values):
             callbacks = values.get("callbacks", [])
-            changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), FUSED.stem]
-            plugins.append(str(FUSED))
+            changed["callbacks"] = [*([callbacks] if isinstance(callbacks, str) else callbacks), CALLBACK]
             if "padding_side" not in values:  # answers end side by side: logits are computed of the last tokens alone
                 changed["padding_side"] = "left"
     return changed | ({"attn_impl": "eager"} if precision.by_eager and "attn_impl" not in values else {})
@@ -136,7 +175,7 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
 
 
 def _plugins(precision: Precision) -> list[str]:
-    return [str(WHOLE), *([str(ONEDNN)] if precision.by_onednn else [])]
+    return [str(KERNELS), *([str(ONEDNN)] if precision.by_onednn else [])]
 
 
 def _machine_key(machine: Machine) -> str:

@@ -1,19 +1,20 @@
 """What a CPU computes fastest, measured: one product in three ways, attention in two, for training and for answers."""
 
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 SHAPE = (1024, 1024, 1408)  # tokens of a batch, inner and outer size of a layer
 ATTENTION = (8, 8, 200, 64)  # rows, heads, tokens and inner size: a batch of reviews
 GROUPS = 2  # of heads with the same keys and values
 ANSWERED = (32, 16)  # rows that are answered together, and new tokens of an answer
-ROUNDS, PRODUCTS = 9, 4
+REPEATS, ROUNDS = 3, 4  # measurements of each way, and the runs of which each is the best
 EXACT = 1e-5  # relative error above float32's own (4e-7): bfloat16 has 4e-3
 
 
-def measure() -> dict[str, float]:
-    """The fields of plan.cpu_kernels.Precision, of medians of interleaved rounds."""
+def measure() -> dict[str, Any]:
+    """The fields of plan.cpu_kernels.Precision: REPEATS values of each rate, of interleaved runs."""
+    import psutil
     import torch
 
     torch.manual_seed(0)
@@ -22,31 +23,66 @@ def measure() -> dict[str, float]:
     low, low_weight = x.bfloat16(), weight.bfloat16()
     linear = torch.nn.functional.linear
 
-    def seconds(precision: str, product: Callable[[], torch.Tensor]) -> float:
-        torch.set_float32_matmul_precision(precision)
-        product()
-        begin = time.perf_counter()
-        for _ in range(PRODUCTS):
-            product()
-        return (time.perf_counter() - begin) / PRODUCTS
+    def product(precision: str, *factors: torch.Tensor) -> Callable[[], None]:
+        def way() -> None:
+            torch.set_float32_matmul_precision(precision)
+            linear(*factors)
 
-    ways = (("highest", lambda: linear(x, weight)), ("medium", lambda: linear(x, weight)),
-            ("highest", lambda: linear(low, low_weight)))  # fmt: skip
-    spent = [[seconds(*way) for way in ways] for _ in range(ROUNDS)]
-    rates = [2 * rows * inner * outer / statistics.median(column) / 1e9 for column in zip(*spent, strict=True)]
+        return way
+
+    before, own_before = psutil.cpu_times(), time.process_time()
+    ways = {
+        "float32": product("highest", x, weight),
+        "onednn": product("medium", x, weight),
+        "bf16": product("highest", low, low_weight),
+    }
+    spent = interleaved(ways)
+    rates = {name: [round(2 * rows * inner * outer / one / 1e9, 1) for one in every] for name, every in spent.items()}
     torch.set_float32_matmul_precision("medium")
     exact = x.double() @ weight.double().T
     error = float((linear(x, weight) - exact).abs().max() / exact.abs().max())
     torch.set_float32_matmul_precision("medium" if error < EXACT else "highest")
-    gains = (round(_training_gain(), 2), round(_answering_gain(), 2))
-    float32, onednn, bf16 = (round(rate, 1) for rate in rates)
-    return {
-        "float32": float32, "onednn": onednn, "bf16": bf16, "error": error, "attention": gains[0], "answers": gains[1],
-    }  # fmt: skip
+    training = times_faster(interleaved(_training()))
+    with torch.inference_mode():
+        answers = times_faster(interleaved(_answering()))
+    others = others_share(before, psutil.cpu_times(), time.process_time() - own_before)
+    return {**rates, "error": error, "attention": training, "answers": answers, "others": others}
 
 
-def _training_gain() -> float:
-    """Seconds of torch's fused attention over those of plain products, forward and backward, causal."""
+def interleaved(
+    ways: Mapping[str, Callable[[], None]], clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
+    """REPEATS values of the seconds of each way, each the best of ROUNDS runs that take turns with the other ways'."""
+    for run in ways.values():
+        run()
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(REPEATS):
+        runs: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, run in ways.items():
+                begin = clock()
+                run()
+                runs[name].append(clock() - begin)
+        for name, every in runs.items():
+            spent[name].append(min(every))
+    return spent
+
+
+def times_faster(spent: Mapping[str, list[float]]) -> list[float]:
+    """Seconds of the fused attention over those of plain products, of each repeat."""
+    return [round(fused / plain, 2) for plain, fused in zip(spent["plain"], spent["fused"], strict=True)]
+
+
+def others_share(before: Any, after: Any, own: float) -> float:
+    """The share of processor time that other work had, or the host took: of two `psutil.cpu_times`, `own` seconds."""
+    spent = {name: getattr(after, name) - getattr(before, name) for name in before._fields}
+    every = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)  # in user and nice already
+    idle = spent["idle"] + spent.get("iowait", 0.0)
+    return round(max(0.0, every - idle - own) / max(every, 1e-9), 2)
+
+
+def _training() -> dict[str, Callable[[], None]]:
+    """Attention forward and backward, causal."""
     import torch
 
     query, key, value = (torch.randn(ATTENTION, requires_grad=True) for _ in range(3))
@@ -59,11 +95,11 @@ def _training_gain() -> float:
     def fused() -> None:
         torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).sum().backward()
 
-    return _times_faster(plain, fused)
+    return {"plain": plain, "fused": fused}
 
 
-def _answering_gain() -> float:
-    """The same for a batch of answers: prompts in passes of a few rows, then token by token all rows together."""
+def _answering() -> dict[str, Callable[[], None]]:
+    """Attention for a batch of answers: prompts in passes of a few rows, then token by token all rows together."""
     import torch
 
     rows, heads, tokens, size = ATTENTION
@@ -90,16 +126,4 @@ def _answering_gain() -> float:
                 )  # as transformers does where there is a mask
                 torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=rows_mask)
 
-    with torch.inference_mode():
-        return _times_faster(plain, fused)
-
-
-def _times_faster(way: Callable[[], None], other: Callable[[], None]) -> float:
-    """Seconds of `other` over those of `way`, medians of interleaved rounds."""
-    spent: dict[Callable[[], None], list[float]] = {other: [], way: []}
-    for _ in range(ROUNDS):
-        for run, seconds in spent.items():
-            begin = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - begin)
-    return statistics.median(spent[other]) / statistics.median(spent[way])
+    return {"plain": plain, "fused": fused}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
@@ -15,7 +16,8 @@ from workspace.errors import UserError
 from workspace.paths import ROOT
 
 GPU_INFER_BATCH = 64
-ACTIVATION_BYTES = 110
+FUSED_HIDDEN_BYTES, FUSED_SEEN = 40, 0.75
+HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden states, over that width
 # How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
 MODEL_KEYS = (
     "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
@@ -67,7 +69,8 @@ def resolve_sft(
     processes = wanted_processes(values, machine, environ)
     values.update(share_batch(values, overrides, processes))
     if machine.gpu is None:
-        values.update(_smaller_batch(values, machine.memory_gib / processes.per_node, model))
+        share = machine.memory_gib / processes.per_node
+        values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
     elif BATCH not in overrides:
         values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
@@ -137,23 +140,33 @@ def head_values(values: Mapping[str, Any], overrides: Mapping[str, Any], classes
     return {"num_labels": classes, "external_plugins": plugins}
 
 
-def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32") -> float:
+def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32", fused: bool = False) -> float:
     """Estimated memory, in GiB, of a LoRA step without gradient checkpointing: weights and activations.
 
-    A layer keeps, for each token, hidden states (ACTIVATION_BYTES times hidden size), the MLP's four inner states and
-    a row of attention weights a head. ACTIVATION_BYTES was fitted to a measured peak: 10.7 GiB for the shape of
-    Qwen1.5-0.5B in float32 at batch 4 and 512 tokens with `attn_impl: eager` (swift_configs/README.md); bf16 and
-    torch's fused attention need less. In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was
-    not measured.
+    A layer keeps, for each token, hidden states (HIDDEN_BYTES times hidden size), the MLP's inner states and a row of
+    attention weights a head. The `fused` layers of plugins/cpu keep less of each, and a second copy of the weights of
+    queries, keys, values, gate and up.
+    FITTED
+    In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was not measured.
     """
     config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     hidden, layers = config.get("hidden_size", 1024), config.get("num_hidden_layers", 24)
     inner, heads = config.get("intermediate_size", 4 * hidden), config.get("num_attention_heads", 16)
     stored = config.get("dtype") or config.get("torch_dtype")
     weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (1 if stored == "float32" else 2)
-    per_token = layers * (ACTIVATION_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
+    if fused:
+        weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
+        per_token = layers * (FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN)
+    else:
+        per_token = layers * (HIDDEN_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
+
+
+def _trains_fused(values: Mapping[str, Any], machine: Machine, model: Path) -> bool:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    by_cpu = machine.gpu is None and trains_fused(values)
+    return by_cpu and can_be_fused(values, str(config.get("model_type")))
 
 
 def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +188,7 @@ def _launch_values(values: Mapping[str, Any], machine: Machine, processes: Proce
     return backend | ({"ENV": env} if env else {})
 
 
-def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path) -> dict[str, Any]:
+def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused: bool = False) -> dict[str, Any]:
     """A smaller batch with accumulation where the recipe's would not fit: in a process's share of memory, or a GPU's.
 
     The effective batch stays the same.
@@ -184,7 +197,7 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path) -> di
     tokens = whole_number(values, "max_length", 512)
     if str(values.get("gradient_checkpointing", True)).lower() == "true":
         return {}
-    room = memory_gib * MEMORY_SHARE
-    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens, str(values["torch_dtype"])) > room:
+    room, dtype = memory_gib * MEMORY_SHARE, str(values["torch_dtype"])
+    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens, dtype, fused) > room:
         batch, accumulation = batch // 2, accumulation * 2
     return {BATCH: batch, ACCUMULATION: accumulation}

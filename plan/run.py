@@ -48,8 +48,7 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     change is rounding: label probabilities by up to 1e-3 (4e-5 was measured), losses and gradients by 1e-5 of their
     size in float32, as much again as the model's own layers in bfloat16. `bf16` itself is a key of the result.
     """
-    kernels = {Path(plugin).name for plugin in cpu_kernels.PLUGINS}
-    callbacks = {Path(name).stem for name in kernels}
+    kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK}
     left_out = SPEED_KEYS | PLACE_KEYS | LOG_KEYS
     kept = {key: value for key, value in values.items() if key not in left_out}
     for key, unwanted in (("external_plugins", kernels), ("callbacks", callbacks), ("ENV", SPEED_ENV)):

@@ -45,7 +45,7 @@ class BalancedLoss(BaseLoss):
             self.weights = class_weights(answer_of(row["labels"]) for row in self.trainer.train_dataset)
         logits = outputs.logits.float()
         if labels.dim() == 1:
-            targets, counted = labels, len(labels)
+            targets, counted = labels, torch.tensor(len(labels))
             losses = F.cross_entropy(logits, targets.to(logits.device), reduction="none")
         else:
             targets = torch.roll(labels, -1, -1).to(logits.device)

@@ -1,25 +1,21 @@
 """External plugin for a classification head (`task_type: seq_cls`): the head reads the question, never the answer.
 
-For a head ms-swift encodes every message of a row, the assistant's turn too: the answer would stand in the input, and
+For a head ms-swift encodes every message of a row, the assistant's turn too: the answer would be in the input, and
 the head would learn to read it off. `external_plugins: [plugins/label_head.py]` registers the class of every chat
-template anew with an `encode` that leaves a closing assistant turn out. What the head is tuned to is the row's integer
+template again with an `encode` that leaves a closing assistant turn out. What the head is tuned to is the row's integer
 `label`. Other task types are not touched.
 
-In `swift infer`, with the environment variable LABEL_HEAD naming a JSON file {"labels", "modes", "out"}, a line a row
-is appended to `out` as plugins/label_scores.py writes it, with the head's log probabilities in place of the words'.
-`modes` is a list of [mode, rows] in the order of the rows; a row of the mode "single" is run alone, to check that the
-batch makes no difference; rows of any other mode are run in their batch.
+In `swift infer`, with the environment variable LABEL_HEAD naming a JSON file as plugins/label_scores.py reads it, the
+same line a row is written, with the head's log probabilities in place of the words'. A row of the mode "single" is run
+alone, to check that the batch makes no difference; rows of any other mode are run in their batch.
 """
 
 import copy
-import hashlib
-import json
-import os
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
+from score_lines import KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
 
@@ -54,61 +50,44 @@ def head_template(base: type) -> type:
     return HeadTemplate
 
 
-def recording_template(base: type, config: dict[str, Any]) -> type:
+def recording_template(base: type, scores: ScoreFile) -> type:
     """A subclass of the head's template class `base` that writes what the head says of each row."""
-    modes = [mode for mode, rows in config["modes"] for _ in range(rows)]
-    out = Path(config["out"])
 
-    class RecordingTemplate(base):
+    class RecordingTemplate(KeyedRows, base):
         """The head's template, with the probability of each label written for each row."""
 
         use_model = True  # ms-swift then sets `self.model`
-        rows_done = 0
 
         def data_collator(self, batch: list[dict[str, Any]], **kwargs: Any) -> dict[str, Any]:
-            """Pad a batch as the base class does, and keep its prompts."""
-            self.prompts = [row["input_ids"] for row in batch]
+            """Pad a batch as the base class does, and keep its rows and the time."""
             self.begin = time.perf_counter()
             return super().data_collator(batch, **kwargs)
 
         def decode_seq_cls(self, logits: torch.Tensor, top_logprobs: int) -> Any:
             """Write a line a row; `logits` [rows, labels]. The rows to run alone are run again, and count as such."""
             seconds = [(time.perf_counter() - self.begin) / len(logits)] * len(logits)
-            start = RecordingTemplate.rows_done
-            RecordingTemplate.rows_done += len(logits)
-            for row, prompt in enumerate(self.prompts):
-                if modes[start + row] == "single":
+            for place, row in enumerate(self.rows):
+                if scores.modes[row.key] == "single":
                     alone = time.perf_counter()
-                    ids = torch.tensor([prompt], device=logits.device)
-                    logits[row] = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-                    seconds[row] = time.perf_counter() - alone
-            with open(out, "a", encoding="utf-8") as stream:
-                scores = torch.log_softmax(logits.float(), -1).tolist()
-                for prompt, spent, row in zip(self.prompts, seconds, scores, strict=True):
-                    line = {
-                        "prompt_tokens": len(prompt),
-                        "prompt_sha256": hashlib.sha256(json.dumps(prompt).encode()).hexdigest(),
-                        "score_seconds": spent,
-                        "generate_seconds": None,
-                        "logprobs": dict(zip(config["labels"], row, strict=True)),
-                    }
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    ids = torch.tensor([row.tokens], device=logits.device)
+                    logits[place] = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+                    seconds[place] = time.perf_counter() - alone
+            scores.append(self.rows, torch.log_softmax(logits.float(), -1).tolist(), seconds, None)
             return super().decode_seq_cls(logits, top_logprobs)
 
     return RecordingTemplate
 
 
 def install() -> None:
-    """Register every template anew: which one the recipe names is not known yet."""
-    named = os.environ.get("LABEL_HEAD")
-    config = json.loads(Path(named).read_text(encoding="utf-8")) if named else None
+    """Register every template again: which one the recipe names is not known yet."""
+    scores = ScoreFile.named_by("LABEL_HEAD")
     for meta in list(TEMPLATE_MAPPING.values()):
         if getattr(meta.template_cls, "leaves_answer_out", False):
             continue  # a checkpoint's args.json may name another copy of this file
         meta = copy.copy(meta)
         meta.template_cls = head_template(meta.template_cls)
-        if config:
-            meta.template_cls = recording_template(meta.template_cls, config)
+        if scores:
+            meta.template_cls = recording_template(meta.template_cls, scores)
         register_template(meta, exist_ok=True)
 
 

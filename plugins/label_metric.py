@@ -16,7 +16,7 @@ exact at little cost.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def answer_words(datasets: Iterable[Any]) -> list[tuple[int, ...]]:
     return sorted(words)
 
 
-def split_answers(tokens: list[int], words: list[tuple[int, ...]]) -> list[int]:
+def split_answers(tokens: list[int], words: Sequence[tuple[int, ...]]) -> list[int]:
     """The indices of the words, one after the other, that `tokens` consist of. Raises `ValueError` for other tokens.
 
     Of two words that fit the longer is taken; with its end token no word begins another.
@@ -58,9 +58,12 @@ def split_answers(tokens: list[int], words: list[tuple[int, ...]]) -> list[int]:
 
 
 def macro_f1(gold: np.ndarray, predicted: np.ndarray) -> float:
-    """Unweighted mean of the F1 of every class that occurs in `gold` or `predicted` (integer codes, one a row)."""
+    """Unweighted mean of the F1 of every class that occurs in `gold` (integer codes, one a row).
+
+    The definition of eval.scoring.metrics, which the report uses: test_label_metric.py compares the two.
+    """
     scores = []
-    for label in np.union1d(gold, predicted):
+    for label in np.unique(gold):
         hits = np.sum((gold == label) & (predicted == label))
         scores.append(2 * hits / (np.sum(gold == label) + np.sum(predicted == label)))
     return float(np.mean(scores))
@@ -99,7 +102,7 @@ def write_rows(trainer: Any) -> None:
 class LabelMetrics(EvalMetrics):
     """Accuracy and macro F1 of the most probable label word, on the whole evaluation set."""
 
-    words: list[tuple[int, ...]] | None = None
+    words: tuple[tuple[int, ...], ...] = ()  # known with the first batch
 
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """[answers, words + 1]: log probabilities, exact for an answer's gold word, an upper bound for the others.
@@ -107,8 +110,8 @@ class LabelMetrics(EvalMetrics):
         `logits` [rows, tokens, vocabulary], `labels` [rows, tokens] with -100 where there is no loss. The last column
         is the gold word's index. With `padding_free` a batch is one row, which holds the answers of all.
         """
-        if self.words is None:
-            self.words = answer_words([self.trainer.train_dataset, self.trainer.eval_dataset])
+        if not self.words:
+            self.words = tuple(answer_words([self.trainer.train_dataset, self.trainer.eval_dataset]))
             write_rows(self.trainer)
         if isinstance(logits, list | tuple):
             logits = logits[0]

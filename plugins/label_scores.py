@@ -1,33 +1,29 @@
-"""External plugin for `swift infer`: the probability of each label word after the prompt, beside the generated text.
+"""External plugin for `swift infer`: the probability of each label word after the prompt, next to the generated text.
 
 `swift infer … --external_plugins plugins/label_scores.py` with the environment variable LABEL_SCORES naming a JSON
-file {"template", "labels", "modes", "out"}: the chat template's class is registered anew with a `generate` that runs
-each prompt once, writes one line a row to `out`, and continues generation from the same key/value cache.
+file {"template", "labels", "modes", "out"}: the chat template's class is registered again with a `generate` that runs
+each prompt once, writes one line a row to `out` (`ScoreLine` in score_lines.py), and continues generation from the same
+key/value cache.
 
-`modes` is a list of [mode, rows] in the order of the rows:
+`modes` names the keys of the rows (their `channel`) that are answered in each mode:
   generate  score the label words, then generate text
   single    the same, one row at a time (to check that the batch makes no difference)
   score     score only; the "answer" is the most probable label word
 Tokens that all rows of a batch begin with (system prompt, few-shot examples) are run once.
-
-A line of `out`: {"prompt_tokens": int, "prompt_sha256": hex over the prompt's token ids, "score_seconds",
-"generate_seconds": seconds a row, "logprobs": {label: natural log of P(label word | prompt)}}.
 """
 
 import copy
-import hashlib
-import json
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import groupby
 from typing import Any
 
 import torch
-from fused_layers import fuse_layers  # beside this file
+from cpu.fused_answers import fuse_layers  # the folder next to this file
+from score_lines import KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
-from word_scores import joined, pad_left, passes, score_words, shared_prefix, word_tokens  # beside this file
+from word_scores import joined, pad_left, passes, score_words, shared_prefix, word_tokens  # next to this file
 
 MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
 PASS_TOKENS = 1024  # in one pass on a CPU: more are no faster, and padded more; text is generated for all together
@@ -42,51 +38,59 @@ def merge_adapter(model: Any) -> None:
         model.merge_adapter()
 
 
-def scoring_template(base: type, config: dict[str, Any]) -> type:
+def scoring_template(base: type, scores: ScoreFile) -> type:
     """A subclass of the template class `base` whose `generate` writes label scores as well."""
-    modes = [mode for mode, rows in config["modes"] for _ in range(rows)]
-    out = Path(config["out"])
 
-    class ScoringTemplate(base):
-        """The chat template of the recipe, with label scores written beside each answer."""
+    def turn_of(place: int, row: KeyedRow) -> tuple[str, int]:
+        """Neighbouring rows with the same turn are run together: those of one mode, but each `single` row alone."""
+        mode = scores.modes[row.key]
+        return mode, place if mode == "single" else -1
 
-        rows_done = 0
-        words: list[list[int]] | None = None
-        prefix: tuple[list[int], Any] | None = None
+    class ScoringTemplate(KeyedRows, base):
+        """The chat template of the recipe, with label scores written next to each answer."""
+
+        words: tuple[list[int], ...] = ()  # known with the first batch
+        prefix: tuple[list[int], Any] = ([], None)  # the tokens that rows began with last, and their cache
 
         def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-            """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}."""
-            if self.words is None:
-                self.words = word_tokens(self.tokenizer, config["labels"])
+            """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}.
+
+            Raises `ValueError` when the batch is not that of the rows encoded last.
+            """
+            if not self.words:
+                self.words = tuple(word_tokens(self.tokenizer, scores.labels))
                 merge_adapter(model)
                 fuse_layers(model)
             input_ids, mask = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
             kwargs.pop("position_ids", None)
-            start = ScoringTemplate.rows_done
-            ScoringTemplate.rows_done += len(input_ids)
+            if prompts_of(input_ids, mask) != [row.tokens for row in self.rows]:
+                raise ValueError("ms-swift asks for other rows than it has just put together")
             answers: list[torch.Tensor] = []
-            row = 0
-            while row < len(input_ids):
-                mode, end = modes[start + row], row + 1
-                while mode != "single" and end < len(input_ids) and modes[start + end] == mode:
-                    end += 1
-                part, part_mask = input_ids[row:end], mask[row:end]
+            for (mode, _), group in groupby(enumerate(self.rows), key=lambda one: turn_of(*one)):
+                places = [place for place, _ in group]
+                part = slice(places[0], places[-1] + 1)
+                batch = (self.rows[part], input_ids[part], mask[part])
                 if mode == "score":
-                    answers += self.score_only(model, part, part_mask)
+                    answers += self.score_only(model, *batch)
                 else:
-                    answers += self.score_and_generate(model, part, part_mask, args, kwargs)
-                row = end
+                    answers += self.score_and_generate(model, *batch, args, kwargs)
             padded = torch.nn.utils.rnn.pad_sequence(answers, True, self.tokenizer.pad_token_id)
             return {"sequences": torch.cat([input_ids, padded], 1)}
 
         def score_and_generate(
-            self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor, args: tuple, kwargs: dict[str, Any]
+            self,
+            model: Any,
+            rows: list[KeyedRow],
+            input_ids: torch.Tensor,
+            mask: torch.Tensor,
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
         ) -> list[torch.Tensor]:
             """Score the label words, then generate from the prompts' cache as the base class does."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
             parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
-            scores, cache = torch.cat(parts), joined(list(caches), len(prefix))
+            logprobs, cache = torch.cat(parts), joined(list(caches), len(prefix))
             scored = time.perf_counter()
             # The last prompt token is run again: generation starts from its logits.
             cache.crop(-1)
@@ -96,17 +100,21 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
             output = super().generate(model, *args, past_key_values=cache, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
-            self.write(input_ids, mask, scores, scored - begin, time.perf_counter() - scored)
+            generated = (time.perf_counter() - scored) / len(rows)
+            scores.append(rows, logprobs.tolist(), [(scored - begin) / len(rows)] * len(rows), generated)
             return list(sequences[:, used:])
 
-        def score_only(self, model: Any, input_ids: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
+        def score_only(
+            self, model: Any, rows: list[KeyedRow], input_ids: torch.Tensor, mask: torch.Tensor
+        ) -> list[torch.Tensor]:
             """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
-            scores = torch.cat([scores for scores, _ in self.read(model, ids, attended, prefix)])
-            self.write(input_ids, mask, scores, time.perf_counter() - begin, None)
+            logprobs = torch.cat([part for part, _ in self.read(model, ids, attended, prefix)])
+            seconds = (time.perf_counter() - begin) / len(rows)
+            scores.append(rows, logprobs.tolist(), [seconds] * len(rows), None)
             end = self.tokenizer.eos_token_id
-            return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in scores.argmax(-1).tolist()]
+            return [torch.tensor([*self.words[i], end], device=input_ids.device) for i in logprobs.argmax(-1).tolist()]
 
         def read(
             self, model: Any, ids: torch.Tensor, attended: torch.Tensor, prefix: list[int]
@@ -132,51 +140,29 @@ def scoring_template(base: type, config: dict[str, Any]) -> type:
             Returns (token ids [rows, tokens left], padded on the left; attention mask [rows, shared tokens + tokens
             left]; the shared tokens, whose cache is in `self.prefix`: none where it would not pay).
             """
-            prompts = [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
+            prompts = prompts_of(input_ids, mask)
             prefix = shared_prefix(prompts)
-            if self.prefix and all(prompt[: len(self.prefix[0])] == self.prefix[0] for prompt in prompts):
-                prefix = self.prefix[0]
+            kept_prefix = self.prefix[0]
+            if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
+                prefix = kept_prefix
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
                 prefix = []
-            elif self.prefix is None or self.prefix[0] != prefix:
+            elif kept_prefix != prefix:
                 tokens = torch.tensor([prefix], device=input_ids.device)
                 self.prefix = (prefix, model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values)
             left = [prompt[len(prefix) :] for prompt in prompts]
             ids, kept = pad_left(left, self.tokenizer.pad_token_id, input_ids.device)
             return ids, torch.cat([kept.new_ones(len(prompts), len(prefix)), kept], 1), prefix
 
-        def write(
-            self,
-            input_ids: torch.Tensor,
-            mask: torch.Tensor,
-            scores: torch.Tensor,
-            score_seconds: float,
-            generate_seconds: float | None,
-        ) -> None:
-            """Append one line a row to the scores file."""
-            rows = len(input_ids)
-            with open(out, "a", encoding="utf-8") as stream:
-                for ids, kept, row in zip(input_ids, mask, scores.tolist(), strict=True):
-                    prompt = ids[kept.bool()].tolist()
-                    line = {
-                        "prompt_tokens": len(prompt),
-                        "prompt_sha256": hashlib.sha256(json.dumps(prompt).encode()).hexdigest(),
-                        "score_seconds": score_seconds / rows,
-                        "generate_seconds": None if generate_seconds is None else generate_seconds / rows,
-                        "logprobs": dict(zip(config["labels"], row, strict=True)),
-                    }
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
-
     return ScoringTemplate
 
 
-def install() -> None:
-    """Register the scoring template under the recipe's template name."""
-    config = json.loads(Path(os.environ["LABEL_SCORES"]).read_text(encoding="utf-8"))
-    meta = copy.copy(TEMPLATE_MAPPING[config["template"]])
-    meta.template_cls = scoring_template(meta.template_cls, config)
+def prompts_of(input_ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+    """The token ids of each prompt, without padding; `input_ids` and `mask` [rows, tokens]."""
+    return [ids[kept.bool()].tolist() for ids, kept in zip(input_ids, mask, strict=True)]
+
+
+if scores := ScoreFile.named_by("LABEL_SCORES"):
+    meta = copy.copy(TEMPLATE_MAPPING[scores.settings["template"]])
+    meta.template_cls = scoring_template(meta.template_cls, scores)
     register_template(meta, exist_ok=True)
-
-
-if "LABEL_SCORES" in os.environ:
-    install()

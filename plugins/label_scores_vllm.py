@@ -1,7 +1,7 @@
-"""External plugin for `swift infer` with vLLM: the probability of each label word after the prompt, beside the text.
+"""External plugin for `swift infer` with vLLM: the probability of each label word after the prompt, next to the text.
 
 `swift infer … --infer_backend vllm --external_plugins plugins/label_scores_vllm.py` with the environment variable
-LABEL_SCORES_VLLM naming a JSON file as plugins/label_scores.py reads it; a line a row is written as that plugin does.
+LABEL_SCORES_VLLM naming a JSON file as plugins/label_scores.py reads it; the same line a row is written.
 
 vLLM gives the log probabilities of named tokens after a prompt. Where label words go on, the prompt is asked again with
 their beginning after it. By then vLLM has the prompt's keys and values (prefix caching), for these and for the text.
@@ -9,17 +9,14 @@ Rows of the mode "score" answer with a label word alone (constrained choice); ro
 """
 
 import copy
-import hashlib
-import json
-import os
 import time
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
+from score_lines import KEY, KeyedRow, ScoreFile, chat_sha256  # next to this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
-from word_scores import word_tokens  # beside this file
+from word_scores import word_tokens  # next to this file
 
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
 ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
@@ -58,24 +55,17 @@ def run_words(engine: Any, prompts: list[list[int]], words: list[list[int]], ada
     return [[sum(row[tuple(word[: end + 1])] for end in range(len(word))) for word in words] for row in steps]
 
 
-def scoring_engine(base: type, config: dict[str, Any]) -> type:
+def scoring_engine(base: type, scores: ScoreFile) -> type:
     """A subclass of ms-swift's vLLM engine `base` whose `infer` writes label scores as well."""
-    modes = [mode for mode, rows in config["modes"] for _ in range(rows)]
-    out = Path(config["out"])
 
     class ScoringEngine(base):
-        """ms-swift's vLLM engine, with label scores written beside each answer."""
-
-        rows_done = 0
+        """ms-swift's vLLM engine, with label scores written next to each answer."""
 
         def infer(self, infer_requests: list[Any], request_config: Any = None, *args: Any, **kwargs: Any) -> list[Any]:
             """Answer the requests: rows of one mode at a time, those to be run alone one by one."""
-            start = ScoringEngine.rows_done
-            ScoringEngine.rows_done += len(infer_requests)
-            told = list(zip(modes[start : start + len(infer_requests)], infer_requests, strict=True))
             answers = []
-            for mode, rows in groupby(told, key=lambda pair: pair[0]):
-                part, size = [request for _, request in rows], 1 if mode == "single" else ROWS
+            for mode, rows in groupby(infer_requests, key=lambda request: scores.modes[request[KEY]]):
+                part, size = list(rows), 1 if mode == "single" else ROWS
                 for first in range(0, len(part), size):
                     chunk = part[first : first + size]
                     answers += self.score_and_answer(mode, chunk, request_config, *args, **kwargs)
@@ -89,38 +79,26 @@ def scoring_engine(base: type, config: dict[str, Any]) -> type:
             encoded, faults = self._batch_encode(copy.deepcopy(requests), strict=True)
             if faults:
                 raise ValueError(f"rows that cannot be encoded: {faults}")
-            prompts = [list(row["input_ids"]) for row in encoded]
-            words = word_tokens(self.tokenizer, config["labels"])
+            rows = [
+                KeyedRow(request[KEY], chat_sha256(request["messages"]), list(row["input_ids"]))
+                for request, row in zip(requests, encoded, strict=True)
+            ]
+            words = word_tokens(self.tokenizer, scores.labels)
             begin = time.perf_counter()
-            scores = run_words(self, prompts, words, kwargs.get("adapter_request"))
+            logprobs = run_words(self, [row.tokens for row in rows], words, kwargs.get("adapter_request"))
             scored = time.perf_counter()
             if mode == "score":
                 request_config = copy.deepcopy(request_config or RequestConfig())
-                request_config.structured_outputs_regex = "|".join(config["labels"])
+                request_config.structured_outputs_regex = "|".join(scores.labels)
             answers = super().infer(requests, request_config, *args, **kwargs)
-            spent = None if mode == "score" else (time.perf_counter() - scored) / len(requests)
-            with open(out, "a", encoding="utf-8") as stream:
-                for prompt, row in zip(prompts, scores, strict=True):
-                    line = {
-                        "prompt_tokens": len(prompt),
-                        "prompt_sha256": hashlib.sha256(json.dumps(prompt).encode()).hexdigest(),
-                        "score_seconds": (scored - begin) / len(requests),
-                        "generate_seconds": spent,
-                        "logprobs": dict(zip(config["labels"], row, strict=True)),
-                    }
-                    stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+            generated = None if mode == "score" else (time.perf_counter() - scored) / len(rows)
+            scores.append(rows, logprobs, [(scored - begin) / len(rows)] * len(rows), generated)
             return answers
 
     return ScoringEngine
 
 
-def install() -> None:
-    """Put the scoring engine in the place where ms-swift takes its vLLM engine from."""
+if scores := ScoreFile.named_by("LABEL_SCORES_VLLM"):
     import swift.infer_engine
 
-    config = json.loads(Path(os.environ["LABEL_SCORES_VLLM"]).read_text(encoding="utf-8"))
-    swift.infer_engine.VllmEngine = scoring_engine(VllmEngine, config)
-
-
-if "LABEL_SCORES_VLLM" in os.environ:
-    install()
+    swift.infer_engine.VllmEngine = scoring_engine(VllmEngine, scores)  # where ms-swift takes its engine from

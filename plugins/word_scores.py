@@ -4,6 +4,7 @@ P(word | prompt) is the product of the word's token probabilities. Where one wor
 token is counted in for every word: without it the shorter word could never lose.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,10 +25,12 @@ class RoomyLayer(DynamicLayer):
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """Add `key_states` and `value_states` [rows, groups, new tokens, size]; returns all, in the same layout."""
-        used, new = self.keys.shape[2], key_states.shape[2]
-        moved = self.keys.data_ptr() != self.room[0].data_ptr()  # other rows were chosen
+        keys: torch.Tensor = self.keys  # type: ignore[assignment]
+        values: torch.Tensor = self.values  # type: ignore[assignment]
+        used, new = keys.shape[2], key_states.shape[2]
+        moved = keys.data_ptr() != self.room[0].data_ptr()  # other rows were chosen
         if moved or used + new > self.room[0].shape[2]:
-            self.room = tuple(_roomier(states, new + ROOM) for states in (self.keys, self.values))
+            self.room = (_roomier(keys, new + ROOM), _roomier(values, new + ROOM))
         for room, states in zip(self.room, (key_states, value_states), strict=True):
             room[:, :, used : used + new] = states
         self.keys, self.values = (room[:, :, : used + new] for room in self.room)
@@ -52,7 +55,7 @@ def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
 
 
 def score_words(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: list[list[int]], past: Any = None
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: Sequence[list[int]], past: Any = None
 ) -> tuple[torch.Tensor, Any]:
     """Log probabilities of `words` after each prompt.
 
@@ -119,7 +122,7 @@ def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Ten
 def joined(caches: list[Any], shared: int) -> Any:
     """One key/value cache of the rows of all `caches`, filled up to the longest after the first `shared` tokens.
 
-    What is filled in stands where the attention mask is 0. The first cache is changed; it has room for new tokens.
+    What is filled in is where the attention mask is 0. The first cache is changed; it has room for new tokens.
     """
     width = max(cache.get_seq_length() for cache in caches)
 
@@ -135,8 +138,8 @@ def joined(caches: list[Any], shared: int) -> Any:
         return states
 
     for index, layers in enumerate(zip(*(cache.layers for cache in caches), strict=True)):
-        room = [together([getattr(layer, name) for layer in layers]) for name in ("keys", "values")]
-        caches[0].layers[index] = RoomyLayer(*room, width)
+        keys, values = (together([getattr(layer, name) for layer in layers]) for name in ("keys", "values"))
+        caches[0].layers[index] = RoomyLayer(keys, values, width)
         for layer in layers:
             layer.keys = layer.values = None  # its memory can go
     return caches[0]

@@ -15,8 +15,8 @@ _BREAKS = re.compile(r"[\s\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2
 
 def escape(text: Any) -> str:
     """`text` on one line so that Markdown shows just its characters; for a table cell, or inside a sentence."""
-    line = _REFERENCES.sub(lambda found: f"&#{ord(found.group())};", one_line(text))
-    return _EMPHASIS.sub(lambda found: f"\\{found.group()}", line)
+    line = _REFERENCES.sub(lambda match: f"&#{ord(match[0])};", one_line(text))
+    return _EMPHASIS.sub(lambda match: f"\\{match[0]}", line)
 
 
 def one_line(text: Any) -> str:
@@ -38,5 +38,5 @@ def both(text: Text, strong: bool = False) -> list[str]:
 
 
 def heading(zh: str, en: str, rows: str = "") -> list[str]:
-    """A heading in both languages, as lines; `rows` says on how many rows what follows stands."""
+    """A heading in both languages, as lines; `rows` says of how many rows what follows is."""
     return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]

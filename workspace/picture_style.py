@@ -22,8 +22,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#7a7a7a"
 PALE_BLUE, PALE_ORANGE, PALE_GREY = "#8fc1e0", "#f2b98f", "#c9c9c9"
 INK, FAINT, GRID = "#1f2328", "#57606a", "#d8dee4"
 WIDTH, DPI = 8.0, 150  # inches: on a phone (about 390 px) 17 points are then still 11 px high
-HALO = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}}
-STYLE = {
+HALO: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}}
+STYLE: dict[str, Any] = {
     "font.size": 17,
     "axes.titlesize": 16,
     "axes.labelsize": 17,
@@ -74,7 +74,8 @@ def drawing(font: Font | None) -> Iterator[Pen]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # not the user's own matplotlibrc: pictures are the same everywhere
         family = [font.family, pen.latin.family] if font else [pen.latin.family]
-        matplotlib.rcParams.update({**STYLE, "font.family": family})
+        style: Any = {**STYLE, "font.family": family}
+        matplotlib.rcParams.update(style)
         yield pen
 
 
@@ -102,13 +103,13 @@ def empty_figure(height: float) -> "Figure":
 
 
 def add_title(figure: "Figure", pen: Pen, title: Text, rows: str) -> None:
-    """The title in both languages and how many rows the picture stands on, at the head of the figure."""
+    """The title in both languages and how many rows the picture is of, at the head of the figure."""
     height = figure.get_figheight()
     second = [title.en, rows] if pen.chinese else [rows]
     figure.text(0.02, 1 - 0.14 / height, title.zh if pen.chinese else title.en, fontsize=22, va="top")
     figure.text(0.02, 1 - 0.6 / height, " · ".join(part for part in second if part), fontsize=15, va="top", color=FAINT)
     # constrained layout knows nothing of figure texts: leave the head free for them
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, rect=(0, 0, 1, 1 - 0.9 / height))
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1, rect=(0, 0, 1, 1 - 0.9 / height))
 
 
 def add_legend(figure: "Figure", handles: list[Any] | None = None) -> None:

@@ -1,74 +1,96 @@
-"""The rows that `swift infer` and its label-score plugin write: the only place that knows their schema.
+"""What `swift infer` and its label-score plugin write: the only place that knows the schema of their rows.
 
-Answers are kept in a journal, so that an interrupted evaluation goes on where it stopped. Each process of each attempt
-has files of its own there: the requests it was given, named by their keys, and, a line a request in the same order, the
-results and the label scores. The last two are appended to by a process that may be killed: a torn last line is dropped.
+Responses are kept in a journal, so that an interrupted evaluation goes on where it stopped. Each process of each
+attempt has files of its own there, under a name that is never used again: the prompts it was given, the results and the
+label scores. Every row carries the key of its prompt: rows are joined by it, never by their position. The last two
+files are appended to by a process that may be killed: a torn last line is dropped.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from eval.inference.prompts import Request
+from eval.inference.prompts import Prompt
+from plugins.score_lines import KEY, ScoreLine
 from workspace.errors import UserError
-from workspace.files import whole_lines
+from workspace.files import whole_lines, write_jsonl
 from workspace.paths import shown
 
+LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
+T = TypeVar("T")
 
-class Answered(NamedTuple):
-    """What came back for one request. `logprobs`: natural log of P(label word | prompt), by label word."""
+
+class Completion(NamedTuple):
+    """What came back for one prompt. `text`: None where the label was scored alone."""
 
     text: str | None
-    logprobs: dict[str, float]
-    prompt_tokens: int
-    prompt_sha256: str
-    score_seconds: float
-    generate_seconds: float | None
+    score: ScoreLine
+
+    @property
+    def label(self) -> str:
+        """The most probable label."""
+        return max(self.score.logprobs, key=self.score.logprobs.__getitem__)
 
     def probabilities(self) -> dict[str, float]:
         """P(label) over the task's labels: the softmax of the log probabilities."""
-        top = max(self.logprobs.values())
-        shares = {label: math.exp(value - top) for label, value in self.logprobs.items()}
+        top = max(self.score.logprobs.values())
+        shares = {label: math.exp(value - top) for label, value in self.score.logprobs.items()}
         total = sum(shares.values())
         return {label: share / total for label, share in shares.items()}
 
+    def same_as(self, other: "Completion") -> bool:
+        """Whether both say the same, but for rounding."""
+        return self.text == other.text and same_scores(self.score, other.score)
 
-class JournalFiles(NamedTuple):
-    """The files of one `swift infer`: what it is asked, what it and its plugin write, and the plugin's settings."""
 
-    requests: Path
+def same_scores(one: ScoreLine, other: ScoreLine) -> bool:
+    """Whether two score lines are of the same tokens and the same probabilities, but for rounding."""
+    return (
+        one.prompt_sha256 == other.prompt_sha256
+        and one.logprobs.keys() == other.logprobs.keys()
+        # Written so that NaN, which equals nothing, counts as the same here: it has an error of its own.
+        and not any(abs(one.logprobs[label] - other.logprobs[label]) > LOGPROB_TOLERANCE for label in one.logprobs)
+    )
+
+
+class AttemptFiles(NamedTuple):
+    """The files of one `swift infer`: its prompts, what it and its plugin write, and the plugin's settings."""
+
+    prompts: Path
     results: Path
     scores: Path
     plugin: Path
 
+    @classmethod
+    def named(cls, journal: Path, name: str) -> "AttemptFiles":
+        """The files called `name` in the folder `journal`."""
+        prompts, results, scores = (journal / f"{name}.{kind}.jsonl" for kind in ("prompts", "results", "scores"))
+        return cls(prompts, results, scores, journal / f"{name}.plugin.json")
 
-def journal_files(journal: Path, name: str) -> JournalFiles:
-    """The files called `name` in the folder `journal`."""
-    return JournalFiles(
-        *(journal / f"{name}.{kind}.jsonl" for kind in ("requests", "results", "scores")),
-        journal / f"{name}.plugin.json",
-    )
-
-
-def deal(requests: Sequence[Request], hands: int) -> list[list[Request]]:
-    """Shares of the requests for at most `hands` processes, none empty: each a mixture of short and long, in order."""
-    return [list(requests[hand::hands]) for hand in range(min(hands, len(requests)))]
-
-
-def read_journal(journal: Path, requests: Sequence[Request]) -> dict[str, Answered]:
-    """The answers so far, by the keys of the `requests`. Raises `UserError` as `join` does."""
-    by_key = {request.key: request for request in requests}
-    answered: dict[str, Answered] = {}
-    for path in sorted(journal.glob("*.requests.jsonl")):
-        files = journal_files(journal, path.name.removesuffix(".requests.jsonl"))
-        asked = [
-            by_key.get(str(row.get("id"))) if isinstance(row, dict) else None for row in whole_lines(files.requests)
+    @classmethod
+    def all_in(cls, journal: Path) -> list["AttemptFiles"]:
+        """Those of every attempt so far, the earliest first."""
+        return [
+            cls.named(journal, path.name.removesuffix(".prompts.jsonl"))
+            for path in sorted(journal.glob("*.prompts.jsonl"))
         ]
-        if None in asked:  # damaged, or written by an earlier version in another form
-            continue
-        answered |= {request.key: answer for request, answer in join(asked, files.results, files.scores)}
-    return answered
+
+    def write_prompts(self, prompts: Sequence[Prompt]) -> None:
+        """Write the prompts as `swift infer` reads them."""
+        write_jsonl(self.prompts, ({KEY: one.key, "messages": list(one.messages)} for one in prompts))
+
+
+def new_name() -> str:
+    """A name for an attempt that none had before: a process of an earlier one may still be writing."""
+    return f"{time.time_ns():019d}-{secrets.token_hex(4)}"
+
+
+def deal(prompts: Sequence[Prompt], hands: int) -> list[list[Prompt]]:
+    """Shares of the prompts for at most `hands` processes, none empty: each a mixture of short and long, in order."""
+    return [list(prompts[hand::hands]) for hand in range(min(hands, len(prompts)))]
 
 
 def count_lines(path: Path) -> int:
@@ -79,41 +101,61 @@ def count_lines(path: Path) -> int:
         return 0
 
 
-def join(requests: Sequence[Request], results: Path, scores: Path) -> Iterator[tuple[Request, Answered]]:
-    """The requests that both files answer, with their answers. A line that says something else is passed over.
+def read_journal(journal: Path, prompts: Sequence[Prompt]) -> dict[str, Completion]:
+    """The completions so far, by the keys of the `prompts`.
 
-    The files are a journal of what another process managed to write: what cannot be read is asked again.
-    Raises `UserError` when the model gives no finite probabilities.
+    A line that names no key of theirs, or the key with another wording, counts as not there: the prompt is asked again.
+    Raises `UserError` when two lines answer one prompt differently, and when probabilities are not finite.
     """
-    for request, result, score in zip(requests, whole_lines(results), whole_lines(scores), strict=False):
-        answer = _answer(request, result, score)
-        if answer is None:
+    by_key = {prompt.key: prompt for prompt in prompts}
+    attempts = [pair for files in AttemptFiles.all_in(journal) for pair in _completions(files, by_key)]
+    return _once(attempts, Completion.same_as, journal)
+
+
+def _completions(files: AttemptFiles, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Completion]]:
+    """Key and completion of each prompt that both files of an attempt answer."""
+    texts = _once(_results(files.results, by_key), lambda one, other: one == other, files.results)
+    scores = _once(_scores(files.scores, by_key), same_scores, files.scores)
+    for key, score in scores.items():
+        if key not in texts:
             continue
-        if not all(map(math.isfinite, answer.logprobs.values())):
+        text = texts[key] if score.generate_seconds is not None else None
+        if score.generate_seconds is not None and not isinstance(text, str):
+            continue
+        if not all(map(math.isfinite, score.logprobs.values())):
             raise UserError(
-                f"{shown(scores)}: the model gives no finite probabilities for row {request.id}, so training has "
-                "diverged; run again with a lower --learning_rate"
+                f"{shown(files.scores)}: the model gives no finite probabilities for row {by_key[key].id}, so training "
+                "has diverged; run again with a lower --learning_rate"
             )
-        yield request, answer
+        yield key, Completion(text, score)
 
 
-def _answer(request: Request, result: Any, score: Any) -> Answered | None:
-    """The answer in a line of each file; None when they are not such lines, or answer another prompt."""
-    try:
-        *asked, answer = result["messages"]
-        text, generated = result["response"], score["generate_seconds"]
-        logprobs = {str(label): float(value) for label, value in score["logprobs"].items()}
-        if asked != list(request.messages) or answer["role"] != "assistant" or request.gold not in logprobs:
-            return None
-        if generated is not None and not isinstance(text, str):
-            return None
-        return Answered(
-            text=None if generated is None else text,
-            logprobs=logprobs,
-            prompt_tokens=int(score["prompt_tokens"]),
-            prompt_sha256=str(score["prompt_sha256"]),
-            score_seconds=float(score["score_seconds"]),
-            generate_seconds=None if generated is None else float(generated),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None
+def _scores(path: Path, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, ScoreLine]]:
+    for row in whole_lines(path):
+        line = ScoreLine.read(row)
+        prompt = by_key.get(line.key) if line else None
+        if line and prompt and line.chat_sha256 == prompt.chat_sha256 and prompt.gold in line.logprobs:
+            yield line.key, line
+
+
+def _results(path: Path, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Any]]:
+    """Key and response, a text or a head's class, of each row of ms-swift's whose messages are the prompt's."""
+    for row in whole_lines(path):
+        try:
+            prompt, (*asked, answer), response = by_key[row[KEY]], row["messages"], row["response"]
+            if asked == list(prompt.messages) and answer["role"] == "assistant":
+                yield prompt.key, response
+        except (KeyError, TypeError, ValueError):
+            continue
+
+
+def _once(pairs: Iterable[tuple[str, T]], same: Callable[[T, T], bool], path: Path) -> dict[str, T]:
+    """The values by key. Raises `UserError` when one key has two that are not the same."""
+    found: dict[str, T] = {}
+    for key, value in pairs:
+        if not same(found.setdefault(key, value), value):
+            raise UserError(
+                f"{shown(path)} holds two different answers to the prompt {key}: remove the folder "
+                f"{shown(path if path.is_dir() else path.parent)} and run the same command again"
+            )
+    return found

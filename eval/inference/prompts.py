@@ -1,14 +1,16 @@
-"""What a model is asked: the test rows, a few again one at a time, few-shot prompts, and the validation rows."""
+"""The prompts of an evaluation: the test rows, a few again one at a time, few-shot prompts, and the validation rows."""
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from plugins.score_lines import chat_sha256
 from workspace.errors import UserError
 from workspace.files import read_jsonl
+from workspace.paths import shown
 
 PARITY_ROWS = 6  # test rows asked again alone, to see that the batch makes no difference
 SHOTS_PER_CLASS = 2
@@ -19,8 +21,8 @@ MODES = {"test": "generate", "parity": "single", "few_shot": "score", "val": "sc
 
 
 @dataclass(frozen=True)
-class Request:
-    """One prompt. `messages` ends with the user's turn: no answer is in sight of the model."""
+class Prompt:
+    """One prompt. `messages` ends with the user's turn: the model is shown no answer. `id` is the dataset row's."""
 
     purpose: str
     id: str
@@ -30,46 +32,49 @@ class Request:
 
     @property
     def key(self) -> str:
-        """Names the request and its wording: an answer counts for this prompt alone."""
-        text = json.dumps([self.purpose, self.id, self.messages], ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Names the prompt among those of an evaluation."""
+        return f"{self.purpose}/{self.id}"
+
+    @cached_property
+    def chat_sha256(self) -> str:
+        """The hash of its wording: a response counts for this wording alone."""
+        return chat_sha256(self.messages)
 
 
-def make_requests(dataset: Path, few_shot: bool, seed: int) -> list[Request]:
-    """Every request of one evaluation, in the order in which they are answered.
+def make_prompts(dataset: Path, few_shot: bool, seed: int) -> list[Prompt]:
+    """Every prompt of one evaluation, in the order in which they are answered.
 
     Within a purpose the rows are sorted by the length of the prompt: a batch of equal lengths needs no padding.
     Purposes that generate text come first. Raises `UserError` when a row has no answer to hold back.
     """
     test = _rows(dataset / "test.jsonl")
-    groups = {"test": [_request("test", row) for row in test]}
-    groups["parity"] = [_request("parity", row) for row in _evenly(sorted(test, key=_length), PARITY_ROWS)]
+    groups = {"test": [_prompt("test", row) for row in test]}
+    groups["parity"] = [_prompt("parity", row) for row in _evenly(sorted(test, key=_length), PARITY_ROWS)]
     if few_shot:
         shots = few_shot_turns(_rows(dataset / "train.jsonl"), seed)
-        groups["few_shot"] = [_request("few_shot", row, shots) for row in test]
-    groups["val"] = [_request("val", row) for row in _rows(dataset / "val.jsonl")]
-    for group in groups.values():
-        group.sort(key=lambda request: (len(request.messages[-1]["content"]), request.id))
-    return [request for group in groups.values() for request in group]
+        groups["few_shot"] = [_prompt("few_shot", row, shots) for row in test]
+    groups["val"] = [_prompt("val", row) for row in _rows(dataset / "val.jsonl")]
+    return [prompt for group in groups.values() for prompt in by_length(group)]
 
 
-def modes(requests: Sequence[Request]) -> list[list[Any]]:
-    """[mode, rows] runs over `requests`, as plugins/label_scores.py reads them."""
-    runs: list[list[Any]] = []
-    for request in requests:
-        mode = MODES[request.purpose]
-        if runs and runs[-1][0] == mode:
-            runs[-1][1] += 1
-        else:
-            runs.append([mode, 1])
-    return runs
+def by_length(prompts: Iterable[Prompt]) -> list[Prompt]:
+    """The prompts, the shortest question first."""
+    return sorted(prompts, key=lambda prompt: (len(prompt.messages[-1]["content"]), prompt.id))
+
+
+def modes(prompts: Sequence[Prompt]) -> dict[str, list[str]]:
+    """The keys that are answered in each mode, as the label-score plugins read them."""
+    found: dict[str, list[str]] = {}
+    for prompt in prompts:
+        found.setdefault(MODES[prompt.purpose], []).append(prompt.key)
+    return found
 
 
 def few_shot_turns(train: Sequence[dict[str, Any]], seed: int) -> list[dict[str, str]]:
     """Earlier turns of the chat with `SHOTS_PER_CLASS` answered train rows a class, classes taking turns.
 
-    The rows are chosen by a hash of seed and id among those of middling length, so that the choice stands when rows
-    are added. Test and validation rows are never taken.
+    The rows are chosen by a hash of seed and id among those of middling length, so that rows that are added change
+    the choice little. Test and validation rows are never taken.
     """
     low, high = SHOT_CHARACTERS
     by_class: dict[str, list[dict[str, Any]]] = {}
@@ -83,18 +88,18 @@ def few_shot_turns(train: Sequence[dict[str, Any]], seed: int) -> list[dict[str,
     return [turn for row in rounds for turn in row["messages"] if turn["role"] != "system"]
 
 
-def _request(purpose: str, row: dict[str, Any], shots: Sequence[dict[str, str]] = ()) -> Request:
-    *prompt, answer = row["messages"]
-    if answer["role"] != "assistant" or not prompt or prompt[-1]["role"] != "user":
-        raise UserError(f"row {row['id']} of the dataset is not question and answer: build the dataset anew")
-    system = [turn for turn in prompt if turn["role"] == "system"]
-    asked = [turn for turn in prompt if turn["role"] != "system"]
-    return Request(purpose, str(row["id"]), answer["content"], row["cut"], (*system, *shots, *asked))
+def _prompt(purpose: str, row: dict[str, Any], shots: Sequence[dict[str, str]] = ()) -> Prompt:
+    *chat, answer = row["messages"]
+    if answer["role"] != "assistant" or not chat or chat[-1]["role"] != "user":
+        raise UserError(f"row {row['id']} of the dataset is not question and answer: build the dataset again")
+    system = [turn for turn in chat if turn["role"] == "system"]
+    question = [turn for turn in chat if turn["role"] != "system"]
+    return Prompt(purpose, str(row["id"]), answer["content"], row["cut"], (*system, *shots, *question))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
-        raise UserError(f"{path} is missing: build the dataset with `python -m data_prep.build`")
+        raise UserError(f"{shown(path)} is missing: build the dataset with `python -m data_prep.build`")
     return read_jsonl(path)
 
 

@@ -1,39 +1,20 @@
-"""The report's pictures as PNGs: curves, before/after bars, confusion matrices, reliability, risk and coverage.
+"""The report's pictures as PNGs: the line charts, bars before and after, confusion matrices.
 
-Titles are Chinese with English below; where this machine has no Chinese font, English alone. Each picture says on how
-many rows it stands.
+Titles are Chinese with English below; where this machine has no Chinese font, English alone. Each picture says of how
+many rows it is.
 """
 
 from collections.abc import Callable, Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.chart_data import (
-    answer_reading,
-    best_checkpoint,
-    scored,
-    series,
-    smoothed,
-    smoothing,
-    split_sizes,
-    stage_of,
-)
-from eval.reporting.wording import (
-    TRAINING,
-    TRAINING_SMOOTHED,
-    UNPARSED,
-    VALIDATION,
-    Text,
-    decimal,
-    number,
-    percent,
-    reading_name,
-    teacher_forced,
-)
+from eval.reporting.chart import RADIUS, Chart
+from eval.reporting.charts import CHARTS
+from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
+from eval.scoring.predictions import shown_reading
 from workspace.fonts import Font
 from workspace.picture_style import (
     BLUE,
-    FAINT,
     GREEN,
     GREY,
     HALO,
@@ -52,133 +33,123 @@ from workspace.picture_style import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = {"baseline": GREY, "before": ORANGE, "after": BLUE}
+COLOURS = {"baseline": GREY, "before": ORANGE, "after": BLUE, "f1": GREEN, "ink": INK}
 PALE = {"baseline": PALE_GREY, "before": PALE_ORANGE, "after": PALE_BLUE}
+STROKES = {"solid": "-", "dashed": "--", "dotted": ":", "thin": "-", "none": ""}
+MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "none": ""}
+POINTS_A_UNIT = 2.0  # a marker's diameter in points for each unit of its radius in the chart
+LINE_LENGTH = 62  # characters of a legend that fit into the picture's width
+MANY = 5  # labels, from which on a confusion matrix shows counts alone
+
+Draw = Callable[[Mapping[str, Any], Pen], "Figure | None"]
 
 
 def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, bytes]:
     """Every picture that `metrics` has figures for, as file name -> PNG bytes; in English alone when `font` is None."""
-    drawn: dict[str, bytes] = {}
     with drawing(font) as pen:
-        for name, draw in PICTURES.items():
-            figure = draw(metrics, pen)
-            if figure is not None:
-                drawn[name] = png(figure)
-    return drawn
+        figures = ((name, draw(metrics, pen)) for name, draw in PICTURES.items())
+        return {name: png(figure) for name, figure in figures if figure is not None}
 
 
-def curves_loss(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-    """Training loss (raw and smoothed) and validation loss by step."""
-    curves = metrics.get("curves") or {}
-    train, val = (series(curves.get(part, []), "loss") for part in ("train", "val"))
-    if not train and not val:
-        return None
-    figure, axes = canvas(5.8)
-    add_title(figure, pen, Text("训练与验证损失", "Training and validation loss"), split_sizes(metrics, "train", "val"))
-    if train:
-        weight = smoothing(len(train.xs))
-        axes.plot(*train, color=PALE["before"], linewidth=1.2)
-        label = pen.both(TRAINING_SMOOTHED if weight else TRAINING, " ")
-        axes.plot(train.xs, smoothed(train.ys, weight), color=COLOURS["before"], label=label)
-    if val:
-        label = pen.both(VALIDATION, " ")
-        axes.plot(*val, "o--", color=COLOURS["after"], label=label)
-    mark_best(axes, metrics, pen)
-    axes.set(ylim=(0, None), ylabel=pen.both(Text("损失", "loss"), " "))
-    step_axis(axes, pen)
-    add_legend(figure)
-    return figure
+def line_picture(name: str) -> Draw:
+    """The picture of the line chart `name`."""
+
+    def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
+        chart = CHARTS[name](metrics)
+        return None if chart is None else draw_chart(chart, pen)
+
+    return draw
 
 
-def curves_accuracy(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-    """Validation accuracy and macro F1 of the answers for each checkpoint, and the teacher-forced accuracy."""
-    curves = metrics.get("curves") or {}
-    lines = (
-        ("label_accuracy", Text("标签准确率", "label accuracy"), "o-", COLOURS["after"]),
-        ("label_macro_f1", Text("标签宏平均 F1", "label macro F1"), "s--", GREEN),
-        ("teacher_forced_accuracy", teacher_forced(curves), "^:", COLOURS["baseline"]),
-    )
-    known = [(series(curves.get("val", []), key), text, style, colour) for key, text, style, colour in lines]
-    if not any(line[0] for line in known):
-        return None
-    figure, axes = canvas(6.0)
-    add_title(
-        figure,
-        pen,
-        Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"),
-        split_sizes(metrics, "val"),
-    )
-    for (steps, values), text, style, colour in (line for line in known if line[0]):
-        # the words for teacher-forced accuracy are longer than the picture is wide
-        axes.plot(steps, values, style, color=colour, label=pen.both(Text(text.zh, fill(text.en, 62))))
-        if style == "o-":
-            for step, value in zip(steps, values, strict=True):
-                axes.annotate(percent(value), (step, value), (0, 12), textcoords="offset points", ha="center", **HALO)
-    mark_best(axes, metrics, pen)
-    axes.margins(x=0.1, y=0.2)
-    percent_axis(axes.yaxis)
-    step_axis(axes, pen)
-    add_legend(figure)
+def draw_chart(chart: Chart, pen: Pen) -> "Figure":
+    """The chart as a figure."""
+    from matplotlib.lines import Line2D
+
+    def label(text: Text) -> str:
+        return pen.both(Text(text.zh, fill(text.en, LINE_LENGTH)), "\n" if len(text.en) > LINE_LENGTH else " / ")
+
+    figure, axes = canvas(6.4)
+    add_title(figure, pen, chart.title, chart.rows)
+    handles = []
+    for line in chart.lines:
+        xs, ys = zip(*line.points, strict=True)
+        look: dict[str, Any] = {"color": COLOURS[line.colour], "linestyle": STROKES[line.stroke]}
+        look |= {"linewidth": 1.2, "alpha": 0.45} if line.stroke == "thin" else {}
+        axes.plot(xs, ys, **look)
+        if line.marker != "none":
+            areas = [(POINTS_A_UNIT * radius) ** 2 for radius in line.radii or (RADIUS,) * len(xs)]
+            axes.scatter(xs, ys, areas, color=look["color"], marker=MARKERS[line.marker], alpha=0.85, zorder=3)
+        if line.values:
+            for point in line.points:
+                axes.annotate(percent(point[1]), point, (0, 12), textcoords="offset points", ha="center", **HALO)
+        if line.name:
+            handles.append(Line2D([], [], marker=MARKERS[line.marker], label=label(line.name), **look))
+    if chart.rule:
+        rule = axes.axvline(chart.rule[0], color=INK, linestyle="-.", linewidth=1.6, label=label(chart.rule[1]))
+        handles.append(rule)
+    axes.set(xlim=(chart.x.low, chart.x.high), ylim=(chart.y.low, chart.y.high))
+    axes.set_xticks(*zip(*chart.x.ticks, strict=True))
+    axes.set_yticks(*zip(*chart.y.ticks, strict=True))
+    axes.set_xlabel(pen.both(chart.x.name, "\n" if len(chart.x.name.en) > LINE_LENGTH // 2 else " "))
+    axes.set_ylabel(pen.both(chart.y.name, " "))
+    add_legend(figure, handles)
     return figure
 
 
 def before_after(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-    """Accuracy (with its Wilson interval) and macro F1 of every reading in the ladder."""
+    """Accuracy (with its Wilson interval) and macro F1 of every reading."""
     from matplotlib.patches import Patch
 
-    readings = {k: r for k, r in metrics["readings"].items() if r["accuracy"] is not None}
+    readings = metrics["readings"]
     if not readings:
         return None
     figure, axes = canvas(2.4 + 1.02 * len(readings))
     title = Text("调优前后与基线", "Before and after tuning, and the baselines")
     add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
+    hatched: dict[str, Any] = {"hatch": "//", "edgecolor": "white"}
     for k, (name, reading) in enumerate(readings.items()):
-        stage, (low, high) = stage_of(name), reading["accuracy_ci"] or (reading["accuracy"],) * 2
-        axes.barh(k - 0.2, reading["accuracy"], 0.38, color=COLOURS[stage])
-        whisker = [[reading["accuracy"] - low], [high - reading["accuracy"]]]
-        axes.errorbar(reading["accuracy"], k - 0.2, xerr=whisker, color=INK, capsize=5, linewidth=1.8)
-        axes.text(high + 0.012, k - 0.2, percent(reading["accuracy"]), va="center", fontsize=15)
-        if reading["macro_f1"] is not None:
-            axes.barh(k + 0.2, reading["macro_f1"], 0.38, color=PALE[stage], hatch="//", edgecolor="white")
-            axes.text(reading["macro_f1"] + 0.012, k + 0.2, decimal(reading["macro_f1"]), va="center", fontsize=15)
+        stage, accuracy, (low, high) = stage_of(name), reading["accuracy"], reading["accuracy_ci"]
+        axes.barh(k - 0.2, accuracy, 0.38, color=COLOURS[stage])
+        whisker = [[accuracy - low], [high - accuracy]]
+        axes.errorbar(accuracy, k - 0.2, xerr=whisker, color=INK, capsize=5, linewidth=1.8)
+        axes.text(high + 0.012, k - 0.2, percent(accuracy), va="center", fontsize=15)
+        axes.barh(k + 0.2, reading["macro_f1"], 0.38, color=PALE[stage], **hatched)
+        axes.text(reading["macro_f1"] + 0.012, k + 0.2, decimal(reading["macro_f1"]), va="center", fontsize=15)
     axes.set_yticks(range(len(readings)), [pen.both(reading_name(name)) for name in readings])
     axes.set(xlim=(0, 1.2), ylim=(len(readings) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     percent_axis(axes.xaxis)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    accuracy = pen.both(Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95% Wilson interval)"), " / ")
-    solid = Patch(facecolor=COLOURS["after"], label=accuracy)
-    pale = Patch(
-        facecolor=PALE["after"], hatch="//", edgecolor="white", label=pen.both(Text("宏平均 F1", "macro F1"), " / ")
-    )
+    accuracy_name = Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95% Wilson interval)")
+    solid = Patch(facecolor=COLOURS["after"], label=pen.both(accuracy_name, " / "))
+    pale = Patch(facecolor=PALE["after"], label=pen.both(Text("宏平均 F1", "macro F1"), " / "), **hatched)
     add_legend(figure, [solid, pale])
     return figure
 
 
-def confusion(when: str) -> Callable[[Mapping[str, Any], Pen], "Figure | None"]:
+def confusion(stage: str) -> Draw:
     """The picture of the confusion matrix `before` or `after`: the generated answers, else the scored ones."""
 
     def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-        name = answer_reading(metrics, when)
+        name = shown_reading(metrics["readings"], stage)
         if name is None:
             return None
-        table, labels = metrics["readings"][name]["confusion"], metrics["labels"]
-        words = [pen.word(label, f"label {k + 1}") for k, label in enumerate(labels)]
-        columns = [*words, pen.both(UNPARSED)][: len(table["columns"])]
-        figure, axes = canvas(3.2 + 1.1 * len(labels) if len(labels) < 5 else 8.0)
+        counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
+        words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]
+        few = len(labels) < MANY
+        figure, axes = canvas(3.2 + 1.1 * len(labels) if few else 8.0)
         reading = reading_name(name)
         title = Text(f"混淆矩阵：{reading.zh}", f"Confusion matrix: {reading.en}")
         add_title(figure, pen, title, f"n = {number(metrics['readings'][name]['n'])}")
-        shares = [[count / max(sum(row), 1) for count in row] for row in table["counts"]]
+        shares = [[count / max(sum(row), 1) for count in row] for row in counts]
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for r, row in enumerate(table["counts"]):
+        for r, row in enumerate(counts):
             for c, count in enumerate(row):
-                text = f"{number(count)}\n{percent(shares[r][c])}" if len(labels) < 5 else str(count)
+                text = f"{number(count)}\n{percent(shares[r][c])}" if few else str(count)
                 axes.text(c, r, text, ha="center", va="center", color="white" if shares[r][c] > 0.62 else INK)
-        axes.set_xticks(range(len(columns)), columns, rotation=0 if len(labels) < 5 else 50)
+        axes.set_xticks(range(len(words) + 1), [*words, pen.both(UNPARSED)], rotation=0 if few else 50)
         axes.set_yticks(range(len(words)), words)
         axes.set_xlabel(pen.both(Text("模型的回答", "answer"), " "))
         axes.set_ylabel(pen.both(Text("真实标签", "gold label"), " "))
@@ -189,80 +160,12 @@ def confusion(when: str) -> Callable[[Mapping[str, Any], Pen], "Figure | None"]:
     return draw
 
 
-def reliability(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-    """Accuracy by confidence, before and after: on the diagonal a probability means what it says."""
-    known = scored(metrics, "reliability")
-    if not known:
-        return None
-    figure, axes = canvas(7.0)
-    add_title(figure, pen, Text("可靠性图", "Reliability diagram"), f"n = {number(metrics['test']['n'])}")
-    axes.plot([0, 1], [0, 1], ":", color=FAINT, label=pen.both(Text("完全校准", "perfectly calibrated"), " "))
-    for name, reading in known.items():
-        bins, style = reading["probabilities"]["reliability"], "s--" if stage_of(name) == "before" else "o-"
-        label = f"{pen.both(reading_name(name), ' / ')}, ECE {decimal(reading['probabilities']['ece'])}"
-        x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
-        axes.plot(x, y, style[1:], color=COLOURS[stage_of(name)], linewidth=1.6)
-        area = [30 + 500 * b["n"] / reading["n"] for b in bins]
-        axes.scatter(x, y, area, color=COLOURS[stage_of(name)], marker=style[0], alpha=0.8, label=label)
-    lowest = min(b["confidence"] for reading in known.values() for b in reading["probabilities"]["reliability"])
-    axes.set(xlim=(max(0.0, lowest - 0.05), 1.02), ylim=(0, 1.04))
-    axes.set_xlabel(
-        pen.both(Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)"))
-    )
-    axes.set_ylabel(pen.both(Text("实际准确率", "accuracy"), " "))
-    percent_axis(axes.xaxis), percent_axis(axes.yaxis)
-    add_legend(figure)
-    return figure
-
-
-def risk_coverage(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-    """Accuracy over the share of reviews that the model answers by itself, the surest first."""
-    known = scored(metrics, "risk_coverage")
-    if not known:
-        return None
-    figure, axes = canvas(6.4)
-    title = Text("覆盖率与准确率", "Coverage and accuracy")
-    add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
-    for name, reading in known.items():
-        curve = reading["probabilities"]["risk_coverage"]
-        style = "--" if stage_of(name) == "before" else "-"
-        label = pen.both(reading_name(name), " / ")
-        axes.plot(*series(curve, "accuracy", "coverage"), style, color=COLOURS[stage_of(name)], label=label)
-    selective = metrics.get("selective")
-    if selective and selective["test"]["accuracy"] is not None:
-        label = pen.both(Text("验证集选定的阈值，测试集上的结果", "threshold chosen on validation, result on test"))
-        chosen = selective["test"]
-        axes.plot(chosen["coverage"], chosen["accuracy"], "D", color=INK, markersize=12, label=label)
-    axes.set(xlim=(0, 1.02))
-    axes.margins(y=0.1)
-    axes.set_xlabel(pen.both(Text("独立回答的评论所占比例", "share of reviews answered"), " "))
-    axes.set_ylabel(pen.both(Text("准确率", "accuracy"), " "))
-    percent_axis(axes.xaxis), percent_axis(axes.yaxis)
-    add_legend(figure)
-    return figure
-
-
-def mark_best(axes: "Axes", metrics: Mapping[str, Any], pen: Pen) -> None:
-    """A line at the checkpoint that was chosen, where one is known."""
-    best = best_checkpoint(metrics)
-    if best is not None:
-        label = pen.both(
-            Text(f"选用的检查点（第 {best['step']} 步）", f"chosen checkpoint (step {best['step']})"), " / "
-        )
-        axes.axvline(best["step"], color=INK, linestyle="-.", linewidth=1.6, label=label)
-
-
-def step_axis(axes: "Axes", pen: Pen) -> None:
-    """Name the x axis of a training curve."""
-    axes.set_xlabel(pen.both(Text("训练步数", "training step"), " "))
-
-
-PICTURES: dict[str, Callable[[Mapping[str, Any], Pen], "Figure | None"]] = {
-    "curves_loss.png": curves_loss,
-    "curves_accuracy.png": curves_accuracy,
+PICTURES: dict[str, Draw] = {
+    "curves_loss.png": line_picture("loss"),
+    "curves_accuracy.png": line_picture("accuracy"),
     "before_after.png": before_after,
     "confusion_before.png": confusion("before"),
     "confusion_after.png": confusion("after"),
-    "reliability.png": reliability,
-    "risk_coverage.png": risk_coverage,
+    "reliability.png": line_picture("reliability"),
+    "risk_coverage.png": line_picture("coverage"),
 }

@@ -1,9 +1,9 @@
-"""The report's words in Chinese and English, and how it writes numbers: the same in pictures, Markdown and HTML."""
+"""The report's words in Chinese and English: the same in pictures, Markdown and HTML."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from workspace.bilingual import NONE, Text, number, percent
+from workspace.bilingual import Text, decimal, interval, number, percent, signed
 
 READINGS = {
     "majority": Text("多数类", "majority class"),
@@ -33,6 +33,8 @@ UNPARSED = Text("未解析", "unparsed")
 TRAINING = Text("训练", "training")
 TRAINING_SMOOTHED = Text("训练（平滑）", "training, smoothed")
 VALIDATION = Text("验证", "validation")
+CHOSEN_CHECKPOINT = Text("选用的检查点（第 {} 步）", "chosen checkpoint (step {})")
+PERFECTLY_CALIBRATED = Text("完全校准", "perfectly calibrated")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
     "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",
@@ -86,6 +88,12 @@ _FORM_ALONE = Text(
 def reading_name(name: str) -> Text:
     """What a reading is called; its key where the report has no words for it."""
     return READINGS.get(name, Text(name, name))
+
+
+def stage_of(name: str) -> str:
+    """baseline, before or after: what decides a reading's colour."""
+    stage = name.split("_")[0]
+    return stage if stage in {"before", "after"} else "baseline"
 
 
 def slice_value(value: str, by: str) -> Text:
@@ -171,57 +179,3 @@ def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accura
         f"{name.zh}共变化 {total} 个百分点：" + "，".join(f"{word.zh} {value}" for word, value in parts) + "。",
         f"{name.en} changed by {total} points: " + ", ".join(f"{word.en} {value}" for word, value in parts) + ".",
     )
-
-
-def signed(value: float | None, digits: int = 1) -> str:
-    """A difference of two shares in percentage points, 0.142 -> +14.2; what rounds to zero has no sign."""
-    if value is None:
-        return NONE
-    text = f"{value * 100:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-    return text[1:] if float(text[1:]) == 0 else text
-
-
-def interval(bounds: tuple[float, float] | list[float] | None) -> str:
-    """[0.887, 0.917] -> 88.7–91.7, in per cent."""
-    return NONE if bounds is None or None in bounds else f"{bounds[0] * 100:.1f}–{bounds[1] * 100:.1f}"
-
-
-def signed_interval(bounds: tuple[float, float] | list[float] | None) -> str:
-    """[-0.012, 0.034] -> −1.2 … +3.4, in percentage points."""
-    return NONE if bounds is None or None in bounds else f"{signed(bounds[0])} … {signed(bounds[1])}"
-
-
-def decimal(value: float | None, digits: int = 3) -> str:
-    """0.8861 -> 0.886."""
-    return NONE if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def p_value(value: float | None) -> str:
-    """A p value as papers print it: never as zero."""
-    if value is None:
-        return NONE
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def parameters(value: int | None) -> str:
-    """26878464 -> 26.9M."""
-    if value is None:
-        return NONE
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return str(value)
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in the unit that fits: 0.4 s, 12 s, 3.4 min, 1.2 h."""
-    if seconds is None:
-        return NONE
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def milliseconds(value: float | None) -> str:
-    """0.0512 -> 0.05; 61.7 -> 62."""
-    return NONE if value is None else f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:,.0f}"

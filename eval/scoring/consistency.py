@@ -1,4 +1,4 @@
-"""Parity gates: things that must make no difference to the answers, checked on the rows of each run.
+"""Consistency checks: things that must make no difference to the answers, checked on the rows of each run.
 
 Made from RUN/before/summary.json, RUN/after/summary.json (eval.infer) and RUN/train/label_metric.json (training).
 """
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
+from eval.inference.summary import BatchCheck, Summary
 from workspace.files import read_json
 
 SIDES = {"before": "调优前", "after": "调优后"}
@@ -16,14 +16,14 @@ SIDES = {"before": "调优前", "after": "调优后"}
 
 @dataclass(frozen=True)
 class Detail:
-    """What was found, in both languages."""
+    """The result in words, in both languages."""
 
     zh: str
     en: str
 
 
 @dataclass(frozen=True)
-class Gate:
+class Check:
     """One check over n rows."""
 
     name: str
@@ -32,41 +32,34 @@ class Gate:
     n: int
 
 
-def parity_gates(run: Path, val_ids: Sequence[str]) -> list[Gate]:
-    """Every gate whose rows are there: batch and no_assistant_turn of each side, and the rendered prompts.
+def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
+    """Every check whose rows are there: batch and no_assistant_turn of each side, and the rendered prompts.
 
     val_ids: ids of the validation rows in the file's order, in which training recorded its prompts.
     """
-    summaries = {
-        side: read_json(run / side / "summary.json") for side in SIDES if (run / side / "summary.json").is_file()
-    }
-    gates = [
-        gate(side, summary)
-        for gate in (_batch, _no_assistant_turn)
-        for side, summary in summaries.items()
-        if gate is not _batch or (summary.get("parity") or {}).get("rows")
-    ]
-    prompts = {side: summary.get("val_prompt_sha256") or {} for side, summary in summaries.items()}
+    summaries = {side: summary for side in SIDES if (summary := Summary.read(run / side))}
+    checks = [_batch(side, one.parity) for side, one in summaries.items() if one.parity and one.parity.rows]
+    checks += [_no_assistant_turn(side, summary) for side, summary in summaries.items()]
+    prompts = {side: summary.val_prompt_sha256 for side, summary in summaries.items()}
     trained = run / "train" / "label_metric.json"
     if trained.is_file():
         hashes = read_json(trained).get("val_prompt_sha256") or []
         # A row that training dropped shifts those behind it, and the rows left over have no hash: neither can match.
         prompts["train"] = dict(zip_longest(val_ids, hashes[: len(val_ids)], fillvalue="")) if hashes else {}
-    known = {place: found for place, found in prompts.items() if found}
+    known = {place: hashes for place, hashes in prompts.items() if hashes}
     if len(known) > 1:
-        gates.append(_same_prompts(known))
-    return gates
+        checks.append(_same_prompts(known))
+    return checks
 
 
-def _batch(side: str, summary: dict[str, Any]) -> Gate:
-    found = summary["parity"]
-    n, largest = found["rows"], found["largest_logprob_difference"]
+def _batch(side: str, batch: BatchCheck) -> Check:
+    n, largest = batch.rows, batch.largest_logprob_difference
     # A head writes no text: its most probable label is compared.
-    head = "same_label" in found
-    same, zh, en = (found["same_label"], "标签", "labels") if head else (found["same_text"], "文本", "texts")
-    return Gate(
+    words = batch.same_label is None
+    same, zh, en = (batch.same_text, "文本", "texts") if words else (batch.same_label, "标签", "labels")
+    return Check(
         f"batch_{side}",
-        bool(found["ok"]),
+        batch.ok,
         Detail(
             f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}",
             f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
@@ -76,9 +69,9 @@ def _batch(side: str, summary: dict[str, Any]) -> Gate:
     )
 
 
-def _no_assistant_turn(side: str, summary: dict[str, Any]) -> Gate:
-    ok, n = bool(summary["no_assistant_turn"]), sum(summary["prompts"].values())
-    return Gate(
+def _no_assistant_turn(side: str, summary: Summary) -> Check:
+    ok, n = summary.no_assistant_turn, sum(summary.prompts.values())
+    return Check(
         f"no_assistant_turn_{side}",
         ok,
         Detail(
@@ -89,13 +82,13 @@ def _no_assistant_turn(side: str, summary: dict[str, Any]) -> Gate:
     )
 
 
-def _same_prompts(places: dict[str, dict[str, str]]) -> Gate:
+def _same_prompts(places: dict[str, dict[str, str]]) -> Check:
     """Whether all places saw the same prompts: for each, the hash of a row's prompt token ids by row id."""
-    ids = set.intersection(*(set(found) for found in places.values()))
-    same = sum(len({found[key] for found in places.values()}) == 1 for key in ids)
+    ids = set.intersection(*(set(hashes) for hashes in places.values()))
+    same = sum(len({hashes[key] for hashes in places.values()}) == 1 for key in ids)
     zh = "、".join({"train": "训练时", **SIDES}[place] for place in places)
     en = ", ".join({"train": "training"}.get(place, place) for place in places)
-    return Gate(
+    return Check(
         "prompt",
         same == len(ids) > 0,
         Detail(

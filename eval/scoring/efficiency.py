@@ -1,10 +1,12 @@
-"""What each reading costs: parameters, training time, milliseconds a review."""
+"""The efficiency of each reading: parameters, training time, milliseconds a review."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from eval.inference.summary import Summary
 from eval.scoring.predictions import BASELINES_RECORD
+from plan.run import Run
 from train.checkpoints import weight_files
 from workspace import stages
 from workspace.files import read_json
@@ -12,7 +14,7 @@ from workspace.safetensors_header import read_header
 
 
 @dataclass(frozen=True)
-class Costs:
+class Efficiency:
     """None where a value is not known. parameters: of the whole model; trained_parameters: of what tuning changed."""
 
     parameters: int | None = None
@@ -24,7 +26,7 @@ class Costs:
 def count_parameters(weights: Path) -> int | None:
     """The number of values in the *.safetensors files of a folder, or in one such file, read from the headers alone.
 
-    Tied weights stand in the file once and count once. None when there are none or a header cannot be read.
+    Tied weights are in the file once and count once. None when there are none or a header cannot be read.
     """
     files = sorted(weights.glob("*.safetensors")) if weights.is_dir() else [weights]
     try:
@@ -40,38 +42,36 @@ def used_checkpoint(train: Path) -> Path | None:
         step = read_json(train / "best.json").get("step")
         if (train / f"checkpoint-{step}").is_dir():
             return train / f"checkpoint-{step}"
-    found = [path for path in train.glob("checkpoint-*") if _step(path) is not None and weight_files(path)]
-    return max(found, key=lambda folder: _step(folder) or 0, default=None)
+    steps = [path for path in train.glob("checkpoint-*") if _step(path) is not None and weight_files(path)]
+    return max(steps, key=lambda folder: _step(folder) or 0, default=None)
 
 
-def reading_costs(run: Path, plan: dict[str, Any], names: list[str]) -> dict[str, Costs]:
-    """The costs of each reading by name, from the baselines' record, the model's files and the speed the answers took.
-
-    RUN/before/summary.json and RUN/after/summary.json hold {"ms_per_review": {"generate", "score", "few_shot"}}.
-    """
-    baselines = read_json(run / BASELINES_RECORD) if (run / BASELINES_RECORD).is_file() else {}
-    whole = count_parameters(Path(plan["model_folder"])) if plan.get("model_folder") else None
-    checkpoint = used_checkpoint(run / "train")
+def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
+    """The efficiency of each reading, from the baselines' record, the model's files and the time the answers took."""
+    record = run.folder / BASELINES_RECORD
+    baselines = read_json(record) if record.is_file() else {}
+    whole = count_parameters(run.model_folder) if run.model_folder else None
+    checkpoint = used_checkpoint(run.train_folder)
     adapter = count_parameters(checkpoint) if checkpoint else None
-    costs = {}
+    efficiency = {}
     for name in names:
-        side, _, how = name.partition("_")
         if name in baselines:
             known = baselines[name]
-            costs[name] = Costs(
+            efficiency[name] = Efficiency(
                 known["parameters"], known["parameters"], known["train_seconds"], known["ms_per_review"]
             )
             continue
-        summary = run / side / "summary.json"
-        speeds = read_json(summary).get("ms_per_review") or {} if summary.is_file() else {}
+        side, _, kind = name.partition("_")
+        summary = Summary.read(run.folder / side)
+        speeds = summary.ms_per_review if summary else {}
         tuned = side == "after"
-        costs[name] = Costs(
+        efficiency[name] = Efficiency(
             parameters=whole,
             trained_parameters=adapter if tuned else None,
-            train_seconds=stages.seconds_taken(run, "train") if tuned else None,
-            ms_per_review=speeds.get(how.removesuffix("_threshold")),
+            train_seconds=stages.seconds_taken(run.folder, "train") if tuned else None,
+            ms_per_review=speeds.get(kind.removesuffix("_threshold")),
         )
-    return costs
+    return efficiency
 
 
 def _step(checkpoint: Path) -> int | None:

@@ -16,16 +16,16 @@ PROBABLE = "probable"
 
 
 @dataclass(frozen=True)
-class Disputed:
+class LabelIssues:
     """Ids of the rows counted as label errors, and the model that judged: "linear" or "tuned"."""
 
     ids: frozenset[str]
     judge: str
 
 
-def load_disputed(dataset: Path, test: Split) -> Disputed | None:
-    """The disputed rows among `test`; None where no audit of the test split lies in `dataset`, or one of other rows,
-    which is said in one line."""
+def load_label_issues(dataset: Path, test: Split) -> LabelIssues | None:
+    """The label issues among `test`; None where `dataset` holds no audit of the test split, or one of other rows, which
+    is said in one line."""
     path = dataset / FILE
     if not path.is_file():
         return None
@@ -33,12 +33,12 @@ def load_disputed(dataset: Path, test: Split) -> Disputed | None:
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
-        listed = {row["row"]: row["given"].removeprefix("'") for row in rows}
-        ids = frozenset(row["row"] for row in rows if row["issue"] == PROBABLE)
+        fits = all(gold.get(row["row"]) == row["given"].removeprefix("'") for row in rows)
+        issues = {row["row"] for row in rows if row["issue"] == PROBABLE}
         judges = {row["judge"] for row in rows}
     except (OSError, ValueError, KeyError, csv.Error):
-        listed, ids, judges = {"": ""}, frozenset(), set()
-    if any(gold.get(key) != given.removeprefix("'") for key, given in listed.items()) or len(judges) > 1:
-        print(f"report: {shown(path)} is of other rows, and left aside: make it anew with `python -m data_prep.audit`")
+        fits, issues, judges = False, set(), set()
+    if not fits or len(judges) > 1:
+        print(f"report: {shown(path)} is of other rows and was not used: run `python -m data_prep.audit` again")
         return None
-    return Disputed(ids, next(iter(judges), "linear"))
+    return LabelIssues(frozenset(issues), next(iter(judges), "linear"))

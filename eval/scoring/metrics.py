@@ -1,10 +1,10 @@
 """Classification metrics over label words, where an answer that names no label (unparsed) counts as wrong.
 
 Formulas are scikit-learn's. Unparsed is a predicted class of its own: it adds a column to the confusion matrix and a
-class to MCC, and it never leaves a denominator.
+class to MCC, and it never leaves a denominator. Macro F1 is defined once, in `macro_f1`, for the whole project.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Classification:
-    """Metrics of one reading. Rates lie in [0, 1]; MCC in [-1, 1].
+    """Metrics of one reading's predictions. Rates lie in [0, 1]; MCC in [-1, 1].
 
     confusion: one row a gold label, one column a label and a last one for unparsed, in the task's order of labels.
     strict, strict_rate: answers that are the bare label word, right or wrong; None where no text was generated.
@@ -60,6 +60,17 @@ def encode(values: Sequence[str | None], labels: Sequence[str]) -> NDArray[np.in
         raise ValueError(f"{error.args[0]!r} is none of the labels {list(labels)}") from None
 
 
+def macro_f1(hits: NDArray, predicted: NDArray, support: NDArray) -> NDArray[np.float64]:
+    """The mean F1 of the labels that have gold rows; a label without any says nothing about the predictions.
+
+    hits (right predictions), predicted and support (gold rows) are counts a label, shape (..., labels); result (...).
+    scikit-learn's `f1_score(gold, predicted, labels=np.unique(gold), average="macro")`.
+    """
+    present = np.broadcast_to(support > 0, np.shape(hits))
+    f1 = np.divide(2.0 * hits, predicted + support, out=np.zeros(np.shape(hits)), where=present)
+    return f1.sum(axis=-1) / present.sum(axis=-1)
+
+
 def classify(
     gold: Sequence[str],
     predicted: Sequence[str | None],
@@ -68,9 +79,8 @@ def classify(
 ) -> Classification:
     """Metrics of `predicted` against `gold`, row by row; `strict` marks the answers that are a bare label word.
 
-    Macro F1 is the mean over all of `labels`, a label with neither gold nor predicted rows counting 0
-    (scikit-learn's `f1_score(labels=labels, average="macro", zero_division=0)`). Balanced accuracy is the mean recall
-    of the labels that have gold rows. MCC is Gorodkin's multi-class form, 0 where it is undefined.
+    Macro F1 (see `macro_f1`) and balanced accuracy (mean recall) are over the labels that have gold rows. MCC is
+    Gorodkin's multi-class form, 0 where it is undefined.
 
     Raises ValueError when there are no rows, when lengths differ, or for a word that is not in `labels`.
     """
@@ -94,7 +104,7 @@ def classify(
         n=n,
         correct=correct,
         accuracy=correct / n,
-        macro_f1=float(f1.mean()),
+        macro_f1=float(macro_f1(confusion.diagonal(), predicted_counts[:-1], support)),
         balanced_accuracy=float(recall[support > 0].mean()),
         mcc=0.0 if one_class else float(matthews_corrcoef(gold_codes, codes)),
         per_class={
@@ -109,3 +119,29 @@ def classify(
         strict=bare,
         strict_rate=None if bare is None else bare / n,
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A difference in a metric as format + task + remainder = total.
+
+    format: score before - generate before, what the untuned model knew but did not say in the wanted form;
+    task: score after - score before; remainder: generate after - score after.
+    """
+
+    total: float
+    format: float
+    task: float
+    remainder: float
+
+
+def decompose_gain(scores: Mapping[str, Classification]) -> dict[str, Gain] | None:
+    """The generated answers' gain in accuracy and macro F1; None unless all four readings are there."""
+    names = ("before_generate", "before_score", "after_score", "after_generate")
+    if any(name not in scores for name in names):
+        return None
+    gain = {}
+    for metric in ("accuracy", "macro_f1"):
+        said, knew, knows, says = (getattr(scores[name], metric) for name in names)
+        gain[metric] = Gain(says - said, format=knew - said, task=knows - knew, remainder=says - knows)
+    return gain

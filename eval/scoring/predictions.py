@@ -1,22 +1,22 @@
-"""The readings of a run: every way in which its test rows were answered, each as one predicted label a row.
+"""The predictions of a run: for every way in which its test rows were answered (a reading), one label a row.
 
 generate: the model's text, parsed. score: its most probable label word. score_threshold: the same probabilities with
 a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no language model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.parse import parse_answer
-from eval.scoring.responses import Answers, Split, load_answers
+from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
-from workspace.files import read_json
+from workspace.files import read_json, read_jsonl
 from workspace.paths import shown
 
 # The order in which readings are shown: from the cheapest to the tuned model.
@@ -39,8 +39,8 @@ Kind = Literal["generate", "score", "score_threshold", "few_shot", "baseline"]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One predicted label a row, None for unparsed, and what it was read from.
+class Predictions:
+    """One reading's predicted label a row, None for unparsed, and what it was read from.
 
     texts, strict (n,): where text was generated. probabilities (n, labels): where the label is the most probable one.
     confidence (n,): the predicted label's probability, where there are probabilities.
@@ -57,58 +57,56 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readings:
-    """A run's readings of the test rows by name, in the ladder's order, and the validation probabilities (m, labels)
-    of those score readings that have them."""
+class RunPredictions:
+    """A run's predictions for the test rows by reading, in the ladder's order, and the validation probabilities
+    (m, labels) of those score readings that have them."""
 
-    test: dict[str, Reading]
+    test: dict[str, Predictions]
     validation: dict[str, NDArray[np.float64]]
 
 
-def load_readings(
+def load_predictions(
     run: Path, test: Split, val: Split, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
-) -> Readings:
-    """Every reading whose files are in `run`. Raises `UserError` when a file does not fit the rows."""
-    found: list[Reading] = []
+) -> RunPredictions:
+    """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
+    loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
     if (run / BASELINES_RECORD).is_file():
         majority = read_json(run / BASELINES_RECORD)["majority"]["label"]
-        found.append(Reading("majority", "baseline", (majority,) * len(test)))
-        linear = load_answers(run / BASELINES_ANSWERS / "test.jsonl", test, labels)
+        loaded.append(Predictions("majority", "baseline", (majority,) * len(test)))
+        linear = load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels)
         if linear is not None:
-            found.append(by_score("tfidf_linear", "baseline", linear.probabilities, labels))
+            loaded.append(by_score("tfidf_linear", "baseline", linear.probabilities, labels))
     for side in ("before", "after"):
-        answers = load_answers(run / side / "test.jsonl", test, labels)
+        answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers is None:
             continue
         if answers.texts is not None:
-            found.append(by_text(f"{side}_generate", "generate", answers, labels, synonyms))
+            loaded.append(by_text(f"{side}_generate", "generate", answers, labels, synonyms))
         if answers.probabilities is None:
             continue
-        found.append(by_score(f"{side}_score", "score", answers.probabilities, labels))
-        held_out = load_answers(run / side / "val.jsonl", val, labels)
-        if held_out is not None and held_out.probabilities is not None and len(val):
-            validation[f"{side}_score"] = held_out.probabilities
-            threshold = choose(held_out.probabilities, val.codes(labels), labels)
-            found.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
-    few_shot = load_answers(run / "before" / "few_shot.jsonl", test, labels)
+        loaded.append(by_score(f"{side}_score", "score", answers.probabilities, labels))
+        on_val = load_responses(run / side / "val.jsonl", val, labels)
+        if on_val is not None and on_val.probabilities is not None and len(val):
+            validation[f"{side}_score"] = on_val.probabilities
+            threshold = choose(on_val.probabilities, val.codes(labels), labels)
+            loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
+    few_shot = load_responses(run / "before" / "few_shot.jsonl", test, labels)
     if few_shot is not None and few_shot.texts is not None:
-        found.append(by_text("before_few_shot", "few_shot", few_shot, labels, synonyms))
+        loaded.append(by_text("before_few_shot", "few_shot", few_shot, labels, synonyms))
     elif few_shot is not None:
-        found.append(by_score("before_few_shot", "few_shot", few_shot.probabilities, labels))
-    if not found:
+        loaded.append(by_score("before_few_shot", "few_shot", few_shot.probabilities, labels))
+    if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
-    return Readings(
-        {reading.name: reading for reading in sorted(found, key=lambda r: LADDER.index(r.name))}, validation
-    )
+    return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation)
 
 
 def by_text(
-    name: str, kind: Kind, answers: Answers, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
-) -> Reading:
+    name: str, kind: Kind, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
+) -> Predictions:
     """The label that each generated text asserts."""
     parsed = [parse_answer(text, labels, synonyms) for text in answers.texts or ()]
-    return Reading(
+    return Predictions(
         name=name,
         kind=kind,
         predicted=tuple(p.label for p in parsed),
@@ -117,11 +115,11 @@ def by_text(
     )
 
 
-def by_score(name: str, kind: Kind, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Reading:
+def by_score(name: str, kind: Kind, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
     """The most probable label of each row; of several, the first in `labels`."""
     if probabilities is None:
         raise UserError(f"the answers of {name} hold neither text nor probabilities: run that step again")
-    return Reading(
+    return Predictions(
         name=name,
         kind=kind,
         predicted=tuple(labels[code] for code in probabilities.argmax(axis=1)),
@@ -130,10 +128,10 @@ def by_score(name: str, kind: Kind, probabilities: NDArray[np.float64] | None, l
     )
 
 
-def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Threshold) -> Reading:
+def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Threshold) -> Predictions:
     """The label that the threshold picks. Its probabilities are the score reading's and are not judged twice."""
     codes = threshold.apply(probabilities)
-    return Reading(
+    return Predictions(
         name=name,
         kind="score_threshold",
         predicted=tuple(threshold.labels[code] for code in codes),
@@ -142,7 +140,7 @@ def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Thres
     )
 
 
-def headline_pair(names: Mapping[str, Any]) -> tuple[str, str] | None:
+def primary_pair(names: Container[str]) -> tuple[str, str] | None:
     """The readings before and after that the verdict rests on: generate where both have it, else score, else None."""
     for kind in ("generate", "score"):
         if f"before_{kind}" in names and f"after_{kind}" in names:
@@ -150,28 +148,69 @@ def headline_pair(names: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def headline(names: Mapping[str, Any]) -> str | None:
-    """The reading that stands for the tuned model, else for the untuned one; None when only baselines answered."""
-    pair = headline_pair(names)
+def primary(names: Container[str]) -> str | None:
+    """The tuned model's primary reading, else the untuned one's; None when only baselines answered."""
+    pair = primary_pair(names)
     order = ("after_generate", "after_score", "before_generate", "before_score")
     return pair[1] if pair else next((name for name in order if name in names), None)
 
 
-def row_records(readings: dict[str, Reading], test: Split) -> list[dict[str, Any]]:
-    """One row a test review; `status` compares the two readings of the verdict, null without them."""
-    pair = headline_pair(readings)
-    status = {(False, True): "fixed", (True, False): "broken", (True, True): "right", (False, False): "wrong"}
-    rows = []
+def shown_reading(names: Container[str], stage: str) -> str | None:
+    """The reading by which the model `before` or `after` is shown in detail: the verdict's; without one, generate, else
+    score."""
+    if pair := primary_pair(names):
+        return pair[stage == "after"]
+    return next((name for name in (f"{stage}_generate", f"{stage}_score") if name in names), None)
+
+
+class RowPrediction(TypedDict):
+    """One reading of one row in rows.jsonl; `p` is the label's probability where there is one."""
+
+    label: str | None
+    answer: str | None
+    p: float | None
+    correct: bool
+
+
+class Row(TypedDict):
+    """One test review in rows.jsonl; `status` compares the two readings of the verdict, null without them."""
+
+    id: str
+    review: str
+    gold: str
+    cut: bool
+    readings: dict[str, RowPrediction]
+    status: Literal["fixed", "broken", "right", "wrong"] | None
+
+
+STATUS: dict[tuple[bool, bool], Literal["fixed", "broken", "right", "wrong"]] = {
+    (False, True): "fixed",
+    (True, False): "broken",
+    (True, True): "right",
+    (False, False): "wrong",
+}
+
+
+def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[Row]:
+    """The lines of rows.jsonl, one a test review."""
+    pair = primary_pair(predictions)
+    rows: list[Row] = []
     for i, (key, review, gold, cut) in enumerate(zip(test.ids, test.reviews, test.gold, test.cut, strict=True)):
-        told = {
-            name: {
-                "label": reading.predicted[i],
-                "answer": None if reading.texts is None else reading.texts[i],
-                "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
-                "correct": reading.predicted[i] == gold,
-            }
-            for name, reading in readings.items()
-        }
-        changed = status[told[pair[0]]["correct"], told[pair[1]]["correct"]] if pair else None
-        rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": told, "status": changed})
+        readings = {name: _row_prediction(reading, i, gold) for name, reading in predictions.items()}
+        status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
+        rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": readings, "status": status})
     return rows
+
+
+def read_rows(run: Path) -> list[Row]:
+    """The lines of RUN/rows.jsonl."""
+    return cast(list[Row], read_jsonl(run / "rows.jsonl"))
+
+
+def _row_prediction(reading: Predictions, i: int, gold: str) -> RowPrediction:
+    return {
+        "label": reading.predicted[i],
+        "answer": None if reading.texts is None else reading.texts[i],
+        "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
+        "correct": reading.predicted[i] == gold,
+    }

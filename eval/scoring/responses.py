@@ -1,7 +1,7 @@
-"""Dataset rows and the answers to them, as saved, joined by position and checked row by row."""
+"""Dataset rows and the responses to them: the only place that writes and reads RUN/before/test.jsonl and its like."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workspace.errors import UserError
-from workspace.files import read_jsonl, sha256_file
+from workspace.files import read_jsonl, sha256_file, write_jsonl
 from workspace.paths import shown
 
 # Saved probabilities are rounded; a row whose sum is farther from 1 than this was not normalised over these labels.
@@ -35,13 +35,43 @@ class Split:
         """Gold labels as positions in `labels`, shape (n,)."""
         return np.array([labels.index(word) for word in self.gold], dtype=np.int64)
 
+    def take(self, rows: Iterable[int]) -> "Split":
+        """The rows at these positions, in their order."""
+        at = list(rows)
+        ids, reviews, gold = (tuple(column[row] for row in at) for column in (self.ids, self.reviews, self.gold))
+        return Split(self.path, ids, reviews, gold, tuple(self.cut[row] for row in at))
+
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model said to the rows of a split: generated texts (n,) and / or label probabilities (n, labels)."""
+class Response:
+    """One row of a response file: what a model said of a dataset row.
+
+    `answer`: the generated text; `probabilities`: P(label) by label word; either may be None. `prompt_tokens`: of the
+    prompt; `cut`: whether the review was cut in it. `key` and `prompt_sha256` (of its token ids) name the prompt: None
+    for a model without one, and in files of an earlier version.
+    """
+
+    id: str
+    gold: str
+    answer: str | None = None
+    probabilities: dict[str, float] | None = None
+    cut: bool = False
+    prompt_tokens: int = 0
+    key: str | None = None
+    prompt_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels)."""
 
     texts: tuple[str, ...] | None
     probabilities: NDArray[np.float64] | None
+
+
+def write_responses(path: Path, responses: Iterable[Response]) -> None:
+    """Write a response file, a row a line, whole or not at all."""
+    write_jsonl(path, (asdict(response) for response in responses))
 
 
 def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: str | None = None) -> Split:
@@ -51,7 +81,7 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
     if not path.is_file():
         raise UserError(f"{shown(path)} is missing: build the dataset with `python -m data_prep.build`")
     if digest is not None and sha256_file(path) != digest:
-        raise UserError(f"{shown(path)} is not the file of its manifest.json: build the dataset anew")
+        raise UserError(f"{shown(path)} is not the file of its manifest.json: build the dataset again")
     rows = _rows(path)
     split = []
     for number, row in enumerate(rows, 1):
@@ -60,50 +90,68 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
             word = turn["content"] if turn["role"] == "assistant" else None
             split.append((str(row["id"]), row["review"], word, bool(row["cut"])))
         except (KeyError, IndexError, TypeError) as error:
-            raise UserError(f"{shown(path)}, line {number}: not a dataset row ({error!r}); build it anew") from None
+            raise UserError(f"{shown(path)}, line {number}: not a dataset row ({error!r}); build it again") from None
         if word not in labels:
             raise UserError(
                 f"{shown(path)}, line {number}: the answer {word!r} is none of the labels {', '.join(labels)}; "
-                "build the dataset anew"
+                "build the dataset again"
             )
     ids, reviews, gold, cut = zip(*split, strict=True) if split else ((), (), (), ())
     return Split(path, ids, reviews, gold, cut)
 
 
-def load_answers(path: Path, split: Split, labels: Sequence[str]) -> Answers | None:
-    """The answers in `path` to the rows of `split`; None when there is no such file.
+def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:
+    """The responses in `path` to the rows of `split`, in its order whatever theirs; None when there is no such file.
 
-    Raises `UserError` when they are not answers to these rows, one each in the same order, or not all of one kind.
+    Raises `UserError` when they are not responses to these rows, one each, or not all of one kind.
     """
     if not path.is_file():
         return None
-    rows = _rows(path)
+    rows = [_response(path, number, row) for number, row in enumerate(_rows(path), 1)]
     if len(rows) != len(split):
         raise UserError(
             f"{shown(path)} has {len(rows)} answers to the {len(split)} rows of {shown(split.path)}: "
             "run the inference again"
         )
-    for number, (row, key, gold) in enumerate(zip(rows, split.ids, split.gold, strict=True), 1):
-        if str(row.get("id")) != key or row.get("gold") != gold:
+    gold = dict(zip(split.ids, split.gold, strict=True))
+    places: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        prompt = row.key is None or row.key == f"{path.stem}/{row.id}"
+        if gold.get(row.id) != row.gold or row.id in places or not prompt:
             raise UserError(
-                f"{shown(path)}, line {number}: the answer to row {row.get('id')} ({row.get('gold')}) stands where "
-                f"{shown(split.path)} has row {key} ({gold}): run the inference again"
+                f"{shown(path)}, line {place + 1}: the answer to row {row.id} ({row.gold}) is none to a row of "
+                f"{shown(split.path)}, or its second: run the inference again"
             )
-    texts = _all_or_none(path, [row.get("answer") for row in rows], "answer")
-    shares = _all_or_none(path, [row.get("probabilities") for row in rows], "probabilities")
-    return Answers(
-        texts=None if texts is None else tuple(texts),
-        probabilities=None if shares is None else _matrix(path, shares, labels),
+        places[row.id] = place
+    at = [places[key] for key in split.ids]
+    texts = _all_or_none(path, [row.answer for row in rows], "answer")
+    shares = _all_or_none(path, [row.probabilities for row in rows], "probabilities")
+    return Responses(
+        texts=None if texts is None else tuple(texts[place] for place in at),
+        probabilities=None if shares is None else _matrix(path, shares, labels)[at],
     )
+
+
+def _response(path: Path, number: int, row: dict[str, Any]) -> Response:
+    try:
+        key, prompt_sha256 = row.get("key"), row.get("prompt_sha256")
+        return Response(
+            str(row["id"]), row["gold"], row.get("answer"), row.get("probabilities"), bool(row.get("cut")),
+            int(row.get("prompt_tokens") or 0), key, prompt_sha256,
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{shown(path)}, line {number}: no answer to a row ({error!r}): run the inference again"
+        ) from None
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         rows = read_jsonl(path)
     except ValueError as error:
-        raise UserError(f"{shown(path)} is not JSON, one object a line ({error}): make it anew") from None
+        raise UserError(f"{shown(path)} is not JSON, one object a line ({error}): make it again") from None
     if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{shown(path)} is not JSON, one object a line: make it anew")
+        raise UserError(f"{shown(path)} is not JSON, one object a line: make it again")
     return rows
 
 
@@ -135,4 +183,5 @@ def _matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.fl
             f"{shown(path)}, line {bad[0] + 1}: the probabilities are negative or do not sum to 1; "
             "run the inference again"
         )
-    return matrix / sums[:, None]
+    normalised: NDArray[np.float64] = matrix / sums[:, None]
+    return normalised

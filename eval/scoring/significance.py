@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from eval.scoring.metrics import encode
+from eval.scoring.metrics import encode, macro_f1
 
 DRAWS = 10_000
 SEED = 42
@@ -121,7 +121,7 @@ def bootstrap(
     draws: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it stands.
+    """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it is.
 
     rows (n, columns) fall into c distinct cells. To draw n rows with replacement and count their cells is, by
     definition, to draw from the multinomial distribution with n trials and the cells' observed shares. So the counts
@@ -141,14 +141,14 @@ def bootstrap(
 
 def _differences(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
     """b minus a in accuracy and macro F1; cells' columns are gold, a, b; result (d, 2)."""
-    accuracy, macro_f1 = [], []
+    gold = _one_hot(cells[:, 0], classes)
+    accuracy, f1 = [], []
     for column in (1, 2):
         right = cells[:, column] == cells[:, 0]
         accuracy.append(counts @ right / counts.sum(axis=1))
-        tp = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
-        total = counts @ (_one_hot(cells[:, 0], classes) + _one_hot(cells[:, column], classes))
-        macro_f1.append(np.divide(2 * tp, total, out=np.zeros_like(tp), where=total > 0).mean(axis=1))
-    return np.stack([accuracy[1] - accuracy[0], macro_f1[1] - macro_f1[0]], axis=1)
+        hits = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
+        f1.append(macro_f1(hits, counts @ _one_hot(cells[:, column], classes), counts @ gold))
+    return np.stack([accuracy[1] - accuracy[0], f1[1] - f1[0]], axis=1)
 
 
 def _balanced(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:

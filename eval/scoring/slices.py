@@ -1,5 +1,5 @@
-"""Where a reading is right and where it fails: by review length, gold label, cut or whole, known or not, disputed or
-not."""
+"""Where predictions are right and where they fail: by review length, gold label, cut or whole, known or not, disputed
+or not."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ By = Literal["length", "label", "cut", "known", "disputed"]
 class Slice:
     """Accuracy on the n test rows for which `by` has `value`; the interval is Wilson's, 95 %.
 
-    macro_f1: over all labels, as for the whole; None for the rows of one label, where it says nothing.
+    macro_f1: over the labels with gold rows, as for the whole; None for the slices by label, where it says nothing.
     """
 
     reading: str
@@ -31,7 +31,7 @@ class Slice:
     macro_f1: float | None
 
 
-def slice_reading(
+def slice_metrics(
     reading: str,
     predicted: Sequence[str | None],
     test: Split,
@@ -41,7 +41,7 @@ def slice_reading(
 ) -> list[Slice]:
     """Every slice that holds rows: lengths from short to long, labels in the task's order, "cut" and "whole".
 
-    `predicted` holds a label word a row, or None. `known` are the ids of the rows that stand in texts a model may have
+    `predicted` holds a label word a row, or None. `known` are the ids of the rows that are in texts a model may have
     seen, `disputed` those whose gold label an audit disputes. Where there are any, the rows are also sliced into
     "known" and "unknown", "disputed" and "undisputed": with and without them.
     """

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.scoring.metrics import macro_f1
+
 # Probabilities below this are taken for this in log space: a label word with p = 0 must not outweigh every bias.
 _FLOOR = 1e-12
 _SWEEPS = 20
@@ -36,10 +38,10 @@ class Threshold:
         return (_log(probabilities) + np.array(self.biases)).argmax(axis=1)
 
     def value(self) -> float | dict[str, float]:
-        """The threshold as it stands in metrics.json: a number for two labels, else label -> bias."""
+        """The threshold as metrics.json has it: a number for two labels, else label -> bias."""
         if self.cut is not None:
             return self.cut
-        return dict(zip(self.labels, self.biases, strict=True))
+        return dict(zip(self.labels, self.biases or (), strict=True))
 
 
 def choose(probabilities: FloatArray, gold: IntArray, labels: Sequence[str]) -> Threshold:
@@ -72,7 +74,7 @@ def _binary_cut(first: FloatArray, gold: IntArray) -> tuple[float, float]:
     answered, right = (len(a) - np.searchsorted(a, high, side="left") for a in ordered)
     positives, n = len(ordered[1]), len(first)
     wrong = answered - right
-    scores = _macro_f1(
+    scores = macro_f1(
         np.stack([right, n - positives - wrong], axis=1),
         np.stack([answered, n - answered], axis=1),
         np.array([positives, n - positives]),
@@ -122,7 +124,7 @@ def _best_bias(logs: FloatArray, biases: FloatArray, gold: IntArray, label: int)
     zero = np.zeros((1, classes))
     tp = tp_rival.sum(axis=0) + np.concatenate([zero, change_tp])
     predicted = eye[rival].sum(axis=0) + np.concatenate([zero, change_predicted])
-    scores = _macro_f1(tp, predicted, eye[gold].sum(axis=0))
+    scores = macro_f1(tp, predicted, eye[gold].sum(axis=0))
     points = margin[order]
     low = np.concatenate([[points[0] - 2], points])
     high = np.concatenate([points, [points[-1] + 2]])
@@ -132,16 +134,10 @@ def _best_bias(logs: FloatArray, biases: FloatArray, gold: IntArray, label: int)
     return float((low[widest] + high[widest]) / 2)
 
 
-def _macro_f1(tp: NDArray, predicted: NDArray, support: NDArray) -> FloatArray:
-    """Macro F1 of each candidate: tp, predicted (candidates, labels), support (labels,); 0 / 0 counts 0."""
-    total = (predicted + support).astype(float)
-    return np.divide(2.0 * tp, total, out=np.zeros_like(total), where=total > 0).mean(axis=1)
-
-
 def _score(answers: IntArray, gold: IntArray, classes: int) -> float:
     eye = np.eye(classes)
-    tp = eye[gold] * (answers == gold)[:, None]
-    return float(_macro_f1(tp.sum(axis=0)[None], eye[answers].sum(axis=0)[None], eye[gold].sum(axis=0))[0])
+    hits = eye[gold] * (answers == gold)[:, None]
+    return float(macro_f1(hits.sum(axis=0), eye[answers].sum(axis=0), eye[gold].sum(axis=0)))
 
 
 def _log(probabilities: FloatArray) -> FloatArray:

@@ -1,15 +1,19 @@
-"""The report's sentences on what the run has shown, in Chinese and English, from the paired statistics alone.
+"""What the run has shown: which readings are compared, and the verdict in Chinese and English, from statistics alone.
 
 The verdict is the comparison's code (better, worse, indistinguishable), with one check that lowers "better" to
 "indistinguishable": answers whose balanced accuracy is not shown to be above guessing show no learning, however
 many more of them are right than before (an untuned model that names no label loses to one that says one word always).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.reporting.wording import number, p_value, percent, signed, signed_interval
 from eval.scoring.metrics import Classification
-from eval.scoring.significance import Code, Comparison, Interval
+from eval.scoring.predictions import Predictions, primary, primary_pair
+from eval.scoring.significance import Code, Comparison, Interval, balanced_accuracy_interval, compare
+from workspace.bilingual import number, p_value, percent, signed, signed_interval
+
+Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readings, the second against the first
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,59 @@ class Sentence:
     en: str
 
 
+@dataclass(frozen=True)
+class Verdict(Sentence):
+    """Whether tuning helped, and the tuned model against the linear baseline; None without either."""
+
+    baseline: Sentence | None
+
+
 NOTHING_TO_COMPARE = Sentence(
     "indistinguishable",
     "还没有调优前后成对的回答，无法比较。",
     "There are no answers from both before and after tuning yet, so nothing can be compared.",
 )
+
+
+def compare_predictions(
+    predictions: Mapping[str, Predictions], gold: Sequence[str], labels: Sequence[str]
+) -> Comparisons:
+    """Before against after in each reading, then what a user would take instead against the tuned model's readings."""
+    tuned = primary(predictions)
+    pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
+    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear") if tuned]
+    pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
+    return {
+        (a, b): compare(predictions[a].predicted, predictions[b].predicted, gold, labels)
+        for a, b in dict.fromkeys(pairs)
+        if a in predictions and b in predictions and a != b
+    }
+
+
+def judge(
+    predictions: Mapping[str, Predictions],
+    scores: Mapping[str, Classification],
+    comparisons: Comparisons,
+    gold: Sequence[str],
+    labels: Sequence[str],
+    head: bool,
+) -> Verdict:
+    """The verdict on a run; `head` says that what was tuned is a classification head."""
+
+    def contrast(a: str, b: str) -> Contrast | None:
+        comparison = comparisons.get((a, b))
+        return Contrast(scores[a], scores[b], comparison) if comparison else None
+
+    pair, tuned = primary_pair(predictions), primary(predictions)
+    by_score = contrast("before_score", "after_score")
+    sentence = NOTHING_TO_COMPARE
+    if pair and (main := contrast(*pair)):
+        interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
+        guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
+        scored = pair == ("before_score", "after_score")
+        sentence = verdict(main, scored, guessing, None if scored else by_score, head)
+    baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
+    return Verdict(sentence.code, sentence.zh, sentence.en, baseline_verdict(baseline) if baseline else None)
 
 
 def verdict(
@@ -57,13 +109,13 @@ def verdict(
     """Whether tuning helped.
 
     main: before against after; by_score: whether both were read by score; guessing: of after; task: the score readings
-    before and after, where there are any beside the generated ones. None where they are missing. head: whether what
+    before and after, where there are any next to the generated ones. None where they are missing. head: whether what
     was tuned is a classification head, which is compared with the untuned model's words.
     """
     if main is None:
         return NOTHING_TO_COMPARE
     code = main.comparison.code
-    guessed = guessing is not None and not guessing.beaten
+    guessed = guessing if guessing is not None and not guessing.beaten else None
     if code == "better" and guessed:
         code = "indistinguishable"
         zh, en = "没有证据表明模型学到了任务", "It cannot be shown that anything was learned"
@@ -86,8 +138,8 @@ def verdict(
     zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{_evidence_zh(main.comparison)}。"
     en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {_evidence_en(main.comparison)}."
     if guessed:
-        balanced, expected = percent(guessing.balanced_accuracy), percent(guessing.expected)
-        low, high = (percent(end) for end in guessing.interval)
+        balanced, expected = percent(guessed.balanced_accuracy), percent(guessed.expected)
+        low, high = (percent(end) for end in guessed.interval)
         zh += f"调优后的平衡准确率 {balanced}（95% 区间 {low} 到 {high}，n = {n}），不能证实高于瞎猜的 {expected}。"
         en += (
             f" After tuning the balanced accuracy is {balanced} (95% interval {low} to {high}, n = {n}), which is not "

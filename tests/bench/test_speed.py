@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 
 from bench import inference, scaling, stages, training
 from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
-from bench.picture import draw
+from bench.picture import draw_shares
 from bench.subject import tokens
 from workspace.files import write_jsonl
 
@@ -35,6 +35,7 @@ def test_parameters_are_counted_in_every_file(tmp_path: Path):
     assert parameters(tmp_path) == 12 + 5 + 8
 
 
+@pytest.mark.torch
 def test_the_machine_is_measured():
     with Stolen() as stolen:
         found = measured_limits()
@@ -63,6 +64,7 @@ def test_tokens_are_those_of_prompt_and_answer(tmp_path: Path, demo_model: Path)
 
 def test_the_tables_say_what_was_measured(tmp_path: Path):
     found = COMMON | {
+        "bench": "inference",
         "rates": {inference.DEFAULT: [4.0, 5.0, 6.0], **{name: [9.0, 10.0, 30.0] for name in inference.WAYS.values()}},
         "same": {"default": {"rows": 200, "same": 199}},
         "once": {},
@@ -72,6 +74,7 @@ def test_the_tables_say_what_was_measured(tmp_path: Path):
     trained = {"train_runtime": 20.0, "wall": 30.0, "peak_bytes": 2**30}
     runs = {training.OURS: [trained] * 3, training.DEFAULT: [trained | {"train_runtime": 80.0}] * 3, training.HEAD: []}
     found = COMMON | {
+        "bench": "training",
         "epochs": 1,
         "runs": runs,
         "rates": {name: [200 / one["train_runtime"] for one in every] for name, every in runs.items() if every},
@@ -82,7 +85,7 @@ def test_the_tables_say_what_was_measured(tmp_path: Path):
     text = "\n".join(training.report(found))
     assert "| this project | 10.00 | 10.00–10.00 | 1.0 | 100% | 50% | 25% | 1.0 | 80.0% 90.0% 85.0% |" in text
     assert "| 4.0 | 25% |" in text and f"not measured: {training.HEAD}: it failed" in text
-    draw(tmp_path / "a.png", *training.bars(found))
+    draw_shares(tmp_path / "a.png", found, 4, training.RATES)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -2,16 +2,16 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import jsonschema
 import pytest
 
 from eval.baselines import make_baselines
-from eval.evaluate import decompose_gain, evaluate, main
+from eval.evaluate import evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.label_issues import FILE, load_disputed
-from eval.scoring.metrics import classify
+from eval.scoring.label_issues import FILE, load_label_issues
+from eval.scoring.metrics import classify, decompose_gain
 from eval.scoring.predictions import LADDER
 from eval.scoring.responses import load_split
 from tests.scored_runs import answer, make_dataset, make_plan, make_run
@@ -85,7 +85,7 @@ def test_everything_is_there_and_obeys_the_schema(full):
         assert gain["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
 
 
-def test_costs_stand_with_their_readings(full):
+def test_each_reading_has_its_efficiency(full):
     readings = full[1]["readings"]
     assert readings["before_generate"]["ms_per_review"] == 61.5
     assert readings["after_score"]["ms_per_review"] == readings["after_score_threshold"]["ms_per_review"] == 40
@@ -153,7 +153,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     for name in ("before_generate", "after_generate"):  # the whole stays what it was
         assert metrics["readings"][name]["accuracy"] == full[1]["readings"][name]["accuracy"]
     capsys.readouterr()
-    assert load_disputed(dataset, replace(split, gold=split.gold[::-1])) is None
+    assert load_label_issues(dataset, replace(split, gold=split.gold[::-1])) is None
     assert "is of other rows" in capsys.readouterr().out
 
 
@@ -262,7 +262,7 @@ def test_gain_by_hand():
     gold = ["正面"] * 10
     right = {"before_generate": 2, "before_score": 6, "after_score": 9, "after_generate": 8}
     scores = {k: classify(gold, ["正面"] * n + [None] * (10 - n), ("正面", "负面")) for k, n in right.items()}
-    assert decompose_gain(scores)["accuracy"] == pytest.approx(
+    assert asdict(decompose_gain(scores)["accuracy"]) == pytest.approx(
         {"total": 0.6, "format": 0.4, "task": 0.3, "remainder": -0.1}
     )
     del scores["after_score"]
@@ -274,10 +274,10 @@ def spoil_drop_row(run, dataset):
     return "79 answers to the 80 rows"
 
 
-def spoil_swap_rows(run, dataset):
+def spoil_answer_twice(run, dataset):
     rows = read_jsonl(run / "before" / "test.jsonl")
-    write_jsonl(run / "before" / "test.jsonl", [rows[1], rows[0], *rows[2:]])
-    return "line 1: the answer to row"
+    write_jsonl(run / "before" / "test.jsonl", [rows[0], rows[0], *rows[2:]])
+    return "line 2: the answer to row"
 
 
 def spoil_gold(run, dataset):
@@ -295,6 +295,11 @@ def spoil_dataset(run, dataset):
 def spoil_manifest(run, dataset):
     (dataset / "manifest.json").unlink()
     return "no manifest.json"
+
+
+def spoil_manifest_keys(run, dataset):
+    write_json(dataset / "manifest.json", {"files": {}})
+    return "manifest.json is damaged (KeyError('counts'))"
 
 
 def spoil_answers(run, dataset):

@@ -1,6 +1,7 @@
 """The audit of labels: it finds labels that were flipped on purpose, and its list can be fed back as corrections."""
 
 import csv
+import dataclasses
 import statistics
 
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from data_prep.build import build
 from data_prep.table.corrections import read_corrections
 from demo.reviews import ensure_reviews
-from eval.label_audit import audit, main, rank_rows
-from eval.scoring.label_rows import load_rows
-from eval.scoring.out_of_fold import held_out_probabilities
+from eval.label_audit import audit, linear_probabilities, main, rank_rows
+from eval.scoring.responses import load_split
 from tests.prep_tables import REAL_TABLE, needs_real, small_task, write_csv
+from tests.scored_runs import make_plan
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+from workspace.files import read_json, read_jsonl, write_jsonl
 
 LABELS = ["正面", "负面"]
 GOOD, BAD = ("干净", "热情", "舒适", "方便", "满意"), ("肮脏", "冷淡", "吵闹", "陈旧", "失望")
@@ -54,15 +55,15 @@ def listed(path):
 def found_share(task, table, out, seeds=(0,)):
     """The mean share of the flipped 5 % of train labels that is in the first 8 % of the list, over `seeds`."""
     build(task, csv=table, out=out, limit=10**9)
-    rows = load_rows(out / "train.jsonl", LABELS)
-    total, shares = len(rows.ids), []
+    rows = load_split(out, "train", LABELS)
+    total, shares = len(rows), []
     for seed in seeds:
         flipped = np.random.default_rng(seed).choice(total, round(0.05 * total), replace=False)
-        given_labels = list(rows.given)
+        given_labels = list(rows.gold)
         for at in flipped:
             given_labels[at] = LABELS[1 - LABELS.index(given_labels[at])]
-        noisy = rows._replace(given=given_labels)
-        order, _ = rank_rows(noisy.codes(LABELS), held_out_probabilities(noisy, LABELS))
+        noisy = dataclasses.replace(rows, gold=tuple(given_labels))
+        order, _ = rank_rows(noisy.codes(LABELS), linear_probabilities(noisy, LABELS))
         first = set(order[: int(0.08 * total)].tolist())
         shares.append(len(first & set(flipped.tolist())) / len(flipped))
     return statistics.mean(shares)
@@ -121,23 +122,23 @@ def test_the_same_bytes_again_and_the_dataset_is_left_alone(tmp_path, dataset):
 
 
 def test_another_split_is_judged_by_a_model_of_train(tmp_path, dataset):
-    rows = load_rows(dataset[0] / "test.jsonl", LABELS)
-    flipped = rows._replace(given=[LABELS[1 - LABELS.index(rows.given[0])], *rows.given[1:]])
-    train = load_rows(dataset[0] / "train.jsonl", LABELS)
-    order, _ = rank_rows(flipped.codes(LABELS), held_out_probabilities(flipped, LABELS, train))
+    rows = load_split(dataset[0], "test", LABELS)
+    flipped = dataclasses.replace(rows, gold=(LABELS[1 - LABELS.index(rows.gold[0])], *rows.gold[1:]))
+    train = load_split(dataset[0], "train", LABELS)
+    order, _ = rank_rows(flipped.codes(LABELS), linear_probabilities(flipped, LABELS, train))
     assert order[0] == 0
     assert audit(str(dataset[0]), split="test") == dataset[0] / "audit-test.csv"
 
 
 def test_saved_scores_of_a_run_are_used(tmp_path, dataset, capsys):
     folder, run = dataset[0], tmp_path / "run"
-    write_json(run / "run.json", {})
+    make_plan(run, folder)
     audit(str(folder), run=run, out=tmp_path / "a.csv")
     assert "saved no scores of train rows: the TF-IDF model is used" in capsys.readouterr().out
-    rows = load_rows(folder / "train.jsonl", LABELS)
+    rows = load_split(folder, "train", LABELS)
     answers = [
         {"id": key, "gold": gold, "probabilities": {word: 0.9 if word == gold else 0.1 for word in LABELS}}
-        for key, gold in zip(rows.ids, rows.given, strict=True)
+        for key, gold in zip(rows.ids, rows.gold, strict=True)
     ]
     doubted = answers[5]
     doubted["probabilities"] = dict.fromkeys(LABELS, 0.75) | {doubted["gold"]: 0.25}
@@ -146,7 +147,7 @@ def test_saved_scores_of_a_run_are_used(tmp_path, dataset, capsys):
     assert [(row["row"], row["p_given"]) for row in rows] == [(doubted["id"], "0.2500")]
     assert "has learned from these rows" in capsys.readouterr().out
     write_jsonl(run / "after" / "train.jsonl", answers[1:])
-    with pytest.raises(UserError, match="does not answer the rows of"):
+    with pytest.raises(UserError, match=r"answers to the [0-9]+ rows of .*: run the inference again"):
         audit(str(folder), run=run, out=tmp_path / "a.csv")
     with pytest.raises(UserError, match="is not a run"):
         audit(str(folder), run=tmp_path, out=tmp_path / "a.csv")
@@ -170,8 +171,8 @@ def test_no_cell_is_a_formula(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda folder: (folder / "train.jsonl").unlink(), "there is no file"),
-        (lambda folder: (folder / "train.jsonl").write_text("{}\n"), "is not a split of a dataset"),
+        (lambda folder: (folder / "train.jsonl").unlink(), "is missing: build the dataset"),
+        (lambda folder: (folder / "train.jsonl").write_text("{}\n"), "line 1: not a dataset row"),
         (lambda folder: (folder / "train.jsonl").write_text(""), "has no rows"),
         (
             lambda folder: write_jsonl(folder / "train.jsonl", read_jsonl(folder / "train.jsonl")[:5]),

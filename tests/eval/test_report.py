@@ -57,7 +57,7 @@ def test_when_drawing_fails_the_old_report_stays(run, monkeypatch):
     def fail(*_):
         raise RuntimeError("no page")
 
-    monkeypatch.setattr("eval.reporting.html_report.render_html", fail)
+    monkeypatch.setattr("eval.reporting.render.render_html", fail)
     with pytest.raises(RuntimeError):
         report.draw_report(run, read_json(run / "metrics.json"), [])
     assert drawn(run) == before

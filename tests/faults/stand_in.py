@@ -27,17 +27,16 @@ def main(words: list[str]) -> None:
     answers = Path(words[words.index("--result_path") + 1])
     scores = Path(json.loads(Path(os.environ["LABEL_SCORES"]).read_text(encoding="utf-8"))["out"])
     stage = asked.parent.parent.name
-    known = {}
-    for requests in (recorded / stage / "journal").glob("*.requests.jsonl"):
-        files = [requests, *(requests.with_name(requests.name.replace("requests", n)) for n in ("results", "scores"))]
-        texts = [file.read_text(encoding="utf-8").split("\n")[:-1] for file in files]
-        for request, result, score in zip(*texts, strict=True):
-            known[json.loads(request)["id"]] = (result, score)
+    known: dict[str, dict[str, str]] = {"results": {}, "scores": {}}
+    for kind, key in (("results", "channel"), ("scores", "key")):
+        for path in (recorded / stage / "journal").glob(f"*.{kind}.jsonl"):
+            for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+                known[kind][json.loads(line)[key]] = line
     with open(answers, "a", encoding="utf-8") as results, open(scores, "a", encoding="utf-8") as scored:
         for line in asked.read_text(encoding="utf-8").split("\n")[:-1]:
-            result, score = known[json.loads(line)["id"]]
-            results.write(result + "\n")
-            scored.write(score + "\n")
+            key = json.loads(line)["channel"]
+            results.write(known["results"][key] + "\n")
+            scored.write(known["scores"][key] + "\n")
 
 
 if __name__ == "__main__":

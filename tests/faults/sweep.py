@@ -145,9 +145,8 @@ def warm_up(stage: Stage) -> None:
         child.POLL_SECONDS = 0.05
     if stage.module == "eval.report":
         from eval.reporting import (
-            html_report,  # noqa: F401
-            markdown_report,  # noqa: F401
             pictures,
+            render,  # noqa: F401
         )
 
         drawn: dict[str, Any] = {}

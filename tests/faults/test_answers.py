@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.inference.journal import Answered, journal_files, read_journal
-from eval.inference.prompts import Request, make_requests
+from eval.inference.journal import AttemptFiles, Completion, read_journal
+from eval.inference.prompts import Prompt, make_prompts
 from workspace.errors import UserError
 from workspace.files import read_json
 
@@ -17,12 +17,12 @@ FUZZED = 2000
 
 
 @pytest.fixture(scope="module")
-def journal(recorded) -> tuple[Path, list[Request], dict[str, Answered]]:
-    """The journal that real `swift infer` wrote after tuning, its requests and the answers in it."""
+def journal(recorded) -> tuple[Path, list[Prompt], dict[str, Completion]]:
+    """The journal that real `swift infer` wrote after tuning, its prompts and the answers in it."""
     finished = recorded.root / "states" / "finished"
-    requests = make_requests(finished / "1", few_shot=False, seed=read_json(finished / "0" / "run.json")["seed"])
+    prompts = make_prompts(finished / "1", few_shot=False, seed=read_json(finished / "0" / "run.json")["seed"])
     folder = finished / "0" / "after" / "journal"
-    return folder, requests, read_journal(folder, requests)
+    return folder, prompts, read_journal(folder, prompts)
 
 
 def copied(journal: Path, folder: Path) -> Path:
@@ -34,7 +34,7 @@ def copied(journal: Path, folder: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["results", "scores"])
 def test_a_file_cut_at_every_byte_of_its_last_record_loses_that_record_alone(journal, tmp_path, tally, kind) -> None:
-    folder, requests, whole = journal
+    folder, prompts, whole = journal
     damaged = copied(folder, tmp_path)
     (path,) = damaged.glob(f"*.{kind}.jsonl")
     data = path.read_bytes()
@@ -42,31 +42,30 @@ def test_a_file_cut_at_every_byte_of_its_last_record_loses_that_record_alone(jou
     expected = dict(list(whole.items())[:-1])
     for size in range(last, len(data)):
         path.write_bytes(data[:size])
-        assert read_journal(damaged, requests) == expected
+        assert read_journal(damaged, prompts) == expected
     path.write_bytes(data)
-    assert read_journal(damaged, requests) == whole
+    assert read_journal(damaged, prompts) == whole
     tally("answers file cut at every byte of its last record", len(data) - last)
 
 
 def test_fuzzed_lines_are_asked_again_and_never_taken_for_answers(journal, tmp_path, tally) -> None:
-    folder, requests, whole = journal
+    folder, prompts, whole = journal
     damaged = copied(folder, tmp_path)
-    (name,) = {path.name.removesuffix(".requests.jsonl") for path in damaged.glob("*.requests.jsonl")}
-    files = journal_files(damaged, name)
+    (files,) = AttemptFiles.all_in(damaged)
     draw = random.Random(6)
     for number in range(FUZZED):
-        path = draw.choice([files.requests, files.results, files.scores])
+        path = draw.choice([files.prompts, files.results, files.scores])
         data = path.read_bytes()
         path.write_bytes(fuzzed(data, draw, number))
         try:
-            found = read_journal(damaged, requests)
+            found = read_journal(damaged, prompts)
         except UserError as error:  # probabilities that are not finite are the model's fault
             assert "no finite probabilities" in str(error)
             found = {}
         path.write_bytes(data)
         # An answer that is taken belongs to its prompt; its text may have been changed into another text.
-        assert all(isinstance(answer, Answered) and key in whole for key, answer in found.items())
-        if path is files.requests:
+        assert all(isinstance(answer, Completion) and key in whole for key, answer in found.items())
+        if path is files.prompts:
             assert all(found[key] == whole[key] for key in found)
     tally("fuzzed result lines", FUZZED)
 

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import yaml
 
-from eval.inference.backends import WORDS, way_to_ask
+from eval.inference.job import TRANSFORMERS, choose_backend
 from eval.reporting.compare_runs import compare_runs
-from eval.reporting.html_report import render_html
-from eval.reporting.markdown_report import render_markdown
+from eval.reporting.render import render_html, render_markdown
 from eval.reporting.wording import HEAD_NOTE
-from eval.scoring.consistency import parity_gates
+from eval.scoring.consistency import consistency_checks
 from plan.recipes import load_recipe
 from plan.resolve import HEAD_PLUGIN as PLUGIN
 from plan.resolve import head_values
@@ -85,13 +84,13 @@ def test_what_cannot_be_evaluated_is_refused(values, overrides, told) -> None:
 
 
 def test_only_a_tuned_head_is_asked_as_one(tmp_path) -> None:
-    assert not is_head(tmp_path) and way_to_ask(tmp_path, "after", 2) == WORDS
+    assert not is_head(tmp_path) and choose_backend(tmp_path, "after", 2) == TRANSFORMERS
     write_text(tmp_path / "sft.yaml", "template: qwen\n")
-    assert not is_head(tmp_path) and way_to_ask(tmp_path, "after", 2) == WORDS
+    assert not is_head(tmp_path) and choose_backend(tmp_path, "after", 2) == TRANSFORMERS
     write_text(tmp_path / "sft.yaml", "template: qwen\ntask_type: seq_cls\n")
-    assert is_head(tmp_path) and way_to_ask(tmp_path, "before", 2) == WORDS
-    way = way_to_ask(tmp_path, "after", 10)
-    assert way.plugin == PLUGIN and way.options[2:4] == ("--num_labels", "10")
+    assert is_head(tmp_path) and choose_backend(tmp_path, "before", 2) == TRANSFORMERS
+    backend = choose_backend(tmp_path, "after", 10)
+    assert backend.plugin == PLUGIN and backend.options[2:4] == ("--num_labels", "10")
 
 
 # the report
@@ -130,7 +129,7 @@ def test_the_batch_gate_of_a_head_counts_labels(tmp_path) -> None:
     found = {"rows": 6, "same_label": 5, "largest_logprob_difference": 0.5, "ok": False}
     summary = {"parity": found, "no_assistant_turn": True, "prompts": {"test": 6}}
     write_json(tmp_path / "after" / "summary.json", summary)
-    gate = parity_gates(tmp_path, ())[0]
+    gate = consistency_checks(tmp_path, ())[0]
     assert not gate.ok and "5 of 6 labels" in gate.detail.en and "5 条标签相同" in gate.detail.zh
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from eval.inference.journal import deal, journal_files, read_journal
-from eval.inference.prompts import Request
+from eval.inference.journal import AttemptFiles, deal, read_journal
+from eval.inference.prompts import Prompt
 from plan import distributed as processes
 from plan.distributed import (
     ACCUMULATION,
@@ -29,10 +29,11 @@ from plan.distributed import (
 from plan.hardware import Machine, child_environment
 from plan.recipes import load_recipe
 from plan.resolve import resolve_sft
+from tests.journals import write_attempt
 from train.sft import tune
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, write_jsonl
+from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
 
 CPU = Machine("cpu", 4, 24.0, None, 0, 0.0, False)
@@ -217,23 +218,13 @@ def test_children_run_side_by_side_and_one_that_fails_ends_the_others(tmp_path: 
 # the journal
 
 
-def requests(count: int) -> list[Request]:
-    return [Request("test", f"r{n}", "正面", False, ({"role": "user", "content": f"{n}"},)) for n in range(count)]
-
-
-def answer(journal: Path, name: str, share: list[Request], results: int, scores: int) -> None:
-    files = journal_files(journal, name)
-    write_jsonl(files.requests, [{"id": one.key, "messages": list(one.messages)} for one in share])
-    said = [{"role": "assistant", "content": "正面"}]
-    lines = [{"response": f"answer {one.id}", "messages": [*one.messages, *said]} for one in share]
-    write_jsonl(files.results, lines[:results])
-    score = {"logprobs": {"正面": -1.0}, "prompt_tokens": 5, "prompt_sha256": "x", "score_seconds": 0.1}
-    write_jsonl(files.scores, [{**score, "generate_seconds": 0.2}] * scores)
+def prompts(count: int) -> list[Prompt]:
+    return [Prompt("test", f"r{n}", "正面", False, ({"role": "user", "content": f"{n}"},)) for n in range(count)]
 
 
 @pytest.mark.parametrize("hands", [1, 2, 3, 7, 50])
-def test_requests_are_dealt_without_loss_and_each_share_keeps_their_order(hands: int) -> None:
-    every = requests(23)
+def test_prompts_are_dealt_without_loss_and_each_share_keeps_their_order(hands: int) -> None:
+    every = prompts(23)
     shares = deal(every, hands)
     assert len(shares) == min(hands, 23) and all(shares)
     assert sorted(one.id for share in shares for one in share) == sorted(one.id for one in every)
@@ -242,14 +233,14 @@ def test_requests_are_dealt_without_loss_and_each_share_keeps_their_order(hands:
 
 
 def test_an_interrupted_evaluation_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
-    every = requests(20)
+    every = prompts(20)
     for number, (share, results, scores) in enumerate(zip(deal(every, 2), (8, 5), (10, 5), strict=True)):
-        answer(tmp_path, f"000000-{number}", share, results, scores)
+        write_attempt(tmp_path, f"000000-{number}", share, results, scores)
     first = read_journal(tmp_path, every)
     assert len(first) == 8 + 5
     rest = [one for one in every if one.key not in first]
     for number, share in enumerate(deal(rest, 3)):
-        answer(tmp_path, f"000013-{number}", share, len(share), len(share))
+        write_attempt(tmp_path, f"000013-{number}", share)
     found = read_journal(tmp_path, every)
     assert {one.key: f"answer {one.id}" for one in every} == {key: one.text for key, one in found.items()}
 
@@ -356,13 +347,13 @@ def same_answers(run: Path, other: Path) -> None:
 @pytest.mark.swift
 def test_an_evaluation_cut_off_in_one_process_goes_on_with_the_rows_that_are_left(two, one: Path) -> None:
     run, _ = two
-    files = journal_files(run / "before" / "journal", "000000-1")
-    asked = len(read_jsonl(files.requests))
+    first, files = AttemptFiles.all_in(run / "before" / "journal")
+    asked = len(read_jsonl(files.prompts))
     for path in (files.results, files.scores):
         path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
     (run / "stages" / "before.json").unlink()
     printed = shell(f"{sys.executable} -m eval.infer {run} before")
-    total = asked + len(read_jsonl(journal_files(run / "before" / "journal", "000000-0").requests))
+    total = asked + len(read_jsonl(first.prompts))
     assert f"going on after {total - asked + 5} of {total} prompts" in printed
     same_answers(run, one)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from eval.inference.backends import WORDS, WORDS_BY_VLLM, way_to_ask
+from eval.inference.job import TRANSFORMERS, VLLM, choose_backend
 from plan.hardware import Machine
 from plan.recipes import check_recipe, load_recipe
 from plan.resolve import resolve_infer
@@ -26,9 +26,9 @@ def test_the_override_asks_by_vllm_and_by_its_own_plugin(tmp_path: Path) -> None
     check_recipe(recipe)
     values = resolve_infer(recipe, {"torch_dtype": "float32"}, CPU, tmp_path)
     assert (values["infer_backend"], values["vllm_enforce_eager"]) == ("vllm", True)
-    assert way_to_ask(tmp_path, "after", 2) == WORDS
+    assert choose_backend(tmp_path, "after", 2) == TRANSFORMERS
     write_text(tmp_path / "infer.yaml", yaml.safe_dump(values))
-    assert way_to_ask(tmp_path, "before", 2) == way_to_ask(tmp_path, "after", 2) == WORDS_BY_VLLM
+    assert choose_backend(tmp_path, "before", 2) == choose_backend(tmp_path, "after", 2) == VLLM
     with pytest.raises(UserError, match="for a classification head leave it out"):
         resolve_infer(recipe, {"torch_dtype": "float32", "task_type": "seq_cls"}, CPU, tmp_path)
 

@@ -6,34 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from plan import cpu_kernels as precision
-from plan.cpu_kernels import FUSED, ONEDNN, WHOLE, Precision, cpu_precision, infer_values, sft_values
-from plan.cpu_rates import measure
+from plan.cpu_kernels import BUSY, KERNELS, ONEDNN, Precision, cpu_precision, infer_values, measured_now, sft_values
+from plan.cpu_rates import REPEATS, ROUNDS, interleaved, measure, others_share, times_faster
 from plan.hardware import Machine
 
 CPU = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
 GPU = Machine("cpu", 8, 64.0, "H200", 1, 141.0, True)
-SLOW = Precision(150.0, 150.0, 90.0, 8e-7, 1.0, 1.0)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
-AMD = Precision(150.0, 330.0, 90.0, 8e-7, 1.0, 1.0)
-ALL = Precision(150.0, 330.0, 650.0, 8e-7, 1.0, 1.0)
-AMX = Precision(150.0, 900.0, 950.0, 3e-3, 1.1, 1.0)  # oneDNN would round to bf16
-EAGER = AMD._replace(attention=2.5)
-ANSWERS = AMD._replace(answers=5.0)
+
+
+def measured(float32: float, onednn: float, bf16: float, error: float, **gains: float) -> Precision:
+    """Rates that every repeat agrees on."""
+    rates = ([one] * REPEATS for one in (float32, onednn, bf16))
+    return Precision(*rates, error, *([gains.get(name, 1.0)] * REPEATS for name in ("attention", "answers")))
+
+
+SLOW = measured(150.0, 150.0, 90.0, 8e-7)  # Intel with AVX-512: MKL is as fast, and bf16 is emulated
+AMD = measured(150.0, 330.0, 90.0, 8e-7)
+ALL = measured(150.0, 330.0, 650.0, 8e-7)
+AMX = measured(150.0, 900.0, 950.0, 3e-3, attention=1.1)  # oneDNN would round to bf16
+EAGER = measured(150.0, 330.0, 90.0, 8e-7, attention=2.5)
+ANSWERS = measured(150.0, 330.0, 90.0, 8e-7, answers=5.0)
 FLOAT32 = {"torch_dtype": "float32", "bf16": False, "external_plugins": ["a.py"]}
 
 
 @pytest.mark.parametrize(
-    ("measured", "by_onednn", "bf16"), [(SLOW, False, False), (AMD, True, False), (ALL, True, True), (AMX, False, True)]
+    ("found", "by_onednn", "bf16"), [(SLOW, False, False), (AMD, True, False), (ALL, True, True), (AMX, False, True)]
 )
-def test_what_is_faster_is_taken_and_answers_stay_float32(measured, by_onednn, bf16):
-    changed = sft_values(measured, FLOAT32, {})
-    plugins = ["a.py", str(WHOLE), *([str(ONEDNN)] if by_onednn else [])]
-    assert changed["external_plugins"] == [*plugins, str(FUSED)]
+def test_what_is_faster_is_taken_and_answers_stay_float32(found, by_onednn, bf16):
+    changed = sft_values(found, FLOAT32, {})
+    plugins = ["a.py", str(KERNELS), *([str(ONEDNN)] if by_onednn else [])]
+    assert changed["external_plugins"] == plugins
     assert changed["callbacks"] == ["fused_training"]
     assert changed.get("bf16") is (True if bf16 else None)
     of_a_checkpoint = FLOAT32 | changed
-    assert infer_values(measured, {"torch_dtype": "float32"}, of_a_checkpoint) == {"external_plugins": plugins}
-    assert ("taken" in measured.describe()) == (by_onednn or bf16)
+    assert infer_values(found, {"torch_dtype": "float32"}, of_a_checkpoint) == {"external_plugins": plugins}
+    assert ("taken" in found.describe()) == (by_onednn or bf16)
 
 
 def test_what_the_user_asks_for_stands():
@@ -51,7 +58,7 @@ def test_layers_are_fused_for_training_unless_an_attention_is_named_or_the_weigh
     assert sft_values(ALL, FLOAT32 | {"callbacks": "one"}, {})["callbacks"] == ["one", "fused_training"]
     for other in ({"attn_impl": "sdpa"}, {"deepspeed": "zero2"}, {"fsdp": "fsdp2"}):
         changed = sft_values(ALL, named | other, other)
-        assert not {"callbacks", "padding_side"} & changed.keys() and str(FUSED) not in changed["external_plugins"]
+        assert not {"callbacks", "padding_side"} & changed.keys()
     assert sft_values(ALL, named, {})["padding_side"] == "left"
     assert "padding_side" not in sft_values(ALL, named | {"padding_side": "right"}, {"padding_side": "right"})
 
@@ -64,26 +71,97 @@ def test_attention_is_left_to_plain_products_where_they_are_faster_and_nobody_na
     assert sft_values(EAGER, {"torch_dtype": "bfloat16"}, {}) == {}
 
     answered = infer_values(ANSWERS, float32, FLOAT32)
-    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(WHOLE), str(ONEDNN)]}
+    assert answered == {"attn_impl": "eager", "external_plugins": ["a.py", str(KERNELS), str(ONEDNN)]}
     assert infer_values(ANSWERS, float32 | {"attn_impl": "eager"}, FLOAT32) == answered
     assert "attn_impl" not in infer_values(ANSWERS, float32 | named, FLOAT32)
     assert "for answers" in ANSWERS.describe() and "attention" not in AMD.describe()
 
 
+def test_what_the_repeats_do_not_agree_on_is_not_taken():
+    contradicted = ALL._replace(onednn=[330.0, 140.0, 330.0], bf16=[650.0, 650.0, 150.0])
+    assert not contradicted.by_onednn and not contradicted.trains_in_bf16
+    assert not EAGER._replace(attention=[2.5, 0.9, 2.5]).by_eager
+    assert not ANSWERS._replace(answers=[5.0, 5.0, 1.0]).answers_by_eager
+    # As fast as a busy processor lets float32 be in one repeat, and faster in each: that is no contradiction.
+    assert AMD._replace(float32=[150.0, 20.0, 80.0], onednn=[330.0, 45.0, 170.0]).by_onednn
+
+
+class Clock:
+    """A clock that goes on only when something runs."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, *seconds: float):
+        """A way whose runs take these seconds, over and over."""
+        left = list(seconds)
+
+        def run() -> None:
+            left.append(left.pop(0))
+            self.now += left[-1]
+
+        return run
+
+
+def test_the_best_of_several_runs_counts_and_ways_take_turns():
+    clock, order = Clock(), []
+    calm, disturbed = clock.takes(1.0), clock.takes(9.0, 0.5, 7.0)
+    ways = {"plain": lambda: (order.append("plain"), calm()), "fused": lambda: (order.append("fused"), disturbed())}
+    spent = interleaved(ways, clock)
+    assert spent == {"plain": [1.0] * REPEATS, "fused": [0.5] * REPEATS}
+    assert order == ["plain", "fused"] * (1 + REPEATS * ROUNDS)
+    assert times_faster(spent) == [0.5] * REPEATS
+
+
+def test_the_share_of_other_work_is_what_is_neither_idle_nor_ours():
+    from psutil import cpu_times
+
+    now = cpu_times()
+    later = now._replace(user=now.user + 3.0, system=now.system + 1.0, idle=now.idle + 4.0)
+    assert others_share(now, later, 4.0) == 0.0
+    assert others_share(now, later, 2.0) == 0.25
+    assert others_share(now, now, 1.0) == 0.0
+
+
+def times(*found: Precision | None):
+    """A measuring that finds these, one after the other, and no more."""
+    left = list(found)
+    return lambda: left.pop(0)
+
+
 def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path))
     assert cpu_precision(GPU) is None and not list(tmp_path.rglob("*"))
-    first = cpu_precision(CPU)
-    assert min(first[:3]) > 0
-    monkeypatch.setattr(precision.subprocess, "run", None)  # a second measuring would fail
-    assert cpu_precision(CPU) == first
+    assert cpu_precision(CPU, times(None)) is None  # without torch
+    assert cpu_precision(CPU, times(AMD)) == AMD
+    assert cpu_precision(CPU, times()) == AMD
     (kept,) = (tmp_path / "precision").iterdir()
-    kept.write_text('{"float32": 1.0}', encoding="utf-8")  # of another version
-    with pytest.raises(TypeError):
-        cpu_precision(CPU)
-    assert not kept.exists()
+    for other in ('{"float32": 1.0}', "no JSON"):  # of another version, or torn
+        kept.write_text(other, encoding="utf-8")
+        assert cpu_precision(CPU, times(ALL)) == ALL
 
 
+def test_what_was_measured_beside_other_work_is_measured_again_until_it_is_quiet(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path))
+    busy, busier, quiet = (SLOW._replace(others=share) for share in (0.6, 0.9, BUSY))
+    assert cpu_precision(CPU, times(busy)) == busy and "measured again next time" in busy.describe()
+    assert cpu_precision(CPU, times(busier)) == busy  # the quieter of the two
+    assert cpu_precision(CPU, times(None)) == busy
+    assert cpu_precision(CPU, times(quiet)) == quiet and "again" not in quiet.describe()
+    assert cpu_precision(CPU, times()) == quiet
+
+
+@pytest.mark.torch
+def test_this_machine_is_measured():
+    found = measured_now()
+    rates = (found.float32, found.onednn, found.bf16, found.attention, found.answers)
+    assert all(len(one) == REPEATS and min(one) > 0 for one in rates)
+    assert 0 <= found.others <= 1 and found.describe().startswith("float32 ")
+
+
+@pytest.mark.torch
 def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
     """The error is measured again here, in this process: what is taken must be float32's own accuracy."""
     import torch
@@ -91,7 +169,7 @@ def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
     try:
         found = Precision(**measure())
         assert found.error < 1e-5 or not found.by_onednn
-        assert min(found.attention, found.answers) > 0.05
+        assert min(*found.attention, *found.answers) > 0.05
         assert found.error < 2e-2  # whatever is taken or not, the product is right
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -106,7 +184,9 @@ rows = torch.randn(4, 10, 8)[:, -2:]  # the last tokens of each row: a view with
 expected = torch.stack([row @ layer.weight.T for row in rows])
 if sys.argv[1:]:
     sys.path.append(sys.argv[1])
-    import whole_batches
+    from cpu.whole_batches import multiply_whole_batches
+
+    multiply_whole_batches()
 with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
     found = layer(rows)
 assert torch.allclose(found, expected, atol=1e-6), (found - expected).abs().max()
@@ -114,7 +194,8 @@ print(sorted({event.name for event in profile.events()} & {"aten::bmm", "aten::m
 """
 
 
-@pytest.mark.parametrize(("plugin", "product"), [([], "['aten::bmm']"), ([str(WHOLE.parent)], "['aten::mm']")])
+@pytest.mark.torch
+@pytest.mark.parametrize(("plugin", "product"), [([], "['aten::bmm']"), ([str(KERNELS.parent)], "['aten::mm']")])
 def test_a_frozen_layer_multiplies_a_batch_at_once(plugin, product):
     """Without the plugin torch copies the weight for each row: the day this changes, the plugin can go."""
     done = subprocess.run([sys.executable, "-c", WHOLE_BATCH, *plugin], capture_output=True, text=True)

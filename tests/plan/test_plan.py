@@ -339,3 +339,19 @@ for path in sys.argv[1:]:
     assert len(paths) >= 4 + 2 * 10
     result = subprocess.run([sys.executable, "-c", code, *paths], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_fused_layers_need_less_memory_and_are_counted_only_where_they_are_taken(model: Path, tmp_path: Path) -> None:
+    assert training_gib(model, 8, 512, fused=True) < 0.7 * training_gib(model, 8, 512)
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps({**config, "model_type": "qwen2"}), encoding="utf-8")
+
+    def batch(**overrides: str) -> int:
+        machine = Machine("cpu", 2, 23.0, None, 0, 0.0, False)
+        values = resolve_sft(load_recipe("hotel_reviews"), overrides, machine, model, tmp_path, tmp_path)
+        return int(values["per_device_train_batch_size"])
+
+    assert batch() == 8  # of the recipe: it fits
+    assert batch(attn_impl="sdpa") < 8
+    assert batch(lora_dropout="0.1") < 8
+    assert batch(use_dora="true") < 8

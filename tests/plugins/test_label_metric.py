@@ -97,6 +97,17 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches
     assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (20, 45, 45)
 
 
+def test_macro_f1_is_that_of_the_report() -> None:
+    from eval.scoring.metrics import classify
+    from plugins.label_metric import macro_f1
+    from tests.eval.scoring.test_metrics import ABSENT, WORDS
+
+    for gold, predicted, expected in ABSENT:
+        assert macro_f1(np.array(gold), np.array(predicted)) == pytest.approx(expected)
+        words = [[WORDS[code] for code in codes] for codes in (gold, predicted)]
+        assert classify(*words, WORDS[:3]).macro_f1 == pytest.approx(expected)
+
+
 def test_answers_in_one_row_are_told_apart_and_others_refused() -> None:
     from plugins.label_metric import split_answers
 

@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 
-pytestmark = pytest.mark.swift
+from plugins.score_lines import ScoreFile, ScoreLine, chat_sha256, tokens_sha256
+from workspace.files import read_jsonl
+
+pytestmark = pytest.mark.swift  # the plugin imports ms-swift
 
 ONE_TOKEN = [[7], [11]]
 SEVERAL = [[7, 9], [11]]
@@ -119,39 +122,65 @@ class Words:
         return {"good": [7, 9, 4], "bad": [11]}[text]
 
 
+class Template:
+    """As much of ms-swift's template as the plugin asks for."""
+
+    tokenizer = Words()
+
+    def encode(self, row):
+        return {"input_ids": row["input_ids"], "channel": row["channel"]}
+
+    def data_collator(self, batch):
+        from plugins.word_scores import pad_left
+
+        ids, mask = pad_left([encoded["input_ids"] for encoded in batch], 0, "cpu")
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def generate(self, model, *args, **kwargs):
+        return model.generate(*args, **kwargs)
+
+
+def encoded(template, prompts: list[list[int]], rows) -> list[dict]:
+    """The rows with these numbers as ms-swift encodes them."""
+    return [
+        template.encode(
+            {
+                "messages": [{"role": "user", "content": f"question {row}"}],
+                "channel": f"test/{row}",
+                "input_ids": prompts[row],
+            }
+        )
+        for row in rows
+    ]
+
+
+def score_lines(path) -> list[ScoreLine]:
+    return [line for row in read_jsonl(path) if (line := ScoreLine.read(row))]
+
+
 @pytest.mark.parametrize("beginning", [0, 12], ids=["nothing-shared", "shared-beginning"])
 @pytest.mark.parametrize("mode", ["generate", "score"])
 def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(
     model, prompts, tmp_path, monkeypatch, beginning, mode
 ) -> None:
     """More rows than one pass takes: the caches of the passes are joined, each filled up to the longest."""
-    import json
-
     from plugins import label_scores
     from plugins.label_scores import scoring_template
-    from plugins.word_scores import pad_left
-
-    class Template:
-        tokenizer = Words()
-
-        def generate(self, model, *args, **kwargs):
-            return model.generate(*args, **kwargs)
 
     monkeypatch.setattr(label_scores, "PASS_TOKENS", 64)  # several passes: 20 rows of 3 to 52 tokens
     asked = [list(range(12, 12 + beginning)) + prompt for prompt in prompts]
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
 
     def answers(batch: int, out: str) -> list[list[int]]:
-        config = {"labels": ["good", "bad"], "modes": [[mode, ROWS]], "out": str(tmp_path / out)}
-        template = scoring_template(Template, config)()
+        keys = [f"test/{row}" for row in range(ROWS)]
+        settings = {"labels": ["good", "bad"], "modes": {mode: keys}, "out": str(tmp_path / out)}
+        template = scoring_template(Template, ScoreFile(settings))()
         found = []
         for start in range(0, ROWS, batch):
-            ids, mask = pad_left(asked[start : start + batch], 0, "cpu")
+            inputs = template.data_collator(encoded(template, asked, range(start, min(start + batch, ROWS))))
             with torch.inference_mode():
-                sequences = template.generate(
-                    model, input_ids=ids, attention_mask=mask, return_dict_in_generate=True, **options
-                )["sequences"]
-            found += sequences[:, ids.shape[1] :].tolist()
+                sequences = template.generate(model, **inputs, return_dict_in_generate=True, **options)["sequences"]
+            found += sequences[:, inputs["input_ids"].shape[1] :].tolist()
         return found
 
     def rstrip(tokens: list[int]) -> list[int]:
@@ -160,7 +189,50 @@ def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(
     together, alone = answers(ROWS, "together"), answers(1, "alone")
     assert [rstrip(one) for one in together] == [rstrip(one) for one in alone]
     assert mode == "score" or len({tuple(one) for one in alone}) > 1
-    for prompt, line in zip(asked, (tmp_path / "together").read_text(encoding="utf-8").splitlines(), strict=True):
-        found = json.loads(line)["logprobs"]
-        assert found["good"] == pytest.approx(plain(model, prompt, [7, 9, 4]), abs=1e-3)
-        assert found["bad"] == pytest.approx(plain(model, prompt, [11]), abs=1e-3)
+    lines = {line.key: line for line in score_lines(tmp_path / "together")}
+    assert len(lines) == ROWS
+    for row, prompt in enumerate(asked):
+        line = lines[f"test/{row}"]
+        assert line.chat_sha256 == chat_sha256([{"role": "user", "content": f"question {row}"}])
+        assert (line.prompt_tokens, line.prompt_sha256) == (len(prompt), tokens_sha256(prompt))
+        assert line.logprobs["good"] == pytest.approx(plain(model, prompt, [7, 9, 4]), abs=1e-3)
+        assert line.logprobs["bad"] == pytest.approx(plain(model, prompt, [11]), abs=1e-3)
+
+
+def test_rows_are_known_by_their_keys_in_whatever_order_and_mode_they_come(model, prompts, tmp_path) -> None:
+    """Modes that take turns in a batch, in an order that the settings do not have."""
+    from plugins.label_scores import scoring_template
+
+    modes = {
+        mode: [f"test/{row}" for row in range(at, ROWS, 3)] for at, mode in enumerate(("generate", "single", "score"))
+    }
+    template = scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": modes, "out": str(tmp_path / "out")})
+    )()
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(2)).tolist()
+    inputs = template.data_collator(encoded(template, prompts, order))
+    options = {"max_new_tokens": 2, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
+    with torch.inference_mode():
+        template.generate(model, **inputs, return_dict_in_generate=True, **options)
+    lines = {line.key: line for line in score_lines(tmp_path / "out")}
+    assert len(lines) == ROWS
+    for row, prompt in enumerate(prompts):
+        line = lines[f"test/{row}"]
+        assert line.prompt_sha256 == tokens_sha256(prompt)
+        assert (line.generate_seconds is None) == (row % 3 == 2)
+        assert line.logprobs["bad"] == pytest.approx(plain(model, prompt, [11]), abs=1e-3)
+
+
+def test_a_batch_that_is_not_the_one_put_together_is_refused(model, prompts, tmp_path) -> None:
+    from plugins.label_scores import scoring_template
+
+    keys = [f"test/{row}" for row in range(ROWS)]
+    settings = {"labels": ["good", "bad"], "modes": {"score": keys}, "out": str(tmp_path / "out")}
+    template = scoring_template(Template, ScoreFile(settings))()
+    first = template.data_collator(encoded(template, prompts, [0, 1]))
+    template.data_collator(encoded(template, prompts, [2, 3]))
+    with pytest.raises(ValueError, match="other rows"):
+        template.generate(model, **first)
+    with pytest.raises(ValueError, match="a row has no channel"):
+        template.data_collator([{"input_ids": [1]}])
+    assert not (tmp_path / "out").exists()

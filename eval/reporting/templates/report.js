@@ -2,7 +2,7 @@
 // The language switch and the row browser. Strangers' text reaches the page through textContent alone.
 (function () {
   const PAGE = 50;
-  const LONG = 400; // characters of a review that are shown before one asks for the rest
+  const LONG = 400; // characters of a review that are shown at first
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
 
@@ -37,11 +37,11 @@
   }
 
   const data = JSON.parse($("data").textContent);
-  const rows = data.rows.map(([id, review, gold, cut, status, told]) => ({
-    id, review, gold, cut, status, told,
-    haystack: [id, review, ...told.map((t) => t[2] || "")].join("\n").toLowerCase(),
+  const rows = data.rows.map(([id, review, gold, cut, status, answers]) => ({
+    id, review, gold, cut, status, answers,
+    haystack: [id, review, ...answers.map((answer) => answer[2] || "")].join("\n").toLowerCase(),
   }));
-  const sure = (row) => row.told[data.sure];
+  const sure = (row) => row.answers[data.sure];
   const tests = {
     all: () => true,
     fixed: (row) => row.status === "fixed",
@@ -62,12 +62,12 @@
 
   function chosen() {
     const needle = view.search.trim().toLowerCase();
-    const found = rows.filter((row) =>
+    const matching = rows.filter((row) =>
       tests[view.status](row) &&
       (view.gold === "" || row.gold === Number(view.gold)) &&
       (view.cut === "" || row.cut === (view.cut === "1")) &&
       (needle === "" || row.haystack.includes(needle)));
-    return view.status === "confident" ? found.sort((a, b) => sure(b)[1] - sure(a)[1]) : found;
+    return view.status === "confident" ? matching.sort((a, b) => sure(b)[1] - sure(a)[1]) : matching;
   }
 
   // `text` with the searched words marked.
@@ -84,7 +84,7 @@
   }
 
   function answered(row, k) {
-    const [label, p, answer] = row.told[k];
+    const [label, p, answer] = row.answers[k];
     const reading = data.readings[k];
     const right = label === row.gold;
     const line = element("li", reading.stage + (right ? " right" : " wrong"));
@@ -146,7 +146,7 @@
     if (others.length) {
       const details = element("details");
       const summary = element("summary");
-      const right = others.filter((k) => row.told[k][0] === row.gold).length;
+      const right = others.filter((k) => row.answers[k][0] === row.gold).length;
       const share = `${right} / ${others.length}`;
       summary.append(bilingual(`其余判读：${share} 答对`, `other readings: ${share} right`));
       // Filled when it is opened: nobody opens most of them.
@@ -163,12 +163,12 @@
   }
 
   function draw() {
-    const found = chosen();
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    const matching = chosen();
+    const pages = Math.max(1, Math.ceil(matching.length / PAGE));
     view.page = Math.min(view.page, pages - 1);
-    const [n, all] = [found.length.toLocaleString("en"), rows.length.toLocaleString("en")];
+    const [n, all] = [matching.length.toLocaleString("en"), rows.length.toLocaleString("en")];
     $("count").replaceChildren(bilingual(`${all} 条中的 ${n} 条`, `${n} of ${all} rows`));
-    $("rows").replaceChildren(...found.slice(view.page * PAGE, (view.page + 1) * PAGE).map(card));
+    $("rows").replaceChildren(...matching.slice(view.page * PAGE, (view.page + 1) * PAGE).map(card));
     $("page").replaceChildren(
       bilingual(`第 ${view.page + 1} / ${pages} 页`, `page ${view.page + 1} of ${pages}`));
     $("previous").disabled = view.page === 0;

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from eval.reporting.html_report import render_html
+from eval.reporting.render import render_html
 from tests.report_runs import HOSTILE, TEN, make_run
 from workspace.files import read_jsonl, write_text
 

@@ -1,41 +1,63 @@
 import pytest
 
-from eval.reporting.svg_charts import BOTTOM, LEFT, RIGHT, TOP, Scale, charts, round_step
+from eval.reporting.chart import FRAME, Axis, Chart
+from eval.reporting.charts import line_charts, series, smoothed, smoothing, split_sizes
+from eval.reporting.wording import Text
 from tests.report_runs import make_run
 
 
-@pytest.mark.parametrize(("least", "step"), [(0.11, 0.2), (0.2, 0.2), (0.21, 0.5), (37, 50), (700, 1000), (0, 1)])
-def test_round_steps(least, step):
-    assert round_step(least) == pytest.approx(step)
+@pytest.mark.parametrize(
+    ("low", "high", "texts"),
+    [
+        (0.843, 0.957, ["0.86", "0.88", "0.90", "0.92", "0.94"]),
+        (0, 1, ["0.00", "0.20", "0.40", "0.60", "0.80", "1.00"]),
+        (-30, 2030, ["0.00", "500.00", "1000.00", "1500.00", "2000.00"]),
+    ],
+)
+def test_ticks_are_round_and_in_range(low, high, texts):
+    axis = Axis(Text("值", "value"), low, high, lambda value: f"{value:.2f}")
+    assert [text for _, text in axis.ticks] == texts
+    assert all(low <= value <= high for value, _ in axis.ticks)
 
 
-def test_ticks_are_round_and_in_range():
-    scale = Scale(0.843, 0.957, BOTTOM, TOP)
-    ticks = scale.ticks(lambda value: f"{value:.2f}")
-    assert [text for _, text in ticks] == ["0.86", "0.88", "0.90", "0.92", "0.94"]
-    assert all(TOP <= place <= BOTTOM for place, _ in ticks)
-    assert ticks[0][0] > ticks[-1][0]  # y grows downwards
-    assert Scale(1, 1, 0, 10)(1) == 0  # one value is no division by zero
+def test_places():
+    axis = Axis(Text("值", "value"), 1, 3, str)
+    chart = Chart(Text("题", "title"), "n = 1", axis, axis, ())
+    assert chart.place(1, 1) == (FRAME.left, FRAME.bottom)  # y grows downwards
+    assert chart.place(3, 3) == (FRAME.right, FRAME.top)
+    assert Axis(Text("值", "value"), 1, 1, str).share(1) == 0  # one value is no division by zero
 
 
 @pytest.mark.parametrize("improved", [True, False])
 def test_every_point_lies_in_the_frame(tmp_path, improved):
-    found = charts(make_run(tmp_path, n=120, improved=improved))
+    found = line_charts(make_run(tmp_path, n=120, improved=improved))
     assert list(found) == ["loss", "accuracy", "reliability", "coverage"]
     for chart in found.values():
-        points = [point for line in chart.lines for point in line.points]
-        assert points and all(LEFT <= x <= RIGHT and TOP <= y <= BOTTOM for x, y in points)
-        assert chart.x_ticks and chart.y_ticks and "n = " in chart.rows
-    assert len(found["loss"].rules) == 1
+        points = [chart.place(*point) for line in chart.lines for point in line.points]
+        assert points
+        assert all(FRAME.left <= x <= FRAME.right and FRAME.top <= y <= FRAME.bottom for x, y in points)
+        assert chart.x.ticks and chart.y.ticks and "n = " in chart.rows
+    assert found["loss"].rule[0] == 1398
 
 
 def test_what_was_not_measured_has_no_chart(tmp_path):
     metrics = make_run(tmp_path, n=40, curves=False, probabilities=False)
-    assert charts(metrics) == {}
+    assert line_charts(metrics) == {}
 
 
 def test_a_single_checkpoint(tmp_path):
     metrics = make_run(tmp_path, n=40)
     metrics["curves"] |= {"val": metrics["curves"]["val"][:1], "train": [], "best_step": None}
-    found = charts(metrics)
-    assert len(found["accuracy"].lines) == 3 and not found["accuracy"].rules
+    found = line_charts(metrics)
+    assert len(found["accuracy"].lines) == 3 and not found["accuracy"].rule
+
+
+def test_series():
+    rows = [{"step": 3, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]
+    assert series(rows, "loss") == ((1, 2.0), (3, 1.0))
+    assert not series(rows, "accuracy")
+    assert smoothed([2.0, 2.0, 2.0], weight=0.8) == pytest.approx([2.0, 2.0, 2.0])
+    assert smoothed([3.0, 1.0], weight=smoothing(2)) == [3.0, 1.0]
+    assert [smoothing(n) for n in (0, 10, 20, 1000)] == [0.0, 0.0, 0.5, 0.8]
+    assert smoothed([0.0, 1.0], weight=0.5) == pytest.approx([0.0, 2 / 3])
+    assert split_sizes({"counts": {"train": {"total": 5590}}}, "train", "val") == "train n = 5,590"

@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from eval.reporting.html_report import best_baseline, browser_rows, embedded_json, render_html
+from eval.reporting.context import best_baseline, browser_rows
+from eval.reporting.render import embedded_json, render_html
 from eval.reporting.wording import decision
-from eval.scoring.predictions import headline_pair
+from eval.scoring.predictions import primary_pair
 from tests.report_runs import BINARY, HOSTILE, TEN, make_run
 from workspace.files import read_jsonl
 
@@ -138,7 +139,7 @@ def test_the_verdict_comes_first(full):
     start = page.text[:1200]
     assert metrics["verdict"]["zh"] in start and metrics["verdict"]["en"] in start
     assert metrics["verdict"]["baseline"]["zh"] in start
-    assert start.index(decision(metrics, headline_pair(metrics["readings"])).en) < start.index(metrics["verdict"]["en"])
+    assert start.index(decision(metrics, primary_pair(metrics["readings"])).en) < start.index(metrics["verdict"]["en"])
 
 
 def test_figures_of_every_reading_are_there_with_n(full):
@@ -176,7 +177,7 @@ def test_ten_labels(tmp_path):
 )
 def test_what_was_not_measured_is_left_out(tmp_path, readings, present, absent):
     metrics = make_run(tmp_path, n=40, curves=False, readings=readings)
-    if not headline_pair(metrics["readings"]):
+    if not primary_pair(metrics["readings"]):
         metrics["verdict"] |= {"zh": "无法比较", "en": "nothing to compare", "baseline": None}
     html = render_html(metrics, read_jsonl(tmp_path / "rows.jsonl"))
     page = Page(html)
@@ -189,7 +190,7 @@ def test_what_was_not_measured_is_left_out(tmp_path, readings, present, absent):
 def test_rows_are_packed_without_loss(tmp_path):
     metrics = make_run(tmp_path, n=50)
     rows = read_jsonl(tmp_path / "rows.jsonl")
-    packed = browser_rows(metrics, rows, headline_pair(metrics["readings"]))
+    packed = browser_rows(metrics, rows)
     names = list(metrics["readings"])
     assert [names[k] for k in packed["pair"]] == ["before_generate", "after_generate"]
     assert names[packed["sure"]] == "after_score"

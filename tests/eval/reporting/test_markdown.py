@@ -1,6 +1,7 @@
 import pytest
 
-from eval.reporting.markdown_report import confident_errors, render_markdown
+from eval.reporting.context import confident_errors
+from eval.reporting.render import render_markdown
 from tests.report_runs import HOSTILE, TEN, make_run
 from workspace.files import read_jsonl
 from workspace.markdown import escape, table

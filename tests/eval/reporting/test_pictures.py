@@ -5,7 +5,6 @@ import pytest
 from matplotlib import font_manager, rcParams
 from matplotlib.image import imread
 
-from eval.reporting.chart_data import Series, series, smoothed, smoothing, split_sizes, stage_of
 from eval.reporting.pictures import PICTURES, draw_pictures
 from eval.reporting.wording import Text
 from tests.report_runs import TEN, make_run
@@ -104,19 +103,3 @@ def test_no_font_at_all(monkeypatch):
     monkeypatch.setattr(fonts, "FAMILIES", ("DejaVu Sans",))  # there, but without Chinese
     monkeypatch.setattr(fonts, "PACKAGE", "no_such_package")
     assert fonts.chinese_font() is None
-
-
-def test_series():
-    rows = [{"step": 3, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 2, "loss": None}]
-    assert series(rows, "loss") == Series((1, 3), (2.0, 1.0))
-    assert not series(rows, "accuracy")
-    assert smoothed([2.0, 2.0, 2.0], weight=0.8) == pytest.approx([2.0, 2.0, 2.0])
-    assert smoothed([3.0, 1.0], weight=smoothing(2)) == [3.0, 1.0]
-    assert [smoothing(n) for n in (0, 10, 20, 1000)] == [0.0, 0.0, 0.5, 0.8]
-    assert smoothed([0.0, 1.0], weight=0.5) == pytest.approx([0.0, 2 / 3])
-    assert [stage_of(name) for name in ("majority", "before_few_shot", "after_score")] == [
-        "baseline",
-        "before",
-        "after",
-    ]
-    assert split_sizes({"counts": {"train": {"total": 5590}}}, "train", "val") == "train n = 5,590"

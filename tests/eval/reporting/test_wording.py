@@ -5,38 +5,39 @@ import pytest
 from eval.reporting import wording
 from eval.scoring.predictions import LADDER
 from eval.scoring.slices import By
+from workspace import bilingual
 
 
 @pytest.mark.parametrize(
     ("write", "value", "text"),
     [
-        (wording.percent, 0.90342, "90.3%"),
-        (wording.percent, None, "–"),
-        (wording.signed, 0.1421, "+14.2"),
-        (wording.signed, -0.0312, "−3.1"),
-        (wording.signed, -0.0001, "0.0"),
-        (wording.signed, 0.0, "0.0"),
-        (wording.signed, None, "–"),
-        (wording.interval, [0.8871, 0.9172], "88.7–91.7"),
-        (wording.interval, None, "–"),
-        (wording.signed_interval, [-0.012, 0.034], "−1.2 … +3.4"),
-        (wording.decimal, -0.0714, "−0.071"),
-        (wording.p_value, 0.0, "< 0.001"),
-        (wording.p_value, 0.0499, "0.050"),
-        (wording.p_value, 1.0, "1.000"),
-        (wording.number, 1553, "1,553"),
-        (wording.number, 0, "0"),
-        (wording.parameters, 26_878_464, "26.9M"),
-        (wording.parameters, 463_987_712, "464M"),
-        (wording.parameters, 0, "0"),
-        (wording.parameters, 7_000_000_000, "7B"),
-        (wording.duration, 0.42, "0.4 s"),
-        (wording.duration, 59.6, "60 s"),
-        (wording.duration, 204, "3.4 min"),
-        (wording.duration, 5400, "1.5 h"),
-        (wording.milliseconds, 0.0512, "0.05"),
-        (wording.milliseconds, 61.7, "62"),
-        (wording.milliseconds, 1234.5, "1,234"),
+        (bilingual.percent, 0.90342, "90.3%"),
+        (bilingual.percent, None, "–"),
+        (bilingual.signed, 0.1421, "+14.2"),
+        (bilingual.signed, -0.0312, "−3.1"),
+        (bilingual.signed, -0.0001, "0.0"),
+        (bilingual.signed, 0.0, "0.0"),
+        (bilingual.signed, None, "–"),
+        (bilingual.interval, [0.8871, 0.9172], "88.7–91.7"),
+        (bilingual.interval, None, "–"),
+        (bilingual.signed_interval, [-0.012, 0.034], "−1.2 … +3.4"),
+        (bilingual.decimal, -0.0714, "−0.071"),
+        (bilingual.p_value, 0.0, "< 0.001"),
+        (bilingual.p_value, 0.0499, "0.050"),
+        (bilingual.p_value, 1.0, "1.000"),
+        (bilingual.number, 1553, "1,553"),
+        (bilingual.number, 0, "0"),
+        (bilingual.parameters, 26_878_464, "26.9M"),
+        (bilingual.parameters, 463_987_712, "464M"),
+        (bilingual.parameters, 0, "0"),
+        (bilingual.parameters, 7_000_000_000, "7B"),
+        (bilingual.duration, 0.42, "0.4 s"),
+        (bilingual.duration, 59.6, "60 s"),
+        (bilingual.duration, 204, "3.4 min"),
+        (bilingual.duration, 5400, "1.5 h"),
+        (bilingual.milliseconds, 0.0512, "0.05"),
+        (bilingual.milliseconds, 61.7, "62"),
+        (bilingual.milliseconds, 1234.5, "1,234"),
     ],
 )
 def test_numbers(write, value, text):
@@ -46,6 +47,11 @@ def test_numbers(write, value, text):
 def test_every_reading_of_the_ladder_has_words_in_both_languages():
     assert set(wording.READINGS) == set(LADDER)
     assert wording.reading_name("new_one") == ("new_one", "new_one")
+    assert [wording.stage_of(name) for name in ("majority", "before_few_shot", "after_score")] == [
+        "baseline",
+        "before",
+        "after",
+    ]
 
 
 PAIR = ("before_generate", "after_generate")

@@ -1,4 +1,4 @@
-from eval.scoring.consistency import parity_gates
+from eval.scoring.consistency import consistency_checks
 from workspace.files import write_json
 
 
@@ -12,7 +12,7 @@ def summary(same=6, ok=True, no_turn=True, prompts=None):
 
 
 def gates(run):
-    return {gate.name: gate for gate in parity_gates(run, ("1", "2"))}
+    return {gate.name: gate for gate in consistency_checks(run, ("1", "2"))}
 
 
 def test_all_pass(tmp_path):
@@ -56,7 +56,7 @@ def test_a_row_that_training_dropped_fails_the_gate(tmp_path):
 
 
 def test_nothing_in_common_is_no_pass_and_nothing_there_no_gate(tmp_path):
-    assert parity_gates(tmp_path, ()) == []
+    assert consistency_checks(tmp_path, ()) == []
     write_json(tmp_path / "before" / "summary.json", summary(prompts={"1": "aa"}))
     write_json(tmp_path / "after" / "summary.json", summary(prompts={"2": "aa"}))
     assert not gates(tmp_path)["prompt"].ok

@@ -1,9 +1,11 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from eval.scoring.efficiency import count_parameters, reading_costs, used_checkpoint
+from eval.scoring.efficiency import count_parameters, load_efficiency, used_checkpoint
+from plan.run import Run
 from workspace import stages
 from workspace.files import write_json
 
@@ -42,18 +44,18 @@ def test_the_checkpoint_that_was_kept(tmp_path):
     assert used_checkpoint(tmp_path / "train").name == "checkpoint-9"
 
 
-def test_each_reading_has_its_own_costs(tmp_path):
+def test_each_reading_has_its_own_efficiency(tmp_path):
     weights(tmp_path / "model" / "a.safetensors", embed=[10, 4])
     weights(tmp_path / "train" / "checkpoint-5" / "adapter_model.safetensors", a=[3, 2])
     write_json(
         tmp_path / "before" / "summary.json", {"ms_per_review": {"generate": 9.0, "score": 4.0, "few_shot": 7.0}}
     )
     stages.record(tmp_path, "train", {}, [], 60.0)
-    plan = {"model_folder": str(tmp_path / "model")}
+    run = Run(tmp_path, "made_up/small", "made_up", ("正面", "负面"), tmp_path, model_folder=tmp_path / "model")
     names = ["before_generate", "before_score_threshold", "before_few_shot", "after_score"]
-    got = reading_costs(tmp_path, plan, names)
+    got = load_efficiency(run, names)
     assert [got[name].ms_per_review for name in names] == [9, 4, 7, None]
     assert {got[name].parameters for name in names} == {40}
     assert [got[name].trained_parameters for name in names] == [None, None, None, 6]
     assert [got[name].train_seconds for name in names] == [None, None, None, 60]
-    assert reading_costs(tmp_path, {}, names)["before_score_threshold"].parameters is None
+    assert load_efficiency(replace(run, model_folder=None), names)["before_score_threshold"].parameters is None

@@ -1,4 +1,5 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,10 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from eval.scoring.metrics import classify, encode
+from eval.scoring.responses import Split
+from eval.scoring.significance import compare
+from eval.scoring.slices import slice_metrics
+from eval.scoring.thresholds import choose
 
 LABELS = ("正面", "负面")
 WORDS = ("好", "中", "差", "退")
@@ -41,20 +46,42 @@ def test_all_unparsed_is_all_wrong_and_stays_in_the_denominator():
     assert got.strict is None and got.strict_rate is None
 
 
-def test_zero_rows_of_a_class_is_shown_and_counts_in_macro_f1():
+def test_a_class_without_gold_rows_is_shown_and_left_out_of_macro_f1():
     got = classify(["好", "差", "差"], ["好", "差", "好"], WORDS[:3])
     assert got.per_class["中"].support == got.per_class["中"].predicted == 0
     assert got.per_class["中"].f1 == 0
-    assert got.macro_f1 == pytest.approx((2 / 3 + 0 + 2 / 3) / 3)
+    assert got.macro_f1 == pytest.approx((2 / 3 + 2 / 3) / 2)  # only labels with gold rows, here too
     assert got.balanced_accuracy == pytest.approx((1 + 1 / 2) / 2)  # only labels with gold rows
     assert got.confusion[1] == [0, 0, 0, 0]
+
+
+# Gold, predictions, and the mean F1 of the classes of gold: class 2 has no gold rows, and once is still predicted.
+ABSENT = [
+    ([0, 0, 0, 1], [0, 0, 1, 1], (4 / 5 + 2 / 3) / 2),
+    ([0, 0, 0, 1], [0, 0, 2, 1], (4 / 5 + 1) / 2),
+]
+
+
+@pytest.mark.parametrize(("gold", "predicted", "expected"), ABSENT)
+def test_macro_f1_has_one_definition(gold, predicted, expected):
+    words = WORDS[:3]
+    said, truth = [words[code] for code in predicted], [words[code] for code in gold]
+    assert classify(truth, said, words).macro_f1 == pytest.approx(expected)
+    assert sk.f1_score(gold, predicted, labels=np.unique(gold), average="macro") == pytest.approx(expected)
+    nothing = [None] * len(gold)
+    assert compare(nothing, said, truth, words, draws=10).macro_f1_difference == pytest.approx(expected)
+    eye = np.eye(3)
+    assert choose(eye[predicted], np.array(gold), words).macro_f1 >= expected - 1e-12
+    split = Split(Path("x"), tuple("abcd"), ("字",) * 4, tuple(truth), (False,) * 4)
+    [whole] = [part for part in slice_metrics("r", said, split, words) if part.by == "cut"]
+    assert whole.macro_f1 == pytest.approx(expected)
 
 
 def test_one_class_only():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         got = classify(["正面"] * 3, ["正面"] * 3, LABELS)
-    assert (got.accuracy, got.macro_f1, got.balanced_accuracy, got.mcc) == (1, 0.5, 1, 0)
+    assert (got.accuracy, got.macro_f1, got.balanced_accuracy, got.mcc) == (1, 1, 1, 0)
 
 
 def test_refuses_what_it_cannot_count():
@@ -77,7 +104,7 @@ def test_equals_scikit_learn(case):
     y, z = encode(gold, labels), encode(predicted, labels)
     known = list(range(len(labels)))
     assert got.accuracy == pytest.approx(sk.accuracy_score(y, z))
-    assert got.macro_f1 == pytest.approx(sk.f1_score(y, z, labels=known, average="macro", zero_division=0))
+    assert got.macro_f1 == pytest.approx(sk.f1_score(y, z, labels=np.unique(y), average="macro", zero_division=0))
     with warnings.catch_warnings():  # scikit-learn warns of one class only
         warnings.simplefilter("ignore")
         assert got.mcc == pytest.approx(sk.matthews_corrcoef(y, z))

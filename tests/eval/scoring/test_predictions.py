@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from eval.scoring.predictions import by_score, by_text, by_threshold, headline, headline_pair, load_readings
-from eval.scoring.responses import Answers, load_split
+from eval.scoring.predictions import by_score, by_text, by_threshold, load_predictions, primary, primary_pair
+from eval.scoring.responses import Responses, load_split
 from eval.scoring.thresholds import Threshold
 from tests.scored_runs import BINARY, make_run
 from workspace.files import read_jsonl, write_jsonl
 
 
 def test_text_is_parsed_and_strictness_kept():
-    got = by_text("x", "generate", Answers(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
+    got = by_text("x", "generate", Responses(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
     assert got.predicted == ("正面", "负面", None)
     assert got.strict == (True, False, False)
     assert got.probabilities is None and got.confidence is None
@@ -32,12 +32,12 @@ def test_the_threshold_never_sees_test(tmp_path):
     run = make_run(tmp_path)
     dataset = tmp_path / "data" / "made_up"
     test, val = (load_split(dataset, name, BINARY) for name in ("test", "val"))
-    first = load_readings(run, test, val, BINARY, {}).test["before_score_threshold"].threshold
+    first = load_predictions(run, test, val, BINARY, {}).test["before_score_threshold"].threshold
     rows = read_jsonl(run / "before" / "test.jsonl")
     for row in rows:
         row["probabilities"] = {"正面": 0.01, "负面": 0.99}
     write_jsonl(run / "before" / "test.jsonl", rows)
-    again = load_readings(run, test, val, BINARY, {})
+    again = load_predictions(run, test, val, BINARY, {})
     assert again.test["before_score_threshold"].threshold == first
     assert set(again.validation) == {"before_score", "after_score"}
 
@@ -52,7 +52,7 @@ def test_the_threshold_never_sees_test(tmp_path):
         (["majority"], None, None),
     ],
 )
-def test_the_headline(names, pair, chosen):
+def test_the_primary(names, pair, chosen):
     names = dict.fromkeys(names)
-    assert headline_pair(names) == (pair and (f"before_{pair}", f"after_{pair}"))
-    assert headline(names) == chosen
+    assert primary_pair(names) == (pair and (f"before_{pair}", f"after_{pair}"))
+    assert primary(names) == chosen

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from eval.scoring.responses import load_answers, load_split
+from eval.scoring.responses import Response, load_responses, load_split, write_responses
 from tests.scored_runs import BINARY, answer, make_dataset
 from workspace.errors import UserError
 from workspace.files import read_jsonl, sha256_file, write_jsonl
@@ -33,13 +33,13 @@ def test_an_empty_split_has_no_rows(folder):
 
 def test_answers_are_joined_and_probabilities_in_the_order_of_labels(folder):
     split = load_split(folder, "test", BINARY)
-    got = load_answers(folder / "answers.jsonl", split, BINARY)
+    got = load_responses(folder / "answers.jsonl", split, BINARY)
     rows = read_jsonl(folder / "answers.jsonl")
     assert got.texts == tuple(row["answer"] for row in rows)
     assert np.allclose(got.probabilities, [[row["probabilities"][label] for label in BINARY] for row in rows])
-    reverse = load_answers(folder / "answers.jsonl", split, BINARY[::-1])
+    reverse = load_responses(folder / "answers.jsonl", split, BINARY[::-1])
     assert np.array_equal(reverse.probabilities, got.probabilities[:, ::-1])
-    assert load_answers(folder / "nothing.jsonl", split, BINARY) is None
+    assert load_responses(folder / "nothing.jsonl", split, BINARY) is None
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,7 @@ def test_answers_are_joined_and_probabilities_in_the_order_of_labels(folder):
         ({"probabilities": {"正面": float("nan"), "负面": 0.5}}, "line 3: the probabilities are negative"),
         ({"probabilities": {"正面": "x", "负面": 0.5}}, "a probability is not a number"),
         ({"id": "999"}, "line 3: the answer to row 999"),
+        ({"key": "test/1"}, "line 3: the answer to row"),
     ],
 )
 def test_a_row_that_does_not_fit_is_named(folder, change, expected):
@@ -61,14 +62,41 @@ def test_a_row_that_does_not_fit_is_named(folder, change, expected):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "answers.jsonl").write_text(text)
     with pytest.raises(UserError, match=expected):
-        load_answers(folder / "answers.jsonl", load_split(folder, "test", BINARY), BINARY)
+        load_responses(folder / "answers.jsonl", load_split(folder, "test", BINARY), BINARY)
+
+
+def test_responses_in_another_order_are_joined_by_their_row(folder):
+    split, rows = load_split(folder, "test", BINARY), read_jsonl(folder / "answers.jsonl")
+    expected = load_responses(folder / "answers.jsonl", split, BINARY)
+    write_jsonl(folder / "answers.jsonl", rows[::-1])
+    got = load_responses(folder / "answers.jsonl", split, BINARY)
+    assert got.texts == expected.texts and np.array_equal(got.probabilities, expected.probabilities)
+    write_jsonl(folder / "answers.jsonl", [*rows[:-1], rows[0]])
+    with pytest.raises(UserError, match=rf"line {len(rows)}: the answer to row {rows[0]['id']} .*or its second"):
+        load_responses(folder / "answers.jsonl", split, BINARY)
+
+
+def test_what_is_written_is_read_and_carries_key_and_prompt(folder):
+    split = load_split(folder, "test", BINARY)
+    shares = {"正面": 0.25, "负面": 0.75}
+    responses = [
+        Response(key, gold, "负面", shares, False, 9, f"test/{key}", "ab" * 32)
+        for key, gold in zip(split.ids, split.gold, strict=True)
+    ]
+    write_responses(folder / "test" / "test.jsonl", responses)
+    got = load_responses(folder / "test" / "test.jsonl", split, BINARY)
+    assert set(got.texts) == {"负面"} and got.probabilities.tolist() == [[0.25, 0.75]] * len(split)
+    assert read_jsonl(folder / "test" / "test.jsonl")[0] == {
+        "id": split.ids[0], "gold": split.gold[0], "answer": "负面", "probabilities": shares, "cut": False,
+        "prompt_tokens": 9, "key": f"test/{split.ids[0]}", "prompt_sha256": "ab" * 32,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["{", "[1]\n", "1\n", '{"id": "1"\n'])
 def test_what_is_no_jsonl_is_named(folder, text):
     (folder / "answers.jsonl").write_text(text)
     with pytest.raises(UserError, match=r"answers\.jsonl is not JSON"):
-        load_answers(folder / "answers.jsonl", load_split(folder, "test", BINARY), BINARY)
+        load_responses(folder / "answers.jsonl", load_split(folder, "test", BINARY), BINARY)
 
 
 def test_dataset_rows_that_are_none_are_named(folder):

@@ -1,4 +1,4 @@
-"""For plugins/fused_training.py: the rows of a padded batch one after the other, without their padding.
+"""Training: the rows of a padded batch one after the other, without their padding.
 
 Nearly all of a layer's work is products that treat each token alike: without padding there are fewer of them, and
 fewer still where all rows begin with the same tokens, the prompt's, which are then there once. Rows are rounded up to a
@@ -9,6 +9,8 @@ oneDNN prepares for when it first meets it.
 from typing import NamedTuple
 
 import torch
+
+from .rotary import half_turns
 
 ROUNDED = 16  # tokens: multiples of 8 to 32 are about as fast
 
@@ -32,8 +34,8 @@ class Block(NamedTuple):
         return slice(self.start, self.start + self.rows * self.tokens)
 
 
-class PackedRows:
-    """Where each token of a batch goes; `turns` [packed, 1, half head size] are their positions, as complex numbers.
+class VarlenBatch:
+    """Where each token of a batch goes; `cos` and `sin` [packed, 1, half head size] are those of its angles.
 
     `kept` [tokens] are the places of the tokens whose results are needed in the end; None for all.
     """
@@ -51,7 +53,8 @@ class PackedRows:
         """For rows of `tokens` places, of which `lengths` from `firsts` on are no padding.
 
         `passed_on` says whether layers leave packed what goes from one to the next.
-        `turns` [rows or 1, tokens, half head size]: one row of them counts from each row's own first token. `shared`
+        `turns` [rows or 1, tokens, head size], cosines then sines of half a head each: one row of them counts from each
+        row's own first token. `shared`
         tokens are those that all rows begin with. `needed` [tokens] is true at places whose result is needed.
         """
         self.rows, self.tokens = len(lengths), tokens
@@ -75,7 +78,7 @@ class PackedRows:
             real.append(torch.arange(start, start + length))
             start += size
         self.source, self.real = torch.cat(sources), torch.cat(real)
-        self.turns = turns.reshape(-1, 1, turns.shape[-1])[torch.cat(positions)]
+        self.cos, self.sin = turns.reshape(-1, 1, turns.shape[-1])[torch.cat(positions)].chunk(2, -1)
         heads = [row * tokens + firsts[row] + torch.arange(shared) for row in range(self.rows)]
         self.origin = torch.cat([torch.arange(shared).repeat(len(heads)), self.real[shared:]])
         self.goal = torch.cat([*heads, self.source[self.real[shared:]]])
@@ -99,10 +102,10 @@ class PackedRows:
         """[rows, tokens, width] as [packed, width]."""
         return padded.reshape(-1, padded.shape[-1])[self.source]
 
-    def pack_gradient(self, of_packed: torch.Tensor) -> torch.Tensor:
+    def pack_gradient(self, grad_packed: torch.Tensor) -> torch.Tensor:
         """The gradient of what was packed, for that of the result."""
-        padded = of_packed.new_zeros(self.rows * self.tokens, of_packed.shape[-1])
-        padded.index_copy_(0, self.source[self.real], of_packed[self.real])
+        padded = grad_packed.new_zeros(self.rows * self.tokens, grad_packed.shape[-1])
+        padded.index_copy_(0, self.source[self.real], grad_packed[self.real])
         return padded.view(self.rows, self.tokens, -1)
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
@@ -111,32 +114,31 @@ class PackedRows:
         padded.index_copy_(0, self.goal, packed if self.kept is not None else packed[self.origin])
         return padded.view(self.rows, self.tokens, -1)
 
-    def unpack_gradient(self, of_padded: torch.Tensor) -> torch.Tensor:
+    def unpack_gradient(self, grad_padded: torch.Tensor) -> torch.Tensor:
         """The gradient of what was unpacked, for that of the result; what fills rows up had no part in it."""
-        chosen = of_padded.reshape(-1, of_padded.shape[-1])[self.goal]
+        chosen = grad_padded.reshape(-1, grad_padded.shape[-1])[self.goal]
         if self.kept is not None:
             return chosen
         return chosen.new_zeros(len(self.source), chosen.shape[-1]).index_add_(0, self.origin, chosen)
 
 
-def packed_rows(
+def varlen_batch(
     hidden: torch.Tensor,
     mask: torch.Tensor | None,
     cos: torch.Tensor,
     sin: torch.Tensor,
     passed_on: bool = False,
     needed: torch.Tensor | None = None,
-) -> PackedRows | None:
+) -> VarlenBatch | None:
     """The layout of a batch; None where `mask` hides something else than padding and later tokens.
 
     `hidden` [rows, tokens, hidden size] is what the first layer gets. Where it is `passed_on` from layer to layer as it
     is packed, tokens that all rows begin with are taken as one. `mask` [rows or 1, 1, tokens, tokens] is true, or zero,
     where a token is seen; without one there is no padding. `cos` and `sin` [rows or 1, tokens, head size] hold each
-    angle twice, in both halves. `needed` as `PackedRows` has it.
+    angle twice, in both halves. `needed` as `VarlenBatch` has it.
     """
     rows, tokens = hidden.shape[:2]
-    half = cos.shape[-1] // 2
-    turns = torch.complex(cos[..., :half].float().contiguous(), sin[..., :half].float().contiguous())
+    turns = torch.cat(half_turns(cos, sin), -1)
     lengths, firsts = torch.full((rows,), tokens), torch.zeros(rows, dtype=torch.long)
     if mask is not None:
         seen = (mask if mask.dtype == torch.bool else mask == 0)[:, 0].expand(rows, -1, -1)
@@ -152,7 +154,7 @@ def packed_rows(
         if other.any() or not keys.equal(together):
             return None
     shared = _shared(hidden, turns, lengths, firsts) if passed_on else 0
-    return PackedRows(lengths.tolist(), firsts.tolist(), tokens, turns, passed_on, shared, needed)
+    return VarlenBatch(lengths.tolist(), firsts.tolist(), tokens, turns, passed_on, shared, needed)
 
 
 def _shared(hidden: torch.Tensor, turns: torch.Tensor, lengths: torch.Tensor, firsts: torch.Tensor) -> int:

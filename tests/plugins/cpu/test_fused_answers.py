@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-pytestmark = pytest.mark.swift
+pytestmark = pytest.mark.torch
 
 LAYERS, LONG = 2, 150  # more tokens than one block of queries
 ALIKE = {"rtol": 1e-4, "atol": 1e-4}
@@ -45,7 +45,7 @@ def answers(model, tokens: int = LONG) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama", "mistral"])
 @pytest.mark.parametrize("tokens", [12, LONG], ids=["one-block", "blocks"])
 def test_logits_are_those_of_the_models_own_layers(kind, tokens):
-    from plugins.fused_layers import fuse_layers
+    from cpu.fused_answers import fuse_layers
 
     model = made(kind, attention_bias=True, mlp_bias=True) if kind == "llama" else made(kind)
     own = answers(model, tokens)
@@ -56,9 +56,8 @@ def test_logits_are_those_of_the_models_own_layers(kind, tokens):
 
 
 def test_an_adapter_that_is_merged_is_in_the_fused_layers():
+    from cpu.fused_answers import fuse_layers
     from peft import LoraConfig, get_peft_model
-
-    from plugins.fused_layers import fuse_layers
 
     model = get_peft_model(made("qwen2"), LoraConfig(r=4, lora_alpha=64, target_modules="all-linear"))
     plain = answers(model)
@@ -83,7 +82,7 @@ def test_an_adapter_that_is_merged_is_in_the_fused_layers():
     ],
 )
 def test_what_is_not_computed_just_so_stays_as_it_is(kind, changes):
-    from plugins.fused_layers import fuse_layers
+    from cpu.fused_answers import fuse_layers
 
     model = made(kind, **changes)
     own = answers(model, 20)
@@ -92,13 +91,13 @@ def test_what_is_not_computed_just_so_stays_as_it_is(kind, changes):
 
 
 def test_other_dtypes_stay_as_they_are():
-    from plugins.fused_layers import fuse_layers
+    from cpu.fused_answers import fuse_layers
 
     assert fuse_layers(made("qwen2").bfloat16()) == 0
 
 
 def test_a_layer_that_answers_otherwise_stays_as_it_is():
-    from plugins.fused_layers import fuse_layers
+    from cpu.fused_answers import fuse_layers
 
     model = made("llama")
     second = model.model.layers[1]

@@ -1,4 +1,4 @@
-"""External plugin for `swift sft` and `swift infer` on a CPU: a frozen layer multiplies a whole batch at once.
+"""A frozen layer multiplies a whole batch at once.
 
 The output layer is given the last tokens of each row: a view with gaps. torch multiplies such a view by a weight that
 is not trained row by row, and copies the weight for each row (`should_fold` in ATen's LinearAlgebra.cpp): with an
@@ -17,4 +17,6 @@ def without_gaps(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any,
     return (inputs[0].contiguous(), *inputs[1:])
 
 
-torch.nn.modules.module.register_module_forward_pre_hook(without_gaps)
+def multiply_whole_batches() -> None:
+    """Have every linear layer of this process get inputs without gaps."""
+    torch.nn.modules.module.register_module_forward_pre_hook(without_gaps)  # type: ignore[arg-type]

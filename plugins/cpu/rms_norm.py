@@ -1,4 +1,4 @@
-"""For fused layers: division by the root mean square (Zhang and Sennrich, 2019), and its gradient."""
+"""Division by the root mean square (Zhang and Sennrich, 2019), and its gradient."""
 
 import torch
 

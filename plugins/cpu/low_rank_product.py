@@ -1,10 +1,11 @@
-"""For plugins/fused_training.py: a product by frozen weights with what LoRA adds, and its gradients.
+"""Training: a product by frozen weights with what LoRA adds, and its gradients.
 
 peft computes a layer with an adapter in a dozen steps, some of them over the whole batch in float32. Here it is one
 product by a weight that was converted once and two narrow ones, y = x W^T + (x A^T) (s B)^T (Hu et al., 2021, LoRA),
 for all layers of one input together.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,20 +25,19 @@ class Place(NamedTuple):
 class LowRankProduct:
     """Linear layers of one input as one; those that peft has adapted with what their adapters add.
 
-    `columns` [inputs] is a factor of the input that becomes part of the weights. `order` [outputs] puts the rows of
-    the result in another order, and `scale` [outputs, 1] multiplies them after that.
+    `columns` [inputs] and `scale` [outputs, 1] are factors of the input and of the result that become part of the
+    weights.
     """
 
     def __init__(
         self,
         linears: list[Any],
         columns: torch.Tensor | None = None,
-        order: torch.Tensor | None = None,
         scale: torch.Tensor | None = None,
     ) -> None:
         self.bases = [getattr(one, "base_layer", one) for one in linears]
         self.columns = None if columns is None else columns.detach()
-        self.order, self.scale = order, scale
+        self.scale = scale
         self.adapted = [one for one, base in zip(linears, self.bases, strict=True) if one is not base]
         self.places, row, rank = [], 0, 0
         for one, base in zip(linears, self.bases, strict=True):
@@ -60,9 +60,7 @@ class LowRankProduct:
         """Whether its adapters are at work: neither switched off nor merged into the weights."""
         return not any(one.disable_adapters or one.merged for one in self.adapted)
 
-    def forward(
-        self, x: torch.Tensor, factors: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+    def forward(self, x: torch.Tensor, factors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, tuple[Any, ...]]:
         """[tokens, outputs] for `x` [tokens, inputs], in its dtype; and what `backward` needs beside `x`."""
         weight, bias = self._frozen(x.dtype)
         y = torch.nn.functional.linear(x, weight, bias)
@@ -72,43 +70,42 @@ class LowRankProduct:
         for place, b in zip(self.places, factors[1::2], strict=True):
             up[place.rows, place.ranks] = b * place.scaling
         down = (down if self.columns is None else down * self.columns).to(x.dtype)
-        up = self._arranged(up).to(x.dtype)
+        up = self._scaled(up).to(x.dtype)
         inner = x @ down.T
         return y.addmm_(inner, up.T), (inner, down, up)
 
     def backward(
-        self, gradient: torch.Tensor, x: torch.Tensor, kept: tuple[torch.Tensor | None, ...], of_input: bool = True
-    ) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
-        """The gradients of `x`, unless `of_input` is false, and of each factor, for that of the result."""
-        inner, down, up = kept
-        of_x = gradient @ self._frozen(x.dtype)[0] if of_input else None
+        self, grad_y: torch.Tensor, x: torch.Tensor, saved: Sequence[Any], needs_grad_x: bool = True
+    ) -> tuple[Any, list[torch.Tensor]]:
+        """The gradients of `x`, unless `needs_grad_x` is false, and of each factor, for that of the result."""
+        inner, down, up = saved
+        grad_x = grad_y @ self._frozen(x.dtype)[0] if needs_grad_x else None
         if inner is None:
-            return of_x, []
-        of_inner = gradient @ up
-        if of_x is not None:
-            of_x.addmm_(of_inner, down)
-        of_down, of_up = (of_inner.T @ x).float(), (inner.T @ gradient).float().T
+            return grad_x, []
+        grad_inner = grad_y @ up
+        if grad_x is not None:
+            grad_x.addmm_(grad_inner, down)
+        grad_down, grad_up = (grad_inner.T @ x).float(), (inner.T @ grad_y).float().T
         if self.columns is not None:
-            of_down *= self.columns
-        if self.order is not None:
-            of_up = torch.empty_like(of_up).index_copy_(0, self.order, of_up * self.scale)
-        pairs = [(of_down[one.ranks], of_up[one.rows, one.ranks] * one.scaling) for one in self.places]
-        return of_x, [gradient for pair in pairs for gradient in pair]
+            grad_down *= self.columns
+        grad_up = self._scaled(grad_up)
+        pairs = [(grad_down[one.ranks], grad_up[one.rows, one.ranks] * one.scaling) for one in self.places]
+        return grad_x, [gradient for pair in pairs for gradient in pair]
 
     def _frozen(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The weights [outputs, inputs] and biases [outputs], converted when they are first asked for."""
         if dtype not in self.converted:
             weights, biases = [one.weight.detach() for one in self.bases], [one.bias for one in self.bases]
-            weight = self._arranged(weights[0] if len(weights) == 1 else torch.cat(weights))
+            weight = self._scaled(weights[0] if len(weights) == 1 else torch.cat(weights))
             weight = (weight if self.columns is None else weight * self.columns).to(dtype)
             bias = None
             if biases[0] is not None:
-                bias = self._arranged(torch.cat(biases).detach().unsqueeze(1)).squeeze(1).to(dtype)
+                bias = self._scaled(torch.cat(biases).detach().unsqueeze(1)).squeeze(1).to(dtype)
             self.converted[dtype] = weight, bias
         return self.converted[dtype]
 
-    def _arranged(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows if self.order is None else rows[self.order] * self.scale
+    def _scaled(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self.scale is None else rows * self.scale
 
 
 def plain_adapter(linear: Any) -> bool:

@@ -1,33 +1,33 @@
-"""For plugins that answer on a CPU in float32: decoder layers in fewer, larger steps, from the same weights.
+"""Answers in float32: the forward function of decoder layers in fewer, larger steps (README.md has the equations).
 
-transformers computes a layer in some forty operations, each of which reads and writes the whole batch once. Here
-  norms     the scale is part of the weights that follow: a norm is one length a token and one product
-  products  queries, keys and values are one product; SiLU, the gate and the residual are part of the products around
-            them (oneDNN's post-operations); weights are laid out for the processor once
-  rotation  the two halves of a head are interleaved in the weights, so that turning a pair is one complex product
-  attention a group's heads are the rows of one product, without copies of keys and values; queries go in blocks, so
-            that what the causal mask hides is mostly not computed
+transformers computes a layer in some forty operations, each of which reads and writes the whole batch once. Here the
+scale of a norm is part of the weights that follow; queries, keys and values are one product; SiLU, the gate and the
+residual are part of the products around them (oneDNN's post-operations); weights are laid out for the processor once.
 
-The results differ from transformers' in the last digits of float32. For the families below, whose layers are just this;
-each fused layer is compared with the model's own before it takes its place.
+The results differ from the model's own in the last digits of float32. Each fused layer is compared with the model's own
+before it takes its place; where it fails later, the model's own layers go on with the call that failed, since keys and
+values are cached as they cache them.
 """
 
+import logging
 from typing import Any
 
 import torch
-from rms_norm import inverse_root  # beside this file
 
-FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}
+from .families import PROBE, linears_of, near, of_a_family
+from .own_layers import OwnLayers, check_arguments
+from .rms_norm import inverse_root
+from .rotary import half_turns, rotate
+
 BLOCK = 128  # queries in one product: blocks of 64 to 256 are about as fast
-ALIKE = 1e-4  # largest difference that is let through, relative to the largest entry
-PROBE = (2, 24)  # rows and tokens that are compared
 
 
 class FusedLayer:
     """The forward function of one decoder layer of a supported family, merged weights and no gradients."""
 
-    def __init__(self, layer: torch.nn.Module) -> None:
+    def __init__(self, layer: Any, own_layers: OwnLayers) -> None:
         attention = layer.self_attn
+        self.own, self.own_layers = layer.forward, own_layers
         before, after = layer.input_layernorm, layer.post_attention_layernorm
         self.index, self.size = attention.layer_idx, attention.head_dim
         self.norms = (before.variance_epsilon, after.variance_epsilon)
@@ -37,31 +37,38 @@ class FusedLayer:
         norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         scales = (1.0 if norms[0] else attention.scaling, 1.0)
         self.head_norms = [
-            (self._interleaved(norm.weight) * scale, norm.variance_epsilon)
+            (norm.weight * scale, norm.variance_epsilon)
             for norm, scale in zip(norms, (attention.scaling, 1.0), strict=True)
             if norm is not None
         ]
-        weights = [self._interleaved(one.weight) * scale for one, scale in zip((query, key), scales, strict=True)]
+        weights = [one.weight * scale for one, scale in zip((query, key), scales, strict=True)]
         self.qkv = _packed(torch.cat([*weights, value.weight]) * before.weight)
         self.qkv_bias = None
         if query.bias is not None:
-            biases = [self._interleaved(one.bias) * scale for one, scale in zip((query, key), scales, strict=True)]
-            self.qkv_bias = torch.cat([*biases, value.bias])
+            self.qkv_bias = torch.cat([query.bias * scales[0], key.bias, value.bias])
         self.gate, self.up = (_packed(one.weight * after.weight) for one in (gate, up))
         self.out, self.down = _packed(out.weight), _packed(down.weight)
         self.biases = (gate.bias, up.bias, out.bias, down.bias)
 
-    def __call__(
+    def __call__(self, hidden_states: torch.Tensor, past_key_values: Any = None, **kwargs: Any) -> torch.Tensor:
+        """As the layer's own `forward`, which computes instead when anything goes wrong."""
+        cached = None if past_key_values is None else _CachedOnce(past_key_values)
+        try:
+            return self.forward(hidden_states, past_key_values=cached, **kwargs)
+        except Exception as error:
+            self.own_layers.put_back(error)
+        return self.own(hidden_states, past_key_values=cached, **kwargs)
+
+    def forward(
         self,
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] = (),  # type: ignore[assignment]
         past_key_values: Any = None,
-        use_cache: bool | None = None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """As the layer's own `forward`: `hidden_states` and the result are [rows, tokens, hidden size]."""
+        """`hidden_states` and the result are [rows, tokens, hidden size]."""
+        check_arguments(kwargs)
         rows, tokens, width = hidden_states.shape
         gate_bias, up_bias, out_bias, down_bias = self.biases
         hidden = hidden_states.reshape(-1, width)
@@ -83,10 +90,8 @@ class FusedLayer:
         queries, keys, _ = qkv.split([self.heads, self.groups, self.groups], 2)
         for (weight, epsilon), part in zip(self.head_norms, (queries, keys), strict=False):
             part.mul_(torch.rsqrt(part.square().mean(-1, keepdim=True) + epsilon)).mul_(weight)
-        half = self.size // 2
-        turn = torch.complex(cos[..., :half].contiguous(), sin[..., :half].contiguous()).unsqueeze(2)
-        pairs = torch.view_as_complex(qkv[:, :, : self.heads + self.groups].unflatten(-1, (half, 2)))
-        pairs.mul_(turn)
+        cos, sin = half_turns(cos, sin)
+        rotate(qkv[:, :, : self.heads + self.groups], cos.unsqueeze(2), sin.unsqueeze(2))
 
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
@@ -112,64 +117,62 @@ class FusedLayer:
             output[:, start:end] = found.view(rows, heads, end - start, size).transpose(1, 2)
         return output
 
-    def _interleaved(self, rows: torch.Tensor) -> torch.Tensor:
-        """The rows of a weight or bias, each head's two halves interleaved."""
-        return rows.unflatten(0, (-1, 2, self.size // 2)).transpose(1, 2).reshape(rows.shape)
+
+class _CachedOnce:
+    """A key/value cache for one call of one layer, to which a second function may hand its keys and values again."""
+
+    def __init__(self, cache: Any) -> None:
+        self.cache, self.updated = cache, None
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        self.updated = self.updated or self.cache.update(*args, **kwargs)
+        return self.updated
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cache, name)
 
 
-def fuse_layers(model: torch.nn.Module) -> int:
-    """Put fused layers in place of the model's decoder layers, whose weights go; returns how many it put there.
+def fuse_layers(model: Any) -> int:
+    """Put fused layers in place of the model's decoder layers; returns how many it put there.
 
     Left as they are: other families, other dtypes than float32, other attention than `eager` (only its masks say all
     that is hidden), adapters that are not merged, sliding windows, activations other than SiLU, and layers whose fused
-    result is not alike.
+    result is not alike. Never raises: a model that cannot be read so keeps all its own layers.
     """
+    own_layers = OwnLayers("fused_answers")
+    try:
+        fused = _fuse(model, own_layers)
+    except Exception as error:
+        own_layers.put_back(error)
+        return 0
+    logging.getLogger("swift").info(f"fused_answers: {fused} decoder layers")
+    return fused
+
+
+def _fuse(model: Any, own_layers: OwnLayers) -> int:
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     decoder = getattr(model, "model", None)
     if decoder is None or getattr(model.config, "_attn_implementation", None) != "eager":
         return 0
-    fused = 0
     for layer in getattr(decoder, "layers", []):
         if not isinstance(layer.forward, FusedLayer) and _supported(layer, decoder.config):
             with torch.inference_mode():
-                one = FusedLayer(layer)
-                if not _alike(decoder, layer, one):
-                    continue
-            for linear in _linears(layer):
-                linear.weight.data = linear.weight.new_empty(0)
-            layer.forward = one
-            fused += 1
-    return fused
+                fused = FusedLayer(layer, own_layers)
+                if _alike(decoder, layer, fused):
+                    own_layers.replace(layer, fused)
+    return len(own_layers.replaced)
 
 
-def linears_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
-    """The layers of a decoder layer that multiply: queries, keys, values, output; gate, up and down."""
-    attention, mlp = layer.self_attn, layer.mlp
-    own = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-    return [*own, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-
-
-def of_a_family(layer: torch.nn.Module, config: Any) -> bool:
-    """Whether a decoder layer is one of FAMILIES, with SiLU and without a sliding window."""
-    known = not FAMILIES.isdisjoint(type(layer).__module__.split("."))
-    return known and config.hidden_act == "silu" and not getattr(config, "sliding_window", None)
-
-
-def near(found: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether a fused result is that of the model's own layer, but for the last digits."""
-    return bool((own - found).abs().max() <= ALIKE * own.abs().max())
-
-
-def _linears(layer: torch.nn.Module) -> list[torch.nn.Module]:
+def _linears(layer: Any) -> list[Any]:
     return [_linear_of(one) for one in linears_of(layer)]
 
 
-def _linear_of(module: torch.nn.Module) -> torch.nn.Module:
+def _linear_of(module: Any) -> Any:
     """The linear layer itself, under an adapter that has been merged into it."""
     return module.base_layer if getattr(module, "merged", False) else module
 
 
-def _supported(layer: torch.nn.Module, config: Any) -> bool:
+def _supported(layer: Any, config: Any) -> bool:
     if not of_a_family(layer, config) or not torch.backends.mkldnn.is_available():
         return False
     linears = _linears(layer)
@@ -181,13 +184,14 @@ def _supported(layer: torch.nn.Module, config: Any) -> bool:
     )
 
 
-def _alike(decoder: torch.nn.Module, layer: torch.nn.Module, fused: FusedLayer) -> bool:
+def _alike(decoder: Any, layer: Any, fused: FusedLayer) -> bool:
     """Whether both layers give the same for random tokens of which none sees a later one."""
     rows, tokens = PROBE
     hidden = torch.randn(rows, tokens, decoder.config.hidden_size, generator=torch.Generator().manual_seed(0))
     turns = decoder.rotary_emb(hidden, torch.arange(tokens).unsqueeze(0))
     mask = torch.full((1, 1, tokens, tokens), torch.finfo(hidden.dtype).min).triu(1)
-    own, found = (forward(hidden, attention_mask=mask, position_embeddings=turns) for forward in (layer.forward, fused))
+    ways = (layer.forward, fused.forward)
+    own, found = (forward(hidden, attention_mask=mask, position_embeddings=turns) for forward in ways)
     return near(found, own)
 
 
@@ -207,5 +211,5 @@ def _product_with(
 
 
 def _packed(weight: torch.Tensor) -> torch.Tensor:
-    """A weight as oneDNN multiplies by it: laid out anew once, not at every product."""
+    """A weight as oneDNN multiplies by it: laid out for it once, not at every product."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)

@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from plan.cpu_kernels import FUSED
+from plan.cpu_kernels import CALLBACK, KERNELS
 from plan.hardware import child_environment, this_machine
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 from workspace.paths import ROOT
 
-pytestmark = pytest.mark.swift
+pytestmark = pytest.mark.torch
 
 LAYERS, LONG = 2, 150  # more tokens than one block of queries
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -42,7 +42,7 @@ def made(kind: str = "qwen2", targets: list[str] | None = None, **changes):
 
 
 def fused(model) -> int:
-    from plugins.fused_training import fuse_for_training
+    from cpu.fused_training import fuse_for_training
 
     return fuse_for_training(model)
 
@@ -232,16 +232,16 @@ def test_what_a_fused_layer_does_not_do_is_left_to_the_models_own():
 @pytest.mark.parametrize(("same", "shared"), [(0, 0), (5, 0), (6, 6), (14, 14), (15, 14)], ids=lambda count: str(count))
 def test_what_rows_begin_with_is_packed_once(same, shared):
     """At least a block's rounding must be saved, and one token of each row is its own."""
-    from plugins.packed_rows import packed_rows
+    from cpu.varlen_batch import varlen_batch
 
     torch.manual_seed(0)
     x, angles = torch.randn(4, 15, 5), torch.rand(1, 15, 8)
     x[:, :same] = x[0, :same]
     needed = torch.arange(15) > 12
-    packed = packed_rows(x, None, angles.cos(), angles.sin(), passed_on=True, needed=needed)
+    packed = varlen_batch(x, None, angles.cos(), angles.sin(), passed_on=True, needed=needed)
     assert (packed.shared, packed.blocks[0].tokens) == (shared, shared or 16)
     assert len(packed.source) == shared + 4 * 16
-    whole = packed_rows(x, None, angles.cos(), angles.sin(), passed_on=True)
+    whole = varlen_batch(x, None, angles.cos(), angles.sin(), passed_on=True)
     assert whole.unpack(whole.pack(x)).equal(x)
     upstream = torch.randn_like(x)
     assert whole.unpack_gradient(upstream)[:shared].allclose(upstream[:, :shared].sum(0))
@@ -250,7 +250,7 @@ def test_what_rows_begin_with_is_packed_once(same, shared):
 
 
 def test_rows_are_packed_without_their_padding_and_unpacked_again():
-    from plugins.packed_rows import packed_rows
+    from cpu.varlen_batch import varlen_batch
 
     tokens = 40
     seen = torch.zeros(3, tokens, dtype=torch.bool)
@@ -258,15 +258,16 @@ def test_rows_are_packed_without_their_padding_and_unpacked_again():
     mask = (seen.unsqueeze(1) & torch.ones(tokens, tokens, dtype=torch.bool).tril()).unsqueeze(1)
     angles = torch.rand(1, tokens, 8)
     x = torch.randn(3, tokens, 5)
-    packed = packed_rows(x, mask, angles.cos(), angles.sin())
+    packed = varlen_batch(x, mask, angles.cos(), angles.sin())
     assert [tuple(block)[:3] for block in packed.blocks] == [(0, 1, 16), (16, 1, 32), (48, 1, 48)]
     assert packed.unpack(packed.pack(x)).equal(x * seen.unsqueeze(-1))
     assert packed.pack(x)[:3].equal(x[1, :3]) and packed.pack(x)[16:46].equal(x[2, 10:])
     assert packed.unpack_gradient(x).square().sum() == pytest.approx(float((x * seen.unsqueeze(-1)).square().sum()))
     mask[0, 0, 5, 2] = False
-    assert packed_rows(x, mask, angles.cos(), angles.sin()) is None
+    assert varlen_batch(x, mask, angles.cos(), angles.sin()) is None
 
 
+@pytest.mark.swift
 def test_swift_sft_trains_through_them(tmp_path: Path, demo_model: Path):
     """Two runs of ms-swift in one process: the losses of float32 agree, and the log says how many layers are fused."""
     rows = [
@@ -286,7 +287,7 @@ def test_swift_sft_trains_through_them(tmp_path: Path, demo_model: Path):
         "per_device_train_batch_size": 4, "gradient_checkpointing": False, "logging_steps": 1, "learning_rate": 1e-3,
         "add_version": False, "check_model": False, "report_to": "none", "save_strategy": "no",
     }  # fmt: skip
-    ways = {"own": {}, "fused": {"external_plugins": [str(FUSED)], "callbacks": [FUSED.stem]}}
+    ways = {"own": {}, "fused": {"external_plugins": [str(KERNELS)], "callbacks": [CALLBACK]}}
     for name, changes in ways.items():
         values = shared | changes | {"output_dir": str(tmp_path / name)}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
@@ -302,6 +303,7 @@ def test_swift_sft_trains_through_them(tmp_path: Path, demo_model: Path):
     assert done.returncode == 0, done.stderr[-3000:]
     layers = read_json(demo_model / "config.json")["num_hidden_layers"]
     assert (done.stdout + done.stderr).count(f"fused_training: {layers} decoder layers") == 1
+    assert "own layers compute instead" not in done.stdout + done.stderr  # ms-swift hands on nothing unknown
     own, found = (
         [float(line["loss"]) for line in read_jsonl(tmp_path / name / "logging.jsonl") if "loss" in line]
         for name in ways

@@ -1,0 +1,202 @@
+"""The report's line charts, taken from the metrics: training, validation, reliability, coverage."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from eval.reporting.chart import Axis, Chart, Colour, Line, Marker, Points, Stroke
+from eval.reporting.wording import (
+    CHOSEN_CHECKPOINT,
+    PERFECTLY_CALIBRATED,
+    TRAINING,
+    TRAINING_SMOOTHED,
+    VALIDATION,
+    Text,
+    decimal,
+    number,
+    percent,
+    reading_name,
+    stage_of,
+    teacher_forced,
+)
+
+
+def line_charts(metrics: Mapping[str, Any]) -> dict[str, Chart]:
+    """Every chart that `metrics` has figures for, by name."""
+    made = {name: draw(metrics) for name, draw in CHARTS.items()}
+    return {name: chart for name, chart in made.items() if chart is not None}
+
+
+def loss(metrics: Mapping[str, Any]) -> Chart | None:
+    """Training loss, raw and smoothed, and validation loss by step."""
+    curves = metrics.get("curves") or {}
+    train, val = (series(curves.get(part, []), "loss") for part in ("train", "val"))
+    weight = smoothing(len(train))
+    average = tuple(zip((x for x, _ in train), smoothed([y for _, y in train], weight), strict=True))
+    lines = (
+        Line(None, "before", train, "thin"),
+        Line(TRAINING_SMOOTHED if weight else TRAINING, "before", average),
+        Line(VALIDATION, "after", val, "dashed", "circle"),
+    )
+    return _by_step(
+        metrics,
+        Text("训练与验证损失", "Training and validation loss"),
+        split_sizes(metrics, "train", "val"),
+        (Text("损失", "loss"), lambda value: f"{value:.3g}"),
+        lines,
+        floor=0.0,
+    )
+
+
+def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
+    """Validation accuracy and macro F1 of the answers for each checkpoint, and the teacher-forced accuracy."""
+    curves = metrics.get("curves") or {}
+    label, f1, forced = (
+        series(curves.get("val", []), key) for key in ("label_accuracy", "label_macro_f1", "teacher_forced_accuracy")
+    )
+    lines = (
+        Line(Text("标签准确率", "label accuracy"), "after", label, marker="circle", values=True),
+        Line(Text("标签宏平均 F1", "label macro F1"), "f1", f1, "dashed", "square"),
+        Line(teacher_forced(curves), "baseline", forced, "dotted", "triangle"),
+    )
+    return _by_step(
+        metrics,
+        Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"),
+        split_sizes(metrics, "val"),
+        (Text("准确率", "accuracy"), _whole_percent),
+        lines,
+    )
+
+
+def reliability(metrics: Mapping[str, Any]) -> Chart | None:
+    """Accuracy by confidence: on the diagonal, a probability means what it says. Larger points hold more reviews."""
+    scored = _scored(metrics, "reliability")
+    if not scored:
+        return None
+    low = min(b["confidence"] for reading in scored.values() for b in reading["probabilities"]["reliability"])
+    low = math.floor(low * 10) / 10
+    lines = [Line(PERFECTLY_CALIBRATED, "baseline", ((low, low), (1.0, 1.0)), "dotted")]
+    for name, reading in scored.items():
+        text, ece = reading_name(name), decimal(reading["probabilities"]["ece"])
+        bins = reading["probabilities"]["reliability"]
+        radii = tuple(2.5 + 12 * math.sqrt(b["n"] / reading["n"]) for b in bins)
+        named = Text(f"{text.zh}（ECE {ece}）", f"{text.en} (ECE {ece})")
+        marker: Marker = "square" if stage_of(name) == "before" else "circle"
+        lines.append(Line(named, *_look(name, series(bins, "accuracy", "confidence")), marker, radii))
+    return Chart(
+        Text("可靠性图", "Reliability diagram"),
+        f"n = {number(metrics['test']['n'])}",
+        Axis(
+            Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)"),
+            low,
+            1.03,
+            _whole_percent,
+        ),
+        Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent),
+        tuple(lines),
+    )
+
+
+def coverage(metrics: Mapping[str, Any]) -> Chart | None:
+    """Accuracy over the share of reviews that the model answers by itself, the surest first."""
+    scored = _scored(metrics, "risk_coverage")
+    if not scored:
+        return None
+    lines = []
+    for name, reading in scored.items():
+        points = series(reading["probabilities"]["risk_coverage"], "accuracy", "coverage")
+        lines.append(Line(reading_name(name), *_look(name, points)))
+    selective = metrics.get("selective")
+    if selective and selective["test"]["accuracy"] is not None:
+        chosen = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
+        point = ((selective["test"]["coverage"], selective["test"]["accuracy"]),)
+        lines.append(Line(chosen, "ink", point, "none", "diamond"))
+    return Chart(
+        Text("覆盖率与准确率", "Coverage and accuracy"),
+        f"n = {number(metrics['test']['n'])}",
+        Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent),
+        Axis(Text("准确率", "accuracy"), *_range((y for line in lines for _, y in line.points), 0.06), _whole_percent),
+        tuple(lines),
+    )
+
+
+CHARTS: dict[str, Callable[[Mapping[str, Any]], Chart | None]] = {
+    "loss": loss,
+    "accuracy": accuracy,
+    "reliability": reliability,
+    "coverage": coverage,
+}
+
+
+def series(rows: Sequence[Mapping[str, Any]], y: str, x: str = "step") -> Points:
+    """The points of `rows` by rising x, without those that lack y."""
+    return tuple(sorted((row[x], row[y]) for row in rows if row.get(y) is not None))
+
+
+def smoothing(points: int) -> float:
+    """The weight to smooth that many points with: none for ten or fewer, where an average would only lag behind."""
+    return min(0.8, max(0.0, 1 - 10 / max(points, 1)))
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """Exponential moving average with the start-up bias taken out, as in Adam (Kingma and Ba 2015, section 3)."""
+    average, averages = 0.0, []
+    for k, value in enumerate(values, 1):
+        average = weight * average + (1 - weight) * value
+        averages.append(average / (1 - weight**k))
+    return averages
+
+
+def split_sizes(metrics: Mapping[str, Any], *splits: str) -> str:
+    """How many rows each of `splits` has: "train n = 5,590, val n = 622"; those that are not known are left out."""
+    sizes = {s: (metrics.get("counts") or {}).get(s, {}).get("total") for s in splits}
+    return ", ".join(f"{split} n = {number(size)}" for split, size in sizes.items() if size is not None)
+
+
+def _by_step(
+    metrics: Mapping[str, Any],
+    title: Text,
+    rows: str,
+    y: tuple[Text, Callable[[float], str]],
+    lines: Iterable[Line],
+    floor: float | None = None,
+) -> Chart | None:
+    """A chart over training steps with the lines that have points, the chosen checkpoint marked; None without any."""
+    drawn = tuple(line for line in lines if line.points)
+    if not drawn:
+        return None
+    xs, ys = zip(*chain.from_iterable(line.points for line in drawn), strict=True)
+    low, high = _range(ys, 0.12)
+    written = any(line.values for line in drawn)  # next to the first point, and the last
+    step = metrics["curves"]["best_step"]
+    best = any(point["step"] == step for point in metrics["curves"]["val"])
+    return Chart(
+        title,
+        rows,
+        Axis(Text("训练步数", "training step"), *_range(xs, 0.1 if written else 0.03), lambda value: f"{value:,.0f}"),
+        Axis(y[0], low if floor is None else floor, high, y[1]),
+        drawn,
+        (step, Text(*(words.format(step) for words in CHOSEN_CHECKPOINT))) if best else None,
+    )
+
+
+def _range(values: Iterable[float], margin: float) -> tuple[float, float]:
+    """From the smallest to the greatest value, with a margin on both sides as a share of the range."""
+    known = tuple(values)
+    spread = ((max(known) - min(known)) or 0.1) * margin
+    return min(known) - spread, max(known) + spread
+
+
+def _scored(metrics: Mapping[str, Any], curve: str) -> dict[str, Mapping[str, Any]]:
+    """The readings by score, before and after, that have points on `curve` (reliability or risk_coverage)."""
+    readings = ((name, metrics["readings"].get(name)) for name in ("before_score", "after_score"))
+    return {name: r for name, r in readings if r and r["probabilities"] and r["probabilities"].get(curve)}
+
+
+def _look(name: str, points: Points) -> tuple[Colour, Points, Stroke]:
+    return ("before", points, "dashed") if stage_of(name) == "before" else ("after", points, "solid")
+
+
+def _whole_percent(value: float) -> str:
+    return percent(value, 0)

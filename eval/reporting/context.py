@@ -1,0 +1,126 @@
+"""What the page and report.md show of a run, taken from metrics.json and rows.jsonl: the same for both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eval.reporting import wording
+from eval.robustness.table import COLUMNS, MODELS, NOTE, injection_rows, injection_sentence, measured_models
+from eval.scoring.predictions import Row, RowPrediction, primary_pair, shown_reading
+from eval.scoring.record import Metrics
+from workspace.bilingual import Text, duration
+
+FACTS = ("task", "recipe", "model", "csv", "limit", "seed", "machine", "git", "started")
+EXAMPLES = 5  # rows of each kind in report.md
+EXAMPLE_KINDS = {
+    "confident": Text("最自信的错误", "most confident errors"),
+    "fixed": Text("修正", "fixed"),
+    "broken": Text("弄坏", "broken"),
+}
+SHOWN = 120  # characters of a review in report.md
+
+Pair = tuple[str, str] | None
+
+
+def report_context(metrics: Metrics) -> dict[str, Any]:
+    """The variables of both templates."""
+    pair = primary_pair(metrics["readings"])
+    run = metrics["run"]
+    return {
+        "m": metrics,
+        # With --model the recipe's name alone would stand for another model than the one that was tuned.
+        "names": [run["recipe"] or run["task"], *([run["model"].rstrip("/").split("/")[-1]] if run["model"] else [])],
+        "readings": metrics["readings"],
+        "pair": pair,
+        "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
+        "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
+        "baseline": best_baseline(metrics),
+        "slices": slice_tables(metrics, pair),
+        "facts": run_facts(metrics),
+        "decision": wording.decision(metrics, pair),
+        "injection": injection_part(metrics),
+        "disputed": wording.disputed_note(metrics),
+    }
+
+
+def best_baseline(metrics: Metrics) -> str | None:
+    """The baseline with the highest accuracy."""
+    baselines = {name: r for name, r in metrics["readings"].items() if r["kind"] == "baseline"}
+    return max(baselines, key=lambda name: baselines[name]["accuracy"], default=None)
+
+
+def slice_tables(metrics: Metrics, pair: Pair) -> dict[str, dict[str, dict[str, Any]]]:
+    """The slices of the two readings of the verdict: {by: {value: {reading: slice}}}."""
+    tables: dict[str, dict[str, dict[str, Any]]] = {}
+    for part in metrics["slices"]:
+        if pair and part["reading"] in pair:
+            tables.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
+    return tables
+
+
+def run_facts(metrics: Metrics) -> list[tuple[str, str]]:
+    """What ran, on what, and how long each stage took, as (key, text)."""
+    run = metrics["run"]
+    facts = [(key, str(run[key])) for key in FACTS if run.get(key) is not None]
+    seconds = {stage: duration(s) for stage, s in (run.get("seconds") or {}).items() if s is not None}
+    versions = {name: version for name, version in (run.get("versions") or {}).items() if version}
+    for key, several in (("seconds", seconds), ("versions", versions)):
+        if several:
+            facts.append((key, ", ".join(f"{name} {text}" for name, text in several.items())))
+    return facts
+
+
+def injection_part(metrics: Metrics) -> dict[str, Any] | None:
+    """The section on injected instructions; None where that was not measured."""
+    injection = metrics["injection"]
+    if not injection:
+        return None
+    return {
+        "sentence": injection_sentence(injection),
+        "columns": COLUMNS,
+        "ways": [MODELS[name] for name in measured_models(injection)],
+        "rows": injection_rows(injection),
+        "note": NOTE,
+    }
+
+
+def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the row browser shows, packed: rows as lists, labels by their position, answers only where they differ from
+    the label word that they were read as."""
+    labels, names, pair = list(metrics["labels"]), list(metrics["readings"]), primary_pair(metrics["readings"])
+    codes: dict[str | None, int] = {label: k for k, label in enumerate(labels)} | {None: -1}
+    sure = next((n for n in ("after_score", "after_score_threshold") if n in names and _has_p(rows, n)), None)
+
+    def packed(prediction: RowPrediction) -> list[Any]:
+        answer = prediction["answer"] if prediction["answer"] != prediction["label"] else None
+        return [codes[prediction["label"]], prediction["p"], answer]
+
+    texts = {name: wording.reading_name(name) for name in names}
+    return {
+        "labels": labels,
+        "readings": [{"zh": t.zh, "en": t.en, "stage": wording.stage_of(name)} for name, t in texts.items()],
+        "pair": [names.index(name) for name in pair] if pair else [],
+        "sure": names.index(sure) if sure else -1,
+        "rows": [
+            [r["id"], r["review"], codes[r["gold"]], r["cut"], r["status"], [packed(r["readings"][n]) for n in names]]
+            for r in rows
+        ],
+    }
+
+
+def example_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each kind of which report.md shows the first few."""
+    return {
+        "confident": confident_errors(rows),
+        **{status: [row for row in rows if row["status"] == status] for status in ("fixed", "broken")},
+    }
+
+
+def confident_errors(rows: Sequence[Row]) -> list[Row]:
+    """The rows that the tuned model's score has wrong, the surest first."""
+    scores = ((row, row["readings"].get("after_score")) for row in rows)
+    wrong = [(score["p"], row) for row, score in scores if score and not score["correct"] and score["p"] is not None]
+    return [row for _, row in sorted(wrong, key=lambda pair: -pair[0])]
+
+
+def _has_p(rows: Sequence[Row], reading: str) -> bool:
+    return any(row["readings"][reading]["p"] is not None for row in rows)
