@@ -3,7 +3,7 @@
 #
 #   bash run_tests.sh --quick            pure code and the CPU kernels; under 3 minutes on two CPU cores
 #   bash run_tests.sh                    also real ms-swift runs and the report in a browser; 17 to 42 minutes
-#   bash run_tests.sh --all              also what is long and seldom finds anything new
+#   bash run_tests.sh --all              also what is long and seldom finds anything new (FAULTS=all)
 #   bash run_tests.sh tests/plan         more words are pytest's
 #   TEST_WORKERS=0 bash run_tests.sh     one test at a time; two by default
 #
@@ -18,7 +18,7 @@ banner() { printf '\n=== %s\n' "$*"; }
 which="not all"
 case "${1-}" in
     --quick) which="not swift and not browser and not slow and not all" && shift ;;
-    --all) which="" && shift ;;
+    --all) which="" && export FAULTS=all && shift ;;
 esac
 
 banner "Set up"

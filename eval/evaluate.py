@@ -8,8 +8,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
 from data_prep.task import load_task
 from eval.infer import check_responses_are_current
@@ -47,9 +48,9 @@ def evaluate(folder: Path) -> Metrics:
     """
     run = Run.read(folder)
     labels, head = run.labels, is_head(folder)
-    facts = read_dataset_facts(run.dataset)
+    manifest = Manifest.read(run.dataset)
     check_responses_are_current(run)
-    test, val = (load_split(run.dataset, name, labels, facts.files.get(f"{name}.jsonl")) for name in SCORED)
+    test, val = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SCORED)
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -58,16 +59,17 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels)
     efficiency = load_efficiency(run, predictions.test)
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(scores)
     metrics: Metrics = {
         "schema_version": SCHEMA_VERSION,
-        "run": _run_facts(run, facts),
+        "run": _run_facts(run, manifest),
         "notice": run.notice,
         "head": head,
         "verdict": asdict(judge(predictions.test, scores, comparisons, test.gold, labels, head)),
         "labels": list(labels),
-        "counts": facts.counts,
-        "test": _looks(run, facts, scores),
+        "counts": manifest.counts.model_dump(),
+        "test": _looks(run, manifest, scores),
         "readings": {
             name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
         },
@@ -76,7 +78,7 @@ def evaluate(folder: Path) -> Metrics:
         "slices": [
             asdict(part)
             for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, facts.known_public, issues.ids if issues else ())
+            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
         ],
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
@@ -87,29 +89,6 @@ def evaluate(folder: Path) -> Metrics:
     write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
-
-
-class DatasetFacts(NamedTuple):
-    """What scoring needs of a dataset's manifest.json, of whatever version of this project it is."""
-
-    seed: int | None
-    counts: dict[str, Any]  # rows by split and label
-    files: dict[str, str]  # SHA-256 by file name
-    rows_sha256: dict[str, str]  # identity of the rows by split
-    known_public: list[str]  # ids of the test rows in texts that a model may have seen
-
-
-def read_dataset_facts(dataset: Path) -> DatasetFacts:
-    """The facts of a dataset. Raises `UserError` where its manifest.json is missing or lacks some."""
-    path = dataset / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{shown(dataset)} has no manifest.json: build the dataset again")
-    try:
-        manifest = read_json(path)
-        known = (manifest.get("known_public") or {}).get("ids", [])
-        return DatasetFacts(manifest.get("seed"), manifest["counts"], manifest["files"], manifest["rows_sha256"], known)
-    except (ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{shown(path)} is damaged ({error!r}): build the dataset again") from None
 
 
 def synonyms_of(run: Run) -> Mapping[str, Sequence[str]]:
@@ -134,10 +113,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _run_facts(run: Run, facts: DatasetFacts) -> dict[str, Any]:
+def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
     return {
         **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit", "git")},
-        "seed": facts.seed,
+        "seed": manifest.seed,
         "machine": run.machine_text,
         "versions": run.versions | ({"python": run.python} if run.python else {}),
         "started": run.planned,
@@ -163,7 +142,7 @@ def _reading(
     }
 
 
-def _looks(run: Run, facts: DatasetFacts, scores: Mapping[str, Classification]) -> dict[str, Any]:
+def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -> dict[str, Any]:
     """How often the test rows were looked at, this time included."""
     folder, name = run.folder, run.folder.resolve()
     score = scores[primary(scores) or list(scores)[-1]]
@@ -176,7 +155,7 @@ def _looks(run: Run, facts: DatasetFacts, scores: Mapping[str, Classification]) 
         adapter_sha256=after.adapter_sha256 if after else None,
         n=score.n,
         accuracy=score.accuracy,
-        rows_sha256=facts.rows_sha256["test"],
+        rows_sha256=manifest.rows_sha256["test"],
         answers_sha256=sha256_json(answers),
     )
     looks = record_look(run.dataset.parent / f"{run.task}.looks.jsonl", look)

@@ -35,7 +35,7 @@ LATE = (
 )
 # Variables that nothing reads before the command begins.
 READ_LATE = ("LABEL_", "SAFE_CHECKPOINT_", "RUN_SFT_", "SWIFT_CONFIG_FILE")
-SHELL = {"_", "SHLVL", "PWD", "OLDPWD"}
+SHELL = {"_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES"}
 REQUEST_BYTES = 1 << 20
 
 
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nowhere, descriptor)
+    started = dict(os.environ)
     importlib.import_module("swift.cli.main")
     from swift.pipelines import infer_main, sft_main  # noqa: F401
 
@@ -72,11 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _supervise(connection)
+            _supervise(connection, started)
         connection.close()
 
 
-def _supervise(connection: socket.socket) -> None:
+def _supervise(connection: socket.socket, started: dict[str, str]) -> None:
     """Fork the command that is asked for, watch over it for whoever asks, and say how it ended."""
     os.setsid()
     message, descriptors, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 1)
@@ -90,7 +91,7 @@ def _supervise(connection: socket.socket) -> None:
         if pid == 0:
             supervisor.end_with_parent(mine)
             connection.close()
-            _become(json.loads(message), log)
+            _become(json.loads(message), log, started)
         with suppress(OSError):
             os.setpgid(pid, pid)
         return pid
@@ -112,8 +113,11 @@ def _supervise(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def _become(request: dict[str, Any], log: int) -> None:
-    """Be the command: with its folder, log and environment, and signals as in a process just started."""
+def _become(request: dict[str, Any], log: int, started: dict[str, str]) -> None:
+    """Be the command: with its folder, log and environment, and signals as in a process just started.
+
+    `started`: the environment before ms-swift was imported, which sets some variables itself.
+    """
     os.setpgid(0, 0)
     for sign in supervisor.ASKING:
         signal.signal(sign, signal.default_int_handler if sign == signal.SIGINT else signal.SIG_DFL)
@@ -121,16 +125,22 @@ def _become(request: dict[str, Any], log: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    command, env, started = request["command"], request["env"], dict(os.environ)
-    os.environ.clear()
-    os.environ.update(env)
+    command, env = request["command"], request["env"]
+    reasons = [name for name in env.keys() | started.keys() if not _may_differ(name)]
+    reasons = [name for name in reasons if env.get(name) not in (started.get(name), os.environ.get(name))]
+    for name in filter(_may_differ, os.environ.keys() | env.keys()):
+        os.environ.pop(name, None)
+        os.environ.update({name: env[name]} if name in env else {})
     from swift.cli.main import ROUTE_MAPPING, parse_yaml_args, use_torchrun
 
-    arguments = command[2:]
-    parse_yaml_args(arguments)
-    changed = sorted(name for name in os.environ.keys() | started.keys() if _counts(name, started))
-    if command[1] not in METHODS or use_torchrun() or "vllm" in arguments or changed:
-        print(f"a process of its own, not a fork: {', '.join(changed) or 'several processes or vLLM'}", flush=True)
+    before, arguments = dict(os.environ), command[2:]
+    parse_yaml_args(arguments)  # sets what the YAML has below `ENV`
+    reasons += [name for name in os.environ if not _may_differ(name) and os.environ[name] != before.get(name)]
+    reasons += (
+        ["torchrun"] * use_torchrun() + ["vllm"] * ("vllm" in arguments) + [command[1]] * (command[1] not in METHODS)
+    )
+    if reasons:
+        print(f"a process of its own, not a fork: {', '.join(sorted(reasons))}", flush=True)
         os.execvpe(command[0], command, env)  # noqa: S606
     Path("/proc/self/comm").write_text(" ".join(command[:2]), encoding="utf-8")
     script = str(importlib.import_module(ROUTE_MAPPING[command[1]]).__file__)
@@ -139,10 +149,9 @@ def _become(request: dict[str, Any], log: int) -> None:
     sys.exit()
 
 
-def _counts(name: str, started: dict[str, str]) -> bool:
-    """Whether a variable has another value than when ms-swift was imported, and could have been read by then."""
-    same = os.environ.get(name) == started.get(name)
-    return not same and name not in SHELL and not name.startswith(READ_LATE)
+def _may_differ(name: str) -> bool:
+    """Whether nothing reads this variable before a command begins."""
+    return name in SHELL or name.startswith(READ_LATE)
 
 
 if __name__ == "__main__":

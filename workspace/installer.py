@@ -32,9 +32,10 @@ class Installer(NamedTuple):
         return self.command[0] != sys.executable
 
     def finds(self, *words: str) -> bool:
-        """Whether `install` would find everything. Installs nothing."""
+        """Whether `install` would find everything. Installs nothing, and asks a silent index only twice."""
         command = [*self.command, "install", *self.options, "--dry-run", *words]
-        return not subprocess.run(command, env=dict(self.environment), capture_output=True).returncode
+        environment = {**self.environment, "UV_HTTP_RETRIES": "1"}
+        return not subprocess.run(command, env=environment, capture_output=True).returncode
 
     def install(self, *words: str) -> None:
         """Install, with the tool's own progress on stderr. Raises `UserError`."""

@@ -1,10 +1,8 @@
-"""Markdown that shows strangers' text as what it is: characters, never markup; text in two languages."""
+"""Markdown that shows strangers' text as what it is: characters, never markup."""
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from workspace.bilingual import Text
 
 # What could open a code span, a formula, a table cell, a tag, a character reference or a bare link.
 _REFERENCES = re.compile(r"[\\`$|]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -29,14 +27,3 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) 
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
     rule = [":--" if k < words else "--:" for k in range(len(header))]
     return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
-
-
-def both(text: Text, strong: bool = False) -> list[str]:
-    """A sentence in Chinese and, below it, in English, as lines; escaped."""
-    mark = "**" if strong else ""
-    return [f"{mark}{escape(text.zh)}{mark}  ", f"{mark}{escape(text.en)}{mark}", ""]
-
-
-def heading(zh: str, en: str, rows: str = "") -> list[str]:
-    """A heading in both languages, as lines; `rows` says of how many rows what follows is."""
-    return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]

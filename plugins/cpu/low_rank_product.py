@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from peft.tuners import lora
 
 NOTHING = (None, None, None)
 
@@ -110,6 +109,8 @@ class LowRankProduct:
 
 def plain_adapter(linear: Any) -> bool:
     """Whether `linear` is a linear layer, or one under a single adapter of plain LoRA without dropout."""
+    from peft.tuners import lora  # here, where what goes wrong leaves the model's own layers
+
     if type(linear) is torch.nn.Linear:
         return True
     if type(linear) is not lora.Linear or type(linear.base_layer) is not torch.nn.Linear:

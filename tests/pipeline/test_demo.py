@@ -176,6 +176,7 @@ def test_scores_equal_a_plain_forward_pass_to_1e_4(finished, plain_models, stage
             assert abs(probability - expected[label]) < 1e-4
 
 
+@pytest.mark.all
 def test_an_adapter_tuned_on_shuffled_labels_is_not_called_better(tmp_path: Path, demo_model: Path) -> None:
     from demo.reviews import ensure_reviews
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from plan import cpu_kernels
 from plan.cpu_kernels import BUSY, KERNELS, ONEDNN, Precision, cpu_precision, infer_values, measured_now, sft_values
 from plan.cpu_rates import REPEATS, ROUNDS, interleaved, measure, others_share, times_faster
 from plan.hardware import Machine
@@ -151,6 +152,13 @@ def test_what_was_measured_beside_other_work_is_measured_again_until_it_is_quiet
     assert cpu_precision(CPU, times(None)) == busy
     assert cpu_precision(CPU, times(quiet)) == quiet and "again" not in quiet.describe()
     assert cpu_precision(CPU, times()) == quiet
+
+
+@pytest.mark.torch
+def test_the_plan_and_the_plugin_fuse_the_same_families():
+    from cpu import families
+
+    assert cpu_kernels.FAMILIES == families.FAMILIES
 
 
 @pytest.mark.torch

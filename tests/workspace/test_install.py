@@ -119,6 +119,16 @@ def test_the_build_of_torch(
     assert not build or build.locked is ("--require-hashes" in build.words)
 
 
+@pytest.mark.parametrize(
+    ("answer", "driver"), [("echo 550.54.15", 550), ("echo 580.65.06; echo 580.65.06", 580), ("echo no; exit 9", None)]
+)
+def test_the_driver_is_asked_for(answer: str, driver: int | None, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert install.nvidia_driver() == driver
+
+
 def test_a_full_disk_is_one_sentence() -> None:
     said = f"error: Failed to install: a.whl\n  cause: {NO_SPACE} (os error 28)\n"
     assert reason(said).startswith("the disk is full: free 3 GB")
