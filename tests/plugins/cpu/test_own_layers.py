@@ -161,3 +161,13 @@ def test_transformers_itself_hands_layers_nothing_unknown(log):
         assert model.generate(ids, **options).equal(own)
         assert model.generate(ids, past_key_values=cache, return_dict_in_generate=True, **options).sequences.equal(own)
     assert not log()
+
+
+def test_training_is_handed_nothing_unknown(log):
+    model, inputs = training.made(), training.batch(20, "left")
+    assert training.fused(model) == training.LAYERS
+    training.step(model, inputs)
+    ids = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        assert len(model(**ids, output_hidden_states=True, use_cache=False).hidden_states) == training.LAYERS + 1
+    assert not log()
