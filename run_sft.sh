@@ -34,13 +34,11 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
-# From the plan on the run's lock is ours.
-answer='' run=''
+answer='' run='' private=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
-    if [ -z "$run" ] && [ -s "$answer" ]; then run=$(<"$answer"); fi # it failed while it prepared the data
-    rm -f "$answer" ${run:+"$run/lock"}
+    rm -rf "$answer" ${private:+"$private"}
     if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
 }
 trap ended EXIT
@@ -61,7 +59,7 @@ main() {
         local python="${PYTHON:-python3}"
         if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
         if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x .venv/bin/python ] ||
-            python -B -m workspace.pins "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
+            python -B -m workspace.install --check "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
         if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"
             exit 1
@@ -81,6 +79,12 @@ main() {
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
+    # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
+    if [ -z "${SWIFT_SERVER-}" ]; then
+        private=$(mktemp -d)
+        export SWIFT_SERVER="$private/socket"
+        python -m plan.swift_server "$SWIFT_SERVER" &
+    fi
     # What will run; its first line says so when it is the demo in place of the default recipe. An earlier run in this
     # folder is replaced only when the data is prepared: a table that cannot be read leaves it as it was.
     case "$what" in
@@ -90,6 +94,9 @@ main() {
     answer=$(mktemp)
     step "$what" "$@" >"$answer"
     run=$(<"$answer")
+    # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
+    exec {lock}<>"$run/lock"
+    export RUN_SFT_LOCK="$lock"
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"

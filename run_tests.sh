@@ -1,17 +1,25 @@
 #!/usr/bin/env bash
-# Every check of this project: set up, then ruff, shellcheck and pytest, the real end-to-end run included.
+# Every check of this project: set up, then ruff, shellcheck, mypy, advisories and pytest.
 #
-#   bash run_tests.sh                    everything; 17 to 24 minutes on two CPU cores
-#   bash run_tests.sh -m 'not swift'     without the tests that run ms-swift
+#   bash run_tests.sh --quick            pure code and the CPU kernels; under 3 minutes on two CPU cores
+#   bash run_tests.sh                    also real ms-swift runs and the report in a browser; 17 to 42 minutes
+#   bash run_tests.sh --all              also what is long and seldom finds anything new (FAULTS=all)
+#   bash run_tests.sh tests/plan         more words are pytest's
 #   TEST_WORKERS=0 bash run_tests.sh     one test at a time; two by default
 #
-# Needs no GPU, no model hub and no data beside the repository. Tests whose needs are missing (Chromium for the report
+# Needs no GPU, no model hub and no data outside the repository. Tests whose needs are missing (Chromium for the report
 # in a browser, ../shared for real data) are skipped and named at the end.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 banner() { printf '\n=== %s\n' "$*"; }
+
+which="not all"
+case "${1-}" in
+    --quick) which="not swift and not browser and not slow and not all" && shift ;;
+    --all) which="" && export FAULTS=all && shift ;;
+esac
 
 banner "Set up"
 export REQUIREMENTS=requirements-dev.txt
@@ -23,13 +31,16 @@ ruff format --check .
 
 banner "shellcheck"
 if command -v shellcheck >/dev/null; then
-    shellcheck -x ./*.sh .ci/run
+    shellcheck -x ./*.sh .ci/run .ci/relock
 else
     echo "skipped: shellcheck is not installed"
 fi
 
-banner "Known holes"
-python -m workspace.holes requirements*.txt requirements*.lock
+banner "mypy"
+mypy
+
+banner "Advisories"
+python .ci/advisories.py
 
 # Once, before two workers would both fetch and measure. Where they cannot be had, the tests that need them are skipped.
 banner "Demo model, reviews, this machine"
@@ -43,4 +54,4 @@ if [ "$workers" -gt 1 ]; then
     threads=$(($(nproc) / workers)) # each worker's share of the cores, or both would wait for each other's threads
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}"
 fi
-exec python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder "$@"
+exec python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder -m "$which" "$@"

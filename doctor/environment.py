@@ -6,8 +6,8 @@ import sys
 
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.hardware import Machine, dtype_flags, this_machine
+from workspace.install import misses
 from workspace.paths import ROOT
-from workspace.pins import misses
 
 OLDEST = (3, 11)
 PINS = ROOT / "requirements.txt"

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
 from data_prep.task import load_task
 from eval.infer import check_responses_are_current
@@ -47,9 +48,9 @@ def evaluate(folder: Path) -> Metrics:
     """
     run = Run.read(folder)
     labels, head = run.labels, is_head(folder)
-    manifest = read_manifest(run.dataset)
+    manifest = Manifest.read(run.dataset)
     check_responses_are_current(run)
-    test, val = (load_split(run.dataset, name, labels, manifest["files"].get(f"{name}.jsonl")) for name in SCORED)
+    test, val = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SCORED)
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -58,7 +59,8 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels)
     efficiency = load_efficiency(run, predictions.test)
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
-    known, gain = (manifest.get("known_public") or {}).get("ids", []), decompose_gain(scores)
+    known = manifest.known_public.ids if manifest.known_public else ()
+    gain = decompose_gain(scores)
     metrics: Metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
@@ -66,7 +68,7 @@ def evaluate(folder: Path) -> Metrics:
         "head": head,
         "verdict": asdict(judge(predictions.test, scores, comparisons, test.gold, labels, head)),
         "labels": list(labels),
-        "counts": manifest["counts"],
+        "counts": manifest.counts.model_dump(),
         "test": _looks(run, manifest, scores),
         "readings": {
             name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
@@ -87,14 +89,6 @@ def evaluate(folder: Path) -> Metrics:
     write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
-
-
-def read_manifest(dataset: Path) -> dict[str, Any]:
-    """The manifest.json of a dataset. Raises `UserError` where there is none."""
-    path = dataset / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{shown(dataset)} has no manifest.json: build the dataset again")
-    return read_json(path)
 
 
 def synonyms_of(run: Run) -> Mapping[str, Sequence[str]]:
@@ -119,10 +113,10 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _run_facts(run: Run, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
     return {
         **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit", "git")},
-        "seed": manifest.get("seed"),
+        "seed": manifest.seed,
         "machine": run.machine_text,
         "versions": run.versions | ({"python": run.python} if run.python else {}),
         "started": run.planned,
@@ -148,7 +142,7 @@ def _reading(
     }
 
 
-def _looks(run: Run, manifest: Mapping[str, Any], scores: Mapping[str, Classification]) -> dict[str, Any]:
+def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -> dict[str, Any]:
     """How often the test rows were looked at, this time included."""
     folder, name = run.folder, run.folder.resolve()
     score = scores[primary(scores) or list(scores)[-1]]
@@ -161,7 +155,7 @@ def _looks(run: Run, manifest: Mapping[str, Any], scores: Mapping[str, Classific
         adapter_sha256=after.adapter_sha256 if after else None,
         n=score.n,
         accuracy=score.accuracy,
-        rows_sha256=manifest["rows_sha256"]["test"],
+        rows_sha256=manifest.rows_sha256["test"],
         answers_sha256=sha256_json(answers),
     )
     looks = record_look(run.dataset.parent / f"{run.task}.looks.jsonl", look)

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,8 @@ from eval.inference.job import InferenceJob
 from eval.inference.prompts import Prompt, by_length
 from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
-from eval.robustness.rates import injection_rates
-from eval.robustness.record import FILE, current_inputs
+from eval.robustness.rates import ModelRates, injection_rates
+from eval.robustness.record import FILE, Injection, current_inputs
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
@@ -45,8 +44,8 @@ LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
 SCHEMA_VERSION = 1
 
 
-def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
-    """Answer every attack and write RUN/injection.json; returns what it holds.
+def measure(folder: Path, rows: int = ROWS) -> Injection:
+    """Answer every attack and write RUN/injection.json; returns what the report has of it.
 
     Raises `UserError` when the run has no responses yet, or too few rows were answered right.
     """
@@ -58,7 +57,7 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     probabilities = _saved_probabilities(run, test)
     if not probabilities.keys() & set(SIDES):
         raise UserError(f"{shown(run.folder)} has no answers of the model yet: run `bash run_sft.sh` first")
-    found: dict[str, Any] = {}
+    models: dict[str, ModelRates] = {}
     for name, shares in probabilities.items():
         right = _answered_right(test, shares, run.labels, rows, run.seed)
         attacks = list(attacks_on(right, task))
@@ -68,17 +67,10 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
             ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
         )
         mixed = name == "after" and bool(manifest.get("injected"))
-        found[name] = injection_rates(attacks, answers, run.labels, mixed)
-    result = {
-        "schema_version": SCHEMA_VERSION,
-        "inputs": current_inputs(run),
-        "rows": rows,
-        "mixed": manifest.get("injected"),
-        "kinds": list(KINDS),
-        "triggers": list(TRIGGERS),
-        "ways": found,
-    }
-    write_json(run.folder / FILE, result)
+        models[name] = injection_rates(attacks, answers, run.labels, mixed)
+    result = Injection(rows=rows, mixed=manifest.get("injected"), ways=models)
+    about = {"schema_version": SCHEMA_VERSION, "inputs": current_inputs(run)}
+    write_json(run.folder / FILE, {**about, "kinds": list(KINDS), "triggers": list(TRIGGERS), **result})
     return result
 
 

@@ -50,12 +50,10 @@ class Plan(NamedTuple):
 
 
 def carry_out(plan: Plan) -> None:
-    """Print the run folder to stdout, for run_sft.sh, then build the dataset and write the folder."""
-    with locked(plan.run.folder):
-        # First: run_sft.sh gives the folder free, whatever happens.
-        print(plan.run.folder, flush=True)
-        with contextlib.redirect_stdout(sys.stderr):
-            write_run(plan)
+    """Build the dataset, write the run's folder, and print it to stdout, for run_sft.sh."""
+    with contextlib.redirect_stdout(sys.stderr):
+        write_run(plan)
+    print(plan.run.folder)
 
 
 def write_run(plan: Plan) -> None:

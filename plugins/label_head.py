@@ -1,6 +1,6 @@
 """External plugin for a classification head (`task_type: seq_cls`): the head reads the question, never the answer.
 
-For a head ms-swift encodes every message of a row, the assistant's turn too: the answer would stand in the input, and
+For a head ms-swift encodes every message of a row, the assistant's turn too: the answer would be in the input, and
 the head would learn to read it off. `external_plugins: [plugins/label_head.py]` registers the class of every chat
 template again with an `encode` that leaves a closing assistant turn out. What the head is tuned to is the row's integer
 `label`. Other task types are not touched.

@@ -14,7 +14,6 @@ bound on that word. Only where the bound leaves the winner open are the other wo
 exact at little cost.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from score_lines import tokens_sha256  # next to this file
 from swift.metrics import eval_metrics_map
 from swift.metrics.base import EvalMetrics
 from transformers.trainer_utils import EvalPrediction
@@ -94,7 +94,7 @@ def write_rows(trainer: Any) -> None:
     seen = {
         "train_rows": len(trainer.train_dataset),
         "val_rows": len(prompts),
-        "val_prompt_sha256": [hashlib.sha256(json.dumps(prompt).encode()).hexdigest() for prompt in prompts],
+        "val_prompt_sha256": [tokens_sha256(prompt) for prompt in prompts],
     }
     Path(trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""External plugin for `swift infer`: the probability of each label word after the prompt, beside the generated text.
+"""External plugin for `swift infer`: the probability of each label word after the prompt, next to the generated text.
 
 `swift infer … --external_plugins plugins/label_scores.py` with the environment variable LABEL_SCORES naming a JSON
 file {"template", "labels", "modes", "out"}: the chat template's class is registered again with a `generate` that runs

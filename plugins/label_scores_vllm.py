@@ -1,4 +1,4 @@
-"""External plugin for `swift infer` with vLLM: the probability of each label word after the prompt, beside the text.
+"""External plugin for `swift infer` with vLLM: the probability of each label word after the prompt, next to the text.
 
 `swift infer … --infer_backend vllm --external_plugins plugins/label_scores_vllm.py` with the environment variable
 LABEL_SCORES_VLLM naming a JSON file as plugins/label_scores.py reads it; the same line a row is written.

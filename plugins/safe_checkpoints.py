@@ -1,11 +1,11 @@
 """External plugin for `swift sft`: a checkpoint every ten minutes, and one before the end when asked to end.
 
-`external_plugins: [plugins/safe_checkpoints.py]` with `callbacks: [safe_checkpoints]`. Beside the checkpoints of
+`external_plugins: [plugins/safe_checkpoints.py]` with `callbacks: [safe_checkpoints]`. Next to the checkpoints of
 `save_strategy`, one is saved when `SAFE_CHECKPOINT_SECONDS` (environment; default 600) have passed since the last; on
 SIGTERM the step at hand is finished, saved, and training ends, so that at most one step is lost. Saving takes nothing
 from the random states: going on from any of these gives the weights of the uninterrupted run.
 
-ms-swift's `early_stop` counts saves as if each brought a new metric, and begins anew after an interruption; here it
+ms-swift's `early_stop` counts saves as if each brought a new metric, and begins again after an interruption; here it
 goes by the evaluations in the trainer's history.
 """
 
@@ -56,7 +56,7 @@ class SafeCheckpoints(TrainerCallback):
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """The time counts anew from here."""
+        """The time counts from here."""
         self.saved = time.monotonic()
         return control
 

@@ -122,7 +122,7 @@ def pad_left(prompts: list[list[int]], pad: int, device: Any) -> tuple[torch.Ten
 def joined(caches: list[Any], shared: int) -> Any:
     """One key/value cache of the rows of all `caches`, filled up to the longest after the first `shared` tokens.
 
-    What is filled in stands where the attention mask is 0. The first cache is changed; it has room for new tokens.
+    What is filled in is where the attention mask is 0. The first cache is changed; it has room for new tokens.
     """
     width = max(cache.get_seq_length() for cache in caches)
 

@@ -17,6 +17,8 @@ GROUPS = {
         "pipeline/test_padding_free",
     ),
     "faults": ("faults/",),  # one recorded run
+    # plugins that import ms-swift into the test's own process: once
+    "ms-swift": ("plugins/test_balanced_loss", "plugins/test_label_metric", "plugins/test_label_scores"),
 }
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

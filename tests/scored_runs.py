@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.manifests import made_up_manifest
 from workspace.files import read_jsonl, sha256_file, sha256_json, write_json, write_jsonl
 
 BINARY = ("正面", "负面")
@@ -47,16 +48,10 @@ def make_dataset(folder: Path, labels: Sequence[str] = BINARY, sizes: tuple[int,
 
 
 def write_manifest(folder: Path, counts: dict[str, Any], row_hashes: dict[str, str]) -> None:
-    write_json(
-        folder / "manifest.json",
-        {
-            "task": "made_up",
-            "seed": 42,
-            "counts": counts,
-            "rows_sha256": row_hashes,
-            "files": {f"{name}.jsonl": sha256_file(folder / f"{name}.jsonl") for name in ("train", "val", "test")},
-        },
-    )
+    files = {f"{name}.jsonl": sha256_file(folder / f"{name}.jsonl") for name in ("train", "val", "test")}
+    labels = [label for label in counts["train"] if label != "total"]
+    unused = {"set_aside": {"total": 0}, "not_used": {"total": 0, "train": 0, "val": 0, "test": 0}}
+    made_up_manifest(labels=labels, counts={**counts, **unused}, rows_sha256=row_hashes, files=files).write(folder)
 
 
 def make_plan(run: Path, dataset: Path, labels: Sequence[str] = BINARY, **more: Any) -> Path:

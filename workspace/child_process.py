@@ -1,26 +1,35 @@
 """Running a long child command: its output to a log file, one progress bar here, and no orphans."""
 
+import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from tqdm import tqdm
 
-from workspace import supervisor as guard
+from workspace import supervisor
 from workspace.errors import PIPELINE, MachineFault, UserError
 from workspace.folder_lock import note_child
 from workspace.paths import shown
 
 POLL_SECONDS = 0.5
+SERVER = "SWIFT_SERVER"  # in the environment: the socket of plan/swift_server.py
 TAIL_LINES = 12
-# What torch and CUDA write when an allocation fails.
-NO_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "can't allocate memory", "MemoryError", "std::bad_alloc")
+# How an allocation that fails ends a command, on a line of its own anywhere in what it wrote.
+NO_MEMORY = re.compile(
+    r"^(\[rank\d+\]:)?\s*([\w.]*OutOfMemoryError\b|MemoryError\b|\w*Error: .*(out of memory|can't allocate memory)"
+    r"|.*std::bad_alloc)",
+    re.MULTILINE,
+)
 FULL_BYTES = 2**20
 NO_ROOM = ("No space left on device", "Disk quota exceeded")
 # As the process itself ends, as a shell says it, and as `swift` hands on its own child's -9.
@@ -63,10 +72,16 @@ def run_children(children: Sequence[Child], title: str, total: int, done: Callab
     """
     # A log file gets a line now and then, a terminal a moving bar.
     interval = 0.5 if sys.stderr.isatty() else 15
-    running: list[subprocess.Popen] = []
+    running: list[Supervised] = []
+    begins: list[int] = []
     try:
         for child in children:
-            running.append(_start(child))
+            child.log.parent.mkdir(parents=True, exist_ok=True)
+            with open(child.log, "ab") as stream:
+                begins.append(stream.tell())
+                stream.write(f"\n$ {' '.join(child.command)}\n".encode())
+                stream.flush()
+                running.append(_ask_server(child, stream) or _start(child, stream))
             note_child(running[-1].pid)
         with tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True) as bar:
             while None in (states := [process.poll() for process in running]) and not any(states):
@@ -75,26 +90,67 @@ def run_children(children: Sequence[Child], title: str, total: int, done: Callab
                 time.sleep(POLL_SECONDS)
             _advance(bar, done())
             bar.refresh()
-        for child, status in zip(children, states, strict=True):
+        for child, begin, status in zip(children, begins, states, strict=True):
             if status:
-                raise _failure(child, status)
+                raise _failure(child, begin, status)
     except BaseException:
         end(running)
         raise
 
 
-def end(running: Sequence[subprocess.Popen]) -> None:
-    """Have the guards end their commands and wait until they have; interrupted again, they end them at once."""
+class Supervised(Protocol):
+    """A command under a supervisor, whose pid leads their session: what both kinds have in common."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The command's exit status, -9 when its supervisor was killed; None while it runs."""
+
+    def terminate(self) -> None:
+        """Ask the supervisor to end the command; asked again, it does so at once."""
+
+
+class Forked:
+    """A command that plan/swift_server.py has forked; `connection` leads to its supervisor."""
+
+    def __init__(self, pid: int, connection: socket.socket) -> None:
+        self.pid = pid
+        self._connection = connection
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """See `Supervised`."""
+        if self._status is None:
+            try:
+                said = self._connection.recv(16, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            except OSError:
+                said = b""
+            self._status = int(said) if said else -signal.SIGKILL
+        return self._status
+
+    def terminate(self) -> None:
+        """See `Supervised`."""
+        with suppress(OSError):
+            self._connection.send(b".")
+
+
+def end(running: Sequence[Supervised]) -> None:
+    """Have the supervisors end their commands and wait until they have; interrupted again, they end them at once."""
     for process in running:
         process.terminate()
+    deadline = time.monotonic() + supervisor.PATIENCE + 10
     for process in running:
         while process.poll() is None:
             try:
-                process.wait(guard.PATIENCE + 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
+                time.sleep(supervisor.POLL)
+                if time.monotonic() > deadline:
+                    supervisor.end_session(process.pid)
             except BaseException:
                 process.terminate()
+        if process.poll() == -signal.SIGKILL:  # a supervisor that was killed has left behind what it watched over
+            supervisor.end_session(process.pid)
 
 
 def tail(log: Path) -> str:
@@ -103,27 +159,43 @@ def tail(log: Path) -> str:
     return "\n".join(line for line in text.splitlines()[-TAIL_LINES:] if line.strip())
 
 
-def _start(child: Child) -> subprocess.Popen:
-    child.log.parent.mkdir(parents=True, exist_ok=True)
-    with open(child.log, "a", encoding="utf-8") as stream:
-        stream.write(f"\n$ {' '.join(child.command)}\n")
-        stream.flush()
-        return subprocess.Popen(
-            [sys.executable, "-ESs", guard.__file__, str(os.getpid()), *child.command],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=child.env,
-            start_new_session=True,
-        )
+def _start(child: Child, log: IO[bytes]) -> Supervised:
+    return subprocess.Popen(
+        [sys.executable, "-ESs", supervisor.__file__, str(os.getpid()), *child.command],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=child.env,
+        start_new_session=True,
+    )
 
 
-def _failure(child: Child, status: int) -> UserError:
-    """What a failed command's status and the end of its log say. `swift` may hide a child's end behind status 1."""
+def _ask_server(child: Child, log: IO[bytes]) -> Supervised | None:
+    """Have the server fork the command. None where there is no server, or it has ended: it takes no other along."""
+    if child.command[0] != "swift" or SERVER not in os.environ:
+        return None
+    connection = socket.socket(socket.AF_UNIX)
+    request = {"command": child.command, "env": child.env, "folder": os.getcwd()}
+    try:
+        connection.connect(os.environ[SERVER])
+        message = json.dumps(request).encode() + b"\n"
+        sent = socket.send_fds(connection, [message], [log.fileno()])
+        connection.sendall(message[sent:])
+        return Forked(int(connection.recv(16)), connection)  # answered when the server has imported ms-swift
+    except (OSError, ValueError):
+        connection.close()
+        return None
+
+
+def _failure(child: Child, begin: int, status: int) -> UserError:
+    """What a failed command's status and its part of the log say. `swift` may hide a child's end behind status 1."""
     command, end_of_log = " ".join(child.command[:2]), tail(child.log)
     if status in KILLED:
         return OutOfMemory(f"`{command}` was killed, most likely because no memory was left")
-    if any(words in end_of_log for words in NO_MEMORY):
+    with open(child.log, "rb") as stream:
+        stream.seek(begin)
+        written = stream.read().decode("utf-8", errors="replace").replace("\r", "\n")
+    if NO_MEMORY.search(written):
         return OutOfMemory(f"`{command}` ran out of memory")
     # On a full disk the log cannot be written either.
     if any(words in end_of_log for words in NO_ROOM) or shutil.disk_usage(child.log.parent).free < FULL_BYTES:

@@ -54,6 +54,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     for sign in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal hangs up; under nohup that stays ignored
         if signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, _interrupt)
+    status: int | str | None
     try:
         status = main() or 0
     except UserError as error:
@@ -61,7 +62,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     except MemoryError:
         status = _tell("no memory is left: end other programs, or take fewer rows with --limit", EXIT_FAULT)
     except OSError as error:
-        if error.errno not in REASONS:
+        if error.errno not in REASONS:  # also None
             raise
         status = _tell(fault_sentence(error), EXIT_FAULT)
     except KeyboardInterrupt:
@@ -76,7 +77,7 @@ def run_main(main: Callable[[], int | None]) -> None:
 def fault_sentence(error: OSError) -> str:
     """An error of the disk or the system in one sentence, with the file, the remedy and how to go on."""
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-    return f"{where}{REASONS[error.errno]}, then run the same command again"
+    return f"{where}{REASONS[error.errno or 0]}, then run the same command again"
 
 
 def nearest(word: str, known: Iterable[object]) -> str:

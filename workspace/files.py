@@ -16,11 +16,11 @@ def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     The file is flushed and fsynced first. When the block raises, the old file is untouched and the partial one is
     removed.
     """
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with open(partial, mode, **text) as stream:
+        with open(partial, mode, encoding=encoding, newline=newline) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,31 +1,68 @@
 """One command at a time in a folder, so that two runs never write over each other.
 
-The folder's file `lock` names the processes that hold it: {"host", "holders": [{"pid", "started", "command"}],
-"children": [{"pid", "started"}]}. `run_sft.sh` holds it with its own pid ($RUN_SFT_PID) from its first stage to its
-last, each stage with its pid as well. A holder that is gone no longer counts; what it left running is ended first. On
-another machine that cannot be seen, so its holder always counts.
+The folder's file `lock` is locked (flock) by the command that holds the folder; the system gives it free when the
+command ends, however that comes. run_sft.sh opens the file on a descriptor that its stages inherit ($RUN_SFT_LOCK), so
+that the first stage which takes the lock takes it for all of them. The file says who holds the folder and which
+sessions work for it: {"where", "pid", "command", "sessions": [{"pid", "started"}]}; whoever takes the folder next ends
+what a killed holder has left running. The file stays when it is free.
 """
 
 import fcntl
 import json
 import os
 import shlex
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
 from workspace.errors import PIPELINE, UserError
 from workspace.paths import shown
+from workspace.supervisor import end_session
 
 LOCK = "lock"
+INHERITED = "RUN_SFT_LOCK"  # in the environment of run_sft.sh's stages: the descriptor of the run's lock file
 COMMAND_CHARACTERS = 200
-CLOCK_SECONDS = 2  # by which the same start may be read differently
-_held: dict[Path, int] = {}  # folders that this process holds, and how many times
+
+
+@dataclass
+class Holder:
+    """What a lock file says. `where`: the machine, its boot and its pid namespace, in which alone pids mean anything.
+
+    `sessions` are (pid of the leader, its start as the system counts it).
+    """
+
+    where: str
+    pid: int
+    command: str
+    sessions: list[tuple[int, float]] = field(default_factory=list)
+
+
+@dataclass
+class _Hold:
+    """A folder that this process holds, and how many times."""
+
+    stream: IO[bytes]
+    inherited: bool
+    holder: Holder
+    times: int = 0
+
+    def release(self) -> None:
+        """Give the folder free, but for the pipeline: that one keeps it until it ends."""
+        self.holder.sessions.clear()
+        with suppress(OSError), self.stream:
+            if self.inherited:
+                _write(self.stream, self.holder)
+            else:
+                self.stream.truncate(0)
+                fcntl.flock(self.stream, fcntl.LOCK_UN)
+
+
+_held: dict[Path, _Hold] = {}
 
 
 @contextmanager
@@ -37,15 +74,16 @@ def locked(folder: Path) -> Iterator[None]:
     """
     folder = Path(os.path.realpath(folder))
     if folder not in _held:
-        _take(folder)
-    _held[folder] = _held.get(folder, 0) + 1
+        _held[folder] = _take(folder)
+    hold = _held[folder]
+    hold.times += 1
     try:
         yield
     finally:
-        _held[folder] -= 1
-        if not _held[folder]:
+        hold.times -= 1
+        if not hold.times:
             del _held[folder]
-            _release(folder)
+            hold.release()
 
 
 @contextmanager
@@ -64,7 +102,7 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
 
     The system gives it free when a process ends, however that comes.
     """
-    with _open_locked(path, waiting):
+    with _wait_for(path, waiting):
         try:
             yield
         finally:
@@ -73,66 +111,65 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
 
 def note_child(pid: int) -> None:
     """Record in every held folder that process `pid`, a session's leader, works for this process."""
-    for folder in _held:
-        with _opened(folder) as (stream, state):
-            state["children"] = [child for child in state["children"] if _is_alive(child)] + [_identity(pid)]
-            _write(stream, state)
+    for hold in _held.values():
+        hold.holder.sessions.append((pid, _started(pid)))
+        _write(hold.stream, hold.holder)
 
 
-def _take(folder: Path) -> None:
+def _take(folder: Path) -> _Hold:
     folder.mkdir(parents=True, exist_ok=True)
-    mine = {os.getpid(), *_pipeline()}
-    with _opened(folder) as (stream, state):
-        if state["host"] != socket.gethostname() and state["holders"]:
-            raise UserError(_refusal(folder, state, state["holders"][-1], elsewhere=True))
-        alive = [holder for holder in state["holders"] if _is_alive(holder)]
-        if strangers := [holder for holder in alive if holder["pid"] not in mine]:
-            raise UserError(_refusal(folder, state, strangers[-1], elsewhere=False))
-        # Left by a stage that was killed: its ms-swift must not write beside the new one.
-        for child in filter(_is_alive, state["children"]):
-            _end_session(child["pid"])
-        _remove_partial(folder)
-        known = {holder["pid"] for holder in alive}
-        holders = alive + [_identity(pid) for pid in sorted(mine - known, reverse=True)]
-        _write(stream, {"host": socket.gethostname(), "holders": holders, "children": []})
+    path = folder / LOCK
+    stream = _inherited(path)
+    inherited = stream is not None
+    if stream is None:
+        try:
+            stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+        except OSError as error:
+            raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        refusal = _refusal(folder, _read(stream))
+        stream.close()
+        raise UserError(refusal) from None
+    before = _read(stream)
+    if before is not None and before.where == _where():
+        # Left by a command that was killed: its ms-swift must not write next to the new one.
+        for pid, started in before.sessions:
+            if not psutil.pid_exists(pid) or _started(pid) == started:
+                end_session(pid)
+    _remove_partial(folder)
+    pid = _pipeline() if inherited else os.getpid()
+    holder = Holder(_where(), pid, _command(pid))
+    _write(stream, holder)
+    return _Hold(stream, inherited, holder)
+
+
+def _inherited(path: Path) -> IO[bytes] | None:
+    """The lock file as run_sft.sh has opened it, if it has opened this one."""
+    number = os.environ.get(INHERITED, "")
+    with suppress(OSError):
+        if number.isdigit() and os.path.samestat(os.fstat(int(number)), os.lstat(path)):
+            return open(os.dup(int(number)), "r+b")
+    return None
 
 
 def _remove_partial(folder: Path) -> None:
-    """Remove what a killed command was writing; not in a folder below this one that is held by itself."""
-    own = [path for path in folder.iterdir() if path.is_dir() and not (path / LOCK).exists()]
+    """Remove what a killed command was writing; not in a folder below this one that has a lock of its own."""
+    own = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and not (path / LOCK).exists()]
     for partial in [*folder.glob(".*.partial"), *(found for path in own for found in path.rglob(".*.partial"))]:
-        partial.unlink(missing_ok=True)
+        if not partial.is_dir():
+            partial.unlink(missing_ok=True)
 
 
-def _release(folder: Path) -> None:
-    with suppress(OSError), _opened(folder) as (stream, state):
-        state["holders"] = [holder for holder in state["holders"] if holder["pid"] != os.getpid()]
-        state["children"] = []
-        _write(stream, state) if state["holders"] else (folder / LOCK).unlink()
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[tuple[IO[bytes], dict[str, Any]]]:
-    """The lock file and what it says, for one process at a time. A file that was torn says nothing."""
-    with _open_locked(folder / LOCK) as stream:
-        stream.seek(0)
-        try:
-            state = json.loads(stream.read())
-            state = {key: state[key] for key in ("host", "holders", "children")}
-        except (ValueError, KeyError, TypeError):
-            state = {"host": socket.gethostname(), "holders": [], "children": []}
-        yield stream, state
-
-
-def _open_locked(path: Path, waiting: str = "") -> IO[bytes]:
-    """The file, open and for this process alone. One that was removed while waiting for it is opened anew."""
+def _wait_for(path: Path, waiting: str) -> IO[bytes]:
+    """The file, open and for this process alone. One that was removed while waiting for it is opened again."""
     while True:
         stream = open(path, "a+b")  # noqa: SIM115
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if waiting:
-                print(waiting, flush=True)
+            print(waiting, flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
@@ -140,49 +177,57 @@ def _open_locked(path: Path, waiting: str = "") -> IO[bytes]:
         stream.close()
 
 
-def _write(stream: IO[bytes], state: dict[str, Any]) -> None:
+def _read(stream: IO[bytes]) -> Holder | None:
+    """What the file says; None for one that is empty or torn."""
+    try:
+        stream.seek(0)
+        state = json.loads(stream.read())
+        sessions = [(int(pid), float(started)) for pid, started in state["sessions"]]
+        return Holder(str(state["where"]), int(state["pid"]), str(state["command"]), sessions)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _write(stream: IO[bytes], holder: Holder) -> None:
+    stream.seek(0)
     stream.truncate(0)
-    stream.write(json.dumps(state).encode())
+    stream.write(json.dumps(asdict(holder)).encode())
     stream.flush()
 
 
-def _pipeline() -> set[int]:
-    """The pid of the pipeline that this process is a stage of, if it is."""
+def _pipeline() -> int:
+    """The pid of the pipeline that this process is a stage of, or else its own."""
     pid = os.environ.get(PIPELINE, "")
-    return {int(pid)} if pid.isdigit() and psutil.pid_exists(int(pid)) else set()
+    return int(pid) if pid.isdigit() and psutil.pid_exists(int(pid)) else os.getpid()
 
 
-def _identity(pid: int) -> dict[str, Any]:
-    """A process by pid and start, in seconds since 1970: a pid alone is used again."""
-    try:
-        process = psutil.Process(pid)
-        return {"pid": pid, "started": process.create_time(), "command": _one_line(process.cmdline())}
-    except psutil.Error:
-        return {"pid": pid, "started": 0.0, "command": ""}
+def _where() -> str:
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()} {boot} {os.readlink('/proc/self/ns/pid')}"
+    return socket.gethostname()
 
 
-def _one_line(words: list[str]) -> str:
-    return " ".join(shlex.join(words).split())[:COMMAND_CHARACTERS]
+def _started(pid: int) -> float:
+    """When a process started, by a clock that is never set: a pid alone is used again. 0 for none."""
+    with suppress(OSError, IndexError, ValueError):
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return float(state.rpartition(")")[2].split()[19])
+    with suppress(psutil.Error):
+        return psutil.Process(pid).create_time()
+    return 0.0
 
 
-def _is_alive(holder: dict[str, Any]) -> bool:
-    try:
-        process = psutil.Process(int(holder["pid"]))
-        same = abs(process.create_time() - holder["started"]) < CLOCK_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError, TypeError, ValueError):
-        return False
+def _command(pid: int) -> str:
+    with suppress(psutil.Error):
+        return " ".join(shlex.join(psutil.Process(pid).cmdline()).split())[:COMMAND_CHARACTERS]
+    return ""
 
 
-def _end_session(leader: int) -> None:
-    for process in psutil.process_iter():
-        with suppress(OSError, psutil.Error):
-            if os.getsid(process.pid) == leader:
-                process.send_signal(signal.SIGKILL)
-
-
-def _refusal(folder: Path, state: dict[str, Any], holder: dict[str, Any], elsewhere: bool) -> str:
-    who = f"process {holder['pid']} on {state['host']} ({holder['command']})"
-    if elsewhere:
-        return f"{shown(folder)} is in use by {who}: if that process is gone, remove {shown(folder / LOCK)}"
-    return f"{shown(folder)} is in use by {who}: wait for it, end it with `kill {holder['pid']}`, or use another folder"
+def _refusal(folder: Path, holder: Holder | None) -> str:
+    if holder is None:
+        return f"{shown(folder)} is in use by another process: wait for it, or use another folder"
+    machine = holder.where.partition(" ")[0]
+    who = f"process {holder.pid} on {machine} ({holder.command})"
+    ending = f"end it with `kill {holder.pid}`, " if holder.where == _where() else ""
+    return f"{shown(folder)} is in use by {who}: wait for it, {ending}or use another folder"

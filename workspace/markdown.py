@@ -1,10 +1,8 @@
-"""Markdown that shows strangers' text as what it is: characters, never markup; text in two languages."""
+"""Markdown that shows strangers' text as what it is: characters, never markup."""
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from workspace.bilingual import Text
 
 # What could open a code span, a formula, a table cell, a tag, a character reference or a bare link.
 _REFERENCES = re.compile(r"[\\`$|]|<(?=[A-Za-z/!?])|&(?=[#A-Za-z])|:(?=//)|(?<=\bwww)\.", re.IGNORECASE)
@@ -15,8 +13,8 @@ _BREAKS = re.compile(r"[\s\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2
 
 def escape(text: Any) -> str:
     """`text` on one line so that Markdown shows just its characters; for a table cell, or inside a sentence."""
-    line = _REFERENCES.sub(lambda found: f"&#{ord(found.group())};", one_line(text))
-    return _EMPHASIS.sub(lambda found: f"\\{found.group()}", line)
+    line = _REFERENCES.sub(lambda match: f"&#{ord(match[0])};", one_line(text))
+    return _EMPHASIS.sub(lambda match: f"\\{match[0]}", line)
 
 
 def one_line(text: Any) -> str:
@@ -29,14 +27,3 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], words: int = 1) 
     cells = [[escape(cell) for cell in row] for row in (header, *rows)]
     rule = [":--" if k < words else "--:" for k in range(len(header))]
     return [f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:])]
-
-
-def both(text: Text, strong: bool = False) -> list[str]:
-    """A sentence in Chinese and, below it, in English, as lines; escaped."""
-    mark = "**" if strong else ""
-    return [f"{mark}{escape(text.zh)}{mark}  ", f"{mark}{escape(text.en)}{mark}", ""]
-
-
-def heading(zh: str, en: str, rows: str = "") -> list[str]:
-    """A heading in both languages, as lines; `rows` says on how many rows what follows stands."""
-    return ["", f"## {zh} {en}" + (f" ({rows})" if rows else ""), ""]

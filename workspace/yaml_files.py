@@ -54,7 +54,7 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
         raise UserError(f"{shown(path)}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
     except (ValueError, RecursionError) as error:  # an impossible date such as 2024-13-99; nesting without end
         raise UserError(f"{shown(path)}: not valid YAML ({error})") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise UserError(f"{shown(path)}: expected `key: value` lines, found {'nothing' if values is None else values}")
     return YamlFile(path, values, _lines(node))
 

@@ -45,6 +45,8 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
     """
     progress = Progress.read(job.folder)
     if progress is None or progress.inputs != inputs:
+        if any(job.journal.glob("*.scores.jsonl")):
+            print(f"{job.stage}: the answers in {shown(job.journal)} are to something else: asked again", flush=True)
         for path in job.journal.glob("*"):
             path.unlink(missing_ok=True)
         progress = Progress(inputs)

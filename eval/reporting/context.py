@@ -1,10 +1,10 @@
 """What the page and report.md show of a run, taken from metrics.json and rows.jsonl: the same for both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from eval.reporting import wording
-from eval.robustness.table import COLUMNS, NOTE, WAYS, injection_rows, injection_sentence, injection_ways
+from eval.robustness.table import COLUMNS, MODELS, NOTE, injection_rows, injection_sentence, measured_models
 from eval.scoring.predictions import Row, RowPrediction, primary_pair, shown_reading
 from eval.scoring.record import Metrics
 from workspace.bilingual import Text, duration
@@ -77,7 +77,7 @@ def injection_part(metrics: Metrics) -> dict[str, Any] | None:
     return {
         "sentence": injection_sentence(injection),
         "columns": COLUMNS,
-        "ways": [WAYS[name] for name in injection_ways(injection)],
+        "ways": [MODELS[name] for name in measured_models(injection)],
         "rows": injection_rows(injection),
         "note": NOTE,
     }
@@ -124,8 +124,3 @@ def confident_errors(rows: Sequence[Row]) -> list[Row]:
 
 def _has_p(rows: Sequence[Row], reading: str) -> bool:
     return any(row["readings"][reading]["p"] is not None for row in rows)
-
-
-def split_counts(counts: Mapping[str, Any]) -> dict[str, int]:
-    """Rows by split."""
-    return {split: part["total"] for split, part in counts.items() if isinstance(part, Mapping)}

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.charts import CHARTS, RADIUS, Chart
+from eval.reporting.chart import RADIUS, Chart
+from eval.reporting.charts import CHARTS
 from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
 from workspace.fonts import Font

@@ -19,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.reporting import wording
-from eval.reporting.charts import FRAME, RADIUS, line_charts
+from eval.reporting.chart import FRAME, RADIUS
+from eval.reporting.charts import line_charts
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
 from eval.scoring.predictions import Row
 from eval.scoring.record import Metrics

@@ -1,4 +1,4 @@
-"""Test reviews with an order in them, and their controls: what `python -m eval.injection` asks."""
+"""Test reviews with an injected instruction, and their controls: the prompts of `python -m eval.injection`."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,11 @@ from typing import NamedTuple
 from data_prep.chat.injection import FAMILIES, PLACES, TRIGGERS, TRIGGERS_OF, insert, neutral_text, worded
 from data_prep.task import Task
 
-# What is put into a review: an order to answer another label than the true one; neutral text of the same length in
-# the same place; the order, aimed at the true label; a harmless sentence with an order's words; its neutral control.
+# What is put into a review: an instruction to answer another label than the true one; neutral text of the same length
+# in the same place; the instruction, aimed at the true label; a harmless sentence with an instruction's words; its
+# neutral control.
 KINDS = ("attack", "neutral", "same_label", "trigger", "trigger_neutral")
-TRIGGER = "trigger"  # stands for the family in the attacks of the last two kinds
+TRIGGER = "trigger"  # in place of the family in the attacks of the last two kinds
 
 
 class Row(NamedTuple):
@@ -22,8 +23,8 @@ class Row(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """One changed review. `target`: the label that an order aims at; for neutral text, that of the order it stands
-    for."""
+    """One changed review. `target`: the label that an instruction aims at; for neutral text, that of the instruction
+    whose place it takes."""
 
     id: str
     gold: str
@@ -54,10 +55,10 @@ def attacks_on(rows: Sequence[Row], task: Task) -> Iterator[Attack]:
         target = target_of(row.gold, task.label_words)
         for family, (_, wordings) in FAMILIES.items():
             wording = wordings[number % len(wordings)]
-            order = worded(wording, target, task)
+            instruction = worded(wording, target, task)
             texts = {
-                "attack": order,
-                "neutral": neutral_text(len(order), number),
+                "attack": instruction,
+                "neutral": neutral_text(len(instruction), number),
                 "same_label": worded(wording, row.gold, task),
             }
             yield from _placed(row, family, target, texts)

@@ -1,14 +1,24 @@
 """injection.json: what was measured of instructions in reviews, and whether it is of what the run has now."""
 
 import json
-from typing import Any
+from typing import Any, TypedDict
 
 from eval.inference.summary import Summary
+from eval.robustness.rates import ModelRates
 from plan.run import Run
 from workspace.files import read_json, sha256_file
 from workspace.paths import shown
 
 FILE = "injection.json"
+
+
+class Injection(TypedDict):
+    """What was measured, as the report has it. `rows`: at most so many of each model; `mixed`: the manifest's note on
+    instructions in the train rows, None without any; `ways`: the rates by model."""
+
+    rows: int
+    mixed: dict[str, Any] | None
+    ways: dict[str, ModelRates]
 
 
 def current_inputs(run: Run) -> dict[str, str | None]:
@@ -20,16 +30,16 @@ def current_inputs(run: Run) -> dict[str, str | None]:
     }
 
 
-def load_injection(run: Run) -> dict[str, Any] | None:
+def load_injection(run: Run) -> Injection | None:
     """What `python -m eval.injection` measured; None without it, or where rows or weights have changed since, which is
     said in one line."""
     path = run.folder / FILE
     if not path.is_file():
         return None
     try:
-        found = read_json(path)
-        if found["inputs"] == current_inputs(run):
-            return {key: found[key] for key in ("rows", "mixed", "ways")}
+        record = read_json(path)
+        if record["inputs"] == current_inputs(run):
+            return Injection(rows=record["rows"], mixed=record["mixed"], ways=record["ways"])
     except (json.JSONDecodeError, KeyError, TypeError):
         pass
     print(f"report: {shown(path)} is of other rows or weights, and left aside: run `python -m eval.injection` again")

@@ -148,7 +148,7 @@ def risk_coverage(
     """The curve from the surest rows to all rows, at no more than `points` distinct thresholds (None: at all)."""
     order = np.argsort(-confidence, kind="stable")
     ordered, hits = confidence[order], np.cumsum(right[order])
-    # Rows of equal confidence are answered together or not at all: a point stands at the last of each such group.
+    # Rows of equal confidence are answered together or not at all: a point is at the last of each such group.
     ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
     if points is not None and len(ends) > points:
         ends = ends[np.linspace(0, len(ends) - 1, points).round().astype(int)]

@@ -16,7 +16,7 @@ SIDES = {"before": "调优前", "after": "调优后"}
 
 @dataclass(frozen=True)
 class Detail:
-    """What was found, in both languages."""
+    """The result in words, in both languages."""
 
     zh: str
     en: str

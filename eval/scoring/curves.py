@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workspace.files import read_json
+from train.checkpoints import BEST, Best, checkpoints
+from train.trainer_state import TrainerState
 
 # Teacher-forced accuracies that ms-swift logs, the wanted one first: whole answers, or single tokens.
 _TEACHER_FORCED = ("eval_seq_acc", "eval_token_acc")
@@ -51,7 +52,7 @@ def load_curves(train: Path) -> Curves | None:
     # ms-swift evaluates twice at the last step, and a metric may come in an entry of its own: one point a step.
     losses: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
-    for entry in state.get("log_history", []):
+    for entry in state.log_history:
         if "step" not in entry:
             continue
         if any(key.startswith("eval_") for key in entry):
@@ -60,7 +61,6 @@ def load_curves(train: Path) -> Curves | None:
             losses[entry["step"]] = entry
     logged = (name for name in _TEACHER_FORCED if any(name in entry for entry in evaluations.values()))
     metric = next(logged, None)
-    best = train / "best.json"
     return Curves(
         train=[TrainPoint(s, _number(e, "epoch"), _number(e, "loss")) for s, e in sorted(losses.items())],
         val=[
@@ -75,21 +75,18 @@ def load_curves(train: Path) -> Curves | None:
             for step, entry in sorted(evaluations.items())
         ],
         teacher_forced_metric=metric,
-        best_step=read_json(best).get("step") if best.is_file() else None,
+        best_step=Best.read(train).step if (train / BEST).is_file() else None,
     )
 
 
-def _newest_state(train: Path) -> dict[str, Any] | None:
-    """The trainer state with the most steps; a file that a killed run left half written is passed over."""
-    states = []
-    for path in train.glob("checkpoint-*/trainer_state.json"):
+def _newest_state(train: Path) -> TrainerState | None:
+    """The newest trainer state; one that a killed run left half written is passed over."""
+    for checkpoint in checkpoints(train):
         try:
-            state = read_json(path)
-        except ValueError:
+            return TrainerState.read(checkpoint)
+        except (FileNotFoundError, ValueError):
             continue
-        if isinstance(state, dict):
-            states.append(state)
-    return max(states, key=lambda state: state.get("global_step", 0), default=None)
+    return None
 
 
 def _number(entry: dict[str, Any], key: str | None) -> float | None:

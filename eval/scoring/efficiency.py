@@ -7,7 +7,7 @@ from pathlib import Path
 from eval.inference.summary import Summary
 from eval.scoring.predictions import BASELINES_RECORD
 from plan.run import Run
-from train.checkpoints import weight_files
+from train.checkpoints import BEST, Best, checkpoints, weight_files
 from workspace import stages
 from workspace.files import read_json
 from workspace.safetensors_header import read_header
@@ -38,12 +38,10 @@ def count_parameters(weights: Path) -> int | None:
 
 def used_checkpoint(train: Path) -> Path | None:
     """The checkpoint that best.json names, else the newest that has weights; None when there is none."""
-    if (train / "best.json").is_file():
-        step = read_json(train / "best.json").get("step")
-        if (train / f"checkpoint-{step}").is_dir():
-            return train / f"checkpoint-{step}"
-    steps = [path for path in train.glob("checkpoint-*") if _step(path) is not None and weight_files(path)]
-    return max(steps, key=lambda folder: _step(folder) or 0, default=None)
+    tuned = [checkpoint for checkpoint in checkpoints(train) if weight_files(checkpoint)]
+    if (train / BEST).is_file() and (best := train / Best.read(train).path) in tuned:
+        return best
+    return next(iter(tuned), None)
 
 
 def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
@@ -72,8 +70,3 @@ def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
             ms_per_review=speeds.get(kind.removesuffix("_threshold")),
         )
     return efficiency
-
-
-def _step(checkpoint: Path) -> int | None:
-    digits = checkpoint.name.removeprefix("checkpoint-")
-    return int(digits) if digits.isdecimal() else None

@@ -1,4 +1,4 @@
-"""The ledger of looks at a test split: every evaluation of new answers is a line in a file beside the split.
+"""The ledger of looks at a test split: every evaluation of new answers is a line in a file next to the split.
 
 A test split that has been looked at often is no longer a test: who chooses among many runs by it overfits to it. The
 report prints the counts. Scoring the same saved answers again is not a new look.

@@ -20,7 +20,7 @@ its length. Only words of the lists below are known; there is no model and no wo
    - part of another word: 正面临, 正面朝(海), 反正面对, 好评价, 负面影响.
 4. **Decide** by the first of these that names any label; it must name exactly one, or else the answer is unparsed:
    - *verdicts*: clauses of nothing but one label and words of the verdict list (正面; 因此这条评论是正面的; 偏正面).
-     So "正面。虽然有一些负面的描述" is 正面, and two verdicts that disagree are unparsed, wherever they stand. A
+     So "正面。虽然有一些负面的描述" is 正面, and two verdicts that disagree are unparsed, wherever they are. A
      verdict outside the set (中性 where that is no label) counts as one;
    - *headings*: a verdict before a colon ("负面：房间太小");
    - *mentions*: every other asserted label ("表达了对服务的负面看法"). One-character labels (A, 1, 好) count in the two
@@ -33,13 +33,13 @@ label 1); a lower-case "a" before a Latin word (the article).
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eval.scoring.answer_words import TRADITIONAL, WORDS
+from eval.scoring.answer_words import WORDS
+from eval.scoring.normalise import normal, strip_marks
 
 
 class Parsed(NamedTuple):
@@ -58,15 +58,8 @@ _OTHER_SENSE = ("影响", "的影响", "作用", "效应", "后果")  # 负面�
 _AFTER_PING = "论价估分定判审选述语级比"  # 做好评估, 评论中评论者: 好评 and 中评 are not words there
 _LABEL_NOUN = r"(?:的|性|评论|评价|情感|情绪|态度|倾向|类){0,3}"
 
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_ARTICLE = re.compile(r"(?<![A-Za-z])a(?=\s+[A-Za-z])")  # before case-folding: "a good one" is not label A
-_TURN_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>(?:\s*(?:system|user|assistant)(?![a-z]))?|</s>|\[/?inst\]")
-_THINK_TAG = re.compile(r"(</?think(?:ing)?>)")
-_TAG = re.compile(r"</?[a-z][a-z0-9]{0,15} ?/?>")
-_SPACE_IN_CHINESE = re.compile(r"(?<=[^\x00-\x7f]) (?=[^\x00-\x7f])")
 _QUOTED = re.compile(r"“([^“”]*)”|‘([^‘’]*)’|「([^「」]*)」|『([^『』]*)』|\"([^\"\n]*)\"")
 _WHOLLY_QUOTED = re.compile(r"[“\"「『]([^“”\"「」『』]*)[”\"」』][。.!]?")
-_QUOTES = " \n\"'“”‘’「」『』"
 _POLITE = re.compile(r"\A好的[,!。]\n?")  # "好的，…" opens an answer and is not the label 好
 _NEXT_ROUND = re.compile(r"\n(?:评论内容|评论|用户|问|问题|review|user|human) ?:")
 _PROMPT_HEAD = re.compile(r"(?:评论内容|评论|review) ?:")
@@ -85,8 +78,8 @@ def parse_answer(
     than two labels, a word without any letter, digit or symbol, one word for two labels, synonyms of an unknown label.
     """
     reader = _reader(tuple(labels), tuple((label, tuple(words)) for label, words in synonyms.items()))
-    answer = _normal(text)
-    if (bare := reader.bare.get(_bare(answer))) is not None:
+    answer = normal(text)
+    if (bare := reader.bare.get(strip_marks(answer))) is not None:
         return Parsed(bare, True)
     if whole := _WHOLLY_QUOTED.fullmatch(answer):
         answer = whole[1]
@@ -114,23 +107,23 @@ class _Reader(NamedTuple):
 
     def is_label(self, text: str) -> bool:
         """Whether a quoted text is a label word, perhaps with its noun (正面评价)."""
-        return self.label_alone.fullmatch(_bare(text)) is not None
+        return self.label_alone.fullmatch(strip_marks(text)) is not None
 
     def tokens(self, text: str) -> list[_Token]:
         """Cut a normalised text into known words and the rest; white space and marks are left out."""
-        found = []
+        tokens = []
         for match in self.lexer.finditer(text):
             word = match[0]
             kind = "stop" if match["numbering"] else self.kinds.get(word)
             if kind is None:
                 kind = "negation" if word.endswith("n't") else "other"
             if kind == "label":
-                found.append(_Token(kind, self.words[word], len(word) > 1))
+                tokens.append(_Token(kind, self.words[word], len(word) > 1))
             elif kind == "outside":
-                found.append(_Token("label", ""))
+                tokens.append(_Token("label", ""))
             elif kind != "skip":
-                found.append(_Token(kind, word))
-        return found
+                tokens.append(_Token(kind, word))
+        return tokens
 
 
 @lru_cache(maxsize=64)
@@ -141,11 +134,11 @@ def _reader(labels: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]]
         raise ValueError(f"synonyms are given for {unknown}, which is not among the labels {list(labels)}")
     words: dict[str, str] = {}
     for label, word in [(label, label) for label in labels] + [(label, word) for label, ws in synonyms for word in ws]:
-        key = _bare(_normal(word))
+        key = strip_marks(normal(word))
         if not key:
             raise ValueError(f"the label word {word!r} has no letter, digit or symbol to recognise it by")
         if words.setdefault(key, label) != label:
-            raise ValueError(f"the word {word!r} stands for two labels, {words[key]!r} and {label!r}")
+            raise ValueError(f"the word {word!r} means two labels, {words[key]!r} and {label!r}")
     kinds = dict(_KINDS)
     for word in words:
         if len(word) > 1 and not word.isascii():
@@ -154,12 +147,12 @@ def _reader(labels: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]]
             kinds |= {word + char: "other" for char in _AFTER_PING}
     kinds |= dict.fromkeys(words, "label")
     alone = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
-    bare = {_bare(_normal(label)): label for label in labels}
+    bare = {strip_marks(normal(label)): label for label in labels}
     return _Reader(bare, words, kinds, _lexer(kinds), re.compile(rf"(?:{alone}){_LABEL_NOUN}"))
 
 
 def _lexer(words: Iterable[str]) -> re.Pattern[str]:
-    """Compile the words, the longest first among those of one first character, beside numbers and unknown text."""
+    """Compile the words, the longest first among those of one first character, then numbers and unknown text."""
     by_first: dict[str, list[str]] = {}
     for word in sorted(words, key=len, reverse=True):
         border = rf"(?![{_LATIN}])" if re.match(f"[{_LATIN}]", word[-1]) else ""
@@ -168,37 +161,6 @@ def _lexer(words: Iterable[str]) -> re.Pattern[str]:
     firsts = "".join(re.escape(first) for first in by_first)
     unknown = rf"[^{firsts}{_LATIN}]+"
     return re.compile(rf"{unknown}|{_NUMBERING}|{_NUMBER}|{known}|[{_LATIN}]+(?:'[a-z]+)?|.", re.DOTALL)
-
-
-def _normal(text: str) -> str:
-    """Bring a text (an answer or a label word) to the form in which the words are compared."""
-    text = _ARTICLE.sub("", unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)))
-    text = text.casefold().translate(TRADITIONAL).replace("n’t", "n't").replace("it’s", "it's")
-    text = next((turn for turn in _TURN_TOKEN.split(text) if turn.strip()), "")
-    text = _TAG.sub(" ", _without_thinking(text)).replace("*", "").replace("`", "")
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return _SPACE_IN_CHINESE.sub("", "\n".join(line for line in lines if line))
-
-
-def _without_thinking(text: str) -> str:
-    """Remove `<think>` blocks; a block that is not closed ends the answer."""
-    kept: list[str] = []
-    thinking = False
-    for piece in _THINK_TAG.split(text):
-        if not _THINK_TAG.fullmatch(piece):
-            kept += [] if thinking else [piece]
-        elif piece.startswith("</"):
-            if not thinking:  # its opening tag was in the prompt: all before it was thought
-                kept.clear()
-            thinking = False
-        else:
-            thinking = True
-    return "".join(kept)
-
-
-def _bare(text: str) -> str:
-    """Take quotes, white space and closing punctuation off a normalised text."""
-    return text.strip(_QUOTES).rstrip(_QUOTES + "。.!,;:、~…")
 
 
 def _decide(reader: _Reader, text: str) -> str | None:
@@ -266,7 +228,7 @@ def _asserted(clause: list[_Token]) -> list[_Token]:
     """Return the labels of a clause that are neither negated nor on offer."""
     asserted: list[_Token] = []
     negated = False  # a negation is open
-    shared = False  # what stood before was negated, and so is a label that 和 or 或 joins to it
+    shared = False  # what came before was negated, and so is a label that 和 or 或 joins to it
     opened = ""  # the last negation
     for token in clause:
         if token.kind == "label":
@@ -281,7 +243,7 @@ def _asserted(clause: list[_Token]) -> list[_Token]:
             negated = shared = False
         elif token.kind == "other":
             negated, shared = False, (negated or shared) and opened in _ABSENCE
-        elif shared and token.word in ("是", "为", "is"):  # not positive and is negative: stated anew
+        elif shared and token.word in ("是", "为", "is"):  # not positive and is negative: a new statement
             negated = shared = False
     if negated and asserted and clause[-1].word.endswith("不上"):
         asserted.pop()

@@ -1,5 +1,6 @@
 """What metrics.json holds, as its writer and its readers see it; metrics.schema.json says what each key means."""
 
+from collections.abc import Mapping
 from typing import Any, TypedDict
 
 Record = dict[str, Any]  # a dataclass of eval.scoring as `asdict` gives it
@@ -21,7 +22,7 @@ class Metrics(TypedDict):
     comparisons: list[Record]  # eval.scoring.significance.Comparison of readings a and b
     slices: list[Record]  # eval.scoring.slices.Slice
     disputed: Record | None  # how many label issues, and who judged
-    injection: Record | None
+    injection: Mapping[str, Any] | None
     curves: Record | None  # eval.scoring.curves.Curves
     selective: Record | None
     parity: list[Record]  # eval.scoring.consistency.Check

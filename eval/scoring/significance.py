@@ -121,7 +121,7 @@ def bootstrap(
     draws: int,
     seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it stands.
+    """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it is.
 
     rows (n, columns) fall into c distinct cells. To draw n rows with replacement and count their cells is, by
     definition, to draw from the multinomial distribution with n trials and the cells' observed shares. So the counts

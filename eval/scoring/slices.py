@@ -41,7 +41,7 @@ def slice_metrics(
 ) -> list[Slice]:
     """Every slice that holds rows: lengths from short to long, labels in the task's order, "cut" and "whole".
 
-    `predicted` holds a label word a row, or None. `known` are the ids of the rows that stand in texts a model may have
+    `predicted` holds a label word a row, or None. `known` are the ids of the rows that are in texts a model may have
     seen, `disputed` those whose gold label an audit disputes. Where there are any, the rows are also sliced into
     "known" and "unknown", "disputed" and "undisputed": with and without them.
     """

@@ -183,7 +183,7 @@ def test_strangers_text_is_shown_as_it_is(tmp_path, hostile):
     assert dict(said["Provenance and licence"][1:])["表 table"].startswith(name)
     for rows in said.values():
         assert len({len(row) for row in rows}) == 1
-    assert draw_card(manifest, None).keys() == PICTURES.keys()
+    assert draw_card(as_manifest(manifest), None).keys() == PICTURES.keys()
 
 
 def test_without_a_tokenizer_nothing_is_said_of_tokens(tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from data_prep.manifest import GroupCounts
 from data_prep.table.checking import (
     check_rows,
     set_aside_conflicts,
@@ -106,17 +107,17 @@ def test_a_class_without_rows(tmp_path):
 def test_the_same_text_under_two_labels(tmp_path):
     rows = [*reviews(60), ("1", "不错的酒店！"), ("0", "不错 的酒店"), ("1", "不错的酒店。")]
     task = small_task(tmp_path)
-    checked, found = usable_rows(table_of(tmp_path, rows, task), task)
+    checked, duplicates = usable_rows(table_of(tmp_path, rows, task), task)
     assert checked.rejects["reason"].tolist() == ["conflicting_label"] * 3
     assert checked.rejects["label"].tolist() == ["正面", "负面", "正面"]
-    assert found["conflicting_exact"] == {"groups": 1, "rows": 3}
-    # The other groups are numbered anew, by the rows that are left.
+    assert duplicates.conflicting_exact == GroupCounts(groups=1, rows=3)
+    # The other groups are numbered again, by the rows that are left.
     checked, _ = usable_rows(table_of(tmp_path, [*rows[::-1], rows[0]], task), task)
     assert checked.kept["group"].tolist() == [*range(60), 59]
     task = small_task(tmp_path, conflicts="keep")
-    checked, found = usable_rows(table_of(tmp_path, rows, task), task)
+    checked, duplicates = usable_rows(table_of(tmp_path, rows, task), task)
     assert len(checked.kept) == 63
-    assert found["conflicting_exact"] == {"groups": 1, "rows": 3}
+    assert duplicates.conflicting_exact == GroupCounts(groups=1, rows=3)
 
 
 def test_moving_no_row_changes_nothing(tmp_path):

@@ -60,7 +60,7 @@ def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):
     assert manifest["known_public"]["exact"] == len(written["test"]) == manifest["counts"]["test"]["total"] == 5
 
 
-def test_another_file_makes_the_dataset_anew(tmp_path, plain, capsys):
+def test_another_file_makes_the_dataset_again(tmp_path, plain, capsys):
     table, splits = plain
     with_known(tmp_path, table, "known.txt", "别处的话")
     capsys.readouterr()

@@ -28,7 +28,7 @@ def full(tmp_path_factory):
     """A run with every reading, scored."""
     run = make_run(tmp_path_factory.mktemp("full"))
     make_baselines(run)
-    state = {"global_step": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
+    state = {"global_step": 30, "max_steps": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
     write_json(run / "train" / "checkpoint-30" / "trainer_state.json", state)
     write_json(run / "before" / "summary.json", summary(generate=61.5))
     write_json(run / "after" / "summary.json", summary(generate=62.5, adapter_sha256="ad" * 32))
@@ -122,7 +122,8 @@ def test_known_rows_are_told_apart_where_the_manifest_has_any(tmp_path, full):
     run = make_run(tmp_path)
     manifest = tmp_path / "data" / "made_up" / "manifest.json"
     ids = [row["id"] for row in read_jsonl(manifest.parent / "test.jsonl")[:30]]
-    write_json(manifest, read_json(manifest) | {"known_public": {"ids": ids}})
+    texts = {"path": "known.csv", "sha256": "0" * 64, "texts": 30, "exact": 30, "near": 0, "test": {"total": 30}}
+    write_json(manifest, read_json(manifest) | {"known_public": texts | {"ids": ids}})
     metrics = evaluate(run)
     check_schema(metrics)
     parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "known" and s["reading"] == "after_generate"}
@@ -274,10 +275,10 @@ def spoil_drop_row(run, dataset):
     return "79 answers to the 80 rows"
 
 
-def spoil_swap_rows(run, dataset):
+def spoil_answer_twice(run, dataset):
     rows = read_jsonl(run / "before" / "test.jsonl")
-    write_jsonl(run / "before" / "test.jsonl", [rows[1], rows[0], *rows[2:]])
-    return "line 1: the answer to row"
+    write_jsonl(run / "before" / "test.jsonl", [rows[0], rows[0], *rows[2:]])
+    return "line 2: the answer to row"
 
 
 def spoil_gold(run, dataset):
@@ -295,6 +296,11 @@ def spoil_dataset(run, dataset):
 def spoil_manifest(run, dataset):
     (dataset / "manifest.json").unlink()
     return "no manifest.json"
+
+
+def spoil_manifest_keys(run, dataset):
+    write_json(dataset / "manifest.json", {"files": {}})
+    return "manifest.json is of another version, or damaged"
 
 
 def spoil_answers(run, dataset):

@@ -1,4 +1,4 @@
-"""Orders in reviews: the wordings, their controls, what is trained on, the rates, and the control tokens in prompts."""
+"""Instructions injected into reviews: wordings, controls, what is trained on, the rates, control tokens in prompts."""
 
 import hashlib
 import json
@@ -14,6 +14,7 @@ from eval.robustness.attacks import KINDS, TRIGGER, Row, attacks_on, target_of
 from eval.robustness.rates import injection_rates
 from eval.robustness.table import injection_rows, injection_sentence, summary_lines
 from plan.cli import main as plan
+from tests.journals import answer_all_right
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
@@ -221,6 +222,29 @@ def test_a_run_that_was_not_answered_is_refused(planned):
         injection.measure(planned, 2)
 
 
+def test_each_attack_gets_the_answer_to_its_own_prompt(planned, monkeypatch):
+    """With a stand-in for `swift infer` that always gives the true label, so nothing is obeyed."""
+    asked = []
+
+    def answer(job, prompts, batch):
+        asked.append((job.stage, len(prompts)))
+        answer_all_right(job, prompts)
+
+    monkeypatch.setattr("eval.inference.collect.run_processes", answer)
+    infer.infer(planned, "before")
+    assert set(injection.measure(planned, 3)["ways"]) == {"tfidf_linear", "before"}
+    record = read_json(planned / "injection.json")
+    assert (record["rows"], record["mixed"], record["inputs"]["adapter"]) == (3, None, None)
+    rates = record["ways"]["before"]
+    assert rates["average"]["rows"] == 3 and rates["average"]["obeyed"] == rates["triggers"]["obeyed"] == 0
+    rows = read_jsonl(planned / "injection" / "before.jsonl")
+    assert all(row["answer"] == row["gold"] for row in rows) and len({row["gold"] for row in rows}) == 2
+    assert asked[1] == ("injection/before", 3 * 78)
+    # More rows: those that were answered are not asked again.
+    injection.measure(planned, 4)
+    assert asked[2:] == [("injection/before", 78)]
+
+
 @pytest.mark.swift
 def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_model):
     """`swift infer` answers before tuning, then `python -m eval.injection` asks it, and has nothing to ask again."""
@@ -231,12 +255,12 @@ def test_the_command_measures_a_real_run_and_asks_nothing_twice(planned, demo_mo
     assert found["ways"]["before"]["average"]["n"] == 2 * 24
     asked = read_jsonl(planned / "injection" / "before.jsonl")
     assert len(asked) == 2 * 78 and {row["answer"] for row in asked} <= set(LABELS)
-    assert "Reviews that give orders" in (planned / "report.md").read_text(encoding="utf-8")
+    assert "Instructions injected into reviews" in (planned / "report.md").read_text(encoding="utf-8")
 
     # What `swift infer` read, in score mode, holds no control token but the template's own.
     tokenizer = ms_swift_tokenizer(demo_model)
     journal = planned / "injection" / "before" / "journal"
-    rows = [row for path in journal.glob("*.requests.jsonl") for row in read_jsonl(path)]
+    rows = [row for path in journal.glob("*.prompts.jsonl") for row in read_jsonl(path)]
     encoded = [encode(tokenizer, row["messages"], "transformers") for row in rows]
     digests = {hashlib.sha256(json.dumps(ids).encode()).hexdigest() for ids in encoded}
     read = {row["prompt_sha256"] for path in journal.glob("*.scores.jsonl") for row in read_jsonl(path)}

@@ -176,6 +176,7 @@ def test_scores_equal_a_plain_forward_pass_to_1e_4(finished, plain_models, stage
             assert abs(probability - expected[label]) < 1e-4
 
 
+@pytest.mark.all
 def test_an_adapter_tuned_on_shuffled_labels_is_not_called_better(tmp_path: Path, demo_model: Path) -> None:
     from demo.reviews import ensure_reviews
 
@@ -202,7 +203,7 @@ def test_an_adapter_tuned_on_shuffled_labels_is_not_called_better(tmp_path: Path
 
 def test_bad_input_stops_with_one_sentence_and_overwrites_nothing(finished, tmp_path: Path) -> None:
     run, _ = finished
-    kept = {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    kept = {path: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != "lock"}
     assert run / "run.json" in kept
     bad = tmp_path / "bad.csv"
     bad.write_text("score,text\n5,好\n", encoding="utf-8")
@@ -216,7 +217,7 @@ def test_bad_input_stops_with_one_sentence_and_overwrites_nothing(finished, tmp_
         assert result.returncode == 2, result.stderr
         assert message in result.stderr.strip().splitlines()[-1]
         assert "Traceback" not in result.stderr
-    assert kept == {path: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert kept == {path: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != "lock"}
 
 
 def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tmp_path: Path) -> None:

@@ -359,6 +359,7 @@ def test_an_evaluation_cut_off_in_one_process_goes_on_with_the_rows_that_are_lef
 
 
 @pytest.mark.swift
+@pytest.mark.all
 def test_two_nodes_tune_as_one(one: Path, tmp_path: Path) -> None:
     """Two torchruns on this machine, of one process each, as on two machines that share the folder."""
     run = tmp_path / "run"
@@ -400,6 +401,7 @@ AcceleratorState.__init__ = start_with_fsdp
 
 
 @pytest.mark.swift
+@pytest.mark.all
 def test_fsdp2_trains_as_one_process_and_leaves_a_whole_adapter(one: Path, tmp_path: Path) -> None:
     from safetensors.numpy import load_file
 

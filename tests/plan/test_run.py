@@ -35,7 +35,7 @@ def planned(folder: Path, csv: Path, fresh: bool = False, **sft: object) -> Plan
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != "lock")
 
 
 def test_a_run_is_written_with_its_data_and_read_as_it_was(tmp_path: Path, table: Path) -> None:
@@ -69,13 +69,13 @@ def test_what_another_stage_wrote_stays_unless_the_start_is_fresh(tmp_path: Path
 def test_a_table_that_cannot_be_read_leaves_an_earlier_run_as_it_was(tmp_path: Path, table: Path) -> None:
     plan = planned(tmp_path, table)
     write_run(plan)
-    kept = {path: path.read_bytes() for path in plan.run.folder.iterdir()}
+    kept = {name: (plan.run.folder / name).read_bytes() for name in names(plan.run.folder)}
     bad = tmp_path / "bad.csv"
     bad.write_text("score,text\n5,好\n", encoding="utf-8")
     for csv in (bad, tmp_path / "none.csv"):
         with pytest.raises(UserError):
             write_run(planned(tmp_path, csv, fresh=True, lora_rank=16))
-    assert kept == {path: path.read_bytes() for path in plan.run.folder.iterdir()}
+    assert kept == {name: (plan.run.folder / name).read_bytes() for name in names(plan.run.folder)}
 
 
 def test_a_plan_that_is_cut_off_is_no_run_and_goes_on(tmp_path: Path, table: Path, monkeypatch) -> None:
@@ -118,7 +118,7 @@ def test_a_folder_of_something_else_is_neither_used_nor_emptied(
         check_run_folder(plan.run.folder, fresh)
     with pytest.raises(UserError, match="holds something other than a run"):
         write_run(plan)
-    assert {name for name in names(plan.run.folder) if name != "lock"} == files.keys() - {"lock"}
+    assert set(names(plan.run.folder)) == files.keys() - {"lock"}
 
 
 def test_a_run_of_an_earlier_version_is_read_and_may_be_replaced(tmp_path: Path, table: Path) -> None:

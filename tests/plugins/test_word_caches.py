@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytestmark = pytest.mark.swift
+pytestmark = pytest.mark.torch
 
 
 def states(tokens: int) -> torch.Tensor:

@@ -1,14 +1,14 @@
-"""Whole-or-nothing files, stage records, child processes, pins."""
+"""Whole-or-nothing files, stage records, child processes."""
 
 import csv
 from pathlib import Path
 
 import pytest
 
-from workspace import pins, stages
+from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, replace_file, whole_lines, write_json, write_jsonl
-from workspace.paths import ROOT, shown
+from workspace.paths import shown
 from workspace.spreadsheet import safe_cell, write_csv
 from workspace.terminal import printable
 
@@ -99,17 +99,3 @@ def test_a_stage_is_finished_until_an_input_or_output_changes(tmp_path: Path, ca
     output.write_text("2")
     assert not stages.finished(tmp_path, "s", {"a": 1})
     assert "out.txt was removed or changed" in capsys.readouterr().out
-
-
-def test_pins_are_exact_and_met_here() -> None:
-    assert pins.misses(ROOT / "requirements.txt") == []
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    packages = [line.split("#")[0].strip() for line in lines if line.split("#")[0].strip()]
-    assert all("==" in package for package in packages)
-
-
-def test_a_missed_pin_is_named(tmp_path: Path) -> None:
-    (tmp_path / "pins.txt").write_text("pytest==0.0.1  # old\nno-such-package==1\n")
-    found = pins.misses(tmp_path / "pins.txt")
-    assert found[0].startswith("pytest: ") and found[0].endswith("wanted 0.0.1")
-    assert found[1] == "no-such-package: missing, wanted 1"

@@ -2,7 +2,7 @@
 // The language switch and the row browser. Strangers' text reaches the page through textContent alone.
 (function () {
   const PAGE = 50;
-  const LONG = 400; // characters of a review that are shown before one asks for the rest
+  const LONG = 400; // characters of a review that are shown at first
   const $ = (id) => document.getElementById(id);
   const root = document.documentElement;
 
@@ -62,12 +62,12 @@
 
   function chosen() {
     const needle = view.search.trim().toLowerCase();
-    const found = rows.filter((row) =>
+    const matching = rows.filter((row) =>
       tests[view.status](row) &&
       (view.gold === "" || row.gold === Number(view.gold)) &&
       (view.cut === "" || row.cut === (view.cut === "1")) &&
       (needle === "" || row.haystack.includes(needle)));
-    return view.status === "confident" ? found.sort((a, b) => sure(b)[1] - sure(a)[1]) : found;
+    return view.status === "confident" ? matching.sort((a, b) => sure(b)[1] - sure(a)[1]) : matching;
   }
 
   // `text` with the searched words marked.
@@ -163,12 +163,12 @@
   }
 
   function draw() {
-    const found = chosen();
-    const pages = Math.max(1, Math.ceil(found.length / PAGE));
+    const matching = chosen();
+    const pages = Math.max(1, Math.ceil(matching.length / PAGE));
     view.page = Math.min(view.page, pages - 1);
-    const [n, all] = [found.length.toLocaleString("en"), rows.length.toLocaleString("en")];
+    const [n, all] = [matching.length.toLocaleString("en"), rows.length.toLocaleString("en")];
     $("count").replaceChildren(bilingual(`${all} 条中的 ${n} 条`, `${n} of ${all} rows`));
-    $("rows").replaceChildren(...found.slice(view.page * PAGE, (view.page + 1) * PAGE).map(card));
+    $("rows").replaceChildren(...matching.slice(view.page * PAGE, (view.page + 1) * PAGE).map(card));
     $("page").replaceChildren(
       bilingual(`第 ${view.page + 1} / ${pages} 页`, `page ${view.page + 1} of ${pages}`));
     $("previous").disabled = view.page === 0;

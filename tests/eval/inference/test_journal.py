@@ -190,10 +190,13 @@ def test_an_interrupted_job_asks_for_what_is_left(job, monkeypatch) -> None:
     assert collect(job, PROMPTS, "digest") and len(calls) == 2
 
 
-def test_answers_to_something_else_are_not_taken(job, monkeypatch) -> None:
+def test_answers_to_something_else_are_not_taken(job, monkeypatch, capsys) -> None:
     calls = answered_by(monkeypatch, some(None), some(None))
-    collect(job, PROMPTS, "digest"), collect(job, PROMPTS, "another digest")
+    collect(job, PROMPTS, "digest")
+    assert capsys.readouterr().out == ""
+    collect(job, PROMPTS, "another digest")
     assert calls == [(12, 8), (12, 8)]
+    assert capsys.readouterr().out.endswith("journal are to something else: asked again\n")
 
 
 def test_what_an_orphan_writes_after_the_journal_was_emptied_is_not_taken(job, monkeypatch) -> None:

@@ -4,8 +4,12 @@ from eval.scoring.curves import TrainPoint, ValPoint, load_curves
 from workspace.files import write_json
 
 
+def state(step, log):
+    return {"global_step": step, "max_steps": 10, "log_history": log}
+
+
 def checkpoint(train, step, log):
-    write_json(train / f"checkpoint-{step}" / "trainer_state.json", {"global_step": step, "log_history": log})
+    write_json(train / f"checkpoint-{step}" / "trainer_state.json", state(step, log))
 
 
 def test_curves_of_the_newest_checkpoint(tmp_path):
@@ -35,7 +39,7 @@ def test_evaluated_twice_at_the_last_step_is_one_point(tmp_path):
 def test_a_diverged_loss_is_undefined_and_a_torn_file_passed_over(tmp_path):
     checkpoint(tmp_path, 5, [])
     path = tmp_path / "checkpoint-5" / "trainer_state.json"
-    path.write_text('{"global_step": 5, "log_history": [{"step": 5, "epoch": 1, "loss": NaN}]}')
+    path.write_text('{"global_step": 5, "max_steps": 10, "log_history": [{"step": 5, "epoch": 1, "loss": NaN}]}')
     (tmp_path / "checkpoint-6").mkdir()
     (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"global_step": 6, "log_h')
     assert load_curves(tmp_path).train == [TrainPoint(5, 1.0, None)]

@@ -1,0 +1,116 @@
+"""The stages before and after tuning, with a stand-in for `swift infer`: what they write and when they do it again."""
+
+from pathlib import Path
+
+import pytest
+
+from eval.infer import check_responses_are_current, infer
+from eval.inference.job import InferenceJob
+from eval.inference.prompts import Prompt
+from eval.inference.summary import Summary
+from eval.scoring.responses import load_responses, load_split
+from plan.run import Run
+from tests.journals import answer_all_right
+from tests.scored_runs import BINARY, make_dataset, make_plan
+from workspace.errors import UserError
+from workspace.files import read_json, read_jsonl, sha256_file, write_json, write_text
+
+SETTINGS = "template: qwen\ntorch_dtype: float32\nmax_new_tokens: 8\nmax_batch_size: 8\n"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = make_plan(tmp_path / "run", make_dataset(tmp_path / "data", sizes=(40, 12, 30)), model_fingerprint="ab")
+    write_text(folder / "infer.yaml", SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each attempt was given."""
+    counts: list[int] = []
+
+    def answer(job: InferenceJob, prompts: list[Prompt], batch: int) -> None:
+        counts.append(len(prompts))
+        answer_all_right(job, prompts)
+
+    monkeypatch.setattr("eval.inference.collect.run_processes", answer)
+    return counts
+
+
+def test_every_row_gets_its_own_response_with_key_and_prompt(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    assert calls == [30 + 6 + 30 + 12]
+    record = Run.read(run)
+    for purpose, split_name in (("test", "test"), ("few_shot", "test"), ("val", "val")):
+        split = load_split(record.dataset, split_name, BINARY)
+        rows = read_jsonl(run / "before" / f"{purpose}.jsonl")
+        assert [row["id"] for row in rows] == list(split.ids)
+        assert [row["key"] for row in rows] == [f"{purpose}/{key}" for key in split.ids]
+        assert all(row["prompt_sha256"].startswith("tokens of ") for row in rows)
+        responses = load_responses(run / "before" / f"{purpose}.jsonl", split, BINARY)
+        assert (responses.probabilities.argmax(axis=1) == split.codes(BINARY)).all()
+        expected = tuple(f"answer {key}" for key in split.ids) if purpose == "test" else None
+        assert responses.texts == expected
+
+
+def test_the_summary_is_written_and_read_as_one_record(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    summary = Summary.read(run / "before")
+    assert summary.prompts == {"test": 30, "parity": 6, "few_shot": 30, "val": 12} and summary.adapter_sha256 is None
+    assert (summary.parity.rows, summary.parity.same_text, summary.parity.same_label) == (6, 6, None)
+    assert summary.parity.ok and summary.parity.largest_logprob_difference == 0 and summary.no_assistant_turn
+    assert summary.ms_per_review == pytest.approx({"generate": 300.0, "score": 100.0, "few_shot": 100.0})
+    val = read_jsonl(run / "before" / "val.jsonl")
+    assert summary.val_prompt_sha256 == {row["id"]: row["prompt_sha256"] for row in val}
+    assert "same_label" not in read_json(run / "before" / "summary.json")["parity"]
+    assert Summary.read(run / "after") is None
+    write_text(run / "before" / "summary.json", "[1]")
+    with pytest.raises(UserError, match=r"summary\.json cannot be read .*run the same command again"):
+        Summary.read(run / "before")
+
+
+def test_what_changes_speed_alone_asks_nothing_again(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    write_text(run / "infer.yaml", SETTINGS.replace("size: 8", "size: 2") + "attn_impl: eager\nwrite_batch_size: 4\n")
+    infer(run, "before")
+    check_responses_are_current(Run.read(run))
+    assert len(calls) == 1
+
+
+def test_what_changes_responses_asks_again_and_the_report_says_so(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    write_text(run / "infer.yaml", SETTINGS.replace("tokens: 8", "tokens: 2"))
+    with pytest.raises(UserError, match=r"not to what the run now has \(infer_settings changed\)"):
+        check_responses_are_current(Run.read(run))
+    infer(run, "before")
+    assert len(calls) == 2 and calls[0] == calls[1]
+
+
+def test_nothing_finished_is_removed_before_its_replacement_is_there(run: Path, calls: list[int], monkeypatch) -> None:
+    infer(run, "before")
+    files = {path: sha256_file(path) for path in (run / "before").glob("*.json*") if path.name != "progress.json"}
+    write_text(run / "infer.yaml", SETTINGS.replace("tokens: 8", "tokens: 2"))
+
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eval.inference.collect.run_processes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        infer(run, "before")
+    assert len(files) == 4 and {path: sha256_file(path) for path in files} == files
+    assert not (run / "stages" / "before.json").exists()
+
+
+def test_responses_of_an_earlier_version_are_compared_by_what_it_recorded(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    path = run / "before" / "summary.json"
+    record = read_json(path)
+    del record["inputs"]["infer_settings"]
+    write_json(path, record | {"inputs": record["inputs"] | {"infer.yaml": "of another form"}})
+    check_responses_are_current(Run.read(run))
+    write_json(path, record | {"inputs": record["inputs"] | {"test.jsonl": "other rows"}})
+    with pytest.raises(UserError, match=r"\(test\.jsonl changed\)"):
+        check_responses_are_current(Run.read(run))
+    write_json(path, {"ms_per_review": {"score": 5.0}})
+    check_responses_are_current(Run.read(run))
