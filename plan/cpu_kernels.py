@@ -6,8 +6,8 @@ model's own: the same gradients, sooner. Three things are measured against what 
   bf16     products in bfloat16 under autocast, weights in float32: taken for training where the processor has them in
            hardware and they are faster still
   eager    attention by plain matrix products, in place of torch's fused kernel: that kernel saves memory, and on a CPU
-           takes longer than what it replaces for reviews of up to about 500 tokens. For answers it lets
-           plugins/cpu/fused_answers.py take the place of whole layers
+           takes longer than what it replaces for reviews of up to about 500 tokens. For training alone: answers keep
+           torch's kernel
 
 Each is measured several times and taken only where every time says so. What was measured while other work kept the
 processor busy holds for the run at hand alone: the next one measures again.
@@ -38,17 +38,15 @@ PLUGIN_FILES = {KERNELS.name, ONEDNN.name, "fused_training.py", "whole_batches.p
 FAMILIES = {"llama", "mistral", "qwen2", "qwen3"}  # as plugins/cpu/families.py has them
 CALLBACK = "fused_training"  # where adapters are trained: it looks for itself whether it can
 FASTER = 1.25  # what another way must reach at least to be taken
-FASTER_ALIKE = 1.05  # and one that computes the same for answers, in the same memory
 BUSY = 0.15  # of the processor time for other work: above it a measurement is not trusted for good
-FORMAT = 4  # raised when what is measured changes
+FORMAT = 5  # raised when what is measured changes
 
 
 class Precision(NamedTuple):
     """Rates in GFLOP/s of float32, float32 by oneDNN and bfloat16; oneDNN's error relative to the largest entry.
 
-    `attention` is the time of the fused kernel over that of plain products, forward and backward; `answers` the same
-    for a batch of answers, by products that copy no keys and values. Each has a value a repeat. `others` is the share
-    of the processor time that other work had meanwhile.
+    `attention` is the time of the fused kernel over that of plain products, forward and backward. Each has a value a
+    repeat. `others` is the share of the processor time that other work had meanwhile.
     """
 
     float32: Sequence[float]
@@ -56,7 +54,6 @@ class Precision(NamedTuple):
     bf16: Sequence[float]
     error: float
     attention: Sequence[float]
-    answers: Sequence[float]
     others: float = 0.0
 
     @property
@@ -75,11 +72,6 @@ class Precision(NamedTuple):
         """Whether attention is left to plain matrix products."""
         return min(self.attention) > FASTER
 
-    @property
-    def answers_by_eager(self) -> bool:
-        """Whether attention is left to plain matrix products when reviews are answered."""
-        return min(self.answers) > FASTER_ALIKE
-
     def describe(self) -> str:
         """One line for the terminal."""
         words = [f"float32 {max(self.float32):.0f} GFLOP/s"]
@@ -87,7 +79,6 @@ class Precision(NamedTuple):
         words += [f"bf16 {max(self.bf16):.0f}, taken for training"] if self.trains_in_bf16 else []
         if self.by_eager:
             words.append(f"attention by plain products {max(self.attention):.1f}x, taken for training")
-        words += [f"attention {max(self.answers):.1f}x, taken for answers"] if self.answers_by_eager else []
         if self.others > BUSY:
             words.append(
                 f"measured while other work had {self.others:.0%} of the processor, so measured again next time"
@@ -168,10 +159,9 @@ def infer_values(precision: Precision | None, values: dict[str, Any], sft: dict[
     if values.get("torch_dtype") != "float32":
         return {}
     tuned_with = [plugin for plugin in sft.get("external_plugins", []) if plugin not in PLUGINS]
-    plugins = [*tuned_with, *_plugins(precision)]
-    if not precision.answers_by_eager or values.get("attn_impl", "eager") != "eager":
-        return {"external_plugins": plugins}
-    return {"external_plugins": plugins, "attn_impl": "eager"}
+    changed: dict[str, Any] = {"external_plugins": [*tuned_with, *_plugins(precision)]}
+    # A checkpoint names the attention that was measured for its training; the untuned model has none.
+    return changed | ({"attn_impl": "sdpa"} if "attn_impl" in sft and "attn_impl" not in values else {})
 
 
 def _plugins(precision: Precision) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a CPU computes fastest, measured: one product in three ways, attention in two, for training and for answers."""
+"""What a CPU computes fastest, measured: one product in three ways, attention in two."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,8 +6,6 @@ from typing import Any
 
 SHAPE = (1024, 1024, 1408)  # tokens of a batch, inner and outer size of a layer
 ATTENTION = (8, 8, 200, 64)  # rows, heads, tokens and inner size: a batch of reviews
-GROUPS = 2  # of heads with the same keys and values
-ANSWERED = (32, 16)  # rows that are answered together, and new tokens of an answer
 REPEATS, ROUNDS = 3, 4  # measurements of each way, and the runs of which each is the best
 EXACT = 1e-5  # relative error above float32's own (4e-7): bfloat16 has 4e-3
 
@@ -43,10 +41,8 @@ def measure() -> dict[str, Any]:
     error = float((linear(x, weight) - exact).abs().max() / exact.abs().max())
     torch.set_float32_matmul_precision("medium" if error < EXACT else "highest")
     training = times_faster(interleaved(_training()))
-    with torch.inference_mode():
-        answers = times_faster(interleaved(_answering()))
     others = others_share(before, psutil.cpu_times(), time.process_time() - own_before)
-    return {**rates, "error": error, "attention": training, "answers": answers, "others": others}
+    return {**rates, "error": error, "attention": training, "others": others}
 
 
 def interleaved(
@@ -94,36 +90,5 @@ def _training() -> dict[str, Callable[[], None]]:
 
     def fused() -> None:
         torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).sum().backward()
-
-    return {"plain": plain, "fused": fused}
-
-
-def _answering() -> dict[str, Callable[[], None]]:
-    """Attention for a batch of answers: prompts in passes of a few rows, then token by token all rows together."""
-    import torch
-
-    rows, heads, tokens, size = ATTENTION
-    answered, steps = ANSWERED
-    query, mask = torch.randn(ATTENTION), torch.full((rows, 1, tokens, tokens), -1e9).triu(1)
-    new, seen = torch.randn(answered, heads, 1, size), torch.zeros(answered, 1, 1, tokens)
-    key, value = (torch.randn(answered, GROUPS, tokens, size) for _ in range(2))
-
-    def plain() -> None:
-        for queries, rows_mask, times in ((query, mask, answered // rows), (new, seen, steps)):
-            groups = len(queries) * GROUPS
-            for _ in range(times):
-                keys, values = (part[: len(queries)].reshape(groups, tokens, size) for part in (key, value))
-                together = (queries * size**-0.5).reshape(groups, -1, size)
-                weights = torch.bmm(together, keys.transpose(1, 2)).view(len(queries), heads, -1, tokens)
-                weights += rows_mask
-                torch.bmm(weights.softmax(-1).view(groups, -1, tokens), values)
-
-    def fused() -> None:
-        for queries, rows_mask, times in ((query, mask, answered // rows), (new, seen, steps)):
-            for _ in range(times):
-                keys, values = (
-                    part[: len(queries)].repeat_interleave(heads // GROUPS, 1) for part in (key, value)
-                )  # as transformers does where there is a mask
-                torch.nn.functional.scaled_dot_product_attention(queries, keys, values, attn_mask=rows_mask)
 
     return {"plain": plain, "fused": fused}

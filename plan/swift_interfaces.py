@@ -100,9 +100,7 @@ INTERFACES = (
     Interface("peft.tuners.lora:Linear", r"\blora\.Linear\b"),
     # torch
     Interface("torch:_softmax_backward_data", r"\b_softmax_backward_data\b"),
-    Interface("torch:ops.mkldnn._linear_pointwise", r"\b_linear_pointwise\b"),
-    Interface("torch:ops.mkldnn._linear_pointwise.binary", r"\b_linear_pointwise\.binary\b"),
-    Interface("torch:ops.mkldnn._reorder_linear_weight", r"\b_reorder_linear_weight\b"),
+    Interface("torch.utils.checkpoint:_StopRecomputationError", r"\b_StopRecomputationError\b"),
     Interface("torch._tensor:_rebuild_from_type_v2", r"\b_rebuild_from_type_v2\b"),
     Interface("torch._utils:_rebuild_tensor_v2", r"\b_rebuild_tensor_v2\b"),
     Interface("torch._utils:_rebuild_parameter", r"\b_rebuild_parameter\b"),
@@ -116,7 +114,7 @@ INTERFACES = (
 )
 # Attributes of objects, by what the object is in a small model: (path from a decoder layer, the regular expression).
 LAYER_ATTRIBUTES = (
-    *(f"self_attn.{name}" for name in ("layer_idx", "head_dim", "scaling", "q_proj", "k_proj", "v_proj", "o_proj")),
+    *(f"self_attn.{name}" for name in ("head_dim", "scaling", "q_proj", "k_proj", "v_proj", "o_proj")),
     *(f"mlp.{name}" for name in ("gate_proj", "up_proj", "down_proj")),
     "input_layernorm.variance_epsilon",
     "post_attention_layernorm.variance_epsilon",
@@ -155,8 +153,6 @@ def missing_attributes() -> Iterator[str]:
         config = AutoConfig.for_model(family, num_attention_heads=2, num_key_value_heads=1, **size)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-        if model.config._attn_implementation != "eager":
-            yield f"config._attn_implementation of {family} is gone; used by {', '.join(users('_attn_implementation'))}"
         for name in ("model.layers", "model.rotary_emb", "model.config.hidden_act"):
             if _reached(model, name) is None:
                 yield f"{name} of {family} is gone; used by {', '.join(users(last_word(name)))}"

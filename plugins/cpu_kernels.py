@@ -1,8 +1,7 @@
 """External plugin for `swift sft` and `swift infer` on a CPU: the one entry to what is in plugins/cpu.
 
 `external_plugins: [plugins/cpu_kernels.py]` has frozen layers multiply whole batches at once; with
-`callbacks: [fused_training]` LoRA is trained through fused decoder layers. For answers plugins/label_scores.py fuses
-the layers itself, once an adapter is merged.
+`callbacks: [fused_training]` LoRA is trained through fused decoder layers.
 """
 
 from typing import Any

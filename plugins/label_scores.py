@@ -19,7 +19,6 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from cpu.fused_answers import fuse_layers  # the folder next to this file
 from score_lines import KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
@@ -60,7 +59,6 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             if not self.words:
                 self.words = tuple(word_tokens(self.tokenizer, scores.labels))
                 merge_adapter(model)
-                fuse_layers(model)
             input_ids, mask = kwargs.pop("input_ids"), kwargs.pop("attention_mask")
             kwargs.pop("position_ids", None)
             if prompts_of(input_ids, mask) != [row.tokens for row in self.rows]:

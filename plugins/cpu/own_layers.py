@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 # Arguments that transformers hands to every decoder layer, and that change nothing of what a fused layer computes.
-HARMLESS = {"cache_position", "num_items_in_batch", "position_ids", "use_cache"}
+HARMLESS = {"cache_position", "num_items_in_batch", "output_hidden_states", "position_ids", "return_dict", "use_cache"}
 
 
 class UnknownArgument(TypeError):
