@@ -22,7 +22,11 @@ def sources(revision: str | None = None) -> dict[str, str]:
         if revision
         else ["git", "ls-files", "-co", "--exclude-standard"]
     )
-    names = [name for name in _git(*command[1:]).splitlines() if name.endswith(".py") and not name.startswith("tests/")]
+    names = [
+        name
+        for name in _git(*command[1:]).splitlines()
+        if name.endswith(".py") and not name.startswith(("tests/", "."))
+    ]
     if revision:
         return {name: _git("show", f"{revision}:{name}") for name in names}
     return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if (ROOT / name).is_file()}
