@@ -156,10 +156,11 @@ def missing_attributes() -> Iterator[str]:
         for name in ("model.layers", "model.rotary_emb", "model.config.hidden_act"):
             if _reached(model, name) is None:
                 yield f"{name} of {family} is gone; used by {', '.join(users(last_word(name)))}"
+        layer: Any = model.model.layers[0]  # type: ignore[index, union-attr]
         for name in LAYER_ATTRIBUTES:
-            if _reached(model.model.layers[0], name) is None:
+            if _reached(layer, name) is None:
                 yield f"{name} of {family}'s layers is gone; used by {', '.join(users(last_word(name)))}"
-    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).get_base_model()
+    adapted: Any = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).get_base_model()
     linear = adapted.model.layers[0].self_attn.q_proj
     for name in ADAPTER_ATTRIBUTES:
         if not hasattr(linear, name):

@@ -36,6 +36,7 @@ LATE = (
 # Variables that nothing reads before the command begins.
 READ_LATE = ("LABEL_", "SAFE_CHECKPOINT_", "RUN_SFT_", "SWIFT_CONFIG_FILE")
 SHELL = {"_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES"}
+SUPERVISOR = "swift guard"  # how `ps` and `top` name what watches over a fork, which itself is named by its command
 REQUEST_BYTES = 1 << 20
 
 
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _supervise(connection: socket.socket, started: dict[str, str]) -> None:
     """Fork the command that is asked for, watch over it for whoever asks, and say how it ended."""
     os.setsid()
+    _name_process(SUPERVISOR)
     message, descriptors, _, _ = socket.recv_fds(connection, REQUEST_BYTES, 1)
     while not message.endswith(b"\n") and (more := connection.recv(REQUEST_BYTES)):
         message += more
@@ -142,11 +144,15 @@ def _become(request: dict[str, Any], log: int, started: dict[str, str]) -> None:
     if reasons:
         print(f"a process of its own, not a fork: {', '.join(sorted(reasons))}", flush=True)
         os.execvpe(command[0], command, env)  # noqa: S606
-    Path("/proc/self/comm").write_text(" ".join(command[:2]), encoding="utf-8")
+    _name_process(" ".join(command[:2]))
     script = str(importlib.import_module(ROUTE_MAPPING[command[1]]).__file__)
     sys.argv, sys.path[0] = [script, *arguments], str(Path(script).parent)
     runpy.run_path(script, run_name="__main__")
     sys.exit()
+
+
+def _name_process(name: str) -> None:
+    Path("/proc/self/comm").write_text(name, encoding="utf-8")
 
 
 def _may_differ(name: str) -> bool:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 
+from plan.swift_server import SUPERVISOR
 from tests.faults.conftest import ALL, Recorded, environment
 from tests.faults.outcome import differences, torn_files
 from tests.faults.sweep import restore
@@ -39,8 +40,8 @@ PARTS = {
     6: ("report",),
 }
 # Who is killed; TERM and INT are asked to end, as by `kill` and by Ctrl-C.
-VICTIMS = ("everything", "the shell", "the stage", "ms-swift", "TERM", "INT")
-CHAINS = 8 if ALL else 1  # eight strike 48 times, 32 of them with kill -9
+VICTIMS = ("everything", "the shell", "the stage", "ms-swift", "the supervisor", "TERM", "INT")
+CHAINS = 8 if ALL else 1  # eight strike 48 times, 34 of them with kill -9
 
 
 class Started(NamedTuple):
@@ -103,15 +104,16 @@ def strike(started: Started, victim: str) -> None:
         with contextlib.suppress(ProcessLookupError):  # just ended by itself
             os.killpg(started.process.pid, signal.SIGINT)
     else:
-        lines = {}
+        lines, names = {}, {}
         for member in members:
             with contextlib.suppress(psutil.Error):  # just ended by itself
-                lines[member.pid] = " ".join(member.cmdline())
+                lines[member.pid], names[member.pid] = " ".join(member.cmdline()), member.name()
         chosen = {
             "everything": members,
             "the shell": members[:1],
             "the stage": [one for one in members if re.search(r" -m (plan|(train|eval)\.)", lines.get(one.pid, ""))],
-            "ms-swift": [one for one in members if re.search(r"swift/cli/|bin/swift", lines.get(one.pid, ""))],
+            "ms-swift": [one for one in members if names.get(one.pid) in ("swift sft", "swift infer")],
+            "the supervisor": [one for one in members if names.get(one.pid) == SUPERVISOR],
         }[victim] or members
         for member in chosen:
             with contextlib.suppress(psutil.NoSuchProcess):
