@@ -4,7 +4,7 @@ The folder's file `lock` is locked (flock) by the command that holds the folder;
 command ends, however that comes. run_sft.sh opens the file on a descriptor that its stages inherit ($RUN_SFT_LOCK), so
 that the first stage which takes the lock takes it for all of them. The file says who holds the folder and which
 sessions work for it: {"where", "pid", "command", "sessions": [{"pid", "started"}]}; whoever takes the folder next ends
-what a killed holder has left running. The file stays when it is free.
+what a killed holder has left running. That the file is there means nothing: run_sft.sh leaves it.
 """
 
 import fcntl
@@ -46,6 +46,7 @@ class Holder:
 class _Hold:
     """A folder that this process holds, and how many times."""
 
+    path: Path
     stream: IO[bytes]
     inherited: bool
     holder: Holder
@@ -58,7 +59,7 @@ class _Hold:
             if self.inherited:
                 _write(self.stream, self.holder)
             else:
-                self.stream.truncate(0)
+                self.path.unlink()
                 fcntl.flock(self.stream, fcntl.LOCK_UN)
 
 
@@ -119,19 +120,18 @@ def note_child(pid: int) -> None:
 def _take(folder: Path) -> _Hold:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
-    stream = _inherited(path)
-    inherited = stream is not None
-    if stream is None:
+    while True:
+        stream, inherited = _opened(path)
         try:
-            stream = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
-        except OSError as error:
-            raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        refusal = _refusal(folder, _read(stream))
-        stream.close()
-        raise UserError(refusal) from None
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            refusal = _refusal(folder, _read(stream))
+            stream.close()
+            raise UserError(refusal) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), os.lstat(path)):
+                break
+        stream.close()  # removed by its holder in the meantime
     before = _read(stream)
     if before is not None and before.where == _where():
         # Left by a command that was killed: its ms-swift must not write next to the new one.
@@ -142,7 +142,17 @@ def _take(folder: Path) -> _Hold:
     pid = _pipeline() if inherited else os.getpid()
     holder = Holder(_where(), pid, _command(pid))
     _write(stream, holder)
-    return _Hold(stream, inherited, holder)
+    return _Hold(path, stream, inherited, holder)
+
+
+def _opened(path: Path) -> tuple[IO[bytes], bool]:
+    """The lock file, and whether it is open as run_sft.sh has opened it. Raises `UserError` for a link."""
+    if stream := _inherited(path):
+        return stream, True
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b"), False
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
 
 
 def _inherited(path: Path) -> IO[bytes] | None:
