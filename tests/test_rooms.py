@@ -12,13 +12,12 @@ ORDER, FILES = DRAWING["ORDER"], DRAWING["sources"]()
 
 def test_every_room_has_its_place():
     rooms = {DRAWING["room_of"](path) for path in FILES if "/" in path}
-    assert rooms == {*ORDER, *DRAWING["APART"], "docs"} - ({"docs"} - rooms)
+    assert rooms == {*ORDER, "docs"}
 
 
 @pytest.mark.parametrize("pair", sorted(DRAWING["imports"](FILES)))
 def test_imports_point_one_way(pair):
     importer, imported = pair
-    assert importer not in DRAWING["APART"], f"{importer} is loaded by ms-swift and imports {imported}"
     assert ORDER.index(imported) < ORDER.index(importer), f"{importer} imports {imported}"
 
 
