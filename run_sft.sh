@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a CSV of labelled reviews to a tuned model and an honest before/after report.
+# From a table of labelled texts to a tuned model and a report that says what it is worth.
 #
 #   bash run_sft.sh demo                      a 26M-parameter model on 5,686 real reviews; minutes on two CPU cores
 #   bash run_sft.sh                           the default recipe: Qwen1.5-0.5B-Chat on ChnSentiCorp hotel reviews

@@ -19,9 +19,7 @@ from workspace.errors import UserError
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
 if TYPE_CHECKING:
-    from data_prep.task_parts import Columns
-
-    from data_prep.task import Task
+    from data_prep.task import Columns, Task
     from plan.recipes import Recipe
 
 DEFAULT_RECIPE = "hotel_reviews"

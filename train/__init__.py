@@ -1,1 +1,1 @@
-"""From a recipe's name to a tuned adapter: resolve it for this machine, run `swift sft`, choose the checkpoint."""
+"""Tuning by `swift sft`: checkpoints, trials and sweeps, and a run once more."""

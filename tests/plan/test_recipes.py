@@ -21,11 +21,11 @@ pytestmark = pytest.mark.swift
 
 ELSEWHERE = {
     "hotel_reviews/qwen2.5-7b-qlora": "4-bit kernels need CUDA",
-    "multi-gpu": "several processes: see tests/test_multiprocess.py",
+    "multi-gpu": "several processes: see tests/pipeline/test_multiprocess.py",
     "multi-node": "several machines",
     "zero2": "needs the package deepspeed",
     "zero3": "needs the package deepspeed",
-    "vllm": "changes the answers only: see tests/test_vllm.py",
+    "vllm": "changes the answers only: see tests/pipeline/test_vllm.py",
     "fsdp2": "several processes",
 }
 CASES = [
