@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from plan.hardware import IDLE_THREADS
 from workspace.paths import ROOT
 from workspace.safetensors_header import read_header
@@ -61,24 +63,16 @@ def heading(found: Mapping[str, Any]) -> list[str]:
 
 
 class Stolen:
-    """The share of processor time that the host gave to others while the block ran; 0 where /proc does not tell."""
+    """The share of processor time that the host gave to others while the block ran; 0 where it does not tell."""
 
     def __enter__(self) -> "Stolen":
-        self.begin = _ticks()
-        self.share = 0.0
+        self.before, self.share = psutil.cpu_times(), 0.0
         return self
 
     def __exit__(self, *failure: object) -> None:
-        (stolen, every), (stolen_before, every_before) = _ticks(), self.begin
-        self.share = (stolen - stolen_before) / max(every - every_before, 1)
-
-
-def _ticks() -> tuple[int, int]:
-    path = Path("/proc/stat")
-    if not path.is_file():
-        return 0, 0
-    counts = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
-    return counts[7], sum(counts)
+        spent = {key: at - self.before._asdict()[key] for key, at in psutil.cpu_times()._asdict().items()}
+        every = sum(seconds for key, seconds in spent.items() if not key.startswith("guest"))  # those are in user
+        self.share = spent.get("steal", 0.0) / max(every, 0.01)
 
 
 def main() -> None:

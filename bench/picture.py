@@ -11,25 +11,23 @@ NAMES = {"float32": "float32 (MKL)", "onednn": "float32 (oneDNN)", "bf16": "bf16
 COLOUR, LIMIT = "#2563a8", "#b4472a"
 
 
-def draw_shares(path: Path, found: Mapping[str, Any], operations: int, rates: Sequence[str]) -> None:
-    """The rates that a bench found, with the limits of `operations` a parameter and token at the machine's `rates`."""
-    limits = {
-        f"{operations}·N·T, {NAMES[name]}": rows_a_second(
-            found["limits"][name], found["parameters"], found["tokens"], operations
-        )
-        for name in rates
-    }
-    title = f"{found['bench'].capitalize()}, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s"
-    draw(path, title, found["rates"], limits)
+def draw_shares(path: Path, found: Mapping[str, Any], operations: int, limited_by: Sequence[str]) -> None:
+    """A PNG of the rates that a bench found: a bar for the median of each way, its lowest and highest.
 
-
-def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: Mapping[str, float]) -> None:
-    """A PNG: a bar for the median of each way, its lowest and highest, and a line for each limit."""
+    A line for each limit of `operations` a parameter and token at the machine's rates named in `limited_by`.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    rates: dict[str, list[float]] = found["rates"]
+    limits = {
+        f"{operations}·N·T, {NAMES[name]}": rows_a_second(
+            found["limits"][name], found["parameters"], found["tokens"], operations
+        )
+        for name in limited_by
+    }
     middles = [statistics.median(values) for values in rates.values()]
     spread = [
         [middle - min(values) for middle, values in zip(middles, rates.values(), strict=True)],
@@ -48,6 +46,7 @@ def draw(path: Path, title: str, rates: Mapping[str, Sequence[float]], limits: M
     axes.set_yticks(range(len(rates)), list(rates))
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * widest)
+    title = f"{found['bench'].capitalize()}, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s"
     axes.set_title(title, loc="left")
     figure.legend(loc="outside lower right", ncols=len(limits), fontsize="small")  # clear of every bar
     axes.spines[["top", "right"]].set_visible(False)

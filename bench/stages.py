@@ -6,7 +6,6 @@ The stages are the commands of run_sft.sh, one after the other in a run folder o
 are there already.
 """
 
-import argparse
 import statistics
 import tempfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from bench.cost import Cost, cost_of_ours
 from bench.limits import Stolen
-from bench.subject import add_options, publish, reviews_table
+from bench.subject import publish, reviews_table
 from demo.model import ensure_model
 from plan.hardware import this_machine
 from workspace.markdown import table
@@ -23,13 +22,7 @@ DEMO, PREP, REPORT = "the demo", "prep of all reviews", "report"
 LIMITS = {DEMO: 240.0, PREP: 6.0, REPORT: 8.0}  # seconds
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, "repeat", "csv", "json")
-    parser.set_defaults(run=run)
-
-
-def run(repeat: int, csv: Path | None, json: Path | None) -> int:
+def run(repeat: int = 3, csv: Path | None = None, json: Path | None = None) -> int:
     """Measure, print a table; return 1 when a limit is not kept, else 0. Raises UserError when a stage fails."""
     model = ensure_model().absolute()
     reviews = reviews_table(csv)
@@ -53,22 +46,16 @@ def run(repeat: int, csv: Path | None, json: Path | None) -> int:
 def demo(folder: Path) -> dict[str, Cost]:
     """The cost of each stage of `run_sft.sh demo` in the run folder `folder`, and of all together."""
     run = str(folder)
-    costs = {"plan and prep": cost_of_ours("plan", "demo", "--run", run)}
-    for name, words in (
-        ("linear baseline", ("eval.baselines", run)),
-        ("before", ("eval.infer", run, "before")),
-        ("tune", ("train.sft", run)),
-        ("after", ("eval.infer", run, "after")),
-        (REPORT, ("eval.report", run)),
-    ):
-        costs[name] = cost_of_ours(*words)
-    together = costs.values()
-    costs[DEMO] = Cost(
-        sum(one.seconds for one in together),
-        sum(one.cpu_seconds for one in together),
-        max(one.peak_bytes for one in together),
-    )
-    return costs
+    costs = {
+        "plan and prep": cost_of_ours("plan", "demo", "--run", run),
+        "linear baseline": cost_of_ours("eval.baselines", run),
+        "before": cost_of_ours("eval.infer", run, "before"),
+        "tune": cost_of_ours("train.sft", run),
+        "after": cost_of_ours("eval.infer", run, "after"),
+        REPORT: cost_of_ours("eval.report", run),
+    }
+    seconds, cpu_seconds, peaks = zip(*costs.values(), strict=True)
+    return costs | {DEMO: Cost(sum(seconds), sum(cpu_seconds), max(peaks))}
 
 
 def seconds(found: dict[str, Any], name: str) -> float:

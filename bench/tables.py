@@ -9,6 +9,7 @@ import csv
 import random
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from workspace.errors import UserError
@@ -40,10 +41,8 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
     if count < len(rows):
         rows = draw.sample(rows, count)
     clauses: dict[str, list[str]] = {}
-    split = []
-    for label, text in rows:
-        found = CLAUSE.findall(text) or [text]
-        split.append((label, found))
+    split = [(label, CLAUSE.findall(text) or [text]) for label, text in rows]
+    for label, found in split:
         clauses.setdefault(label, []).extend(found)
     recent: list[tuple[str, str]] = []
     for at in range(count):
@@ -55,10 +54,8 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
         else:
             label, found = split[int(draw.random() * len(split))]
             mine = clauses[label]
-            row = (
-                label,
-                "".join(mine[int(draw.random() * len(mine))] if draw.random() < REPLACED else one for one in found),
-            )
+            made = (mine[int(draw.random() * len(mine))] if draw.random() < REPLACED else one for one in found)
+            row = (label, "".join(made))
         if len(recent) < 1000:
             recent.append(row)
         else:
@@ -69,6 +66,4 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
 def write_table(path: Path, rows: Iterator[tuple[str, str]]) -> None:
     """Write rows as a CSV with the columns label and review."""
     with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("label", "review"))
-        writer.writerows(rows)
+        csv.writer(stream, lineterminator="\n").writerows(chain([("label", "review")], rows))
