@@ -5,11 +5,13 @@ Run as: python -m bench goals|prep|inference|training|scaling|stages [options]; 
 
 import argparse
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench import goals, inference, prep, scaling, stages, training
+from bench.subject import publish
 from workspace.errors import run_main
 
 # The parameters of the benches' `run` on the command line: --NAME, or a word where there is no default.
@@ -30,21 +32,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench that is named; its exit status is 0 when its limits are kept, 1 when not."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
     benches = parser.add_subparsers(metavar="BENCH", required=True)
+    bench: Any
     for bench in (goals, prep, inference, training, scaling, stages):
-        help_text = (bench.__doc__ or "").splitlines()[0]
-        _add_options(benches.add_parser(bench.__name__.removeprefix("bench."), help=help_text), bench.run)
+        own = benches.add_parser(bench.__name__.removeprefix("bench."), help=(bench.__doc__ or "").splitlines()[0])
+        own.set_defaults(run=bench.run if bench is goals else partial(publish, bench))
+        files = {"json": None} if bench is not goals else {}
+        files |= {"picture": None} if hasattr(bench, "OPERATIONS") else {}
+        defaults = {name: one.default for name, one in inspect.signature(bench.run).parameters.items()}
+        for name, default in {**defaults, **files}.items():
+            if default is inspect.Parameter.empty:
+                own.add_argument(name, **OPTIONS[name])
+            else:
+                several: dict[str, Any] = {"nargs": "+"} if isinstance(default, tuple) else {}
+                own.add_argument(f"--{name}", default=default, **OPTIONS[name], **several)
     options = vars(parser.parse_args(argv))
     return options.pop("run")(**options)
-
-
-def _add_options(parser: argparse.ArgumentParser, run: Callable[..., int]) -> None:
-    for name, parameter in inspect.signature(run).parameters.items():
-        if parameter.default is parameter.empty:
-            parser.add_argument(name, **OPTIONS[name])
-        else:
-            several: dict[str, Any] = {"nargs": "+"} if isinstance(parameter.default, tuple) else {}
-            parser.add_argument(f"--{name}", default=parameter.default, **OPTIONS[name], **several)
-    parser.set_defaults(run=run)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import inference, stages, training
-from bench.inference import FLOAT32
+from bench.inference import RATES as FLOAT32
 from bench.limits import share
+from bench.subject import publish
 from workspace.files import read_json
 from workspace.markdown import table
 
@@ -39,7 +40,7 @@ def run(folder: Path, repeat: int = 3, csv: Path | None = None, model: Path | No
         path = folder / f"{name}.json"
         if not path.is_file():
             more = {} if name == "stages" else {"model": model, "picture": path.with_suffix(".png")}
-            bench.run(repeat=repeat, csv=csv, json=path, **more)
+            publish(bench, repeat=repeat, csv=csv, json=path, **more)
         found[name] = read_json(path)
     goals = inference_goals(found["inference"]) + training_goals(found["training"]) + stage_goals(found["stages"])
     verdict = {True: "kept", False: "NOT kept", None: "–"}
@@ -48,7 +49,7 @@ def run(folder: Path, repeat: int = 3, csv: Path | None = None, model: Path | No
     print(f"\ngoals, measured on {'; '.join(machines)}; medians; stolen by the host: {stolen}\n")
     lines = table(["what", "against", "reached", "goal", ""], [[*one[:4], verdict[one.kept]] for one in goals])
     print("\n".join(lines), flush=True)
-    return 0 if all(one.kept is not False for one in goals) else 1
+    return int(any(one.kept is False for one in goals))
 
 
 def inference_goals(found: dict[str, Any]) -> list[Goal]:
@@ -71,11 +72,9 @@ def training_goals(found: dict[str, Any]) -> list[Goal]:
         _times(found, ours, training.FACTORY, FASTER_THAN_PEERS),
         _times(found, ours, training.HEAD, FASTER_THAN_PEERS),
     ]
-    if training.PLAIN in found["rates"]:  # then ours is computed in bfloat16, and held against that rate
-        goals += [_share(found, ours, 4, TRAINING_SHARE, ("bf16",)), _share(found, ours, 4, None)]
-        goals.append(_share(found, training.PLAIN, 4, None))
-    else:
-        goals.append(_share(found, ours, 4, TRAINING_SHARE))
+    bf16 = training.PLAIN in found["rates"]  # then ours is computed in bfloat16, and held against that rate
+    goals.append(_share(found, ours, 4, TRAINING_SHARE, ("bf16",) if bf16 else FLOAT32))
+    goals += [_share(found, way, 4, None) for way in (ours, training.PLAIN) if bf16]
     goals = [one._replace(what=f"training, {one.what}") for one in goals]
     if {ours, training.DEFAULT} <= found["accuracy"].keys():
         goals.append(_as_good(found["accuracy"][ours], found["accuracy"][training.DEFAULT]))
@@ -84,11 +83,11 @@ def training_goals(found: dict[str, Any]) -> list[Goal]:
 
 def stage_goals(found: dict[str, Any]) -> list[Goal]:
     """The demo, prep and report against their seconds."""
-    goals = []
-    for name, limit in stages.LIMITS.items():
-        seconds = stages.seconds(found, name)
-        goals.append(Goal(name, "the clock", f"{seconds:.1f} s", f"<= {limit:.0f} s", seconds <= limit))
-    return goals
+    measured = {name: stages.seconds(found, name) for name in stages.LIMITS}
+    return [
+        Goal(name, "the clock", f"{measured[name]:.1f} s", f"<= {limit:.0f} s", measured[name] <= limit)
+        for name, limit in stages.LIMITS.items()
+    ]
 
 
 def _times(found: dict[str, Any], way: str, peer: str, least: float) -> Goal:

@@ -14,8 +14,7 @@ from typing import Any
 
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.picture import draw_shares
-from bench.subject import publish, subject, tokens
+from bench.subject import Figures, subject, tokens
 from demo.model import ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
@@ -30,20 +29,13 @@ from workspace.markdown import table
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
 BATCHES = (1, 8, 16)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
-FLOAT32 = ("float32", "onednn")  # the rates of float32 products
+OPERATIONS, RATES = 2, ("float32", "onednn")  # a parameter and token; the rates of float32 products
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
 
 
-def run(
-    rows: int = 200,
-    repeat: int = 3,
-    csv: Path | None = None,
-    model: Path | None = None,
-    json: Path | None = None,
-    picture: Path | None = None,
-) -> int:
-    """Measure, print a table; return 1 when an answer differs, else 0. Raises UserError when a command fails."""
+def run(rows: int = 200, repeat: int = 3, csv: Path | None = None, model: Path | None = None) -> tuple[Figures, bool]:
+    """The figures, and whether all answers are the same. Raises UserError when a command fails."""
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as scratch, Stolen() as stolen:
         made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
@@ -72,10 +64,7 @@ def run(
         "limits": medians(limits), "rates": rates, "same": same, "once": once, "stolen": round(stolen.share, 3),
         "versions": made.versions,
     }  # fmt: skip
-    if picture:
-        draw_shares(picture, found, 2, FLOAT32)
-    publish(found, report(found), json)
-    return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
+    return found, all(one["same"] == one["rows"] for one in same.values())
 
 
 def by_default(made: Run, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
@@ -120,7 +109,7 @@ def report(found: dict[str, Any]) -> list[str]:
     default = statistics.median(found["rates"][DEFAULT])
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        of_limits = (f"{share(found, name, 2, by):.0%}" for by in FLOAT32)
+        of_limits = (f"{share(found, name, OPERATIONS, by):.0%}" for by in RATES)
         lines.append([name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}", *of_limits])
     header = ["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"]
     result = [*heading(found), "", *table(header, lines), ""]

@@ -96,15 +96,13 @@ def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict
     """
     folder = ensure_environment()
     rows = read_rows(train)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("trained", "model"):
-        shutil.rmtree(out / name, ignore_errors=True)  # it would go on from a checkpoint
+    out.mkdir(parents=True)  # LLaMA-Factory would go on from a checkpoint in it
     model = in_float32(model, out / "model")
     write_dataset(rows, out)
     write_text(out / "train.yaml", yaml.safe_dump(configuration(model, out, epochs, seed), sort_keys=False))
     env = users_environment() | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    words = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
-    cost = cost_of(words, out / "log.txt", env)
+    command = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
+    cost = cost_of(command, out / "log.txt", env)
     found = read_json(out / "trained" / "all_results.json")
     result = {"rows": len(rows), "epochs": epochs} | {key: found[key] for key in ("train_runtime", "train_loss")}
     write_json(out / "result.json", result)

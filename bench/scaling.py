@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.inference import by_us
 from bench.limits import Stolen
-from bench.subject import publish, reviews_table, subject, tokens
+from bench.subject import Figures, reviews_table, subject, tokens
 from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
@@ -27,18 +27,15 @@ SEED = 42
 SPARE = 1.5  # rows of the table for each row to train on: prep keeps others for validation and test
 
 
-def run(
-    rows: Sequence[int] = ROWS, csv: Path | None = None, model: Path | None = None, json: Path | None = None
-) -> int:
-    """Measure each size once and print a table. Raises UserError when a command fails."""
+def run(rows: Sequence[int] = ROWS, csv: Path | None = None, model: Path | None = None) -> tuple[Figures, bool]:
+    """Measure each size once; there is no limit to keep. Raises UserError when a command fails."""
     model = (model or ensure_model()).absolute()
     real = read_reviews(reviews_table(csv))
     with tempfile.TemporaryDirectory(prefix="bench-scaling-") as scratch, Stolen() as stolen:
         sizes = [measure(real, count, model, Path(scratch) / str(count)) for count in sorted(set(rows))]
     machine = this_machine().describe()
     found = {"bench": "scaling", "model": model.name, "machine": machine, "stolen": stolen.share, "sizes": sizes}
-    publish(found, report(found), json)
-    return 0
+    return found, True
 
 
 def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Path) -> dict[str, Any]:
@@ -76,8 +73,5 @@ def report(found: dict[str, Any]) -> list[str]:
         lines.append([*cells, f"{one['train_peak_bytes'] / 2**30:.2f}"])
     seconds = ["ms a row", "one row more"]
     header = ["rows", "tokens", "score s", *seconds, "train s", *seconds, "peak GiB"]
-    return [
-        f"scaling, {found['model']}, {found['machine']}; stolen by the host {found['stolen']:.1%}",
-        "",
-        *table(header, lines),
-    ]
+    what = f"scaling, {found['model']}, {found['machine']}; stolen by the host {found['stolen']:.1%}"
+    return [what, "", *table(header, lines)]

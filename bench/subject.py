@@ -7,12 +7,14 @@ from statistics import mean
 from typing import Any
 
 from bench.cost import users_environment
-from demo.model import ensure_model
+from bench.limits import draw_shares
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from plan.run import Run
 from workspace.errors import UserError
 from workspace.files import read_jsonl, write_json
 from workspace.paths import ROOT
+
+Figures = dict[str, Any]  # what a bench found, as its JSON file has it
 
 
 def reviews_table(csv: Path | None) -> Path:
@@ -20,13 +22,10 @@ def reviews_table(csv: Path | None) -> Path:
     return (csv or ensure_reviews(DEFAULT_TARGET)).absolute()
 
 
-def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *options: str) -> Run:
-    """Plan a run in `run` with `limit` train rows and prepare its data, by the commands of run_sft.sh.
-
-    The dataset's folder lies in `run`. Raises UserError when a command fails.
-    """
+def subject(csv: Path | None, model: Path, limit: int, run: Path, *options: str) -> Run:
+    """Plan a run in `run` with `limit` train rows and prepare its data; UserError when the command fails."""
     words = ["hotel_reviews", "--csv", str(csv.absolute())] if csv else ["demo"]
-    words += ["--model", str((model or ensure_model()).absolute()), "--limit", str(limit), "--run", str(run)]
+    words += ["--model", str(model), "--limit", str(limit), "--run", str(run)]
     command = [sys.executable, "-m", "plan", *words, *options]
     result = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, env=users_environment())
     if result.returncode:
@@ -34,11 +33,19 @@ def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *option
     return Run.read(run)
 
 
-def publish(found: dict[str, Any], lines: list[str], json: Path | None) -> None:
-    """Write a bench's figures where a file is named, and print its report."""
+def publish(bench: Any, json: Path | None = None, picture: Path | None = None, **options: Any) -> int:
+    """Run a bench, write figures and picture where files are named, print its report; 0 when its limits are kept.
+
+    `bench` is a module with `run`, which returns the figures and whether the limits are kept, and `report`; one that
+    can be drawn has OPERATIONS and RATES.
+    """
+    found, kept = bench.run(**options)
+    if picture:
+        draw_shares(picture, found, bench.OPERATIONS, bench.RATES)
     if json:
         write_json(json, found)
-    print("\n".join(["", *lines]), flush=True)
+    print("\n".join(["", *bench.report(found)]), flush=True)
+    return int(not kept)
 
 
 def tokens(dataset: Path, model: Path, split: str) -> float:

@@ -8,6 +8,7 @@ of them word for word and half with one clause added at the end: groups for prep
 import csv
 import random
 import re
+from collections import deque
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -44,7 +45,7 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
     split = [(label, CLAUSE.findall(text) or [text]) for label, text in rows]
     for label, found in split:
         clauses.setdefault(label, []).extend(found)
-    recent: list[tuple[str, str]] = []
+    recent: deque[tuple[str, str]] = deque(maxlen=1000)
     for at in range(count):
         if at < len(rows):
             row = rows[at]
@@ -56,10 +57,7 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
             mine = clauses[label]
             made = (mine[int(draw.random() * len(mine))] if draw.random() < REPLACED else one for one in found)
             row = (label, "".join(made))
-        if len(recent) < 1000:
-            recent.append(row)
-        else:
-            recent[at % 1000] = row
+        recent.append(row)
         yield row
 
 

@@ -18,8 +18,7 @@ import yaml
 from bench import peer_head, peer_llamafactory
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.picture import draw_shares
-from bench.subject import chat_text, publish, subject, tokens
+from bench.subject import Figures, chat_text, subject, tokens
 from demo.model import ensure_model
 from plan.hardware import child_environment, this_machine
 from plan.run import Run
@@ -29,7 +28,7 @@ from workspace.files import read_jsonl
 from workspace.markdown import table
 
 EPOCHS = 1
-RATES = ("float32", "onednn", "bf16")
+OPERATIONS, RATES = 4, ("float32", "onednn", "bf16")  # a parameter and token
 OURS, PLAIN = "this project", "this project, --bf16 false"
 DEFAULT = "swift sft, defaults (1 x 16)"
 HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
@@ -39,22 +38,15 @@ Way = Callable[[Path, int], dict[str, Any]]
 
 
 def run(
-    rows: int = 240,
-    repeat: int = 3,
-    csv: Path | None = None,
-    model: Path | None = None,
-    json: Path | None = None,
-    picture: Path | None = None,
-    alone: bool = False,
-) -> int:
-    """Measure and print a table; a peer that cannot be had is named as not measured."""
+    rows: int = 240, repeat: int = 3, csv: Path | None = None, model: Path | None = None, alone: bool = False
+) -> tuple[Figures, bool]:
+    """The figures; a peer that cannot be had is named as not measured. There is no limit to keep."""
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch, Stolen() as stolen:
         folder = Path(scratch)
         options = ("--with", "learning-curve", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
         made = subject(csv, model, rows, folder / "run", *options)
-        ways = ways_to_train(made, model)
-        ways = {name: way for name, way in ways.items() if not alone or name in JUDGED}
+        ways = {name: way for name, way in ways_to_train(made, model).items() if not alone or name in JUDGED}
         done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         missing: dict[str, str] = {}
         limits = []
@@ -70,9 +62,8 @@ def run(
         tests = read_jsonl(made.dataset / "test.jsonl")
         tests = tests[:: -(-len(tests) // TESTED)]
         adapters = {name: [one.pop("adapter") for one in done[name]] for name in JUDGED if name in done}
-        judged = {} if alone else {
-            name: [label_accuracy(model, adapter, tests) for adapter in every] for name, every in adapters.items()
-        }  # fmt: skip
+        judged = {} if alone else adapters
+        judged = {name: [label_accuracy(model, one, tests) for one in every] for name, every in judged.items()}
         length = tokens(made.dataset, model, "train")
         count = len(read_jsonl(made.dataset / "train.jsonl"))
     found = {
@@ -84,10 +75,7 @@ def run(
         "accuracy": judged, "tested": len(tests), "not_measured": missing, "stolen": round(stolen.share, 3),
         "versions": made.versions,
     }  # fmt: skip
-    if picture:
-        draw_shares(picture, found, 4, RATES)
-    publish(found, report(found), json)
-    return 0
+    return found, True
 
 
 def ways_to_train(made: Run, model: Path) -> dict[str, Way]:
@@ -161,7 +149,7 @@ def report(found: dict[str, Any]) -> list[str]:
     lines = []
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        of_limits = (f"{share(found, name, 4, by):.0%}" for by in RATES)
+        of_limits = (f"{share(found, name, OPERATIONS, by):.0%}" for by in RATES)
         peak = max(one["peak_bytes"] for one in found["runs"][name]) / 2**30
         scores = " ".join(f"{one:.1%}" for one in found["accuracy"].get(name, [])) or "–"
         lines.append(
