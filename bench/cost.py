@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
+
+import psutil
 
 from plan.hardware import IDLE_THREADS
 from workspace.errors import UserError
@@ -40,26 +43,19 @@ def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, s
     if not Path("/proc/self/status").is_file():
         raise UserError("memory is measured by /proc, which this system has not: run the bench on Linux")
     began, peak = time.monotonic(), 0
-    stream = open(log, "wb") if log else None  # noqa: SIM115
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=None if env is None else dict(env), stdout=stream, stderr=stream and subprocess.STDOUT
-    )
+    with open(log, "wb") if log else nullcontext() as stream:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stream, stderr=stream and subprocess.STDOUT)
     try:
-        while True:
-            # The kernel's ru_maxrss would be simpler, but counts what this process held when it started the child.
-            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if ended:
-                break
+        # The kernel's ru_maxrss would be simpler, but counts what this process held when it started the child.
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             peak = max(peak, *tree_memory(process.pid))
             time.sleep(POLL)
-        seconds = time.monotonic() - began
+        seconds, (_, status, usage) = time.monotonic() - began, ended
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         if process.returncode is None:
             process.kill()
             process.wait()
-        if stream:
-            stream.close()
     if process.returncode:
         where = shown(log) if log else "its message above"
         raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}: see {where}")
@@ -73,21 +69,11 @@ def cost_of_ours(module: str, *words: str) -> Cost:
 
 def tree_memory(pid: int) -> tuple[int, int]:
     """Bytes that the process `pid` and its descendants hold together now, and the most that one of them ever held."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+    process, together, most = psutil.Process(pid), 0, 0
+    for one in (process, *process.children(recursive=True)):
         try:
-            # The name, in brackets, may hold anything; what follows it is state and parent.
-            parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
-        except (OSError, IndexError):  # it has just ended
-            continue
-        children.setdefault(parent, []).append(int(path.parent.name))
-    together, most, left = 0, 0, [pid]
-    while left:
-        one = left.pop()
-        left += children.get(one, [])
-        try:
-            lines = Path(f"/proc/{one}/status").read_text(errors="replace").splitlines()
-        except OSError:
+            lines = Path(f"/proc/{one.pid}/status").read_text(errors="replace").splitlines()
+        except OSError:  # it has just ended
             continue
         kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmHWM:"))}
         together, most = together + kib.get("VmRSS", 0), max(most, kib.get("VmHWM", 0))

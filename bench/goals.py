@@ -6,16 +6,15 @@ Runs the benches of inference, training and stages, which write their figures an
 on two cores. What stands there already is not measured again.
 """
 
-import argparse
 import math
 import statistics
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import inference, stages, training
-from bench.inference import FLOAT32
+from bench.inference import RATES as FLOAT32
 from bench.limits import share
-from bench.subject import add_options
+from bench.subject import publish
 from workspace.files import read_json
 from workspace.markdown import table
 
@@ -33,31 +32,24 @@ class Goal(NamedTuple):
     kept: bool | None
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="figures and pictures; those there are kept")
-    add_options(parser, "repeat", "csv", "model")
-    parser.set_defaults(run=run)
-
-
-def run(folder: Path, repeat: int, csv: Path | None, model: Path | None) -> int:
+def run(folder: Path, repeat: int = 3, csv: Path | None = None, model: Path | None = None) -> int:
     """Measure what is missing, print a line for each goal; return 1 when one is not kept, else 0."""
-    files = {name: folder / f"{name}.json" for name in ("inference", "training", "stages")}
-    pictures = {name: path.with_suffix(".png") for name, path in files.items()}
-    if not files["inference"].is_file():
-        inference.run(200, repeat, csv, model, files["inference"], pictures["inference"])
-    if not files["training"].is_file():
-        training.run(240, repeat, csv, model, files["training"], pictures["training"])
-    if not files["stages"].is_file():
-        stages.run(repeat, csv, files["stages"])
-    found = {name: read_json(path) for name, path in files.items()}
-    goals = [
-        *inference_goals(found["inference"]),
-        *training_goals(found["training"]),
-        *stage_goals(found["stages"]),
-    ]
-    print("\n".join(["", *report(found, goals)]), flush=True)
-    return 0 if all(one.kept is not False for one in goals) else 1
+    found: dict[str, dict[str, Any]] = {}
+    benches: dict[str, Any] = {"inference": inference, "training": training, "stages": stages}
+    for name, bench in benches.items():
+        path = folder / f"{name}.json"
+        if not path.is_file():
+            more = {} if name == "stages" else {"model": model, "picture": path.with_suffix(".png")}
+            publish(bench, repeat=repeat, csv=csv, json=path, **more)
+        found[name] = read_json(path)
+    goals = inference_goals(found["inference"]) + training_goals(found["training"]) + stage_goals(found["stages"])
+    verdict = {True: "kept", False: "NOT kept", None: "–"}
+    machines = sorted({one["machine"] for one in found.values()})
+    stolen = ", ".join(f"{name} {one['stolen']:.1%}" for name, one in found.items())
+    print(f"\ngoals, measured on {'; '.join(machines)}; medians; stolen by the host: {stolen}\n")
+    lines = table(["what", "against", "reached", "goal", ""], [[*one[:4], verdict[one.kept]] for one in goals])
+    print("\n".join(lines), flush=True)
+    return int(any(one.kept is False for one in goals))
 
 
 def inference_goals(found: dict[str, Any]) -> list[Goal]:
@@ -80,11 +72,9 @@ def training_goals(found: dict[str, Any]) -> list[Goal]:
         _times(found, ours, training.FACTORY, FASTER_THAN_PEERS),
         _times(found, ours, training.HEAD, FASTER_THAN_PEERS),
     ]
-    if training.PLAIN in found["rates"]:  # then ours is computed in bfloat16, and held against that rate
-        goals += [_share(found, ours, 4, TRAINING_SHARE, ("bf16",)), _share(found, ours, 4, None)]
-        goals.append(_share(found, training.PLAIN, 4, None))
-    else:
-        goals.append(_share(found, ours, 4, TRAINING_SHARE))
+    bf16 = training.PLAIN in found["rates"]  # then ours is computed in bfloat16, and held against that rate
+    goals.append(_share(found, ours, 4, TRAINING_SHARE, ("bf16",) if bf16 else FLOAT32))
+    goals += [_share(found, way, 4, None) for way in (ours, training.PLAIN) if bf16]
     goals = [one._replace(what=f"training, {one.what}") for one in goals]
     if {ours, training.DEFAULT} <= found["accuracy"].keys():
         goals.append(_as_good(found["accuracy"][ours], found["accuracy"][training.DEFAULT]))
@@ -93,11 +83,11 @@ def training_goals(found: dict[str, Any]) -> list[Goal]:
 
 def stage_goals(found: dict[str, Any]) -> list[Goal]:
     """The demo, prep and report against their seconds."""
-    goals = []
-    for name, limit in stages.LIMITS.items():
-        seconds = stages.seconds(found, name)
-        goals.append(Goal(name, "the clock", f"{seconds:.1f} s", f"<= {limit:.0f} s", seconds <= limit))
-    return goals
+    measured = {name: stages.seconds(found, name) for name in stages.LIMITS}
+    return [
+        Goal(name, "the clock", f"{measured[name]:.1f} s", f"<= {limit:.0f} s", measured[name] <= limit)
+        for name, limit in stages.LIMITS.items()
+    ]
 
 
 def _times(found: dict[str, Any], way: str, peer: str, least: float) -> Goal:
@@ -115,30 +105,14 @@ def _share(
     reached = min(share(found, way, operations, name) for name in by)
     gflops = max(found["limits"][name] for name in by)
     against = f"{operations}·N·T, {'bf16' if by == ('bf16',) else 'float32'}, {gflops:.0f} GFLOP/s"
-    if least is None:
-        return Goal(way, against, f"{reached:.0%}", "–", None)
-    return Goal(way, against, f"{reached:.0%}", f">= {least:.0%}", reached >= least)
+    goal, kept = ("–", None) if least is None else (f">= {least:.0%}", reached >= least)
+    return Goal(way, against, f"{reached:.0%}", goal, kept)
 
 
 def _as_good(ours: list[float], theirs: list[float]) -> Goal:
     """Whether the mean over the seeds is lower by no more than the two standard deviations together."""
-    (mean, spread), (other, other_spread) = (
-        (statistics.mean(one), statistics.stdev(one) if len(one) > 1 else 0.0) for one in (ours, theirs)
-    )
-    noise = math.hypot(spread, other_spread)
+    mean, other = statistics.mean(ours), statistics.mean(theirs)
+    spread, other_spread = (statistics.stdev(one) if len(one) > 1 else 0.0 for one in (ours, theirs))
     reached = f"{mean:.1%} ± {spread:.1%}, theirs {other:.1%} ± {other_spread:.1%}"
-    return Goal(
-        "accuracy after training", training.DEFAULT, reached, "no worse, within the seeds", mean >= other - noise
-    )
-
-
-def report(found: dict[str, Any], goals: list[Goal]) -> list[str]:
-    """The goals as lines."""
-    said = {True: "kept", False: "NOT kept", None: "–"}
-    machines = sorted({one["machine"] for one in found.values()})
-    stolen = ", ".join(f"{name} {one['stolen']:.1%}" for name, one in found.items())
-    return [
-        f"goals, measured on {'; '.join(machines)}; medians; stolen by the host: {stolen}",
-        "",
-        *table(["what", "against", "reached", "goal", ""], [[*one[:4], said[one.kept]] for one in goals]),
-    ]
+    kept = mean >= other - math.hypot(spread, other_spread)
+    return Goal("accuracy after training", training.DEFAULT, reached, "no worse, within the seeds", kept)

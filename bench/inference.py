@@ -5,19 +5,16 @@ Run as: python -m bench inference [--rows N] [--repeat N] [--csv FILE] [--model 
 Rates are ms-swift's own count (`samples/s`), so without the start-up of some fifteen seconds.
 """
 
-import argparse
 import re
 import statistics
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.picture import draw_shares
-from bench.subject import Subject, add_options, publish, subject, tokens
+from bench.subject import Figures, subject, tokens
 from demo.model import ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
@@ -26,29 +23,23 @@ from plan.hardware import child_environment, this_machine
 from plan.run import Run
 from train.checkpoints import best_checkpoint
 from train.sft import tune
-from workspace.files import read_json, read_jsonl, write_jsonl
+from workspace.files import read_jsonl, write_jsonl
 from workspace.markdown import table
 
 STEPS = 40  # of the tuning: enough for the model to answer with a label and stop
 BATCHES = (1, 8, 16)  # beside the recipe's, to compare the answers
 RATE = re.compile(r"'num_samples': (\d+), 'runtime': ([0-9.]+)")
-FLOAT32 = ("float32", "onednn")  # the rates of float32 products
+OPERATIONS, RATES = 2, ("float32", "onednn")  # a parameter and token; the rates of float32 products
 DEFAULT = "swift infer, defaults"
 WAYS = {"generate": "generate, untuned", "tuned": "generate, tuned", "score": "label scores"}
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, "rows", "repeat", "csv", "model", "json", "picture", rows=200)
-    parser.set_defaults(run=run)
-
-
-def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path | None, picture: Path | None) -> int:
-    """Measure, print a table; return 1 when an answer differs, else 0. Raises UserError when a command fails."""
+def run(rows: int = 200, repeat: int = 3, csv: Path | None = None, model: Path | None = None) -> tuple[Figures, bool]:
+    """The figures, and whether all answers are the same. Raises UserError when a command fails."""
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-inference-") as scratch, Stolen() as stolen:
         made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
-        tune(made.run, estimate=False)
+        tune(made.folder, estimate=False)
         asked = [one for one in make_prompts(made.dataset, False, 42) if one.purpose == "test"]
         rates: dict[str, list[float]] = {DEFAULT: [], **{name: [] for name in WAYS.values()}}
         answers: dict[str, dict[str, Any]] = {}
@@ -58,7 +49,7 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
             rate, answers[DEFAULT] = by_default(made, model, asked, Path(scratch) / f"default{at}")
             rates[DEFAULT].append(rate)
             for kind, name in WAYS.items():
-                rate, answers[kind] = by_us(made, kind, asked, f"{at}")
+                rate, answers[kind] = by_us(made, kind, asked, str(at))
                 rates[name].append(rate)
         same = {"default": same_texts(answers[DEFAULT], answers["generate"])}
         once: dict[str, float] = {}
@@ -67,22 +58,18 @@ def run(rows: int, repeat: int, csv: Path | None, model: Path | None, json: Path
                 once[f"{kind}, batch {batch}"], again = by_us(made, kind, asked, f"batch{batch}", batch)
                 same[f"{kind}, batch {batch}"] = same_texts(answers[kind], again)
         length = tokens(made.dataset, model, "test")
-        versions = read_json(made.run / "run.json")["versions"]
     found = {
         "bench": "inference", "reviews": (csv or made.dataset).name, "rows": len(asked), "model": model.name,
         "parameters": parameters(model), "tokens": round(length, 1), "machine": this_machine().describe(),
-        "limits": medians(limits), "rates": rates, "same": same, "once": once,
+        "limits": medians(limits), "rates": rates, "same": same, "once": once, "stolen": round(stolen.share, 3),
+        "versions": made.versions,
     }  # fmt: skip
-    found |= {"stolen": round(stolen.share, 3), "versions": versions}
-    if picture:
-        draw_shares(picture, found, 2, FLOAT32)
-    publish(found, report(found), json)
-    return 0 if all(one["same"] == one["rows"] for one in same.values()) else 1
+    return found, all(one["same"] == one["rows"] for one in same.values())
 
 
-def by_default(made: Subject, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
+def by_default(made: Run, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
     """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs."""
-    values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
+    values = made.infer_values()
     write_jsonl(out / "rows.jsonl", ({"messages": list(one.messages)} for one in asked))
     command = ["swift", "infer", "--model", str(model), "--model_type", values["model_type"]]
     command += ["--template", values["template"], "--val_dataset", str(out / "rows.jsonl"), "--temperature", "0"]
@@ -94,21 +81,15 @@ def by_default(made: Subject, model: Path, asked: list[Prompt], out: Path) -> tu
 
 
 def by_us(
-    made: Subject, kind: str, asked: list[Prompt], attempt: str, batch: int | None = None
+    made: Run, kind: str, asked: list[Prompt], attempt: str = "", batch: int | None = None
 ) -> tuple[float, dict[str, Any]]:
     """(rows a second, answer by row id) as the project asks: sorted by length, scores and text from one pass."""
-    stage = f"{kind}{attempt}"
-    purpose = "val" if kind == "score" else "test"
-    prompts = [Prompt(purpose, one.id, one.gold, one.cut, one.messages) for one in asked]
-    values = yaml.safe_load((made.run / "infer.yaml").read_text(encoding="utf-8"))
-    adapter = best_checkpoint(made.run) if kind == "tuned" else None
-    job = InferenceJob(Run.read(made.run), stage, adapter, TRANSFORMERS)
-    run_processes(job, prompts, batch or int(values["max_batch_size"]))
-    found = read_journal(job.journal, prompts)
-    answers = {one.id: found[one.key] for one in prompts}
-    return rate_in(job.folder / "swift.log"), {
-        key: one.label if kind == "score" else one.text for key, one in answers.items()
-    }
+    prompts = [replace(one, purpose="val" if kind == "score" else "test") for one in asked]
+    adapter = best_checkpoint(made.folder) if kind == "tuned" else None
+    job = InferenceJob(made, f"{kind}{attempt}", adapter, TRANSFORMERS)
+    run_processes(job, prompts, batch or int(made.infer_values()["max_batch_size"]))
+    found, field = read_journal(job.journal, prompts), "label" if kind == "score" else "text"
+    return rate_in(job.folder / "swift.log"), {one.id: getattr(found[one.key], field) for one in prompts}
 
 
 def rate_in(log: Path) -> float:
@@ -128,7 +109,7 @@ def report(found: dict[str, Any]) -> list[str]:
     default = statistics.median(found["rates"][DEFAULT])
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        of_limits = (f"{share(found, name, 2, by):.0%}" for by in FLOAT32)
+        of_limits = (f"{share(found, name, OPERATIONS, by):.0%}" for by in RATES)
         lines.append([name, f"{rate:.1f}", f"{min(rates):.1f}–{max(rates):.1f}", f"{rate / default:.1f}", *of_limits])
     header = ["way", "rows/s", "lowest–highest", "x default", "of 2NT, MKL", "of 2NT, oneDNN"]
     result = [*heading(found), "", *table(header, lines), ""]

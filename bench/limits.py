@@ -10,16 +10,20 @@ import os
 import statistics
 import subprocess
 import sys
-import time
+import timeit
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from plan.hardware import IDLE_THREADS
 from workspace.paths import ROOT
 from workspace.safetensors_header import read_header
 
 BYTES = 2**28  # copied at once to measure the bandwidth; far beyond any cache
+NAMES = {"float32": "float32 (MKL)", "onednn": "float32 (oneDNN)", "bf16": "bf16"}
+COLOUR, LIMIT = "#2563a8", "#b4472a"
 
 
 def measured_limits() -> dict[str, float]:
@@ -60,25 +64,56 @@ def heading(found: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def draw_shares(path: Path, found: Mapping[str, Any], operations: int, limited_by: Sequence[str]) -> None:
+    """A PNG of the rates that a bench found: a bar for the median of each way, its lowest and highest.
+
+    A line for each limit of `operations` a parameter and token at the machine's rates named in `limited_by`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rates: dict[str, list[float]] = found["rates"]
+    size = found["parameters"], found["tokens"], operations
+    limits = {f"{operations}·N·T, {NAMES[name]}": rows_a_second(found["limits"][name], *size) for name in limited_by}
+    middles = [statistics.median(values) for values in rates.values()]
+    spread = [
+        [middle - min(values) for middle, values in zip(middles, rates.values(), strict=True)],
+        [max(values) - middle for middle, values in zip(middles, rates.values(), strict=True)],
+    ]
+    widest = max(*middles, *limits.values())
+    figure, axes = plt.subplots(figsize=(9, 1.2 + 0.5 * len(rates)), layout="constrained")
+    whiskers = {"ecolor": "#333", "capsize": 3}
+    axes.barh(range(len(rates)), middles, xerr=spread, color=COLOUR, height=0.6, error_kw=whiskers)
+    for at, middle in enumerate(middles):
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # or a limit's line would run through it
+        axes.text(middle + spread[1][at] + 0.01 * widest, at, f"{middle:.1f}", va="center", bbox=white)
+    for style, (name, value) in zip(("--", ":", "-."), limits.items(), strict=False):
+        axes.axvline(value, color=LIMIT, linestyle=style, label=f"{name}: {value:.1f}")
+    axes.set_yticks(range(len(rates)), list(rates))
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.12 * widest)
+    title = f"{found['bench'].capitalize()}, {found['rows']} reviews of {found['tokens']:.0f} tokens, rows/s"
+    axes.set_title(title, loc="left")
+    figure.legend(loc="outside lower right", ncols=len(limits), fontsize="small")  # clear of every bar
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=140)
+    plt.close(figure)
+
+
 class Stolen:
-    """The share of processor time that the host gave to others while the block ran; 0 where /proc does not tell."""
+    """The share of processor time that the host gave to others while the block ran; 0 where it does not tell."""
 
     def __enter__(self) -> "Stolen":
-        self.begin = _ticks()
-        self.share = 0.0
+        self.before, self.share = psutil.cpu_times(), 0.0
         return self
 
     def __exit__(self, *failure: object) -> None:
-        (stolen, every), (stolen_before, every_before) = _ticks(), self.begin
-        self.share = (stolen - stolen_before) / max(every - every_before, 1)
-
-
-def _ticks() -> tuple[int, int]:
-    path = Path("/proc/stat")
-    if not path.is_file():
-        return 0, 0
-    counts = [int(word) for word in path.read_text().splitlines()[0].split()[1:9]]
-    return counts[7], sum(counts)
+        spent = {key: at - self.before._asdict()[key] for key, at in psutil.cpu_times()._asdict().items()}
+        every = sum(seconds for key, seconds in spent.items() if not key.startswith("guest"))  # those are in user
+        self.share = spent.get("steal", 0.0) / max(every, 0.01)
 
 
 def main() -> None:
@@ -88,16 +123,11 @@ def main() -> None:
     from plan.cpu_rates import measure
 
     measured = measure()
-    found: dict[str, Any] = {name: max(measured[name]) for name in ("float32", "onednn", "bf16")}
+    found = {name: max(measured[name]) for name in NAMES}
     block = torch.ones(BYTES // 4)
     target = torch.empty_like(block)
-    spent = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        target.copy_(block)
-        spent.append(time.perf_counter() - begin)
-    found["bandwidth"] = 2 * BYTES / statistics.median(spent) / 1e9
-    json.dump(found, sys.stdout)
+    spent = timeit.repeat(lambda: target.copy_(block), number=1, repeat=5)
+    json.dump(found | {"bandwidth": 2 * BYTES / statistics.median(spent) / 1e9}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ the epochs, learning_rate and seed, and 8 reviews a step without accumulation, s
 `swift sft`. The GPU is hidden. All else is LLaMA-Factory's default.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import yaml
 from bench.cost import cost_of, users_environment
 from bench.peer_head import BATCH, LEARNING_RATE, read_rows
 from workspace.errors import UserError
-from workspace.files import read_json, write_json, write_text
+from workspace.files import read_json, write_json, write_jsonl, write_text
 from workspace.paths import cache_folder, shown
 
 VERSION = "0.9.5"
@@ -48,30 +47,24 @@ def ensure_environment() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, stdout=sys.stderr)
         pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = not subprocess.run([*pip, *PINS], stdout=sys.stderr).returncode
+        installed = not subprocess.run([*pip, *PINS], stdout=sys.stderr).returncode
         starts = [str(folder / "bin" / "llamafactory-cli"), "version"]
-        if done and not subprocess.run(starts, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+        if installed and not subprocess.run(starts, capture_output=True).returncode:
             (folder / "ready").touch()
+            return folder
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"LLaMA-Factory {VERSION} has no environment in {shown(folder)} ({error})") from None
-    if not ready():
-        remedy = "connect to a package index and run again"
-        raise UserError(f"LLaMA-Factory {VERSION} {'does not start' if done else 'could not be installed'}: {remedy}")
-    return folder
+    problem = "does not start" if installed else "could not be installed"
+    raise UserError(f"LLaMA-Factory {VERSION} {problem}: connect to a package index and run again")
 
 
 def write_dataset(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     """Write the rows' messages and the dataset_info.json that names them, in the OpenAI form of `sharegpt`."""
-    lines = [json.dumps({"messages": row["messages"]}, ensure_ascii=False) + "\n" for row in rows]
-    write_text(folder / f"{DATASET}.jsonl", "".join(lines))
-    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
-    entry: dict[str, Any] = {
-        "file_name": f"{DATASET}.jsonl",
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages"},
-    }
-    entry |= {"tags": {**tags, "system_tag": "system"}}
-    write_json(folder / "dataset_info.json", {DATASET: entry})
+    write_jsonl(folder / f"{DATASET}.jsonl", ({"messages": row["messages"]} for row in rows))
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+            "system_tag": "system"}  # fmt: skip
+    entry = {"file_name": f"{DATASET}.jsonl", "formatting": "sharegpt", "columns": {"messages": "messages"}}
+    write_json(folder / "dataset_info.json", {DATASET: entry | {"tags": tags}})
 
 
 def in_float32(model: Path, folder: Path) -> Path:
@@ -80,8 +73,9 @@ def in_float32(model: Path, folder: Path) -> Path:
     for path in model.absolute().iterdir():
         if path.name != "config.json":
             (folder / path.name).symlink_to(path)
-    config = {key: value for key, value in read_json(model / "config.json").items() if key != "torch_dtype"}
-    write_json(folder / "config.json", config | {"dtype": "float32"})
+    config = read_json(model / "config.json") | {"dtype": "float32"}
+    config.pop("torch_dtype", None)
+    write_json(folder / "config.json", config)
     return folder
 
 
@@ -102,15 +96,13 @@ def train(model: Path, train: Path, out: Path, epochs: float, seed: int) -> dict
     """
     folder = ensure_environment()
     rows = read_rows(train)
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("trained", "model"):
-        shutil.rmtree(out / name, ignore_errors=True)  # it would go on from a checkpoint
+    out.mkdir(parents=True)  # LLaMA-Factory would go on from a checkpoint in it
     model = in_float32(model, out / "model")
     write_dataset(rows, out)
     write_text(out / "train.yaml", yaml.safe_dump(configuration(model, out, epochs, seed), sort_keys=False))
     env = users_environment() | {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    words = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
-    cost = cost_of(words, out / "log.txt", env)
+    command = [str(folder / "bin" / "llamafactory-cli"), "train", str(out.absolute() / "train.yaml")]
+    cost = cost_of(command, out / "log.txt", env)
     found = read_json(out / "trained" / "all_results.json")
     result = {"rows": len(rows), "epochs": epochs} | {key: found[key] for key in ("train_runtime", "train_loss")}
     write_json(out / "result.json", result)

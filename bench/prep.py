@@ -3,7 +3,6 @@
 Run as: python -m bench prep [--rows N ...] [--repeat N] [--csv FILE] [--model DIR] [--json FILE]
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from bench.cost import cost_of_ours
-from bench.subject import add_options, publish, reviews_table
+from bench.subject import Figures, reviews_table
 from bench.tables import COPIES, REPLACED, read_reviews, varied, write_table
 from demo.model import ensure_model
 from plan.hardware import this_machine
@@ -26,18 +25,14 @@ LIMIT_SECONDS = 180
 LIMIT_BYTES = 2 * 2**30
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="N", help="sizes of the tables")
-    add_options(parser, "repeat", "csv", "model", "json", repeat=2)
-    parser.add_argument("--folder", type=Path, metavar="DIR", help="for the tables: 2 GB at a million rows")
-    parser.set_defaults(run=run)
-
-
 def run(
-    rows: Sequence[int], repeat: int, csv: Path | None, model: Path | None, json: Path | None, folder: Path | None
-) -> int:
-    """Measure prep at each size, print a table; return 1 when a limit for a million rows is not kept, else 0.
+    rows: Sequence[int] = ROWS,
+    repeat: int = 2,
+    csv: Path | None = None,
+    model: Path | None = None,
+    folder: Path | None = None,
+) -> tuple[Figures, bool]:
+    """Measure prep at each size; whether the limits for a million rows are kept.
 
     Raises UserError for a file or model that cannot be used.
     """
@@ -45,17 +40,16 @@ def run(
     model = model or ensure_model()
     real = read_reviews(csv)
     sizes = []
-    for count in sorted(set(rows)):
+    for count in sorted({max(one, 1) for one in rows}):
         with tempfile.TemporaryDirectory(prefix="bench-prep-", dir=folder) as scratch:
-            sizes.append(measure(real, max(count, 1), max(repeat, 1), model, Path(scratch)))
+            sizes.append(measure(real, count, max(repeat, 1), model, Path(scratch)))
     found = {
         "bench": "prep", "reviews": csv.name, "model": model.name, "clauses_replaced": round(REPLACED, 3),
         "copies": COPIES, "seed": SEED, "machine": this_machine().describe(),
         "load": round(os.getloadavg()[0], 2),  # of the last minute: above the number of cores, others ran too
         "sizes": sizes,
     }  # fmt: skip
-    publish(found, report(found), json)
-    return 0 if all(one["kept"] for one in sizes) else 1
+    return found, all(one["kept"] for one in sizes)
 
 
 def measure(real: Sequence[tuple[str, str]], rows: int, repeat: int, model: Path, scratch: Path) -> dict[str, Any]:
@@ -89,8 +83,8 @@ def report(found: dict[str, Any]) -> list[str]:
     that the start takes whatever the size. When the growth is linear it is the same in every line.
     """
     header = ["rows", "CSV MB", "wall s", "of runs", "CPU s", "peak MiB", "µs a row", "µs, one row more"]
-    lines, before = [], None
-    for one in found["sizes"]:
+    lines = []
+    for before, one in zip([None, *found["sizes"]], found["sizes"], strict=False):
         more = ""
         if before:
             more = f"{(one['seconds'] - before['seconds']) / (one['rows'] - before['rows']) * 1e6:.0f}"
@@ -99,22 +93,11 @@ def report(found: dict[str, Any]) -> list[str]:
              " ".join(f"{cost['seconds']:.1f}" for cost in one["runs"]), f"{one['cpu_seconds']:.1f}",
              f"{one['peak_bytes'] / 2**20:,.0f}", f"{one['seconds'] / one['rows'] * 1e6:.0f}", more]
         )  # fmt: skip
-        before = one
-    result = [
-        f"prep of {found['reviews']} varied, {found['copies']:.0%} copies, tokenizer of {found['model']}; "
-        f"{found['machine']}, load {found['load']}",
-        "",
-        *table(header, lines),
-    ]
+    what = f"prep of {found['reviews']} varied, {found['copies']:.0%} copies, tokenizer of {found['model']}"
+    result = [f"{what}; {found['machine']}, load {found['load']}", "", *table(header, lines)]
     for one in found["sizes"]:
         if one["rows"] >= LIMIT_ROWS:
-            result += ["", f"{one['rows']:,} rows, {verdict(one)}"]
+            limits = f"limits {LIMIT_SECONDS} s and {LIMIT_BYTES / 2**30:.0f} GiB"
+            result += ["", f"{one['rows']:,} rows, {limits} {'kept' if one['kept'] else 'NOT kept'}: "
+                       f"{one['seconds']:.1f} s, {one['peak_bytes'] / 2**30:.2f} GiB"]  # fmt: skip
     return result
-
-
-def verdict(one: dict[str, Any]) -> str:
-    """Whether a size keeps the limits, in words."""
-    return (
-        f"limits {LIMIT_SECONDS} s and {LIMIT_BYTES / 2**30:.0f} GiB {'kept' if one['kept'] else 'NOT kept'}: "
-        f"{one['seconds']:.1f} s, {one['peak_bytes'] / 2**30:.2f} GiB"
-    )

@@ -5,7 +5,6 @@ Run as: python -m bench scaling [--rows N ...] [--csv FILE] [--model DIR] [--jso
 Seconds are ms-swift's own, without start-up. The same for prep: python -m bench prep.
 """
 
-import argparse
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 from bench.inference import by_us
 from bench.limits import Stolen
-from bench.subject import Subject, add_options, publish, reviews_table, subject, tokens
+from bench.subject import Figures, reviews_table, subject, tokens
 from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
@@ -28,25 +27,15 @@ SEED = 42
 SPARE = 1.5  # rows of the table for each row to train on: prep keeps others for validation and test
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    parser.add_argument("--rows", type=int, nargs="+", default=ROWS, metavar="N", help="sizes to measure")
-    add_options(parser, "csv", "model", "json")
-    parser.set_defaults(run=run)
-
-
-def run(rows: Sequence[int], csv: Path | None, model: Path | None, json: Path | None) -> int:
-    """Measure each size once and print a table. Raises UserError when a command fails."""
+def run(rows: Sequence[int] = ROWS, csv: Path | None = None, model: Path | None = None) -> tuple[Figures, bool]:
+    """Measure each size once; there is no limit to keep. Raises UserError when a command fails."""
     model = (model or ensure_model()).absolute()
     real = read_reviews(reviews_table(csv))
-    sizes = []
     with tempfile.TemporaryDirectory(prefix="bench-scaling-") as scratch, Stolen() as stolen:
-        for count in sorted(set(rows)):
-            sizes.append(measure(real, count, model, Path(scratch) / str(count)))
-    found = {"bench": "scaling", "model": model.name, "machine": this_machine().describe(), "stolen": stolen.share}
-    found["sizes"] = sizes
-    publish(found, report(found), json)
-    return 0
+        sizes = [measure(real, count, model, Path(scratch) / str(count)) for count in sorted(set(rows))]
+    machine = this_machine().describe()
+    found = {"bench": "scaling", "model": model.name, "machine": machine, "stolen": stolen.share, "sizes": sizes}
+    return found, True
 
 
 def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Path) -> dict[str, Any]:
@@ -56,9 +45,12 @@ def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Pa
     options = ("--num_train_epochs", "1", "--eval_strategy", "no")
     made = subject(folder / "reviews.csv", model, count, folder / "run", *options)
     try:
-        prompts = train_prompts(made)
-        rate, _ = by_us(made, "score", prompts, "")
-        trained = ways_to_train(made, model, folder)[OURS](folder / "trained", SEED)
+        prompts = by_length(
+            Prompt("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
+            for row in read_jsonl(made.dataset / "train.jsonl")
+        )
+        rate, _ = by_us(made, "score", prompts)
+        trained = ways_to_train(made, model)[OURS](folder / "trained", SEED)
         length = tokens(made.dataset, model, "train")
     finally:
         shutil.rmtree(made.dataset)
@@ -68,18 +60,10 @@ def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Pa
     }  # fmt: skip
 
 
-def train_prompts(made: Subject) -> list[Prompt]:
-    """The prompts of all train rows, shortest first as the project asks them."""
-    return by_length(
-        Prompt("val", row["id"], row["messages"][-1]["content"], False, tuple(row["messages"][:-1]))
-        for row in read_jsonl(made.dataset / "train.jsonl")
-    )
-
-
 def report(found: dict[str, Any]) -> list[str]:
     """The figures as lines. `one row more` is the time of each row beyond those of the size above in the table."""
-    lines, before = [], None
-    for one in found["sizes"]:
+    lines = []
+    for before, one in zip([None, *found["sizes"]], found["sizes"], strict=False):
         cells = [f"{one['rows']:,}", f"{one['tokens']:.0f}"]
         for key in ("score_seconds", "train_seconds"):
             more = ""
@@ -87,20 +71,7 @@ def report(found: dict[str, Any]) -> list[str]:
                 more = f"{1000 * (one[key] - before[key]) / (one['rows'] - before['rows']):.0f}"
             cells += [f"{one[key]:.1f}", f"{1000 * one[key] / one['rows']:.0f}", more]
         lines.append([*cells, f"{one['train_peak_bytes'] / 2**30:.2f}"])
-        before = one
-    header = [
-        "rows",
-        "tokens",
-        "score s",
-        "ms a row",
-        "one row more",
-        "train s",
-        "ms a row",
-        "one row more",
-        "peak GiB",
-    ]
-    return [
-        f"scaling, {found['model']}, {found['machine']}; stolen by the host {found['stolen']:.1%}",
-        "",
-        *table(header, lines),
-    ]
+    seconds = ["ms a row", "one row more"]
+    header = ["rows", "tokens", "score s", *seconds, "train s", *seconds, "peak GiB"]
+    what = f"scaling, {found['model']}, {found['machine']}; stolen by the host {found['stolen']:.1%}"
+    return [what, "", *table(header, lines)]

@@ -6,7 +6,7 @@ The stages are the commands of run_sft.sh, one after the other in a run folder o
 are there already.
 """
 
-import argparse
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.cost import Cost, cost_of_ours
 from bench.limits import Stolen
-from bench.subject import add_options, publish, reviews_table
+from bench.subject import Figures, reviews_table
 from demo.model import ensure_model
 from plan.hardware import this_machine
 from workspace.markdown import table
@@ -23,52 +23,34 @@ DEMO, PREP, REPORT = "the demo", "prep of all reviews", "report"
 LIMITS = {DEMO: 240.0, PREP: 6.0, REPORT: 8.0}  # seconds
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, "repeat", "csv", "json")
-    parser.set_defaults(run=run)
-
-
-def run(repeat: int, csv: Path | None, json: Path | None) -> int:
-    """Measure, print a table; return 1 when a limit is not kept, else 0. Raises UserError when a stage fails."""
-    model = ensure_model().absolute()
-    reviews = reviews_table(csv)
-    costs: dict[str, list[Cost]] = {}
+def run(repeat: int = 3, csv: Path | None = None) -> tuple[Figures, bool]:
+    """The figures, and whether the limits are kept. Raises UserError when a stage fails."""
+    model, reviews = ensure_model().absolute(), reviews_table(csv)
+    costs = []
     with Stolen() as stolen:
         for _ in range(repeat):
             with tempfile.TemporaryDirectory(prefix="bench-stages-") as scratch:
-                one = demo(Path(scratch) / "run")
-                build = ["hotel_reviews", "--csv", str(reviews), "--model", str(model)]
-                one[PREP] = cost_of_ours("data_prep.build", *build, "--out", str(Path(scratch) / "all"))
-            for name, cost in one.items():
-                costs.setdefault(name, []).append(cost)
+                build = ("hotel_reviews", "--csv", str(reviews), "--model", str(model), "--out", f"{scratch}/all")
+                costs.append(demo(f"{scratch}/run") | {PREP: cost_of_ours("data_prep.build", *build)})
     found = {
         "bench": "stages", "machine": this_machine().describe(), "reviews": reviews.name, "stolen": stolen.share,
-        "stages": {name: [cost._asdict() for cost in every] for name, every in costs.items()},
+        "stages": {name: [one[name]._asdict() for one in costs] for name in costs[0]},
     }  # fmt: skip
-    publish(found, report(found), json)
-    return 0 if all(seconds(found, name) <= limit for name, limit in LIMITS.items()) else 1
+    return found, all(seconds(found, name) <= limit for name, limit in LIMITS.items())
 
 
-def demo(folder: Path) -> dict[str, Cost]:
-    """The cost of each stage of `run_sft.sh demo` in the run folder `folder`, and of all together."""
-    run = str(folder)
-    costs = {"plan and prep": cost_of_ours("plan", "demo", "--run", run)}
-    for name, words in (
-        ("linear baseline", ("eval.baselines", run)),
-        ("before", ("eval.infer", run, "before")),
-        ("tune", ("train.sft", run)),
-        ("after", ("eval.infer", run, "after")),
-        (REPORT, ("eval.report", run)),
-    ):
-        costs[name] = cost_of_ours(*words)
-    together = costs.values()
-    costs[DEMO] = Cost(
-        sum(one.seconds for one in together),
-        sum(one.cpu_seconds for one in together),
-        max(one.peak_bytes for one in together),
-    )
-    return costs
+def demo(run: str) -> dict[str, Cost]:
+    """The cost of each stage of `run_sft.sh demo` in the run folder `run`, and of all together."""
+    costs = {
+        "plan and prep": cost_of_ours("plan", "demo", "--run", run),
+        "linear baseline": cost_of_ours("eval.baselines", run),
+        "before": cost_of_ours("eval.infer", run, "before"),
+        "tune": cost_of_ours("train.sft", run),
+        "after": cost_of_ours("eval.infer", run, "after"),
+        REPORT: cost_of_ours("eval.report", run),
+    }
+    seconds, cpu_seconds, peaks = zip(*costs.values(), strict=True)
+    return costs | {DEMO: Cost(sum(seconds), sum(cpu_seconds), max(peaks))}
 
 
 def seconds(found: dict[str, Any], name: str) -> float:
@@ -82,14 +64,10 @@ def report(found: dict[str, Any]) -> list[str]:
     for name, every in found["stages"].items():
         times = [one["seconds"] for one in every]
         peak = max(one["peak_bytes"] for one in every) / 2**30
-        limit = ""
-        if name in LIMITS:
-            limit = f"{LIMITS[name]:.0f} s {'kept' if seconds(found, name) <= LIMITS[name] else 'NOT kept'}"
+        kept = seconds(found, name) <= LIMITS.get(name, math.inf)
+        limit = f"{LIMITS[name]:.0f} s {'kept' if kept else 'NOT kept'}" if name in LIMITS else ""
         spread = f"{min(times):.1f}–{max(times):.1f}"
         rows.append([name, f"{seconds(found, name):.1f}", spread, f"{peak:.2f}", limit])
-    return [
-        f"stages of the demo, and prep of {found['reviews']}; {found['machine']}; stolen by the host "
-        f"{found['stolen']:.1%}",
-        "",
-        *table(["stage", "wall s", "lowest–highest", "peak GiB", "limit"], rows),
-    ]
+    what = f"stages of the demo, and prep of {found['reviews']}; {found['machine']}"
+    header = ["stage", "wall s", "lowest–highest", "peak GiB", "limit"]
+    return [f"{what}; stolen by the host {found['stolen']:.1%}", "", *table(header, rows)]

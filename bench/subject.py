@@ -1,45 +1,20 @@
 """What is measured: a task's rows, a model, and a run planned for them by the project's own commands."""
 
-import argparse
 import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
-from typing import Any, NamedTuple
+from typing import Any
 
 from bench.cost import users_environment
-from demo.model import ensure_model
+from bench.limits import draw_shares
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from plan.run import Run
 from workspace.errors import UserError
 from workspace.files import read_jsonl, write_json
 from workspace.paths import ROOT
 
-
-class Subject(NamedTuple):
-    """A planned run and its dataset's folder."""
-
-    run: Path
-    dataset: Path
-
-
-def add_options(parser: argparse.ArgumentParser, *names: str, rows: int = 0, repeat: int = 3) -> None:
-    """Add the options in `names` that several benches have, with these defaults."""
-    options: dict[str, dict[str, Any]] = {
-        "rows": {"type": int, "default": rows, "metavar": "N", "help": f"default: {rows}"},
-        "repeat": {
-            "type": int,
-            "default": repeat,
-            "metavar": "N",
-            "help": f"repetitions; default: {repeat}",
-        },
-        "csv": {"type": Path, "metavar": "FILE", "help": "reviews with columns label and review; default: the demo's"},
-        "model": {"type": Path, "metavar": "DIR", "help": "default: the demo's"},
-        "json": {"type": Path, "metavar": "FILE", "help": "write the figures there too"},
-        "picture": {"type": Path, "metavar": "FILE", "help": "draw them as a PNG"},
-    }
-    for name in names:
-        parser.add_argument(f"--{name}", **options[name])
+Figures = dict[str, Any]  # what a bench found, as its JSON file has it
 
 
 def reviews_table(csv: Path | None) -> Path:
@@ -47,25 +22,30 @@ def reviews_table(csv: Path | None) -> Path:
     return (csv or ensure_reviews(DEFAULT_TARGET)).absolute()
 
 
-def subject(csv: Path | None, model: Path | None, limit: int, run: Path, *options: str) -> Subject:
-    """Plan a run in `run` with `limit` train rows and prepare its data, by the commands of run_sft.sh.
-
-    The dataset's folder lies in `run`. Raises UserError when a command fails.
-    """
+def subject(csv: Path | None, model: Path, limit: int, run: Path, *options: str) -> Run:
+    """Plan a run in `run` with `limit` train rows and prepare its data; UserError when the command fails."""
     words = ["hotel_reviews", "--csv", str(csv.absolute())] if csv else ["demo"]
-    words += ["--model", str((model or ensure_model()).absolute()), "--limit", str(limit), "--run", str(run)]
+    words += ["--model", str(model), "--limit", str(limit), "--run", str(run)]
     command = [sys.executable, "-m", "plan", *words, *options]
     result = subprocess.run(command, cwd=ROOT, stdout=sys.stderr, env=users_environment())
     if result.returncode:
         raise UserError(f"`python -m plan` ended with status {result.returncode}: see its message above")
-    return Subject(run, Run.read(run).dataset)
+    return Run.read(run)
 
 
-def publish(found: dict[str, Any], lines: list[str], json: Path | None) -> None:
-    """Write a bench's figures where a file is named, and print its report."""
+def publish(bench: Any, json: Path | None = None, picture: Path | None = None, **options: Any) -> int:
+    """Run a bench, write figures and picture where files are named, print its report; 0 when its limits are kept.
+
+    `bench` is a module with `run`, which returns the figures and whether the limits are kept, and `report`; one that
+    can be drawn has OPERATIONS and RATES.
+    """
+    found, kept = bench.run(**options)
+    if picture:
+        draw_shares(picture, found, bench.OPERATIONS, bench.RATES)
     if json:
         write_json(json, found)
-    print("\n".join(["", *lines]), flush=True)
+    print("\n".join(["", *bench.report(found)]), flush=True)
+    return int(not kept)
 
 
 def tokens(dataset: Path, model: Path, split: str) -> float:
@@ -74,8 +54,12 @@ def tokens(dataset: Path, model: Path, split: str) -> float:
 
     tokenizer, counts = ModelTokenizer(model), []
     for row in read_jsonl(dataset / f"{split}.jsonl"):
-        *prompt, answer = row["messages"]
-        chat = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in prompt)
-        chat += "<|im_start|>assistant\n" + (f"{answer['content']}<|im_end|>" if split == "train" else "")
-        counts.append(len(tokenizer.ids(chat)))
+        answer = f"{row['messages'][-1]['content']}<|im_end|>" if split == "train" else ""
+        counts.append(len(tokenizer.ids(chat_text(row) + answer)))
     return mean(counts)
+
+
+def chat_text(row: dict[str, Any]) -> str:
+    """A row's prompt in ChatML, after which the answer comes."""
+    turns = (f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in row["messages"][:-1])
+    return "".join(turns) + "<|im_start|>assistant\n"

@@ -8,7 +8,9 @@ of them word for word and half with one clause added at the end: groups for prep
 import csv
 import random
 import re
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from workspace.errors import UserError
@@ -40,12 +42,10 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
     if count < len(rows):
         rows = draw.sample(rows, count)
     clauses: dict[str, list[str]] = {}
-    split = []
-    for label, text in rows:
-        found = CLAUSE.findall(text) or [text]
-        split.append((label, found))
+    split = [(label, CLAUSE.findall(text) or [text]) for label, text in rows]
+    for label, found in split:
         clauses.setdefault(label, []).extend(found)
-    recent: list[tuple[str, str]] = []
+    recent: deque[tuple[str, str]] = deque(maxlen=1000)
     for at in range(count):
         if at < len(rows):
             row = rows[at]
@@ -55,20 +55,13 @@ def varied(rows: list[tuple[str, str]], count: int, seed: int) -> Iterator[tuple
         else:
             label, found = split[int(draw.random() * len(split))]
             mine = clauses[label]
-            row = (
-                label,
-                "".join(mine[int(draw.random() * len(mine))] if draw.random() < REPLACED else one for one in found),
-            )
-        if len(recent) < 1000:
-            recent.append(row)
-        else:
-            recent[at % 1000] = row
+            made = (mine[int(draw.random() * len(mine))] if draw.random() < REPLACED else one for one in found)
+            row = (label, "".join(made))
+        recent.append(row)
         yield row
 
 
 def write_table(path: Path, rows: Iterator[tuple[str, str]]) -> None:
     """Write rows as a CSV with the columns label and review."""
     with open(path, "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("label", "review"))
-        writer.writerows(rows)
+        csv.writer(stream, lineterminator="\n").writerows(chain([("label", "review")], rows))

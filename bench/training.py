@@ -7,10 +7,9 @@ Rates are rows a second by each trainer's own `train_runtime`: without start-up,
 repetition has a seed of its own, and what it leaves is judged on test rows that none was tuned on.
 """
 
-import argparse
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +18,35 @@ import yaml
 from bench import peer_head, peer_llamafactory
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.picture import draw_shares
-from bench.quality import label_accuracy
-from bench.subject import Subject, add_options, publish, subject, tokens
+from bench.subject import Figures, chat_text, subject, tokens
 from demo.model import ensure_model
 from plan.hardware import child_environment, this_machine
+from plan.run import Run
 from train.checkpoints import newest_whole
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, write_jsonl
+from workspace.files import read_jsonl
 from workspace.markdown import table
 
 EPOCHS = 1
-RATES = ("float32", "onednn", "bf16")
+OPERATIONS, RATES = 4, ("float32", "onednn", "bf16")  # a parameter and token
 OURS, PLAIN = "this project", "this project, --bf16 false"
 DEFAULT = "swift sft, defaults (1 x 16)"
 HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
 JUDGED = (OURS, PLAIN, DEFAULT)
 TESTED = 200  # test rows at most, evenly spread
-
-
 Way = Callable[[Path, int], dict[str, Any]]
 
 
-def register(parser: argparse.ArgumentParser) -> None:
-    """Add this bench's options to the parser of its subcommand."""
-    add_options(parser, "rows", "repeat", "csv", "model", "json", "picture", rows=240)
-    parser.add_argument("--alone", action="store_true", help="no other tools: this project and the defaults")
-    parser.set_defaults(run=run)
-
-
 def run(
-    rows: int,
-    repeat: int,
-    csv: Path | None,
-    model: Path | None,
-    json: Path | None,
-    picture: Path | None,
-    alone: bool = False,
-) -> int:
-    """Measure and print a table; a peer that cannot be had is named as not measured."""
+    rows: int = 240, repeat: int = 3, csv: Path | None = None, model: Path | None = None, alone: bool = False
+) -> tuple[Figures, bool]:
+    """The figures; a peer that cannot be had is named as not measured. There is no limit to keep."""
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch, Stolen() as stolen:
         folder = Path(scratch)
         options = ("--with", "learning-curve", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
         made = subject(csv, model, rows, folder / "run", *options)
-        ways = ways_to_train(made, model, folder)
-        ways = {name: way for name, way in ways.items() if not alone or name in JUDGED}
+        ways = {name: way for name, way in ways_to_train(made, model).items() if not alone or name in JUDGED}
         done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         missing: dict[str, str] = {}
         limits = []
@@ -79,17 +61,11 @@ def run(
                     missing[name] = str(error)
         tests = read_jsonl(made.dataset / "test.jsonl")
         tests = tests[:: -(-len(tests) // TESTED)]
-        write_jsonl(folder / "test.jsonl", tests)
-        judged = {
-            name: [label_accuracy(model, Path(one["adapter"]), folder / "test.jsonl") for one in done[name]]
-            for name in JUDGED
-            if name in done and not alone
-        }
+        adapters = {name: [one.pop("adapter") for one in done[name]] for name in JUDGED if name in done}
+        judged = {} if alone else adapters
+        judged = {name: [label_accuracy(model, one, tests) for one in every] for name, every in judged.items()}
         length = tokens(made.dataset, model, "train")
         count = len(read_jsonl(made.dataset / "train.jsonl"))
-        versions = read_json(made.run / "run.json")["versions"]
-    for one in (one for every in done.values() for one in every):
-        one.pop("adapter", None)
     found = {
         "bench": "training", "rows": count, "epochs": EPOCHS, "model": model.name, "parameters": parameters(model),
         "tokens": round(length, 1), "machine": this_machine().describe(), "limits": medians(limits), "runs": done,
@@ -97,17 +73,14 @@ def run(
             name: [EPOCHS * count / one["train_runtime"] for one in every] for name, every in done.items() if every
         },
         "accuracy": judged, "tested": len(tests), "not_measured": missing, "stolen": round(stolen.share, 3),
-        "versions": versions,
+        "versions": made.versions,
     }  # fmt: skip
-    if picture:
-        draw_shares(picture, found, 4, RATES)
-    publish(found, report(found), json)
-    return 0
+    return found, True
 
 
-def ways_to_train(made: Subject, model: Path, folder: Path) -> dict[str, Way]:
+def ways_to_train(made: Run, model: Path) -> dict[str, Way]:
     """Each way by name: called with a folder and a seed it trains and returns train_runtime (s), wall, peak_bytes."""
-    values = yaml.safe_load((made.run / "sft.yaml").read_text(encoding="utf-8"))
+    values = made.sft_values()
     train = made.dataset / "train.jsonl"
     ours = child_environment(this_machine())
 
@@ -141,7 +114,33 @@ def _swift(command: list[str], out: Path, env: dict[str, str]) -> dict[str, Any]
     adapter = newest_whole(out / "train")
     if adapter is None:
         raise UserError(f"`swift sft` left no checkpoint: see {out / 'log.txt'}")
-    return {"train_runtime": seconds, "wall": cost.seconds, "peak_bytes": cost.peak_bytes, "adapter": str(adapter)}
+    return {"train_runtime": seconds, "wall": cost.seconds, "peak_bytes": cost.peak_bytes, "adapter": adapter}
+
+
+def label_accuracy(model: Path, adapter: Path, rows: Sequence[dict[str, Any]]) -> float:
+    """The share of rows whose most probable label word is right, by plain transformers with the adapter.
+
+    Words are compared by the log probability of their tokens with the end token.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    network = PeftModel.from_pretrained(plain, adapter).eval()
+    words = sorted({row["messages"][-1]["content"] for row in rows})
+    answers = [tokenizer.encode(f"{word}<|im_end|>", add_special_tokens=False) for word in words]
+    right = 0
+    for row in rows:
+        ids = tokenizer.encode(chat_text(row), add_special_tokens=False)
+        scores = []
+        for answer in answers:
+            with torch.inference_mode():
+                found = network(input_ids=torch.tensor([ids + answer]), logits_to_keep=len(answer) + 1)
+            scores.append(found.logits[0, :-1].log_softmax(-1)[range(len(answer)), answer].sum().item())
+        right += words[scores.index(max(scores))] == row["messages"][-1]["content"]
+    return right / len(rows)
 
 
 def report(found: dict[str, Any]) -> list[str]:
@@ -150,7 +149,7 @@ def report(found: dict[str, Any]) -> list[str]:
     lines = []
     for name, rates in found["rates"].items():
         rate = statistics.median(rates)
-        of_limits = (f"{share(found, name, 4, by):.0%}" for by in RATES)
+        of_limits = (f"{share(found, name, OPERATIONS, by):.0%}" for by in RATES)
         peak = max(one["peak_bytes"] for one in found["runs"][name]) / 2**30
         scores = " ".join(f"{one:.1%}" for one in found["accuracy"].get(name, [])) or "–"
         lines.append(

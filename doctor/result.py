@@ -32,14 +32,15 @@ def guarded(name: str, check: Callable[[], Check], remedy: str = "") -> Check:
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             return check()
-    except UserError as error:
-        return Check(name, FAULT, one_line(error), remedy)
-    except ModuleNotFoundError as error:
-        return Check(name, FAULT, f"not looked at: the package {error.name} is missing", remedy or "see packages")
     except Exception as error:  # a broken environment breaks in any way
-        return Check(name, FAULT, f"not looked at: {type(error).__name__}: {one_line(error)}", remedy)
+        return Check(name, FAULT, *reason(error, remedy))
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+def reason(error: Exception, remedy: str = "") -> tuple[str, str]:
+    """What is found where a check fails itself, in one line, and the remedy."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UserError):
+        return text, remedy
+    if isinstance(error, ModuleNotFoundError):
+        return f"not looked at: the package {error.name} is missing", remedy or "see packages"
+    return f"not looked at: {type(error).__name__}: {text}", remedy

@@ -7,8 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from bench import inference, scaling, stages, training
-from bench.limits import Stolen, measured_limits, medians, parameters, rows_a_second
-from bench.picture import draw_shares
+from bench.limits import Stolen, draw_shares, measured_limits, medians, parameters, rows_a_second
 from bench.subject import tokens
 from workspace.files import write_jsonl
 

@@ -6,20 +6,24 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load, save
 
-from demo.convert import MINIMIND2_SMALL, Shape, config, convert, tensor_shapes
+from demo.convert import CONFIG, convert, tensor_shapes
 from workspace.files import read_json
 from workspace.paths import ROOT
 
-TINY = Shape(hidden=8, intermediate=12, heads=4, kv_heads=2, layers=2, vocab=10)
+TINY = CONFIG | {
+    "hidden_size": 8, "intermediate_size": 12, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "num_hidden_layers": 2, "vocab_size": 10,
+}  # fmt: skip
 EXPECTED_MODEL = ROOT.parent / "shared" / "models" / "minimind2-small"
 
 
-def tiny_graph(shape: Shape = TINY) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+def tiny_graph() -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     """A graph in the layout of onnxruntime's dynamic quantisation, and the float weights that it stands for.
 
     Scales are powers of two, so that every product is exact in float16.
     """
     random = np.random.default_rng(0)
+    hidden, inner, kv, vocab = 8, 12, 4, 10
     initializers, nodes, weights = [], [], {}
 
     def add(base: str, size: tuple[int, int], kind: type, zero_point: int) -> np.ndarray:
@@ -37,11 +41,10 @@ def tiny_graph(shape: Shape = TINY) -> tuple[onnx.ModelProto, dict[str, np.ndarr
         return add(base, size, np.int8, zero_point)
 
     def norm(name: str) -> None:
-        weights[name] = random.integers(-64, 64, shape.hidden) / 32
+        weights[name] = random.integers(-64, 64, hidden) / 32
         initializers.append(numpy_helper.from_array(weights[name].astype(np.float32), name))
 
-    weights["model.embed_tokens.weight"] = add("model.embed_tokens.weight", (shape.vocab, shape.hidden), np.uint8, 128)
-    hidden, inner, kv = shape.hidden, shape.intermediate, shape.kv_width
+    weights["model.embed_tokens.weight"] = add("model.embed_tokens.weight", (vocab, hidden), np.uint8, 128)
     projections = [
         ("self_attn/q_proj", (hidden, hidden)),
         ("self_attn/k_proj", (hidden, kv)),
@@ -51,7 +54,7 @@ def tiny_graph(shape: Shape = TINY) -> tuple[onnx.ModelProto, dict[str, np.ndarr
         ("mlp/up_proj", (hidden, inner)),
         ("mlp/down_proj", (inner, hidden)),
     ]
-    for layer in range(shape.layers):
+    for layer in range(TINY["num_hidden_layers"]):
         norm(f"model.layers.{layer}.input_layernorm.weight")
         norm(f"model.layers.{layer}.post_attention_layernorm.weight")
         for number, (path, size) in enumerate(projections):
@@ -60,7 +63,7 @@ def tiny_graph(shape: Shape = TINY) -> tuple[onnx.ModelProto, dict[str, np.ndarr
         for path, width in (("q", hidden), ("k", kv), ("v", kv)):
             weights[f"model.layers.{layer}.self_attn.{path}_proj.bias"] = np.zeros(width)
     norm("model.norm.weight")
-    multiply("/lm_head", (hidden, shape.vocab), 0)
+    multiply("/lm_head", (hidden, vocab), 0)
     nodes.append(helper.make_node("MatMul", ["a", "b"], ["c"], name="/model/layers.0/self_attn/MatMul"))
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)
     return helper.make_model(helper.make_graph(nodes, "tiny", [], [output], initializers)), weights
@@ -99,11 +102,11 @@ def test_a_missing_scale_is_named() -> None:
 
 def test_a_model_of_another_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="expected"):
-        convert(tiny_graph()[0], MINIMIND2_SMALL)
+        convert(tiny_graph()[0], CONFIG)
 
 
 def test_the_demo_model_has_26_million_parameters() -> None:
-    sizes = tensor_shapes(MINIMIND2_SMALL)
+    sizes = tensor_shapes(CONFIG)
     assert len(sizes) == 98
     assert sum(int(np.prod(size)) for size in sizes.values()) == 25_836_032
 
@@ -112,4 +115,4 @@ def test_the_demo_model_has_26_million_parameters() -> None:
 def test_config_is_the_expected_one() -> None:
     expected = read_json(EXPECTED_MODEL / "config.json")
     del expected["transformers_version"]
-    assert config(MINIMIND2_SMALL) == expected
+    assert expected == CONFIG

@@ -36,7 +36,7 @@ def fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         return folder
 
     monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(model, "SHAPE", TINY)
+    monkeypatch.setattr(model, "CONFIG", TINY)
     monkeypatch.setattr(model, "fetch_package", fetch)
     return calls
 
