@@ -19,9 +19,7 @@ from workspace.errors import UserError
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
 if TYPE_CHECKING:
-    from data_prep.task_parts import Columns
-
-    from data_prep.task import Task
+    from data_prep.task import Columns, Task
     from plan.recipes import Recipe
 
 DEFAULT_RECIPE = "hotel_reviews"
@@ -232,7 +230,8 @@ def _no_table(ready: Ready) -> Check:
 
 def _read(path: Path, columns: "Columns") -> str:
     """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
-    from data_prep.table.reading import MissingColumn, missing_column, read_table
+    from data_prep.table.delimited import MissingColumn
+    from data_prep.table.reading import read_table
 
     if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
         return f"{len(read_table(path, columns).frame):,} rows"
@@ -245,7 +244,7 @@ def _read(path: Path, columns: "Columns") -> str:
         try:
             read_table(part, columns)
         except MissingColumn as error:
-            raise missing_column(path, columns, error.found) from None
+            raise MissingColumn(path, columns, error.found) from None
         except UserError:
             pass  # a quoted text may be cut in two, a header may not
     return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"
