@@ -5,12 +5,9 @@ Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [-
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pandas as pd
 
 from data_prep.card.page import write_card
 from data_prep.chat.injection import injected_reviews
@@ -19,16 +16,14 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
-from data_prep.manifest import MANIFEST, Injected, MadeBy, Manifest, TableSource
-from data_prep.rows import DatasetRow, write_rows
+from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
+from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.splitting import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.summary import summary
 from data_prep.table.checking import REJECT_COLUMNS, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_table
-from data_prep.table.text_column import PIECE
 from data_prep.task import SPLITS, Task, find_task
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
@@ -37,6 +32,8 @@ from workspace.progress import progress
 from workspace.spreadsheet import write_csv
 
 VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
+# What the manifest has from the task as it is.
+FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
 
 def build(
@@ -83,24 +80,16 @@ def build(
             encoding=table.encoding.name if table.encoding else None,
             nul_characters_removed=table.nul_characters,
         ),
-        provenance=task.provenance,
-        licence=task.licence,
+        **{name: getattr(task, name) for name in FROM_TASK},
         seed=task.split.seed,
         scheme=task.split.scheme,
-        split=task.split,
         labels=list(label_words),
-        system=task.system,
-        prompt=task.prompt,
-        template=task.template,
-        limit=task.limit,
         counts=count_rows(len(table.frame), facts, rejects, label_words),
         duplicates=duplicates,
         leaks=leaks.counts,
         corrections=corrections,
         known_public=known,
         injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
-        max_length=task.max_length,
-        keep_head=task.keep_head,
         tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
         cut=cut_rows(facts, label_words) if tokenizer else None,
         tokens=tokens,
@@ -119,7 +108,8 @@ def build(
             with progress(manifest.counts.of(name)["total"], f"prep: writing {name}") as bar:
                 rows = dataset_rows(pieces_of(kept, changed, name), task, bar.update)
                 write_rows(folder / f"{name}.jsonl", rows)
-        _write_rejects(folder / "rejects.csv", rejects)
+        lines = rejects["line"].astype(str).replace("0", "")
+        write_csv(folder / "rejects.csv", [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
         written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv"]
         manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
         manifest.files.update(write_card(folder, manifest))
@@ -136,68 +126,68 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
     for name, value in (("--limit", limit), ("--max-length", max_length)):
         if value is not None and value < 1:
             raise UserError(f"{name} {value} leaves nothing: give a whole number of at least 1")
-    return dataclasses.replace(
-        task,
-        prompt=prompt if prompt is not None else task.prompt,
-        max_length=max_length if max_length is not None else task.max_length,
-        limit=limit if limit is not None else task.limit,
-    )
+    given: dict[str, Any] = {"prompt": prompt, "max_length": max_length, "limit": limit}
+    return dataclasses.replace(task, **{name: value for name, value in given.items() if value is not None})
 
 
-def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
-    """The used rows of a split, some thousand at a time, in the table's order; val shortest first.
+def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
+    """What is printed of the dataset in `out`, made from the file `table`: lines from its manifest."""
+    counts, encoding = manifest.counts, manifest.source.encoding
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.set_aside.items() if reason != "total")
+    lines = [
+        f"{shown(table)}{f' ({encoding})' if encoding else ''}: {counts.rows:,} rows, "
+        f"{counts.set_aside['total']:,} set aside{f' ({reasons})' if reasons else ''}"
+    ]
+    for name in SPLITS:
+        rows = counts.of(name)
+        labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)
+        lines.append(f"{name:5} {rows['total']:>9,} rows ({labels})")
+    if unused := counts.not_used["total"]:
+        lines.append(f"{unused:,} rows are left out by the limit of {manifest.limit:,} train rows")
+    near, exact = manifest.duplicates.near, manifest.duplicates.exact
+    fate = "any split" if manifest.scheme == "original" else "one split for each group"
+    lines.append(f"{near.rows:,} copies or near copies ({near.groups:,} groups, {exact.groups:,} exact): {fate}")
+    if leaked := sum(leak.exact + leak.near for leak in manifest.leaks.values()):
+        lines.append(f"{leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
+    if manifest.corrections:
+        lines.append(_corrected(manifest.corrections))
+    if known := manifest.known_public:
+        lines.append(f"{known.test['total']:,} test rows occur in {known.path}, word for word or nearly")
+    if manifest.cut is None:
+        lines.append("lengths were not checked: give the model's folder with --model DIR")
+    else:
+        lines.append(f"{manifest.cut.total:,} reviews cut to fit {manifest.max_length:,} tokens, head and tail kept")
+    lines += [f"warning: {warning}" for warning in manifest.warnings]
+    return [f"prep: {line}" for line in (*lines, f"written to {shown(out)}")]
 
-    The column shown is the review as it is in the prompt: that of `changed` (by position), or the table's.
 
-    ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
-    """
-    rows = np.flatnonzero((kept["split"] == split).to_numpy() & kept["used"].to_numpy())
-    if split == "val":
-        lengths = kept["text"].str.len().to_numpy().copy()
-        lengths[list(changed)] = [len(text) for text in changed.values()]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-    for start in range(0, len(rows), PIECE):
-        part = rows[start : start + PIECE]
-        piece = kept.iloc[part]
-        shown_texts = [changed.get(at, text) for at, text in zip(part.tolist(), piece["text"].tolist(), strict=True)]
-        yield piece.assign(shown=pd.Series(shown_texts, index=piece.index, dtype="str"))
-
-
-def dataset_rows(
-    pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[int], object] = lambda rows: None
-) -> Iterator[DatasetRow]:
-    """The rows of a split. Test rows say whether they are known, where the task has `known_public`.
-
-    `advance` is called with the number of rows after each piece.
-    """
-    label_ids = {label: label_id for label_id, label in enumerate(task.label_words)}
-    system = {"role": "system", "content": task.system}
-    for rows in pieces:
-        columns = [rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")]
-        with_known = "known" in rows and (rows["split"] == "test").all()
-        known = rows["known"].tolist() if with_known else [None] * len(rows)
-        for row, text, label, review, cut, is_known in zip(*columns, known, strict=True):
-            turns = [
-                system,
-                {"role": "user", "content": task.render(review)},
-                {"role": "assistant", "content": label},
-            ]
-            yield DatasetRow(turns, label_ids[label], str(row), text, cut, is_known)
-        advance(len(rows))
+def _corrected(corrections: CorrectionCounts) -> str:
+    """What the corrections file did, in one line."""
+    line = f"{corrections.changed['total']:,} labels corrected by {corrections.path}"
+    if other := corrections.not_applied["total"]:
+        parts = ", ".join(f"{n:,} {name}" for name, n in corrections.not_applied.items() if name != "total" and n)
+        line += f"; {other:,} left as they were ({parts})"
+    if groups := corrections.conflicts.groups:
+        line += f"; {groups:,} texts have several labels now: correct their other rows too"
+    return line
 
 
 def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
     """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
-    settings = dataclasses.asdict(task)
     # The task's file itself, and where tables may be, decide nothing once the table is there.
-    for name in ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"):
-        settings.pop(name)
+    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
+    files: dict[str, Any] = {}
     try:
         source = sha256_file(path)
-        files = _files_of(task)
+        # Files that the task names besides the table, by content; None for one that is missing, an error later.
+        if task.corrections:
+            files["corrections"] = [_sha256(task.corrections), task.corrections_test]
+        if known := task.known_public:
+            files["known_public"] = [_sha256(known.path), known.column]
     except OSError:
         return {}
     return {
@@ -209,25 +199,14 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
     } | files
 
 
-def _files_of(task: Task) -> dict[str, Any]:
-    """The files that the task names besides the table, by content; None for one that is missing, an error later."""
-    files: dict[str, Any] = {}
-    if path := task.corrections:
-        files["corrections"] = [sha256_file(path) if path.is_file() else None, task.corrections_test]
-    if known := task.known_public:
-        files["known_public"] = [sha256_file(known.path) if known.path.is_file() else None, known.column]
-    return files
+def _sha256(path: Path) -> str | None:
+    return sha256_file(path) if path.is_file() else None
 
 
 def _from_root(path: Path) -> str:
     """The path relative to the repository where it lies in it: the same on every machine."""
     path = path.absolute()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
-
-
-def _write_rejects(path: Path, rejects: pd.DataFrame) -> None:
-    lines = rejects["line"].astype(str).replace("0", "")
-    write_csv(path, [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

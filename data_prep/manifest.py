@@ -38,7 +38,15 @@ class TableSource(Record):
     nul_characters_removed: int
 
 
-class Counts(Record):
+class BySplit(Record):
+    """A part with rows by label in `train`, `val` and `test`."""
+
+    def of(self, split: str) -> LabelCounts:
+        """The rows of one split by label."""
+        return getattr(self, split)
+
+
+class Counts(BySplit):
     """Rows of the table, of each split by label, set aside by reason, and not used, by split, because of a limit."""
 
     rows: int
@@ -48,12 +56,8 @@ class Counts(Record):
     set_aside: dict[str, int]
     not_used: dict[str, int]
 
-    def of(self, split: str) -> LabelCounts:
-        """The rows of one split by label."""
-        return getattr(self, split)
 
-
-class CutRows(Record):
+class CutRows(BySplit):
     """Rows whose review was shortened to fit max_length, by split and label, with their ids."""
 
     total: int
@@ -61,10 +65,6 @@ class CutRows(Record):
     val: LabelCounts
     test: LabelCounts
     ids: RowIds
-
-    def of(self, split: str) -> LabelCounts:
-        """The rows of one split by label."""
-        return getattr(self, split)
 
 
 class GroupCounts(Record):

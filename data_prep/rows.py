@@ -1,11 +1,16 @@
 """The rows of train.jsonl, val.jsonl and test.jsonl: ms-swift's chat messages, and what this project adds to them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from data_prep.manifest import BUILD
+from data_prep.table.text_column import PIECE
+from data_prep.task import Task
 from workspace.errors import UserError
 from workspace.files import sha256_file, write_jsonl
 from workspace.paths import shown
@@ -53,6 +58,46 @@ class DatasetRow(NamedTuple):
         if [turn.get("role") for turn in turns][-2:] != ["user", "assistant"]:
             raise ValueError("messages do not end with a question and its answer")
         return cls(turns, row.get("label"), str(row["id"]), row["review"], row["cut"], row.get("known"))
+
+
+def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
+    """The used rows of a split, some thousand at a time, in the table's order; val shortest first.
+
+    The column shown is the review as it is in the prompt: that of `changed` (by position), or the table's.
+
+    ms-swift validates in the file's order, and a batch of equal lengths needs no padding: half the time.
+    """
+    rows = np.flatnonzero((kept["split"] == split).to_numpy() & kept["used"].to_numpy())
+    if split == "val":
+        lengths = kept["text"].str.len().to_numpy().copy()
+        lengths[list(changed)] = [len(text) for text in changed.values()]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+    for start in range(0, len(rows), PIECE):
+        part = rows[start : start + PIECE]
+        piece = kept.iloc[part]
+        shown_texts = [changed.get(at, text) for at, text in zip(part.tolist(), piece["text"].tolist(), strict=True)]
+        yield piece.assign(shown=pd.Series(shown_texts, index=piece.index, dtype="str"))
+
+
+def dataset_rows(pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[int], object]) -> Iterator[DatasetRow]:
+    """The rows of a split. Test rows say whether they are known, where the task has `known_public`.
+
+    `advance` is called with the number of rows after each piece.
+    """
+    label_ids = {label: label_id for label_id, label in enumerate(task.label_words)}
+    system = {"role": "system", "content": task.system}
+    for rows in pieces:
+        columns = [rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")]
+        with_known = "known" in rows and (rows["split"] == "test").all()
+        known = rows["known"].tolist() if with_known else [None] * len(rows)
+        for row, text, label, review, cut, is_known in zip(*columns, known, strict=True):
+            turns = [
+                system,
+                {"role": "user", "content": task.render(review)},
+                {"role": "assistant", "content": label},
+            ]
+            yield DatasetRow(turns, label_ids[label], str(row), text, cut, is_known)
+        advance(len(rows))
 
 
 def write_rows(path: Path, rows: Iterable[DatasetRow]) -> None:

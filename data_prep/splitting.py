@@ -99,7 +99,7 @@ def take_limit(
     shares = (len(splits), len(splits)) if of == "train" else (limit // 4, limit // 8)
     for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
-        used[rows[_stratified_order(labels[rows], draws[rows], label_words)[: max(wanted, len(label_words))]]] = True
+        used[rows[_stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True
     return used
 
 
@@ -137,12 +137,8 @@ def _original(rows: int, settings: SplitSettings) -> np.ndarray:
     return names
 
 
-def _stratified_order(labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str]) -> np.ndarray:
+def _stratified_order(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The rows in an order of which every beginning has the classes in about their shares, and each class early."""
-    position = np.zeros(len(labels))
-    for label in label_words:
-        mine = np.flatnonzero(labels == label)
-        ranks = np.empty(len(mine))
-        ranks[np.argsort(draws[mine], kind="stable")] = np.arange(len(mine))
-        position[mine] = np.where(ranks == 0, -1, (ranks + 0.5) / max(len(mine), 1))
-    return np.argsort(position, kind="stable")
+    by_class = pd.Series(draws).groupby(labels)
+    ranks = by_class.rank(method="first").to_numpy()  # from 1
+    return np.argsort(np.where(ranks == 1, -1, (ranks - 0.5) / by_class.transform("size").to_numpy()), kind="stable")

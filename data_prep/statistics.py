@@ -7,15 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from data_prep.manifest import (
-    CharacterLengths,
-    ClassLengths,
-    Counts,
-    CutRows,
-    Histogram,
-    LabelCounts,
-    Spread,
-)
+from data_prep.manifest import CharacterLengths, ClassLengths, Counts, CutRows, Histogram, LabelCounts, Spread
 from data_prep.table.checking import REASONS
 from data_prep.task import SPLITS
 

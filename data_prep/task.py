@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
@@ -34,9 +34,7 @@ SPLITS = ("train", "val", "test")
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
 Scheme = Literal["stratified", "original"]
-SCHEMES: tuple[str, ...] = get_args(Scheme)
 Conflicts = Literal["keep", "set_aside"]
-CONFLICTS: tuple[str, ...] = get_args(Conflicts)
 STRICT = ConfigDict(extra="forbid")
 
 

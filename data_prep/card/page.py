@@ -143,43 +143,35 @@ def _share(part: int, whole: int) -> str:
     return f"{number(part)} ({percent(part / whole)})"
 
 
+def _shares(pairs: Sequence[tuple[int, int]]) -> list[str]:
+    """The share of all parts in all wholes, then that of each (part, whole)."""
+    parts, wholes = zip(*pairs, strict=True)
+    return [_share(part, whole) for part, whole in ((sum(parts), sum(wholes)), *pairs)]
+
+
 def _class_rows(manifest: Manifest) -> Rows:
     parts = [manifest.counts.of(name) for name in SPLITS]
-    whole = sum(part["total"] for part in parts)
-
-    def cells(label: str) -> list[str]:
-        return [
-            _share(sum(part[label] for part in parts), whole),
-            *(_share(part[label], part["total"]) for part in parts),
-        ]
-
-    totals = [number(whole), *(number(part["total"]) for part in parts)]
-    return [*([label, *cells(label)] for label in manifest.labels), ["合计 all", *totals]]
+    rows = [[label, *_shares([(part[label], part["total"]) for part in parts])] for label in manifest.labels]
+    totals = [part["total"] for part in parts]
+    return [*rows, ["合计 all", *map(number, (sum(totals), *totals))]]
 
 
 def _cut_rows(manifest: Manifest) -> Rows:
     if manifest.cut is None:
         return []
     pairs = [(manifest.cut.of(name), manifest.counts.of(name)) for name in SPLITS]
-
-    def cells(key: str) -> list[str]:
-        whole = _share(sum(cut[key] for cut, _ in pairs), sum(rows[key] for _, rows in pairs))
-        return [whole, *(_share(cut[key], rows[key]) for cut, rows in pairs)]
-
-    return [*([label, *cells(label)] for label in manifest.labels), ["合计 all", *cells("total")]]
+    keys = {**{label: label for label in manifest.labels}, "total": "合计 all"}
+    return [[name, *_shares([(cut[key], rows[key]) for cut, rows in pairs])] for key, name in keys.items()]
 
 
 def _length_rows(whole: Spread, parts: Histogram, after: Spread | None = None) -> Rows:
     splits = [(" ".join(SPLIT_WORDS[name]), part) for name, part in parts.split.items()]
     spreads = [("合计 all", whole), *splits, *parts.classes.items()]
-    if after:
-        spreads.append(("截断后 after cutting", after))
-
-    def cells(part: Spread) -> list[str]:
-        lengths = (part.least, part.median, part.p95, part.p99, part.greatest)
-        return [*(f"{length:,.0f}" for length in lengths), f"{part.mean:,.1f}"]
-
-    return [[name, *cells(part)] for name, part in spreads]
+    spreads += [("截断后 after cutting", after)] if after else []
+    return [
+        [name, *(f"{value:,.0f}" for value in (s.least, s.median, s.p95, s.p99, s.greatest)), f"{s.mean:,.1f}"]
+        for name, s in spreads
+    ]
 
 
 def _leak_rows(manifest: Manifest) -> Rows:

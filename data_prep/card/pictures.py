@@ -76,15 +76,16 @@ def lengths(manifest: Manifest, pen: Pen) -> "Figure":
     figure = empty_figure(8.6 if tokens else 5.2)
     add_title(figure, pen, Text("长度分布", "Lengths"), f"n = {number(rows)}")
     plots = figure.subplots(2 if tokens else 1, 1, squeeze=False)[:, 0]
-    _histogram(plots[0], pen, characters.histogram, labels)
-    plots[0].set_xlabel(pen.both(Text("评论的字数", "characters of the review"), " "))
-    _mark(plots[0], pen, Text("中位数", "median"), characters.median, ":")
+    shown = [(characters.histogram, Text("评论的字数", "characters of the review"), characters.median)]
     if tokens:
-        _histogram(plots[1], pen, tokens.histogram, labels)
-        plots[1].set_xlabel(pen.both(Text("整行的词元数，截断前", "tokens of the whole row, uncut"), " "))
-        _mark(plots[1], pen, Text("中位数", "median"), tokens.before.median, ":")
-        if manifest.max_length <= tokens.histogram.edges[-1]:
-            _mark(plots[1], pen, Text("上限", "limit"), manifest.max_length, "-")
+        title = Text("整行的词元数，截断前", "tokens of the whole row, uncut")
+        shown.append((tokens.histogram, title, tokens.before.median))
+    for axes, (histogram, title, median) in zip(plots, shown, strict=True):
+        _histogram(axes, pen, histogram, labels)
+        axes.set_xlabel(pen.both(title, " "))
+        _mark(axes, pen, Text("中位数", "median"), median, ":")
+    if tokens and manifest.max_length <= tokens.histogram.edges[-1]:
+        _mark(plots[1], pen, Text("上限", "limit"), manifest.max_length, "-")
     for axes in plots:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.2)  # above: it covers no bar
     if len(labels) <= len(CLASS_COLOURS):
@@ -127,10 +128,8 @@ def _mark(axes: "Axes", pen: Pen, name: Text, value: float, style: str) -> None:
 
 
 def _count_axis(axis: Any) -> None:
-    from matplotlib.ticker import FuncFormatter
-
     axis.set_major_locator(_round_ticks())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_major_formatter("{x:,.0f}")
 
 
 def _round_ticks() -> "MaxNLocator":

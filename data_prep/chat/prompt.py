@@ -81,7 +81,7 @@ def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str])
     Compares the tokens of template + first characters with those of the two apart.
     """
     before = task.template[: task.template.index(PLACE)]
-    starts = [start for review in reviews if _is_chinese(start := review.strip()[:2])]
+    starts = [found[0] for review in reviews if (found := re.match("[\u4e00-\u9fff]{2}", review.strip()))]
     if not before or not starts:
         return []
     alone = len(tokenizer.ids(before))
@@ -108,10 +108,6 @@ def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer) -> list[str]:
         for labels in first.values()
         if len(labels) > 1
     ]
-
-
-def _is_chinese(text: str) -> bool:
-    return len(text) == 2 and all("\u4e00" <= char <= "\u9fff" for char in text)
 
 
 def _tokens(count: int) -> str:

@@ -1,11 +1,10 @@
 """A model's tokenizer as training will use it, without the seconds that loading transformers takes each time."""
 
-import contextlib
 import importlib.metadata
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -79,19 +78,12 @@ class ModelTokenizer:
         if not path.is_file():
             from transformers import AutoTokenizer
 
-            with _quiet_transformers():
+            advice = logging.getLogger("transformers")  # on the tokenizer, which ms-swift offers no way to take
+            level = advice.level
+            advice.setLevel(logging.ERROR)
+            try:
                 loaded = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+            finally:
+                advice.setLevel(level)
             write_text(path, loaded.backend_tokenizer.to_str())
         return path
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' advice on the tokenizer off the console: ms-swift offers no way to take it."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -102,7 +102,10 @@ def fit_frame(
     sample; which rows must be cut is looked up for every row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
-    texts = Texts(_replaced(kept["text"], injected))
+    column = kept["text"].copy() if injected else kept["text"]
+    if injected:
+        column.iloc[list(injected)] = list(injected.values())
+    texts = Texts(column)
     if tokenizer is None:
         return kept.assign(cut=False), _changed(texts, injected, pattern), None
     # One answer for all rows, so that a row's cut does not give its label away.
@@ -151,15 +154,6 @@ def may_be_longer(texts: Texts, bound: TokenBound, room: int, control_tokens: Se
         odd = [not unicodedata.is_normalized("NFC", text) or bool(first.search(text)) for text in piece]
         longer.append(np.array(odd, bool) | (bound.most_tokens(piece) > room))
     return np.concatenate(longer)
-
-
-def _replaced(column: pd.Series, reviews: Mapping[int, str]) -> pd.Series:
-    """The column with those of its texts replaced that `reviews` names by position."""
-    if not reviews:
-        return column
-    result = column.copy()
-    result.iloc[list(reviews)] = list(reviews.values())
-    return result
 
 
 def _changed(texts: Texts, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:

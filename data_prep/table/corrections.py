@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import conflicting, first_equal, group_counts
@@ -73,56 +72,41 @@ def correct_labels(
     if task.corrections is None:
         return kept, None
     path = task.corrections
-    corrections = read_corrections(path)
-    position = {row: at for at, row in enumerate(kept["row"].tolist())}
-    aside = dict(zip(rejects["row"].tolist(), rejects["text"].tolist(), strict=True))
-    texts, labels, splits = kept["text"].tolist(), kept["label"].tolist(), kept["split"].tolist()
-    changed: dict[int, str] = {}
+    texts = {row: text for part in (kept, rejects) for row, text in zip(part["row"], part["text"], strict=True)}
     labelled: dict[int, str] = {}
-    left = {"set_aside": 0, "val": 0, "test": 0}
-    same = 0
-    for correction in corrections:
-        where = f"{shown(path)}, line {correction.line}"
-        label = _label(where, correction.label, task)
-        if (before := labelled.setdefault(correction.row, label)) != label:
-            raise UserError(f"{where}: row {correction.row} is {label} here and {before} before: keep one of the two")
-        row = correction.row
-        at = position.get(row)
-        if at is None and row not in aside:
-            total = len(kept) + len(rejects)
-            raise UserError(f"{where}: the table has no row {row}, its rows are 1 to {total}: correct the number")
-        if correction.review and not _same(correction.review, aside[row] if at is None else texts[at]):
+    for line, row, given, review in read_corrections(path):
+        where = f"{shown(path)}, line {line}"
+        label = _label(where, given, task)
+        if (before := labelled.setdefault(row, label)) != label:
+            raise UserError(f"{where}: row {row} is {label} here and {before} before: keep one of the two")
+        if row not in texts:
+            raise UserError(f"{where}: the table has no row {row}, its rows are 1 to {len(texts)}: correct the number")
+        if review and not _same(review, texts[row]):
             raise UserError(
                 f"{where}: row {row} of the table has another review: the corrections were made for another table; "
                 "correct row and review, or list them again"
             )
-    for row, label in labelled.items():
-        at = position.get(row)
-        if at is None:
-            left["set_aside"] += 1
-        elif splits[at] != "train" and not task.corrections_test:
-            left[splits[at]] += 1
-        elif labels[at] == label:
-            same += 1
-        else:
-            changed[at] = label
-    result = kept.copy()
-    positions = np.fromiter(changed, np.int64, len(changed))
-    result.loc[kept.index[positions], "label"] = list(changed.values())
+    given_labels = kept["row"].map(labelled).astype("str")
+    named, of_split = given_labels.notna(), {name: kept["split"] == name for name in SPLITS}
+    allowed = of_split["train"] | task.corrections_test
+    changed = named & allowed & (given_labels != kept["label"])
+    result = kept.assign(label=kept["label"].where(~changed, given_labels))
     equal = first_equal(Texts(result["normalised"]))
     conflicts = group_counts(equal[conflicting(equal, shared_strings(result["label"]))])
     _stop_if_class_left(path, result, task.label_words)
-    counts = {name: sum(splits[at] == name for at in changed) for name in SPLITS}
+    left = {"set_aside": len(labelled) - int(named.sum())} | {
+        name: int((named & ~allowed & of_split[name]).sum()) for name in ("val", "test")
+    }
     return result, CorrectionCounts(
         path=path.name,
         sha256=sha256_file(path),
         test_allowed=task.corrections_test,
         named=len(labelled),
-        changed={"total": len(changed), **counts},
-        same=same,
+        changed={"total": int(changed.sum())} | {name: int((changed & of_split[name]).sum()) for name in SPLITS},
+        same=len(labelled) - int(changed.sum()) - sum(left.values()),
         not_applied={"total": sum(left.values()), **left},
         conflicts=conflicts,
-        ids={name: [str(kept["row"].iloc[at]) for at in sorted(changed) if splits[at] == name] for name in SPLITS},
+        ids={name: kept["row"][changed & of_split[name]].astype(str).tolist() for name in SPLITS},
     )
 
 

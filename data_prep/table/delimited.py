@@ -5,9 +5,10 @@ few fields, and it takes as long.
 """
 
 import csv
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,116 +20,107 @@ import pyarrow as pa
 from data_prep.table.encoding import REPLACEMENT, Encoding
 from data_prep.table.text_column import PIECE
 from data_prep.task import Columns
-from workspace.errors import UserError
+from workspace.errors import UserError, nearest
 from workspace.paths import shown
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 OTHER_DELIMITERS = ",\t;"  # tried in turn on the header of a .csv or .txt
 LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters
+SCHEMA = pa.schema({"text": pa.large_string(), "label": pa.large_string(), "line": pa.int64()})
 LONG_FIELD = 20  # lines: a row that spans more is probably an opened quote that was never closed
 
 
+Row = tuple[str, str, int]  # text, label, and the line on which the row starts, from 1; 0: not known
+
+
 @dataclass
-class Rows:
-    """The rows of a file, added one by one; `lines` counts from 1, with 0 for "not known".
+class Noticed:
+    """What a user should know of a file, counted and collected while it is read."""
 
-    The rows added last are in lists, the others packed in `pieces`, each with text, label and line.
-    `clean` is done to every text and label.
-    """
-
-    clean: Callable[[str], str] | None = None
-    texts: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    pieces: list[pa.RecordBatch] = field(default_factory=list)
     nul_characters: int = 0
     warnings: list[str] = field(default_factory=list)
 
-    def add(self, text: str, label: str, line: int) -> None:
-        """Add one row."""
-        self.texts.append(text)
-        self.labels.append(label)
-        self.lines.append(line)
-        if len(self.texts) == PIECE:
-            self.pack()
 
-    def pack(self) -> None:
-        """Move the rows in the lists to `pieces`."""
-        if self.clean:
-            self.texts, self.labels = (list(map(self.clean, values)) for values in (self.texts, self.labels))
-        texts, labels = (pa.array(values, pa.large_string()) for values in (self.texts, self.labels))
-        values = [texts, labels, pa.array(self.lines, pa.int64())]
-        self.pieces.append(pa.RecordBatch.from_arrays(values, ["text", "label", "line"]))
-        self.texts, self.labels, self.lines = [], [], []
+class MissingColumn(UserError):
+    """A table whose header, `found`, lacks one of the `wanted` columns, or has it twice."""
 
-    def frame(self) -> pd.DataFrame:
-        """All rows: row (from 1), line, text, label. The pieces are given up: no text is in memory twice."""
-        self.pack()
-        pieces, self.pieces = self.pieces, []
-        columns = {}
-        for name in ("line", "text", "label"):
-            array = pa.concat_arrays([piece.column(name) for piece in pieces])
-            columns[name] = array.to_numpy() if name == "line" else pd.array(array, dtype="str")
-        return pd.DataFrame({"row": np.arange(1, len(columns["line"]) + 1), **columns})
-
-    def __bool__(self) -> bool:
-        return bool(self.texts or self.pieces)
+    def __init__(self, path: Path, wanted: Columns, found: Sequence[str]) -> None:
+        names = list(dict.fromkeys((wanted.text, wanted.label)))
+        if missing := [name for name in names if name not in found]:
+            listed = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+            message = (
+                f"{shown(path)} has no column {' and no column '.join(missing)}{nearest(missing[0], found)}; "
+                f"found: {listed}; name the columns in the task's `columns`"
+            )
+        else:
+            doubled = next(name for name in names if list(found).count(name) > 1)
+            message = f"{shown(path)}: the column {doubled} is in the header twice: rename one of them"
+        super().__init__(message)
+        self.found = found
 
 
-def whole_characters(text: str) -> str:
-    """`text` with a replacement mark for each half of a character."""
-    return LONE_SURROGATES.sub(REPLACEMENT, text)
+def frame_of(rows: Iterable[Row], halves: bool) -> pd.DataFrame:
+    """All rows, packed as they come: row (from 1), line, text, label.
+
+    `halves`: there may be halves of characters, which no file of ours can hold; each becomes a replacement mark.
+    """
+    rows, pieces = iter(rows), []
+    while piece := list(itertools.islice(rows, PIECE)):
+        texts, labels, lines = map(list, zip(*piece, strict=True))
+        if halves:
+            texts, labels = ([LONE_SURROGATES.sub(REPLACEMENT, text) for text in one] for one in (texts, labels))
+        pieces.append(pa.record_batch([texts, labels, lines], SCHEMA))
+    table = pa.Table.from_batches(pieces, SCHEMA).combine_chunks()
+    strings = {name: pd.array(table[name], dtype="str") for name in ("text", "label")}
+    return pd.DataFrame({"row": np.arange(1, len(table) + 1), "line": table["line"].to_numpy(), **strings})
 
 
-def read_csv(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[str]:
-    """The rows of a delimited file; its header where `columns` are not in it, each once.
+def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+    """The rows of a delimited file.
 
     Quotes follow RFC 4180: a field may be quoted, may then hold delimiters and line ends, and writes a quote as two.
-    Blank lines are no rows. Raises UserError naming the line for a quote out of place and for a wrong field count.
+    Blank lines are no rows. Raises MissingColumn, and UserError naming the line for a quote out of place and for a
+    wrong field count.
     """
     csv.field_size_limit(2**31 - 1)
-    known = DELIMITERS.get(path.suffix.lower())
     headers = {}
-    for delimiter in known or OTHER_DELIMITERS:
-        headers[delimiter] = _header(path, encoding, delimiter)
-        if all(headers[delimiter].count(name) == 1 for name in (columns.text, columns.label)):
+    for delimiter in DELIMITERS.get(path.suffix.lower(), OTHER_DELIMITERS):
+        header = headers[delimiter] = _header(path, encoding, delimiter)
+        if all(header.count(name) == 1 for name in (columns.text, columns.label)):
             break
     else:
         # The delimiter that finds most columns is the one to show in the message.
-        return max(headers.values(), key=len)
-    header = headers[delimiter]
+        raise MissingColumn(path, columns, max(headers.values(), key=len))
     width, text_at, label_at = len(header), header.index(columns.text), header.index(columns.label)
-    rows = Rows()
     with _opened(path, encoding) as stream:
-        reader = csv.reader(_without_nul(stream, rows), delimiter=delimiter, strict=True)
-        line, seen_header = 1, False
+        reader = csv.reader(_without_nul(stream, noticed), delimiter=delimiter, strict=True)
+        line = 1
         try:
+            next(filter(None, reader))  # the header
+            line = reader.line_num + 1
             for fields in reader:
-                if fields and not seen_header:
-                    seen_header = True
-                elif fields:
+                if fields:
                     if len(fields) != width:
                         raise _wrong_width(path, line, fields, width, delimiter)
-                    rows.add(fields[text_at], fields[label_at], line)
+                    yield fields[text_at], fields[label_at], line
                     if reader.line_num - line > LONG_FIELD:
                         span = reader.line_num - line + 1
-                        rows.warnings.append(
+                        noticed.warnings.append(
                             f"{shown(path)}, line {line}: one row spans {span} lines: is a quote left open there?"
                         )
                 line = reader.line_num + 1
         except csv.Error as error:
             raise _quote_error(path, line, error) from error
-    return rows
 
 
-def read_jsonl(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[str]:
-    """The rows of a file with one JSON object a line; the first object's keys where `columns` are not among them.
+def jsonl_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+    """The rows of a file with one JSON object a line.
 
-    Blank lines are no rows; null is an empty cell, a number is written out. Raises UserError naming the line for one
-    that is not a JSON object, lacks a key, or holds a list or an object where text belongs.
+    Blank lines are no rows; null is an empty cell, a number is written out. Raises MissingColumn when the first object
+    lacks a key, and UserError naming the line for one that is not a JSON object, lacks a key, or holds a list or an
+    object where text belongs.
     """
-    # JSON can spell half a character, which no file of ours can hold.
-    rows = Rows(clean=whole_characters)
+    first = True
     with open(path, encoding=encoding.name, errors=encoding.errors, newline="\n") as stream:
         for line, content in enumerate(stream, start=1):
             if not content.strip():
@@ -140,11 +132,12 @@ def read_jsonl(path: Path, encoding: Encoding, columns: Columns) -> Rows | list[
                 raise UserError(f"{shown(path)}, line {line}: not valid JSON ({reason})") from error
             if not isinstance(value, dict):
                 raise UserError(f'{shown(path)}, line {line}: expected a JSON object ({{"...": ...}}), one a line')
-            if not rows and any(name not in value for name in (columns.text, columns.label)):
-                return list(value)
-            rows.add(_cell(path, line, value, columns.text, rows), _cell(path, line, value, columns.label, rows), line)
-            rows.nul_characters += content.count("\0")
-    return rows
+            if first and not value.keys() >= {columns.text, columns.label}:
+                raise MissingColumn(path, columns, list(value))
+            first = False
+            text, label = (_cell(path, line, value, key, noticed) for key in (columns.text, columns.label))
+            yield text, label, line
+            noticed.nul_characters += content.count("\0")
 
 
 def _opened(path: Path, encoding: Encoding) -> TextIO:
@@ -155,7 +148,7 @@ def _opened(path: Path, encoding: Encoding) -> TextIO:
 def _header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
     """The fields of the first line that is not blank, white space around them gone."""
     with _opened(path, encoding) as stream:
-        reader = csv.reader(_without_nul(stream, Rows()), delimiter=delimiter, strict=True)
+        reader = csv.reader(_without_nul(stream, Noticed()), delimiter=delimiter, strict=True)
         try:
             for fields in reader:
                 if fields:
@@ -167,10 +160,10 @@ def _header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
     raise UserError(f"{shown(path)} is empty: expected a header")
 
 
-def _without_nul(stream: TextIO, rows: Rows) -> Iterator[str]:
+def _without_nul(stream: TextIO, noticed: Noticed) -> Iterator[str]:
     for line in stream:
         if "\0" in line:
-            rows.nul_characters += line.count("\0")
+            noticed.nul_characters += line.count("\0")
             line = line.replace("\0", "")
         yield line
 
@@ -193,17 +186,12 @@ def _quote_error(path: Path, line: int, error: csv.Error) -> UserError:
     )
 
 
-def _cell(path: Path, line: int, value: dict[str, Any], key: str, rows: Rows) -> str:
+def _cell(path: Path, line: int, value: dict[str, Any], key: str, noticed: Noticed) -> str:
     if key not in value:
         raise UserError(f"{shown(path)}, line {line}: has no {key}; found: {', '.join(value)}")
     cell = value[key]
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        if "\0" in cell:  # JSON spells it as an escape
-            rows.nul_characters += cell.count("\0")
-            return cell.replace("\0", "")
-        return cell
     if isinstance(cell, list | dict):
         raise UserError(f"{shown(path)}, line {line}: {key} is a {type(cell).__name__}, expected text")
-    return str(cell)
+    text = "" if cell is None else str(cell)
+    noticed.nul_characters += text.count("\0")  # JSON spells it as an escape
+    return text.replace("\0", "")

@@ -4,7 +4,7 @@ import codecs
 from pathlib import Path
 from typing import NamedTuple
 
-BLOCK = 1 << 20  # bytes decoded at a time: a file of any size is checked in little memory
+BLOCK = 1 << 20  # characters decoded at a time: a file of any size is checked in little memory
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 REPLACEMENT = "\ufffd"  # in place of bytes that could not be decoded
 
@@ -30,29 +30,28 @@ def find_encoding(path: Path) -> Encoding:
     """
     with open(path, "rb") as stream:
         start = stream.read(4)
-    marked = [name for mark, name in MARKS.items() if start.startswith(mark)]
-    candidates = marked or ["utf-8", "gb18030"]
+    candidates = [name for mark, name in MARKS.items() if start.startswith(mark)] or ["utf-8", "gb18030"]
     for name in candidates:
-        if _undecodable(path, name, "strict") == 0:
+        if _decodes(path, name):
             return Encoding(name)
-    best = min(candidates, key=lambda name: _undecodable(path, name, "replace"))
+    best = min(candidates, key=lambda name: _replaced(path, name))
     return Encoding(best, _first_fault(path, best))
 
 
-def _undecodable(path: Path, name: str, errors: str) -> int:
-    """How many replacement characters decoding yields; under "strict" 1 at the first fault and 0 without one."""
-    decoder = codecs.getincrementaldecoder(name)(errors)
-    count = 0
-    with open(path, "rb") as stream:
-        while True:
-            block = stream.read(BLOCK)
-            try:
-                text = decoder.decode(block, final=not block)
-            except UnicodeDecodeError:
-                return 1
-            count += text.count(REPLACEMENT) if errors == "replace" else 0
-            if not block:
-                return count
+def _decodes(path: Path, name: str) -> bool:
+    try:
+        with open(path, encoding=name, newline="") as stream:
+            while stream.read(BLOCK):
+                pass
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _replaced(path: Path, name: str) -> int:
+    """How many replacement characters decoding yields."""
+    with open(path, encoding=name, errors="replace", newline="") as stream:
+        return sum(block.count(REPLACEMENT) for block in iter(lambda: stream.read(BLOCK), ""))
 
 
 def _first_fault(path: Path, name: str) -> tuple[int, int]:

@@ -4,29 +4,24 @@ Every value is text as it is in the file: `01`, `NA` and an empty cell stay what
 which no text has on purpose, are taken out, and counted.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.table.delimited import Rows, read_csv, read_jsonl, whole_characters
+from data_prep.table.delimited import MissingColumn, Noticed, Row, csv_rows, frame_of, jsonl_rows
 from data_prep.table.encoding import REPLACEMENT, Encoding, find_encoding
 from data_prep.task import Columns
-from workspace.errors import UserError, nearest
+from workspace.errors import UserError
 from workspace.paths import shown
 
 FORMATS = {
-    ".csv": "csv",
-    ".txt": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".xlsx": "excel",
-    ".xlsm": "excel",
-    ".parquet": "parquet",
-    ".pq": "parquet",
+    **dict.fromkeys((".csv", ".txt", ".tsv", ".tab"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
+    **dict.fromkeys((".xlsx", ".xlsm"), "excel"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
 
 
@@ -60,77 +55,40 @@ def read_table(path: Path, columns: Columns) -> Table:
             raise UserError(f"{shown(path)} is of an unknown kind: expected a name that ends in {', '.join(FORMATS)}")
         if path.stat().st_size == 0:
             raise UserError(f"{shown(path)} is empty: expected a header with {columns.text} and {columns.label}")
-        if kind in ("csv", "jsonl"):
-            return _text_table(path, kind, columns)
-        return _binary_table(path, kind, columns)
+        noticed = Noticed()
+        encoding = find_encoding(path) if kind in ("csv", "jsonl") else None
+        if encoding:
+            rows = (csv_rows if kind == "csv" else jsonl_rows)(path, encoding, columns, noticed)
+        else:
+            rows = _binary_rows(path, kind, columns, noticed)
+        frame = frame_of(rows, halves=kind != "csv")
     except OSError as error:
         raise UserError(f"{shown(path)} cannot be read ({error.strerror or error}): give a table with --csv") from error
-
-
-class MissingColumn(UserError):
-    """A table whose header, `found`, lacks one of the two columns, or has it twice."""
-
-    def __init__(self, message: str, found: Sequence[str]) -> None:
-        super().__init__(message)
-        self.found = found
-
-
-def missing_column(path: Path, wanted: Columns, found: Sequence[str]) -> MissingColumn:
-    """The error for a table without the two columns: which are missing, which were found, what to do."""
-    missing = [name for name in dict.fromkeys((wanted.text, wanted.label)) if name not in found]
-    doubled = [name for name in (wanted.text, wanted.label) if list(found).count(name) > 1]
-    if not missing:
-        message = f"{shown(path)}: the column {doubled[0]} is in the header twice: rename one of them"
-        return MissingColumn(message, found)
-    listed = ", ".join(str(name) for name in found[:20]) + (", ..." if len(found) > 20 else "")
-    return MissingColumn(
-        f"{shown(path)} has no column {' and no column '.join(missing)}{nearest(missing[0], found)}; found: {listed}; "
-        "name the columns in the task's `columns`",
-        found,
-    )
-
-
-def _text_table(path: Path, kind: str, columns: Columns) -> Table:
-    encoding = find_encoding(path)
-    rows = read_csv(path, encoding, columns) if kind == "csv" else read_jsonl(path, encoding, columns)
-    if isinstance(rows, list):  # the header, when the columns are not in it
-        raise missing_column(path, columns, rows)
-    return _table(path, rows, encoding)
-
-
-def _table(path: Path, rows: Rows, encoding: Encoding | None) -> Table:
-    if not rows:
+    if frame.empty:
         raise UserError(f"{shown(path)} has a header but no rows: expected one labelled text a row")
-    frame = rows.frame()
     broken = pd.Series(False, index=frame.index)
-    if rows.clean or (encoding and encoding.fault):
+    if kind != "csv" or (encoding and encoding.fault):
         for name in ("text", "label"):
             broken |= frame[name].str.contains(REPLACEMENT, regex=False)
-    return Table(path, frame.assign(undecodable=broken), encoding, rows.nul_characters, tuple(rows.warnings))
+    return Table(path, frame.assign(undecodable=broken), encoding, noticed.nul_characters, tuple(noticed.warnings))
 
 
-def _binary_table(path: Path, kind: str, columns: Columns) -> Table:
+def _binary_rows(path: Path, kind: str, columns: Columns, noticed: Noticed) -> Iterator[Row]:
     try:
         frame = _excel(path) if kind == "excel" else _parquet(path, columns)
     except UserError:
         raise
     except Exception as error:  # the readers of broken archives raise errors of every kind
         raise UserError(f"{shown(path)} cannot be read as {kind} ({error}): save it again, or as CSV") from error
-    names = [str(name).strip() for name in frame.columns]
-    if any(names.count(name) != 1 for name in (columns.text, columns.label)):
-        raise missing_column(path, columns, names)
-    frame.columns = names
-    texts, labels = (_as_text(path, frame[name]) for name in (columns.text, columns.label))
-    nul = int(texts.str.count("\0").sum() + labels.str.count("\0").sum())
-    lines = [row + 2 for row in range(len(frame))] if kind == "excel" else [0] * len(frame)
-    rows = Rows(
-        clean=whole_characters,
-        texts=texts.str.replace("\0", "", regex=False).tolist(),
-        labels=labels.str.replace("\0", "", regex=False).tolist(),
-        lines=lines,
-        nul_characters=nul,
-    )
-    return _table(path, rows, None)
+    frame.columns = [str(name).strip() for name in frame.columns]
+    names = (columns.text, columns.label)
+    if any(list(frame.columns).count(name) != 1 for name in names):
+        raise MissingColumn(path, columns, list(frame.columns))
+    cells = [_as_text(path, frame[name]) for name in names]
+    noticed.nul_characters = int(sum(column.str.count("\0").sum() for column in cells))
+    texts, labels = (column.str.replace("\0", "", regex=False).tolist() for column in cells)
+    lines = range(2, len(frame) + 2) if kind == "excel" else itertools.repeat(0, len(frame))
+    return zip(texts, labels, lines, strict=True)
 
 
 def _excel(path: Path) -> pd.DataFrame:
@@ -147,7 +105,7 @@ def _parquet(path: Path, columns: Columns) -> pd.DataFrame:
     names = pyarrow.parquet.read_schema(path).names
     wanted = list(dict.fromkeys((columns.text, columns.label)))
     if any(names.count(name) != 1 for name in wanted):
-        raise missing_column(path, columns, names)
+        raise MissingColumn(path, columns, names)
     return pd.read_parquet(path, columns=wanted)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,8 +21,7 @@ from data_prep.card.page import CONFLICTS, REASON_WORDS, render_card, shown_path
 from data_prep.card.pictures import PICTURES, draw_card
 from data_prep.statistics import BINS, bin_edges
 from data_prep.table.checking import REASONS
-from data_prep.task import CONFLICTS as KNOWN_CONFLICTS
-from data_prep.task import SCHEMES, SPLITS
+from data_prep.task import SPLITS, Conflicts, Scheme
 from tests.manifests import as_manifest
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
 from workspace.files import read_json, read_jsonl, sha256_file
@@ -344,8 +344,8 @@ def test_bins_are_few_round_and_hold_every_length(lengths, limit):
 
 def test_every_code_has_its_words():
     assert REASON_WORDS.keys() == set(REASONS)
-    assert CONFLICTS.keys() == set(KNOWN_CONFLICTS)
-    assert card.SCHEMES.keys() == set(SCHEMES)
+    assert CONFLICTS.keys() == set(get_args(Conflicts))
+    assert card.SCHEMES.keys() == set(get_args(Scheme))
     assert shown_path("data/my table.csv") == "data/my table.csv"
     assert shown_path("/home/someone/my table.csv") == "my table.csv"
 
