@@ -23,8 +23,7 @@ from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.label_issues import load_label_issues
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
-from eval.scoring.predictions import Predictions, RunPredictions, load_predictions, primary, row_records
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import Metrics, Predictions, RunPredictions, load_predictions, primary, row_records
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import slice_metrics
@@ -61,7 +60,7 @@ def evaluate(folder: Path) -> Metrics:
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
     known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(scores)
-    metrics: Metrics = {
+    metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
         "notice": run.notice,
@@ -86,7 +85,7 @@ def evaluate(folder: Path) -> Metrics:
         "selective": _selective(predictions, val, test, labels),
         "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
     }
-    write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
+    write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
 

@@ -6,12 +6,11 @@ from itertools import combinations
 from pathlib import Path
 
 from eval.reporting.render import render
-from eval.scoring.predictions import LADDER, Row, read_rows
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import LADDER, Metrics, Row
 from eval.scoring.significance import Comparison, compare
 from workspace.bilingual import NONE
 from workspace.errors import UserError
-from workspace.files import read_json
+from workspace.files import read_json, read_jsonl
 from workspace.paths import shown
 
 
@@ -52,7 +51,7 @@ def load_scored(folder: Path, letter: str) -> ScoredRun:
     for name in ("metrics.json", "rows.jsonl"):
         if not (folder / name).is_file():
             raise UserError(f"{shown(folder)} has no {name}: run python -m eval.report {shown(folder)} first")
-    return ScoredRun(letter, shown(folder), read_json(folder / "metrics.json"), read_rows(folder))
+    return ScoredRun(letter, shown(folder), read_json(folder / "metrics.json"), read_jsonl(folder / "rows.jsonl"))
 
 
 def check_comparable(first: ScoredRun, other: ScoredRun) -> None:

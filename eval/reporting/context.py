@@ -1,12 +1,11 @@
 """What the page and report.md show of a run, taken from metrics.json and rows.jsonl: the same for both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
 from eval.robustness.table import COLUMNS, MODELS, NOTE, injection_rows, injection_sentence, measured_models
-from eval.scoring.predictions import Row, RowPrediction, primary_pair, shown_reading
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
 
 FACTS = ("task", "recipe", "model", "csv", "limit", "seed", "machine", "git", "started")
@@ -90,7 +89,7 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
     codes: dict[str | None, int] = {label: k for k, label in enumerate(labels)} | {None: -1}
     sure = next((n for n in ("after_score", "after_score_threshold") if n in names and _has_p(rows, n)), None)
 
-    def packed(prediction: RowPrediction) -> list[Any]:
+    def packed(prediction: Mapping[str, Any]) -> list[Any]:
         answer = prediction["answer"] if prediction["answer"] != prediction["label"] else None
         return [codes[prediction["label"]], prediction["p"], answer]
 

@@ -22,8 +22,7 @@ from eval.reporting import wording
 from eval.reporting.chart import FRAME, RADIUS
 from eval.reporting.charts import line_charts
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
-from eval.scoring.predictions import Row
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
 
