@@ -15,7 +15,7 @@ from data_prep.overrides import find_overrides
 from data_prep.task import load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
-from eval.robustness.record import load_injection
+from eval.robustness.rates import load_injection
 from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves

@@ -159,7 +159,7 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dic
     pair = primary_pair(predictions)
     rows = []
     for i, (key, review, gold, cut) in enumerate(zip(test.ids, test.reviews, test.gold, test.cut, strict=True)):
-        readings = {
+        readings: dict[str, Any] = {
             name: {
                 "label": reading.predicted[i],
                 "answer": None if reading.texts is None else reading.texts[i],

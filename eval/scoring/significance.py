@@ -87,8 +87,7 @@ def compare(
     right_a, right_b = rows[:, 1] == rows[:, 0], rows[:, 2] == rows[:, 0]
     fixed, broken = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
     observed, drawn = bootstrap(rows, lambda cells, counts: _differences(cells, counts, len(labels)), draws, seed)
-    accuracy_ci, macro_f1_ci = _percentiles(drawn[:, 0]), _percentiles(drawn[:, 1])
-    p = mcnemar_p(fixed, broken)
+    p, accuracy_ci = mcnemar_p(fixed, broken), percentiles(drawn[:, 0])
     return Comparison(
         n=len(gold),
         fixed=fixed,
@@ -97,7 +96,7 @@ def compare(
         accuracy_difference=float(observed[0]),
         accuracy_ci=accuracy_ci,
         macro_f1_difference=float(observed[1]),
-        macro_f1_ci=macro_f1_ci,
+        macro_f1_ci=percentiles(drawn[:, 1]),
         code=verdict_code(p, float(observed[0]), accuracy_ci),
     )
 
@@ -112,7 +111,7 @@ def balanced_accuracy_interval(
     """
     rows = np.stack([encode(gold, labels), encode(predicted, labels)], axis=1)
     _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)), draws, seed)
-    return _percentiles(drawn[:, 0])
+    return percentiles(drawn[:, 0])
 
 
 def bootstrap(
@@ -165,6 +164,7 @@ def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     return np.eye(classes + 1)[codes][:, :classes]
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
+def percentiles(values: NDArray[np.float64]) -> Interval:
+    """The 95 % percentile interval of bootstrap draws (draws,)."""
     low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
