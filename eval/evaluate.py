@@ -65,7 +65,7 @@ def evaluate(folder: Path) -> Metrics:
         "run": _run_facts(run, manifest),
         "notice": run.notice,
         "head": head,
-        "verdict": asdict(judge(predictions.test, scores, comparisons, test.gold, labels, head)),
+        "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
         "test": _looks(run, manifest, scores),

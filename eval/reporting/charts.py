@@ -6,20 +6,8 @@ from itertools import chain
 from typing import Any
 
 from eval.reporting.chart import Axis, Chart, Colour, Line, Marker, Points, Stroke
-from eval.reporting.wording import (
-    CHOSEN_CHECKPOINT,
-    PERFECTLY_CALIBRATED,
-    TRAINING,
-    TRAINING_SMOOTHED,
-    VALIDATION,
-    Text,
-    decimal,
-    number,
-    percent,
-    reading_name,
-    stage_of,
-    teacher_forced,
-)
+from eval.reporting.wording import reading_name, stage_of, teacher_forced
+from workspace.bilingual import Text, decimal, number, percent
 
 
 def line_charts(metrics: Mapping[str, Any]) -> dict[str, Chart]:
@@ -36,17 +24,12 @@ def loss(metrics: Mapping[str, Any]) -> Chart | None:
     average = tuple(zip((x for x, _ in train), smoothed([y for _, y in train], weight), strict=True))
     lines = (
         Line(None, "before", train, "thin"),
-        Line(TRAINING_SMOOTHED if weight else TRAINING, "before", average),
-        Line(VALIDATION, "after", val, "dashed", "circle"),
+        Line(Text("训练（平滑）", "training, smoothed") if weight else Text("训练", "training"), "before", average),
+        Line(Text("验证", "validation"), "after", val, "dashed", "circle"),
     )
-    return _by_step(
-        metrics,
-        Text("训练与验证损失", "Training and validation loss"),
-        split_sizes(metrics, "train", "val"),
-        (Text("损失", "loss"), lambda value: f"{value:.3g}"),
-        lines,
-        floor=0.0,
-    )
+    title, name = Text("训练与验证损失", "Training and validation loss"), Text("损失", "loss")
+    sizes = split_sizes(metrics, "train", "val")
+    return _by_step(metrics, title, sizes, name, lambda value: f"{value:.3g}", lines, floor=0.0)
 
 
 def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
@@ -60,13 +43,8 @@ def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
         Line(Text("标签宏平均 F1", "label macro F1"), "f1", f1, "dashed", "square"),
         Line(teacher_forced(curves), "baseline", forced, "dotted", "triangle"),
     )
-    return _by_step(
-        metrics,
-        Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"),
-        split_sizes(metrics, "val"),
-        (Text("准确率", "accuracy"), _whole_percent),
-        lines,
-    )
+    title, name = Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"), Text("准确率", "accuracy")
+    return _by_step(metrics, title, split_sizes(metrics, "val"), name, _whole_percent, lines)
 
 
 def reliability(metrics: Mapping[str, Any]) -> Chart | None:
@@ -76,7 +54,7 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
         return None
     low = min(b["confidence"] for reading in scored.values() for b in reading["probabilities"]["reliability"])
     low = math.floor(low * 10) / 10
-    lines = [Line(PERFECTLY_CALIBRATED, "baseline", ((low, low), (1.0, 1.0)), "dotted")]
+    lines = [Line(Text("完全校准", "perfectly calibrated"), "baseline", ((low, low), (1.0, 1.0)), "dotted")]
     for name, reading in scored.items():
         text, ece = reading_name(name), decimal(reading["probabilities"]["ece"])
         bins = reading["probabilities"]["reliability"]
@@ -84,18 +62,11 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
         named = Text(f"{text.zh}（ECE {ece}）", f"{text.en} (ECE {ece})")
         marker: Marker = "square" if stage_of(name) == "before" else "circle"
         lines.append(Line(named, *_look(name, series(bins, "accuracy", "confidence")), marker, radii))
-    return Chart(
-        Text("可靠性图", "Reliability diagram"),
-        f"n = {number(metrics['test']['n'])}",
-        Axis(
-            Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)"),
-            low,
-            1.03,
-            _whole_percent,
-        ),
-        Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent),
-        tuple(lines),
-    )
+    given = Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)")
+    x = Axis(given, low, 1.03, _whole_percent)
+    y = Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent)
+    title = Text("可靠性图", "Reliability diagram")
+    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
 
 def coverage(metrics: Mapping[str, Any]) -> Chart | None:
@@ -112,21 +83,15 @@ def coverage(metrics: Mapping[str, Any]) -> Chart | None:
         chosen = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
         point = ((selective["test"]["coverage"], selective["test"]["accuracy"]),)
         lines.append(Line(chosen, "ink", point, "none", "diamond"))
-    return Chart(
-        Text("覆盖率与准确率", "Coverage and accuracy"),
-        f"n = {number(metrics['test']['n'])}",
-        Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent),
-        Axis(Text("准确率", "accuracy"), *_range((y for line in lines for _, y in line.points), 0.06), _whole_percent),
-        tuple(lines),
-    )
+    x = Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent)
+    spread = _range((y for line in lines for _, y in line.points), 0.06)
+    y = Axis(Text("准确率", "accuracy"), *spread, _whole_percent)
+    title = Text("覆盖率与准确率", "Coverage and accuracy")
+    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
 
-CHARTS: dict[str, Callable[[Mapping[str, Any]], Chart | None]] = {
-    "loss": loss,
-    "accuracy": accuracy,
-    "reliability": reliability,
-    "coverage": coverage,
-}
+Draw = Callable[[Mapping[str, Any]], Chart | None]
+CHARTS: dict[str, Draw] = {"loss": loss, "accuracy": accuracy, "reliability": reliability, "coverage": coverage}
 
 
 def series(rows: Sequence[Mapping[str, Any]], y: str, x: str = "step") -> Points:
@@ -158,7 +123,8 @@ def _by_step(
     metrics: Mapping[str, Any],
     title: Text,
     rows: str,
-    y: tuple[Text, Callable[[float], str]],
+    y: Text,
+    write: Callable[[float], str],
     lines: Iterable[Line],
     floor: float | None = None,
 ) -> Chart | None:
@@ -175,9 +141,9 @@ def _by_step(
         title,
         rows,
         Axis(Text("训练步数", "training step"), *_range(xs, 0.1 if written else 0.03), lambda value: f"{value:,.0f}"),
-        Axis(y[0], low if floor is None else floor, high, y[1]),
+        Axis(y, low if floor is None else floor, high, write),
         drawn,
-        (step, Text(*(words.format(step) for words in CHOSEN_CHECKPOINT))) if best else None,
+        (step, Text(f"选用的检查点（第 {step} 步）", f"chosen checkpoint (step {step})")) if best else None,
     )
 
 

@@ -5,10 +5,11 @@ many rows it is.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.chart import RADIUS, Chart
+from eval.reporting.chart import RADIUS
 from eval.reporting.charts import CHARTS
 from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
@@ -53,19 +54,13 @@ def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, by
         return {name: png(figure) for name, figure in figures if figure is not None}
 
 
-def line_picture(name: str) -> Draw:
-    """The picture of the line chart `name`."""
-
-    def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-        chart = CHARTS[name](metrics)
-        return None if chart is None else draw_chart(chart, pen)
-
-    return draw
-
-
-def draw_chart(chart: Chart, pen: Pen) -> "Figure":
-    """The chart as a figure."""
+def line_picture(name: str, metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
+    """The line chart `name`."""
     from matplotlib.lines import Line2D
+
+    chart = CHARTS[name](metrics)
+    if chart is None:
+        return None
 
     def label(text: Text) -> str:
         return pen.both(Text(text.zh, fill(text.en, LINE_LENGTH)), "\n" if len(text.en) > LINE_LENGTH else " / ")
@@ -129,43 +124,39 @@ def before_after(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
     return figure
 
 
-def confusion(stage: str) -> Draw:
-    """The picture of the confusion matrix `before` or `after`: the generated answers, else the scored ones."""
-
-    def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-        name = shown_reading(metrics["readings"], stage)
-        if name is None:
-            return None
-        counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
-        words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]
-        few = len(labels) < MANY
-        figure, axes = canvas(3.2 + 1.1 * len(labels) if few else 8.0)
-        reading = reading_name(name)
-        title = Text(f"混淆矩阵：{reading.zh}", f"Confusion matrix: {reading.en}")
-        add_title(figure, pen, title, f"n = {number(metrics['readings'][name]['n'])}")
-        shares = [[count / max(sum(row), 1) for count in row] for row in counts]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for r, row in enumerate(counts):
-            for c, count in enumerate(row):
-                text = f"{number(count)}\n{percent(shares[r][c])}" if few else str(count)
-                axes.text(c, r, text, ha="center", va="center", color="white" if shares[r][c] > 0.62 else INK)
-        axes.set_xticks(range(len(words) + 1), [*words, pen.both(UNPARSED)], rotation=0 if few else 50)
-        axes.set_yticks(range(len(words)), words)
-        axes.set_xlabel(pen.both(Text("模型的回答", "answer"), " "))
-        axes.set_ylabel(pen.both(Text("真实标签", "gold label"), " "))
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-        return figure
-
-    return draw
+def confusion(stage: str, metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
+    """The confusion matrix `before` or `after`: of the generated answers, else the scored ones."""
+    name = shown_reading(metrics["readings"], stage)
+    if name is None:
+        return None
+    counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
+    words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]
+    few = len(labels) < MANY
+    figure, axes = canvas(3.2 + 1.1 * len(labels) if few else 8.0)
+    reading = reading_name(name)
+    title = Text(f"混淆矩阵：{reading.zh}", f"Confusion matrix: {reading.en}")
+    add_title(figure, pen, title, f"n = {number(metrics['readings'][name]['n'])}")
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for r, row in enumerate(counts):
+        for c, count in enumerate(row):
+            text = f"{number(count)}\n{percent(shares[r][c])}" if few else str(count)
+            axes.text(c, r, text, ha="center", va="center", color="white" if shares[r][c] > 0.62 else INK)
+    axes.set_xticks(range(len(words) + 1), [*words, pen.both(UNPARSED)], rotation=0 if few else 50)
+    axes.set_yticks(range(len(words)), words)
+    axes.set_xlabel(pen.both(Text("模型的回答", "answer"), " "))
+    axes.set_ylabel(pen.both(Text("真实标签", "gold label"), " "))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
 
 
 PICTURES: dict[str, Draw] = {
-    "curves_loss.png": line_picture("loss"),
-    "curves_accuracy.png": line_picture("accuracy"),
+    "curves_loss.png": partial(line_picture, "loss"),
+    "curves_accuracy.png": partial(line_picture, "accuracy"),
     "before_after.png": before_after,
-    "confusion_before.png": confusion("before"),
-    "confusion_after.png": confusion("after"),
-    "reliability.png": line_picture("reliability"),
-    "risk_coverage.png": line_picture("coverage"),
+    "confusion_before.png": partial(confusion, "before"),
+    "confusion_after.png": partial(confusion, "after"),
+    "reliability.png": partial(line_picture, "reliability"),
+    "risk_coverage.png": partial(line_picture, "coverage"),
 }

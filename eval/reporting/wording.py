@@ -30,11 +30,6 @@ SLICES = {
 }
 LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics without some rows: macro F1 too
 UNPARSED = Text("未解析", "unparsed")
-TRAINING = Text("训练", "training")
-TRAINING_SMOOTHED = Text("训练（平滑）", "training, smoothed")
-VALIDATION = Text("验证", "validation")
-CHOSEN_CHECKPOINT = Text("选用的检查点（第 {} 步）", "chosen checkpoint (step {})")
-PERFECTLY_CALIBRATED = Text("完全校准", "perfectly calibrated")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
     "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",

@@ -76,6 +76,17 @@ def injection_rows(injection: Mapping[str, Any]) -> list[tuple[Text, list[str]]]
     return rows
 
 
+def injection_section(injection: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates show of it."""
+    return {
+        "sentence": injection_sentence(injection),
+        "columns": COLUMNS,
+        "ways": [MODELS[name] for name in measured_models(injection)],
+        "rows": injection_rows(injection),
+        "note": NOTE,
+    }
+
+
 def measured_models(injection: Mapping[str, Any]) -> list[str]:
     """The models that were measured, from the cheapest to the tuned one."""
     return [name for name in MODELS if name in injection["ways"]]

@@ -54,9 +54,7 @@ def wilson(correct: int, n: int) -> Interval | None:
 
 def mcnemar_p(fixed: int, broken: int) -> float:
     """Two-sided exact McNemar p: under the null, a discordant row is fixed or broken with probability 1/2 each."""
-    if fixed + broken == 0:
-        return 1.0
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
+    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
 
 
 def verdict_code(p: float, difference: float, interval: Interval) -> Code:
@@ -101,24 +99,22 @@ def compare(
     )
 
 
-def balanced_accuracy_interval(
-    predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str], draws: int = DRAWS, seed: int = SEED
-) -> Interval:
+def balanced_accuracy_interval(predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str]) -> Interval:
     """The 95 % bootstrap interval of balanced accuracy.
 
     One answer for every row, and answers drawn without a look at the row, both have an expected balanced accuracy of
     1 / (labels with gold rows), however uneven the classes are: an interval above it shows that something was learned.
     """
     rows = np.stack([encode(gold, labels), encode(predicted, labels)], axis=1)
-    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)), draws, seed)
+    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)))
     return percentiles(drawn[:, 0])
 
 
 def bootstrap(
     rows: NDArray[np.int64],
     statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]],
-    draws: int,
-    seed: int,
+    draws: int = DRAWS,
+    seed: int = SEED,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it is.
 
