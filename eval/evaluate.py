@@ -127,7 +127,7 @@ def _reading(
     predictions: Predictions, score: Classification, efficiency: Efficiency, test: Split, labels: Sequence[str]
 ) -> dict[str, Any]:
     """One reading's entry in metrics.json."""
-    probabilities = predictions.probabilities
+    shares = predictions.probabilities
     return {
         "kind": predictions.kind,
         **asdict(score),
@@ -135,9 +135,7 @@ def _reading(
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
-        "probabilities": None
-        if probabilities is None
-        else asdict(probability_metrics(probabilities, test.codes(labels))),
+        "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),
     }
 
 
@@ -164,11 +162,9 @@ def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -
 def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]) -> dict[str, Any] | None:
     """Answering only when sure, for the tuned model's scores: chosen on validation, checked on test."""
     name = "after_score"
-    if name not in predictions.validation:
-        return None
-    chosen = choose_selective(predictions.validation[name], val.codes(labels))
-    probabilities = predictions.test[name].probabilities
-    if chosen is None or probabilities is None:
+    on_val, on_test = predictions.validation.get(name), predictions.test.get(name)
+    chosen = None if on_val is None else choose_selective(on_val, val.codes(labels))
+    if chosen is None or on_test is None or on_test.probabilities is None:
         return None
     return {
         "reading": name,
@@ -176,7 +172,7 @@ def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Seq
         "target_accuracy": chosen.target_accuracy,
         "threshold": chosen.threshold,
         "val": {"n": chosen.n, "coverage": chosen.coverage, "accuracy": chosen.accuracy},
-        "test": asdict(check_selective(chosen.threshold, probabilities, test.codes(labels))),
+        "test": asdict(check_selective(chosen.threshold, on_test.probabilities, test.codes(labels))),
     }
 
 

@@ -73,10 +73,8 @@ class AttemptFiles(NamedTuple):
     @classmethod
     def all_in(cls, journal: Path) -> list["AttemptFiles"]:
         """Those of every attempt so far, the earliest first."""
-        return [
-            cls.named(journal, path.name.removesuffix(".prompts.jsonl"))
-            for path in sorted(journal.glob("*.prompts.jsonl"))
-        ]
+        names = sorted(path.name.removesuffix(".prompts.jsonl") for path in journal.glob("*.prompts.jsonl"))
+        return [cls.named(journal, name) for name in names]
 
     def write_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Write the prompts as `swift infer` reads them."""

@@ -1,6 +1,7 @@
 """RUN/before/summary.json and RUN/after/summary.json: what the responses were made from, and checks made on the way."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -31,14 +32,12 @@ class BatchCheck:
         """Same text (a head: same label) and same probabilities, but for rounding?"""
         batched = {prompt.id: found for prompt, found in pairs if prompt.purpose == "test"}
         alone = {prompt.id: found for prompt, found in pairs if prompt.purpose == "parity"}
-        largest = max(
-            (
-                abs(value - batched[key].score.logprobs[label])
-                for key, found in alone.items()
-                for label, value in found.score.logprobs.items()
-            ),
-            default=0.0,
+        differences = (
+            abs(value - batched[key].score.logprobs[label])
+            for key, found in alone.items()
+            for label, value in found.score.logprobs.items()
         )
+        largest = max(differences, default=0.0)
         words = all(found.text is not None for found in alone.values())
         same = sum(_said(found) == _said(batched[key]) for key, found in alone.items())
         ok = same == len(alone) and largest <= LOGPROB_TOLERANCE
@@ -66,23 +65,16 @@ class Summary:
     def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
         """The summary of all prompts of a stage and what came back."""
         prompts = [prompt for prompt, _ in pairs]
-        purposes = dict.fromkeys(prompt.purpose for prompt in prompts)
+        answered = (turn for one in prompts if one.purpose != "few_shot" for turn in one.messages)
         return cls(
             adapter_sha256=inputs["adapter"],
             inputs=inputs,
-            prompts={purpose: sum(prompt.purpose == purpose for prompt in prompts) for purpose in purposes},
+            prompts=dict(Counter(prompt.purpose for prompt in prompts)),
             ms_per_review=_speed(pairs),
             parity=BatchCheck.of(pairs),
             no_assistant_turn=all(prompt.messages[-1]["role"] == "user" for prompt in prompts)
-            and not any(
-                turn["role"] == "assistant"
-                for prompt in prompts
-                if prompt.purpose != "few_shot"
-                for turn in prompt.messages
-            ),
-            val_prompt_sha256={
-                prompt.id: found.score.prompt_sha256 for prompt, found in pairs if prompt.purpose == "val"
-            },
+            and not any(turn["role"] == "assistant" for turn in answered),
+            val_prompt_sha256={one.id: found.score.prompt_sha256 for one, found in pairs if one.purpose == "val"},
         )
 
     @classmethod
@@ -118,12 +110,7 @@ def _speed(pairs: Pairs) -> dict[str, float | None]:
     def mean(seconds: list[float]) -> float | None:
         return round(1000 * statistics.fmean(seconds), 2) if seconds else None
 
-    test = [found.score for prompt, found in pairs if prompt.purpose == "test"]
-    shots = [found.score for prompt, found in pairs if prompt.purpose == "few_shot"]
-    return {
-        "generate": mean(
-            [score.score_seconds + score.generate_seconds for score in test if score.generate_seconds is not None]
-        ),
-        "score": mean([score.score_seconds for score in test]),
-        "few_shot": mean([score.score_seconds for score in shots]),
-    }
+    test, shots = ([found.score for one, found in pairs if one.purpose == purpose] for purpose in ("test", "few_shot"))
+    generated = [one.score_seconds + one.generate_seconds for one in test if one.generate_seconds is not None]
+    scored, few_shot = ([one.score_seconds for one in scores] for scores in (test, shots))
+    return {"generate": mean(generated), "score": mean(scored), "few_shot": mean(few_shot)}
