@@ -20,13 +20,12 @@ from eval.scoring.calibration import check_selective, choose_selective, probabil
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.efficiency import Efficiency, load_efficiency
-from eval.scoring.label_issues import load_label_issues
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
 from eval.scoring.predictions import Metrics, Predictions, RunPredictions, load_predictions, primary, row_records
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
-from eval.scoring.slices import slice_metrics
+from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
 from plan.run import Run, is_head
 from workspace import stages
@@ -83,7 +82,7 @@ def evaluate(folder: Path) -> Metrics:
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,
         "selective": _selective(predictions, val, test, labels),
-        "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
+        "parity": [asdict(one) | {"detail": one.detail._asdict()} for one in consistency_checks(folder, val.ids)],
     }
     write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
     write_json(folder / "metrics.json", metrics)

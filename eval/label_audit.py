@@ -47,15 +47,16 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
     out = Path(out) if out else dataset / f"audit-{split}.csv"
     if out.exists() and read_corrections(out):  # which also raises for a file of another kind
         raise UserError(f"{shown(out)} holds labels that were filled in: move it away, or choose another --out")
-    probabilities = _saved_probabilities(Path(run), rows, labels) if run else None
-    if run and probabilities is None:
-        print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
-    elif run and split == "train":
-        print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
+    saved = load_responses(Run.read(Path(run)).folder / "after" / rows.path.name, rows, labels) if run else None
+    probabilities = saved.probabilities if saved else None
     judge = "linear" if probabilities is None else "tuned"
     if probabilities is None:
+        if run:
+            print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
         train = None if split == "train" else load_split(dataset, "train", labels)
         probabilities = linear_probabilities(rows, labels, train)
+    elif split == "train":
+        print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
     order, issues = rank_rows(rows.codes(labels), probabilities)
     lines: list[Sequence[str]] = [COLUMNS]
     for at in order.tolist():
@@ -125,12 +126,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="default: audit-SPLIT.csv in the dataset's folder")
     parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
     audit(**vars(parser.parse_args(argv)))
-
-
-def _saved_probabilities(run: Path, rows: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """The tuned model's label probabilities (n, labels) of the rows in the run; None where it saved none."""
-    responses = load_responses(Run.read(run).folder / "after" / rows.path.name, rows, labels)
-    return responses.probabilities if responses else None
 
 
 def _dataset(what: str) -> Path:

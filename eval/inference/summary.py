@@ -3,9 +3,10 @@
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from eval.inference.journal import LOGPROB_TOLERANCE, Completion
 from eval.inference.prompts import Prompt
@@ -17,8 +18,7 @@ FILE = "summary.json"
 Pairs = Sequence[tuple[Prompt, Completion]]
 
 
-@dataclass(frozen=True)
-class BatchCheck:
+class BatchCheck(BaseModel):
     """Rows asked alone against the same rows in their batch. One of the two counts is None: a head writes no text."""
 
     rows: int
@@ -41,11 +41,11 @@ class BatchCheck:
         words = all(found.text is not None for found in alone.values())
         same = sum(_said(found) == _said(batched[key]) for key, found in alone.items())
         ok = same == len(alone) and largest <= LOGPROB_TOLERANCE
-        return cls(len(alone), largest, ok, **{"same_text" if words else "same_label": same})
+        said = {"same_text" if words else "same_label": same}
+        return cls(rows=len(alone), largest_logprob_difference=largest, ok=ok, **said)
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(BaseModel):
     """What one stage answered. `inputs`: hashes by name; `prompts`: how many by purpose.
 
     `ms_per_review`: milliseconds of each way of answering (generate, score, few_shot), start-up not counted; generation
@@ -54,12 +54,12 @@ class Summary:
     """
 
     adapter_sha256: str | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)
-    prompts: dict[str, int] = field(default_factory=dict)
-    ms_per_review: dict[str, float | None] = field(default_factory=dict)
+    inputs: dict[str, Any] = {}
+    prompts: dict[str, int] = {}
+    ms_per_review: dict[str, float | None] = {}
     parity: BatchCheck | None = None
     no_assistant_turn: bool = False
-    val_prompt_sha256: dict[str, str] = field(default_factory=dict)
+    val_prompt_sha256: dict[str, str] = {}
 
     @classmethod
     def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
@@ -84,20 +84,19 @@ class Summary:
         Raises `UserError` when it cannot be read.
         """
         path = folder / FILE
-        if not path.is_file():
-            return None
         try:
-            record = read_json(path)
-            values = {one.name: record[one.name] for one in fields(cls) if record.get(one.name) is not None}
-            return cls(**(values | {"parity": BatchCheck(**values["parity"])} if "parity" in values else values))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{shown(path)} cannot be read ({error}): run the same command again") from None
+            return cls.model_validate({key: value for key, value in read_json(path).items() if value is not None})
+        except FileNotFoundError:
+            return None
+        except (ValueError, AttributeError) as error:
+            raise UserError(
+                f"{shown(path)} cannot be read ({type(error).__name__}): run the same command again"
+            ) from None
 
     def write(self, folder: Path) -> Path:
         """Write summary.json; returns its path."""
-        record = asdict(self)
-        record["parity"] = {key: value for key, value in (record["parity"] or {}).items() if value is not None} or None
-        write_json(folder / FILE, record)
+        parity = self.parity.model_dump(exclude_none=True) if self.parity else None
+        write_json(folder / FILE, self.model_dump() | {"parity": parity})
         return folder / FILE
 
 

@@ -19,8 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.reporting import wording
-from eval.reporting.chart import FRAME, RADIUS
-from eval.reporting.charts import line_charts
+from eval.reporting.charts import FRAME, RADIUS, line_charts
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual

@@ -28,6 +28,14 @@ SLICES = {
     "known": Text("是否为公开文本", "in known public texts or not"),
     "disputed": Text("标签是否有争议", "label disputed or not"),
 }
+SLICE_VALUES = {
+    ("cut", "cut"): Text("截断", "cut"),
+    ("cut", "whole"): Text("完整", "whole"),
+    ("known", "known"): Text("公开过", "known"),
+    ("known", "unknown"): Text("未见公开", "not known"),
+    ("disputed", "disputed"): Text("有争议", "disputed"),
+    ("disputed", "undisputed"): Text("无争议", "undisputed"),
+}
 LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics without some rows: macro F1 too
 UNPARSED = Text("未解析", "unparsed")
 HEAD_NOTE = Text(
@@ -93,15 +101,7 @@ def stage_of(name: str) -> str:
 
 def slice_value(value: str, by: str) -> Text:
     """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
-    named = {
-        ("cut", "cut"): Text("截断", "cut"),
-        ("cut", "whole"): Text("完整", "whole"),
-        ("known", "known"): Text("公开过", "known"),
-        ("known", "unknown"): Text("未见公开", "not known"),
-        ("disputed", "disputed"): Text("有争议", "disputed"),
-        ("disputed", "undisputed"): Text("无争议", "undisputed"),
-    }
-    return named.get((by, value), Text(value, value))
+    return SLICE_VALUES.get((by, value), Text(value, value))
 
 
 def disputed_note(metrics: Mapping[str, Any]) -> Text | None:

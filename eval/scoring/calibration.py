@@ -96,20 +96,16 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
     """
     if len(gold) == 0:
         raise ValueError("there are no rows")
-    classes = probabilities.shape[1]
-    known = np.arange(classes)
-    # scikit-learn takes the greater code for the positive label: labels[0] is made 1, its probability the column.
-    brier = (
-        brier_score_loss(gold == 0, probabilities[:, 0], pos_label=True)
-        if classes == 2
-        else brier_score_loss(gold, probabilities, labels=known)
-    )
+    known = np.arange(probabilities.shape[1])
+    # scikit-learn takes the greater code for the positive label: of two, labels[0] is made 1, its column given.
+    of_two = (gold == 0, probabilities[:, 0], {"pos_label": True})
+    truth, shares, which = of_two if len(known) == 2 else (gold, probabilities, {"labels": known})
     confidence, right = _confidence(probabilities, gold)
     bins = reliability(confidence, right)
     return ProbabilityMetrics(
         roc_auc=roc_auc(probabilities, gold),
         log_loss=float(log_loss(gold, probabilities, labels=known)),
-        brier=float(brier),
+        brier=float(brier_score_loss(truth, shares, **which)),
         ece=sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(gold),
         ece_bins=ECE_BINS,
         reliability=bins,

@@ -136,23 +136,24 @@ def bootstrap(
 
 def _differences(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
     """b minus a in accuracy and macro F1; cells' columns are gold, a, b; result (d, 2)."""
-    gold = _one_hot(cells[:, 0], classes)
-    accuracy, f1 = [], []
+    support, scores = counts @ _one_hot(cells[:, 0], classes), []
     for column in (1, 2):
+        hits, predicted = _hits(cells, counts, column, classes), counts @ _one_hot(cells[:, column], classes)
         right = cells[:, column] == cells[:, 0]
-        accuracy.append(counts @ right / counts.sum(axis=1))
-        hits = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
-        f1.append(macro_f1(hits, counts @ _one_hot(cells[:, column], classes), counts @ gold))
-    return np.stack([accuracy[1] - accuracy[0], f1[1] - f1[0]], axis=1)
+        scores.append([counts @ right / counts.sum(axis=1), macro_f1(hits, predicted, support)])
+    return np.stack([second - first for first, second in zip(*scores, strict=True)], axis=1)
 
 
 def _balanced(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
     """Mean recall of the classes that a draw has rows of; cells' columns are gold, predicted; result (d, 1)."""
-    right = cells[:, 1] == cells[:, 0]
-    tp = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
-    support = counts @ _one_hot(cells[:, 0], classes)
-    recall = np.divide(tp, support, out=np.zeros_like(tp), where=support > 0)
+    hits, support = _hits(cells, counts, 1, classes), counts @ _one_hot(cells[:, 0], classes)
+    recall = np.divide(hits, support, out=np.zeros_like(hits), where=support > 0)
     return (recall.sum(axis=1) / (support > 0).sum(axis=1))[:, None]
+
+
+def _hits(cells: NDArray[np.int64], counts: NDArray[np.float64], column: int, classes: int) -> NDArray[np.float64]:
+    """Right predictions a class of the reading in `column`; result (d, classes)."""
+    return counts @ _one_hot(np.where(cells[:, column] == cells[:, 0], cells[:, 0], classes), classes)
 
 
 def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
