@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
-from data_prep.task import load_task
+from data_prep.task import Task, load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
 from eval.robustness.rates import load_injection
@@ -52,7 +52,8 @@ def evaluate(folder: Path) -> Metrics:
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
-    predictions = load_predictions(folder, test, val, labels, synonyms_of(run))
+    task = load_run_task(run)
+    predictions = load_predictions(folder, test, val, labels, task.synonyms if task else {})
     scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
     comparisons = compare_predictions(predictions.test, test.gold, labels)
     efficiency = load_efficiency(run, predictions.test)
@@ -89,11 +90,11 @@ def evaluate(folder: Path) -> Metrics:
     return read_json(folder / "metrics.json")
 
 
-def synonyms_of(run: Run) -> Mapping[str, Sequence[str]]:
-    """Further words for each label, from the run's task; none where its file is gone."""
+def load_run_task(run: Run) -> Task | None:
+    """The task that the run was planned for; None where its file is gone."""
     if run.task_file is None or not run.task_file.is_file():
-        return {}
-    return load_task(run.task_file, find_overrides(list(run.task_overrides), run.task_file.parent)).synonyms
+        return None
+    return load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
 
 
 def main(argv: list[str] | None = None) -> int:

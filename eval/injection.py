@@ -20,9 +20,9 @@ from data_prep.chat.injection import TRIGGERS
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import Manifest
-from data_prep.overrides import find_overrides
-from data_prep.task import Task, load_task
+from data_prep.task import Task
 from eval.baselines import fit_linear
+from eval.evaluate import load_run_task
 from eval.infer import SIDES, check_responses_are_current
 from eval.inference.collect import collect
 from eval.inference.job import InferenceJob
@@ -121,13 +121,11 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
 
 
 def _task(run: Run) -> Task:
-    path = run.task_file
-    if path is None or not path.is_file():
-        where = shown(path) if path else "it was planned for"
+    task, where = load_run_task(run), shown(run.task_file) if run.task_file else "it was planned for"
+    if task is None:
         raise UserError(f"the run's task {where} is gone: put it back, or run the same command again")
-    task = load_task(path, find_overrides(run.task_overrides, path.parent))
     if run.prompt is None or run.prompt not in task.prompts:
-        raise UserError(f"{shown(path)} has no prompt {run.prompt} any more: run the same command again")
+        raise UserError(f"{where} has no prompt {run.prompt} any more: run the same command again")
     return dataclasses.replace(task, prompt=run.prompt)
 
 

@@ -141,30 +141,25 @@ def _read(path: Path) -> list[Response]:
 
 def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
     missing = [number for number, value in enumerate(values, 1) if value is None]
-    if len(missing) == len(values):
-        return None
-    if missing:
+    if missing and len(missing) < len(values):
         raise UserError(f"{shown(path)}, line {missing[0]}: no {key}, which other lines have: run the inference again")
-    return values
+    return values if len(missing) < len(values) else None
 
 
 def _matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.float64]:
     """Probabilities (n, labels), each row divided by its sum. Raises `UserError` for a row that is no distribution."""
+    again = "run the inference again"
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or set(row) != set(labels):
-            raise UserError(
-                f"{shown(path)}, line {number}: expected a probability for each of {', '.join(labels)}; "
-                "run the inference again"
-            )
+            wanted = ", ".join(labels)
+            raise UserError(f"{shown(path)}, line {number}: expected a probability for each of {wanted}; {again}")
     try:
         matrix = np.array([[row[label] for label in labels] for row in rows], dtype=float)
     except (TypeError, ValueError):
-        raise UserError(f"{shown(path)}: a probability is not a number; run the inference again") from None
+        raise UserError(f"{shown(path)}: a probability is not a number; {again}") from None
     sums = matrix.sum(axis=1, keepdims=True)
     bad = np.flatnonzero((~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (matrix < 0)).any(axis=1))
     if len(bad):
-        raise UserError(
-            f"{shown(path)}, line {bad[0] + 1}: the probabilities are negative or do not sum to 1; "
-            "run the inference again"
-        )
+        place = f"{shown(path)}, line {bad[0] + 1}"
+        raise UserError(f"{place}: the probabilities are negative or do not sum to 1; {again}")
     return np.asarray(matrix / sums)
