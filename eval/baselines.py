@@ -6,7 +6,6 @@ regularisation is chosen on the validation rows. Writes RUN/baselines.json and R
 
 import argparse
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,8 +63,7 @@ class LinearModel:
 
 def majority_label(train: Split, labels: Sequence[str]) -> str:
     """The label with most train rows; of several, the first in `labels`."""
-    counts = Counter(train.gold)
-    return max(labels, key=lambda label: counts[label])
+    return max(labels, key=train.gold.count)
 
 
 def fit_linear(train: Split, val: Split | None, labels: Sequence[str], c: float = DEFAULT_C) -> LinearModel:

@@ -6,6 +6,7 @@ Described once; drawn by the page as SVG and by `eval.reporting.pictures` as PNG
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from eval.reporting.wording import reading_name, stage_of, teacher_forced
 from workspace.bilingual import Text, decimal, number, percent
 
+_whole_percent = partial(percent, digits=0)
 RADIUS = 4.5  # of a marker, in units of the SVG's viewBox
 
 Points = tuple[tuple[float, float], ...]
@@ -80,8 +82,7 @@ class Chart:
 
 def line_charts(metrics: Mapping[str, Any]) -> dict[str, Chart]:
     """Every chart that `metrics` has figures for, by name."""
-    made = {name: draw(metrics) for name, draw in CHARTS.items()}
-    return {name: chart for name, chart in made.items() if chart is not None}
+    return {name: chart for name, draw in CHARTS.items() if (chart := draw(metrics))}
 
 
 def loss(metrics: Mapping[str, Any]) -> Chart | None:
@@ -230,7 +231,3 @@ def _scored(metrics: Mapping[str, Any], curve: str) -> dict[str, Mapping[str, An
 
 def _look(name: str, points: Points) -> tuple[Colour, Points, Stroke]:
     return ("before", points, "dashed") if stage_of(name) == "before" else ("after", points, "solid")
-
-
-def _whole_percent(value: float) -> str:
-    return percent(value, 0)

@@ -8,6 +8,7 @@ content security policy allows no source from outside, and no script but the one
 
 import base64
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Sequence
@@ -26,10 +27,6 @@ from workspace import bilingual
 from workspace.markdown import escape
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = (
-    *("percent", "signed", "interval", "signed_interval", "decimal"),
-    *("p_value", "number", "parameters", "duration", "milliseconds"),
-)
 
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:
@@ -93,7 +90,7 @@ def _environment(markdown: bool) -> Environment:
         lstrip_blocks=True,
         finalize=_escape_markdown if markdown else None,
     )
-    environment.filters.update({name: getattr(bilingual, name) for name in FILTERS})
+    environment.filters.update(inspect.getmembers(bilingual, inspect.isfunction))  # percent, number, decimal, …
     environment.globals.update(
         name_of=wording.reading_name,
         stage_of=wording.stage_of,
