@@ -11,6 +11,8 @@ from itertools import chain
 from types import SimpleNamespace
 from typing import Any, Literal
 
+import pandas as pd
+
 from eval.reporting.wording import reading_name, stage_of, teacher_forced
 from workspace.bilingual import Text, decimal, number, percent
 
@@ -175,11 +177,7 @@ def smoothing(points: int) -> float:
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average with the start-up bias taken out, as in Adam (Kingma and Ba 2015, section 3)."""
-    average, averages = 0.0, []
-    for k, value in enumerate(values, 1):
-        average = weight * average + (1 - weight) * value
-        averages.append(average / (1 - weight**k))
-    return averages
+    return pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
 
 
 def split_sizes(metrics: Mapping[str, Any], *splits: str) -> str:

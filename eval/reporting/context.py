@@ -23,9 +23,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
     pair = primary_pair(metrics["readings"])
     run = metrics["run"]
     injection = metrics["injection"]
-    slices: dict[
-        str, dict[str, dict[str, Any]]
-    ] = {}  # of the two readings of the verdict: {by: {value: {reading: slice}}}
+    slices: dict[str, dict[str, dict[str, Any]]] = {}  # by, value, reading (of the verdict's two)
     for part in metrics["slices"]:
         if pair and part["reading"] in pair:
             slices.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
@@ -67,7 +65,7 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
     """What the row browser shows, packed: rows as lists, labels by their position, answers only where they differ from
     the label word that they were read as."""
     labels, names, pair = list(metrics["labels"]), list(metrics["readings"]), primary_pair(metrics["readings"])
-    codes: dict[str | None, int] = {label: k for k, label in enumerate(labels)} | {None: -1}
+    codes = {label: k for k, label in enumerate(labels)} | {None: -1}
     scored = (n for n in ("after_score", "after_score_threshold") if n in names)
     sure = next((n for n in scored if any(row["readings"][n]["p"] is not None for row in rows)), None)
 

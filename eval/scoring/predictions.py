@@ -7,7 +7,7 @@ a threshold from the validation rows. few_shot: untuned, with examples in the pr
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
 
-Kind = Literal["generate", "score", "score_threshold", "few_shot", "baseline"]
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
 Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
 
@@ -49,13 +48,18 @@ class Predictions:
     """
 
     name: str
-    kind: Kind
     predicted: tuple[str | None, ...]
     texts: tuple[str, ...] | None = None
     strict: tuple[bool, ...] | None = None
     probabilities: NDArray[np.float64] | None = None
     confidence: NDArray[np.float64] | None = None
     threshold: Threshold | None = None
+
+    @property
+    def kind(self) -> str:
+        """How the rows were answered: generate, score, score_threshold, few_shot or baseline."""
+        side, _, kind = self.name.partition("_")
+        return kind if side in ("before", "after") else "baseline"
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,16 @@ def load_predictions(
     validation: dict[str, NDArray[np.float64]] = {}
     if (run / BASELINES_RECORD).is_file():
         majority = read_json(run / BASELINES_RECORD)["majority"]["label"]
-        loaded.append(Predictions("majority", "baseline", (majority,) * len(test)))
+        loaded.append(Predictions("majority", (majority,) * len(test)))
         if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
-            loaded.append(by_score("tfidf_linear", "baseline", linear.probabilities, labels))
+            loaded.append(by_score("tfidf_linear", linear.probabilities, labels))
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers and answers.texts is not None:
-            loaded.append(by_text(f"{side}_generate", "generate", answers, labels, synonyms))
+            loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
         if not answers or answers.probabilities is None:
             continue
-        loaded.append(by_score(f"{side}_score", "score", answers.probabilities, labels))
+        loaded.append(by_score(f"{side}_score", answers.probabilities, labels))
         on_val = load_responses(run / side / "val.jsonl", val, labels)
         if on_val and on_val.probabilities is not None and len(val):
             validation[f"{side}_score"] = on_val.probabilities
@@ -92,28 +96,26 @@ def load_predictions(
             loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
     if few_shot := load_responses(run / "before" / "few_shot.jsonl", test, labels):
         if few_shot.texts is not None:
-            loaded.append(by_text("before_few_shot", "few_shot", few_shot, labels, synonyms))
+            loaded.append(by_text("before_few_shot", few_shot, labels, synonyms))
         else:
-            loaded.append(by_score("before_few_shot", "few_shot", few_shot.probabilities, labels))
+            loaded.append(by_score("before_few_shot", few_shot.probabilities, labels))
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
     return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation)
 
 
-def by_text(
-    name: str, kind: Kind, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
-) -> Predictions:
+def by_text(name: str, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Predictions:
     """The label that each generated text asserts."""
     parsed = [parse_answer(text, labels, synonyms) for text in answers.texts or ()]
-    return Predictions(name, kind, tuple(p.label for p in parsed), answers.texts, tuple(p.strict for p in parsed))
+    return Predictions(name, tuple(p.label for p in parsed), answers.texts, tuple(p.strict for p in parsed))
 
 
-def by_score(name: str, kind: Kind, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
+def by_score(name: str, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
     """The most probable label of each row; of several, the first in `labels`."""
     if probabilities is None:
         raise UserError(f"the answers of {name} hold neither text nor probabilities: run that step again")
     predicted = tuple(labels[code] for code in probabilities.argmax(axis=1))
-    return Predictions(name, kind, predicted, probabilities=probabilities, confidence=probabilities.max(axis=1))
+    return Predictions(name, predicted, probabilities=probabilities, confidence=probabilities.max(axis=1))
 
 
 def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Threshold) -> Predictions:
@@ -121,7 +123,7 @@ def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Thres
     codes = threshold.apply(probabilities)
     predicted = tuple(threshold.labels[code] for code in codes)
     confidence = probabilities[np.arange(len(codes)), codes]
-    return Predictions(name, "score_threshold", predicted, confidence=confidence, threshold=threshold)
+    return Predictions(name, predicted, confidence=confidence, threshold=threshold)
 
 
 def primary_pair(names: Container[str]) -> tuple[str, str] | None:
