@@ -6,8 +6,7 @@ regularisation is chosen on the validation rows. Writes RUN/baselines.json and R
 
 import argparse
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,8 +63,7 @@ class LinearModel:
 
 def majority_label(train: Split, labels: Sequence[str]) -> str:
     """The label with most train rows; of several, the first in `labels`."""
-    counts = Counter(train.gold)
-    return max(labels, key=lambda label: counts[label])
+    return max(labels, key=train.gold.count)
 
 
 def fit_linear(train: Split, val: Split | None, labels: Sequence[str], c: float = DEFAULT_C) -> LinearModel:
@@ -90,27 +88,18 @@ def fit_linear(train: Split, val: Split | None, labels: Sequence[str], c: float 
     def fit(c: float) -> LogisticRegression:
         return LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
 
-    trials: list[tuple[float, float]] = []
-    classifier = None
+    fitted, trials = {}, {}
     if val is not None and len(val):
         held_out = vectorizer.transform(val.reviews)
         for tried in C_GRID:
-            fitted = fit(tried)
-            predicted = [labels[code] for code in _spread(fitted, held_out, len(labels)).argmax(axis=1)]
-            score = classify(val.gold, predicted, labels).macro_f1
-            if not trials or score > max(reached for _, reached in trials):
-                classifier, c = fitted, tried
-            trials.append((tried, score))
-    classifier = classifier or fit(c)
-    return LinearModel(
-        vectorizer=vectorizer,
-        classifier=classifier,
-        labels=tuple(labels),
-        c=c,
-        trials=tuple(trials),
-        parameters=int(classifier.coef_.size + classifier.intercept_.size),
-        seconds=time.perf_counter() - begin,
-    )
+            fitted[tried] = fit(tried)
+            predicted = [labels[code] for code in _spread(fitted[tried], held_out, len(labels)).argmax(axis=1)]
+            trials[tried] = classify(val.gold, predicted, labels).macro_f1
+        c = max(trials, key=trials.__getitem__)
+    classifier = fitted.get(c) or fit(c)
+    parameters = int(classifier.coef_.size + classifier.intercept_.size)
+    seconds = time.perf_counter() - begin
+    return LinearModel(vectorizer, classifier, tuple(labels), c, tuple(trials.items()), parameters, seconds)
 
 
 def make_baselines(folder: Path) -> bool:
@@ -129,9 +118,31 @@ def make_baselines(folder: Path) -> bool:
         return False
     stages.forget(run.folder, STAGE)
     begin = time.perf_counter()
-    record, outputs = _fit_and_answer(run.folder, splits, run.labels)
-    write_json(run.folder / BASELINES_RECORD, record)
-    stages.record(run.folder, STAGE, inputs, [run.folder / BASELINES_RECORD, *outputs], time.perf_counter() - begin)
+    majority = majority_label(splits["train"], run.labels)
+    majority_seconds = time.perf_counter() - begin
+    model = fit_linear(splits["train"], splits["val"], run.labels)
+    outputs, ms_per_review = [run.folder / BASELINES_RECORD], None
+    for split in (splits["val"], splits["test"]):
+        asked = time.perf_counter()
+        probabilities = model.probabilities(split.reviews)
+        if len(split):
+            ms_per_review = 1000 * (time.perf_counter() - asked) / len(split)
+        outputs.append(run.folder / BASELINES_ANSWERS / split.path.name)
+        shares = (dict(zip(run.labels, row, strict=True)) for row in probabilities.tolist())
+        rows = zip(split.ids, split.gold, shares, strict=True)
+        write_responses(outputs[-1], (Response(key, gold, probabilities=share) for key, gold, share in rows))
+    record = {
+        "majority": {"label": majority, "parameters": 0, "train_seconds": majority_seconds, "ms_per_review": 0.0},
+        "tfidf_linear": {
+            "c": model.c,
+            "validation": [{"c": c, "macro_f1": score} for c, score in model.trials],
+            "parameters": model.parameters,
+            "train_seconds": model.seconds,
+            "ms_per_review": ms_per_review,
+        },
+    }
+    write_json(outputs[0], record)
+    stages.record(run.folder, STAGE, inputs, outputs, time.perf_counter() - begin)
     return True
 
 
@@ -147,36 +158,6 @@ def main(argv: list[str] | None = None) -> int:
         size, seconds = linear["parameters"], linear["train_seconds"]
         print(f"linear baseline: C = {linear['c']:g}, {size:,} parameters, {seconds:.1f} s")
     return 0
-
-
-def _fit_and_answer(
-    folder: Path, splits: Mapping[SplitName, Split], labels: Sequence[str]
-) -> tuple[dict[str, Any], list[Path]]:
-    begin = time.perf_counter()
-    majority = majority_label(splits["train"], labels)
-    majority_seconds = time.perf_counter() - begin
-    model = fit_linear(splits["train"], splits["val"], labels)
-    outputs, ms_per_review = [], None
-    for split in (splits["val"], splits["test"]):
-        begin = time.perf_counter()
-        probabilities = model.probabilities(split.reviews)
-        if len(split):
-            ms_per_review = 1000 * (time.perf_counter() - begin) / len(split)
-        outputs.append(folder / BASELINES_ANSWERS / split.path.name)
-        shares = (dict(zip(labels, row, strict=True)) for row in probabilities.tolist())
-        rows = zip(split.ids, split.gold, shares, strict=True)
-        write_responses(outputs[-1], (Response(key, gold, probabilities=share) for key, gold, share in rows))
-    record = {
-        "majority": {"label": majority, "parameters": 0, "train_seconds": majority_seconds, "ms_per_review": 0.0},
-        "tfidf_linear": {
-            "c": model.c,
-            "validation": [{"c": c, "macro_f1": score} for c, score in model.trials],
-            "parameters": model.parameters,
-            "train_seconds": model.seconds,
-            "ms_per_review": ms_per_review,
-        },
-    }
-    return record, outputs
 
 
 def _spread(classifier: LogisticRegression, features: Any, classes: int) -> NDArray[np.float64]:

@@ -12,22 +12,20 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
-from data_prep.task import load_task
+from data_prep.task import Task, load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
-from eval.robustness.record import load_injection
+from eval.robustness.rates import load_injection
 from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.efficiency import Efficiency, load_efficiency
-from eval.scoring.label_issues import load_label_issues
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
-from eval.scoring.predictions import Predictions, RunPredictions, load_predictions, primary, row_records
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import Metrics, Predictions, RunPredictions, load_predictions, primary, row_records
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
-from eval.scoring.slices import slice_metrics
+from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
 from plan.run import Run, is_head
 from workspace import stages
@@ -54,19 +52,20 @@ def evaluate(folder: Path) -> Metrics:
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
-    predictions = load_predictions(folder, test, val, labels, synonyms_of(run))
+    task = load_run_task(run)
+    predictions = load_predictions(folder, test, val, labels, task.synonyms if task else {})
     scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
     comparisons = compare_predictions(predictions.test, test.gold, labels)
     efficiency = load_efficiency(run, predictions.test)
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
     known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(scores)
-    metrics: Metrics = {
+    metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
         "notice": run.notice,
         "head": head,
-        "verdict": asdict(judge(predictions.test, scores, comparisons, test.gold, labels, head)),
+        "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
         "test": _looks(run, manifest, scores),
@@ -84,18 +83,18 @@ def evaluate(folder: Path) -> Metrics:
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,
         "selective": _selective(predictions, val, test, labels),
-        "parity": [asdict(check) for check in consistency_checks(folder, val.ids)],
+        "parity": [asdict(one) | {"detail": one.detail._asdict()} for one in consistency_checks(folder, val.ids)],
     }
-    write_jsonl(folder / "rows.jsonl", map(dict, row_records(predictions.test, test)))
+    write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
 
 
-def synonyms_of(run: Run) -> Mapping[str, Sequence[str]]:
-    """Further words for each label, from the run's task; none where its file is gone."""
+def load_run_task(run: Run) -> Task | None:
+    """The task that the run was planned for; None where its file is gone."""
     if run.task_file is None or not run.task_file.is_file():
-        return {}
-    return load_task(run.task_file, find_overrides(list(run.task_overrides), run.task_file.parent)).synonyms
+        return None
+    return load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -128,7 +127,7 @@ def _reading(
     predictions: Predictions, score: Classification, efficiency: Efficiency, test: Split, labels: Sequence[str]
 ) -> dict[str, Any]:
     """One reading's entry in metrics.json."""
-    probabilities = predictions.probabilities
+    shares = predictions.probabilities
     return {
         "kind": predictions.kind,
         **asdict(score),
@@ -136,9 +135,7 @@ def _reading(
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
-        "probabilities": None
-        if probabilities is None
-        else asdict(probability_metrics(probabilities, test.codes(labels))),
+        "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),
     }
 
 
@@ -165,11 +162,9 @@ def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -
 def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]) -> dict[str, Any] | None:
     """Answering only when sure, for the tuned model's scores: chosen on validation, checked on test."""
     name = "after_score"
-    if name not in predictions.validation:
-        return None
-    chosen = choose_selective(predictions.validation[name], val.codes(labels))
-    probabilities = predictions.test[name].probabilities
-    if chosen is None or probabilities is None:
+    on_val, on_test = predictions.validation.get(name), predictions.test.get(name)
+    chosen = None if on_val is None else choose_selective(on_val, val.codes(labels))
+    if chosen is None or on_test is None or on_test.probabilities is None:
         return None
     return {
         "reading": name,
@@ -177,7 +172,7 @@ def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Seq
         "target_accuracy": chosen.target_accuracy,
         "threshold": chosen.threshold,
         "val": {"n": chosen.n, "coverage": chosen.coverage, "accuracy": chosen.accuracy},
-        "test": asdict(check_selective(chosen.threshold, probabilities, test.codes(labels))),
+        "test": asdict(check_selective(chosen.threshold, on_test.probabilities, test.codes(labels))),
     }
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_prep.rows import read_rows
 from eval.inference.collect import Progress, collect
 from eval.inference.job import InferenceJob, model_inputs
 from eval.inference.prompts import make_prompts
@@ -17,7 +18,7 @@ from plan.run import Run
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
 from workspace.errors import UserError, run_main
-from workspace.files import read_jsonl, sha256_file, sha256_json
+from workspace.files import sha256_file, sha256_json
 from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
@@ -85,27 +86,23 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
     """The response files, each in the row order of the dataset's file. Returns the files written."""
     outputs = []
     for purpose, rows in ROWS_OF.items():
-        found = {prompt.id: (prompt, completion) for prompt, completion in pairs if prompt.purpose == purpose}
-        if not found:
-            continue
-        outputs.append(folder / f"{purpose}.jsonl")
-        write_responses(
-            outputs[-1],
-            (
-                Response(
-                    id=prompt.id,
-                    gold=prompt.gold,
-                    answer=completion.text,
-                    probabilities=completion.probabilities(),
-                    cut=prompt.cut,
-                    prompt_tokens=completion.score.prompt_tokens,
-                    key=prompt.key,
-                    prompt_sha256=completion.score.prompt_sha256,
-                )
-                for row in read_jsonl(dataset / rows)
-                for prompt, completion in [found[str(row["id"])]]
-            ),
-        )
+        found = {
+            prompt.id: Response(
+                id=prompt.id,
+                gold=prompt.gold,
+                answer=completion.text,
+                probabilities=completion.probabilities(),
+                cut=prompt.cut,
+                prompt_tokens=completion.score.prompt_tokens,
+                key=prompt.key,
+                prompt_sha256=completion.score.prompt_sha256,
+            )
+            for prompt, completion in pairs
+            if prompt.purpose == purpose
+        }
+        if found:
+            outputs.append(folder / f"{purpose}.jsonl")
+            write_responses(outputs[-1], (found[row.id] for row in read_rows(dataset / rows)))
     return outputs
 
 

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +19,23 @@ from numpy.typing import NDArray
 from data_prep.chat.injection import TRIGGERS
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
-from data_prep.overrides import find_overrides
-from data_prep.task import Task, load_task
+from data_prep.manifest import Manifest
+from data_prep.task import Task
 from eval.baselines import fit_linear
+from eval.evaluate import load_run_task
 from eval.infer import SIDES, check_responses_are_current
 from eval.inference.collect import collect
 from eval.inference.job import InferenceJob
 from eval.inference.prompts import Prompt, by_length
 from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
-from eval.robustness.rates import ModelRates, injection_rates
-from eval.robustness.record import FILE, Injection, current_inputs
+from eval.robustness.rates import FILE, current_inputs, injection_rates
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
 from plan.run import Run
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_json, write_json, write_jsonl
+from workspace.files import sha256_json, write_json, write_jsonl
 from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
@@ -44,20 +45,20 @@ LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
 SCHEMA_VERSION = 1
 
 
-def measure(folder: Path, rows: int = ROWS) -> Injection:
+def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     """Answer every attack and write RUN/injection.json; returns what the report has of it.
 
     Raises `UserError` when the run has no responses yet, or too few rows were answered right.
     """
     run = Run.read(folder)
-    manifest = read_json(run.dataset / "manifest.json")
+    injected = Manifest.read(run.dataset).injected
     task = _task(run)
     check_responses_are_current(run)
     test = load_split(run.dataset, "test", run.labels)
     probabilities = _saved_probabilities(run, test)
     if not probabilities.keys() & set(SIDES):
         raise UserError(f"{shown(run.folder)} has no answers of the model yet: run `bash run_sft.sh` first")
-    models: dict[str, ModelRates] = {}
+    models = {}
     for name, shares in probabilities.items():
         right = _answered_right(test, shares, run.labels, rows, run.seed)
         attacks = list(attacks_on(right, task))
@@ -66,9 +67,8 @@ def measure(folder: Path, rows: int = ROWS) -> Injection:
             run.folder / "injection" / f"{name}.jsonl",
             ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
         )
-        mixed = name == "after" and bool(manifest.get("injected"))
-        models[name] = injection_rates(attacks, answers, run.labels, mixed)
-    result = Injection(rows=rows, mixed=manifest.get("injected"), ways=models)
+        models[name] = injection_rates(attacks, answers, run.labels, name == "after" and injected is not None)
+    result = {"rows": rows, "mixed": injected.model_dump() if injected else None, "ways": models}
     about = {"schema_version": SCHEMA_VERSION, "inputs": current_inputs(run)}
     write_json(run.folder / FILE, {**about, "kinds": list(KINDS), "triggers": list(TRIGGERS), **result})
     return result
@@ -108,18 +108,11 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
     if run.model_folder is None:
         raise UserError(f"{shown(run.folder)} names no model folder: run `bash run_sft.sh` again")
     pattern = control_pattern(ModelTokenizer(run.model_folder).control_tokens)
+    system = {"role": "system", "content": task.system}
+    questions = (task.render(neutralise(attack.review, pattern)) for attack in attacks)
     prompts = [
-        Prompt(
-            "injection",
-            attack.key,
-            attack.gold,
-            False,
-            (
-                {"role": "system", "content": task.system},
-                {"role": "user", "content": task.render(neutralise(attack.review, pattern))},
-            ),
-        )
-        for attack in attacks
+        Prompt("injection", attack.key, attack.gold, False, (system, {"role": "user", "content": question}))
+        for attack, question in zip(attacks, questions, strict=True)
     ]
     job, ordered = InferenceJob.of(run, side, f"injection/{side}"), by_length(prompts)
     completions = collect(job, ordered, sha256_json(job.inputs()))
@@ -128,13 +121,11 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
 
 
 def _task(run: Run) -> Task:
-    path = run.task_file
-    if path is None or not path.is_file():
-        where = shown(path) if path else "it was planned for"
+    task, where = load_run_task(run), shown(run.task_file) if run.task_file else "it was planned for"
+    if task is None:
         raise UserError(f"the run's task {where} is gone: put it back, or run the same command again")
-    task = load_task(path, find_overrides(run.task_overrides, path.parent))
     if run.prompt is None or run.prompt not in task.prompts:
-        raise UserError(f"{shown(path)} has no prompt {run.prompt} any more: run the same command again")
+        raise UserError(f"{where} has no prompt {run.prompt} any more: run the same command again")
     return dataclasses.replace(task, prompt=run.prompt)
 
 

@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.manifest import MANIFEST
+from data_prep.manifest import MANIFEST, Manifest
 from data_prep.table.corrections import read_corrections
 from data_prep.task import SPLITS, find_task
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
 from plan.run import Run
 from workspace.errors import UserError, run_main
-from workspace.files import read_json
 from workspace.paths import DATASETS, shown
 from workspace.spreadsheet import write_csv
 
@@ -41,23 +40,31 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
     Raises UserError for what the user can fix.
     """
     dataset = _dataset(what)
-    labels = read_json(dataset / MANIFEST)["labels"]
+    labels = Manifest.read(dataset).labels
     rows = load_split(dataset, split, labels)
     if not len(rows):
         raise UserError(f"{shown(rows.path)} has no rows: there is nothing to audit")
     out = Path(out) if out else dataset / f"audit-{split}.csv"
-    _stop_if_filled_in(out)
-    probabilities = _saved_probabilities(Path(run), rows, labels) if run else None
-    if run and probabilities is None:
-        print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
-    elif run and split == "train":
-        print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
+    if out.exists() and read_corrections(out):  # which also raises for a file of another kind
+        raise UserError(f"{shown(out)} holds labels that were filled in: move it away, or choose another --out")
+    saved = load_responses(Run.read(Path(run)).folder / "after" / rows.path.name, rows, labels) if run else None
+    probabilities = saved.probabilities if saved else None
     judge = "linear" if probabilities is None else "tuned"
     if probabilities is None:
+        if run:
+            print(f"audit: {shown(Path(run))} saved no scores of {split} rows: the TF-IDF model is used", flush=True)
         train = None if split == "train" else load_split(dataset, "train", labels)
         probabilities = linear_probabilities(rows, labels, train)
+    elif split == "train":
+        print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
     order, issues = rank_rows(rows.codes(labels), probabilities)
-    _write(out, rows, labels, probabilities, order, issues, judge)
+    lines: list[Sequence[str]] = [COLUMNS]
+    for at in order.tolist():
+        given, best = labels.index(rows.gold[at]), int(probabilities[at].argmax())
+        chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
+        texts = (rows.reviews[at], labels[given], labels[best])
+        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])
+    write_csv(out, lines)
     print(f"audit: {len(order):,} of {len(rows):,} {split} rows look like another label, {issues.sum():,} probably")
     print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")
     if split == "test":
@@ -121,12 +128,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     audit(**vars(parser.parse_args(argv)))
 
 
-def _saved_probabilities(run: Path, rows: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
-    """The tuned model's label probabilities (n, labels) of the rows in the run; None where it saved none."""
-    responses = load_responses(Run.read(run).folder / "after" / rows.path.name, rows, labels)
-    return responses.probabilities if responses else None
-
-
 def _dataset(what: str) -> Path:
     if (Path(what) / MANIFEST).is_file():
         return Path(what)
@@ -134,30 +135,6 @@ def _dataset(what: str) -> Path:
     if not (folder / MANIFEST).is_file():
         raise UserError(f"there is no dataset in {shown(folder)}: build it with `python -m data_prep.build {what}`")
     return folder
-
-
-def _stop_if_filled_in(out: Path) -> None:
-    """Raise UserError when `out` is some other file, or a former list in which somebody filled in labels."""
-    if out.exists() and read_corrections(out):
-        raise UserError(f"{shown(out)} holds labels that were filled in: move it away, or choose another --out")
-
-
-def _write(
-    out: Path,
-    rows: Split,
-    labels: Sequence[str],
-    probabilities: np.ndarray,
-    order: np.ndarray,
-    issues: np.ndarray,
-    judge: str,
-) -> None:
-    lines: list[Sequence[str]] = [COLUMNS]
-    for at in order.tolist():
-        given, best = labels.index(rows.gold[at]), int(probabilities[at].argmax())
-        chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
-        texts = (rows.reviews[at], labels[given], labels[best])
-        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])
-    write_csv(out, lines)
 
 
 if __name__ == "__main__":

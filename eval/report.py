@@ -5,30 +5,24 @@ or: python -m eval.report RUN RUN ..., which prints a comparison and writes noth
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from workspace.errors import UserError, run_main
-from workspace.files import write_bytes, write_text
+from workspace.files import read_jsonl, write_bytes, write_text
 from workspace.folder_lock import locked_run
 from workspace.paths import shown
-
-if TYPE_CHECKING:
-    from eval.scoring.predictions import Row
-    from eval.scoring.record import Metrics
 
 
 def write_report(run: Path) -> Path:
     """Score `run` and write its report; returns the path of report.html. Raises `UserError` as `evaluate` does."""
     from eval.evaluate import evaluate
-    from eval.scoring.predictions import read_rows
 
-    metrics = evaluate(run)
-    return draw_report(run, metrics, read_rows(run))
+    return draw_report(run, evaluate(run), read_jsonl(run / "rows.jsonl"))
 
 
-def draw_report(run: Path, metrics: "Metrics", rows: "Sequence[Row]") -> Path:
+def draw_report(run: Path, metrics: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
     """Write report.md, report.html and the PNGs for what was scored; everything is made before a file is touched.
 
     A picture of an earlier report that these metrics have no figures for is removed.

@@ -29,11 +29,6 @@ class Backend(NamedTuple):
     variable: str
     options: tuple[str, ...] = ()
 
-    def sha256(self) -> str:
-        """The hash of the plugin and of what it takes from files next to it."""
-        shared = (self.plugin.with_name(name) for name in ("score_lines.py", "word_scores.py"))
-        return sha256_json([sha256_file(path) for path in (self.plugin, *shared)])
-
 
 TRANSFORMERS = Backend(ROOT / "plugins" / "label_scores.py", "LABEL_SCORES")
 VLLM = Backend(ROOT / "plugins" / "label_scores_vllm.py", "LABEL_SCORES_VLLM")
@@ -79,10 +74,12 @@ class InferenceJob(NamedTuple):
 
     def inputs(self) -> dict[str, Any]:
         """What the responses depend on, by hash, next to the prompts: model, adapter, plugin, how text is generated."""
+        plugin = self.backend.plugin
+        files = (plugin, *(plugin.with_name(name) for name in ("score_lines.py", "word_scores.py")))
         return {
             **model_inputs(self.run),
             "adapter": weights_sha256(self.adapter) if self.adapter else None,
-            "plugin": self.backend.sha256(),
+            "plugin": sha256_json([sha256_file(path) for path in files]),
         }
 
 

@@ -7,6 +7,7 @@ files are appended to by a process that may be killed: a torn last line is dropp
 """
 
 import math
+import operator
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,10 +74,8 @@ class AttemptFiles(NamedTuple):
     @classmethod
     def all_in(cls, journal: Path) -> list["AttemptFiles"]:
         """Those of every attempt so far, the earliest first."""
-        return [
-            cls.named(journal, path.name.removesuffix(".prompts.jsonl"))
-            for path in sorted(journal.glob("*.prompts.jsonl"))
-        ]
+        names = sorted(path.name.removesuffix(".prompts.jsonl") for path in journal.glob("*.prompts.jsonl"))
+        return [cls.named(journal, name) for name in names]
 
     def write_prompts(self, prompts: Sequence[Prompt]) -> None:
         """Write the prompts as `swift infer` reads them."""
@@ -114,13 +113,10 @@ def read_journal(journal: Path, prompts: Sequence[Prompt]) -> dict[str, Completi
 
 def _completions(files: AttemptFiles, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Completion]]:
     """Key and completion of each prompt that both files of an attempt answer."""
-    texts = _once(_results(files.results, by_key), lambda one, other: one == other, files.results)
-    scores = _once(_scores(files.scores, by_key), same_scores, files.scores)
-    for key, score in scores.items():
-        if key not in texts:
-            continue
-        text = texts[key] if score.generate_seconds is not None else None
-        if score.generate_seconds is not None and not isinstance(text, str):
+    texts = _once(_results(files.results, by_key), operator.eq, files.results)
+    for key, score in _once(_scores(files.scores, by_key), same_scores, files.scores).items():
+        text = texts.get(key) if score.generate_seconds is not None else None
+        if key not in texts or (score.generate_seconds is not None and not isinstance(text, str)):
             continue
         if not all(map(math.isfinite, score.logprobs.values())):
             raise UserError(

@@ -1,10 +1,12 @@
 """RUN/before/summary.json and RUN/after/summary.json: what the responses were made from, and checks made on the way."""
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from eval.inference.journal import LOGPROB_TOLERANCE, Completion
 from eval.inference.prompts import Prompt
@@ -16,8 +18,7 @@ FILE = "summary.json"
 Pairs = Sequence[tuple[Prompt, Completion]]
 
 
-@dataclass(frozen=True)
-class BatchCheck:
+class BatchCheck(BaseModel):
     """Rows asked alone against the same rows in their batch. One of the two counts is None: a head writes no text."""
 
     rows: int
@@ -31,22 +32,20 @@ class BatchCheck:
         """Same text (a head: same label) and same probabilities, but for rounding?"""
         batched = {prompt.id: found for prompt, found in pairs if prompt.purpose == "test"}
         alone = {prompt.id: found for prompt, found in pairs if prompt.purpose == "parity"}
-        largest = max(
-            (
-                abs(value - batched[key].score.logprobs[label])
-                for key, found in alone.items()
-                for label, value in found.score.logprobs.items()
-            ),
-            default=0.0,
+        differences = (
+            abs(value - batched[key].score.logprobs[label])
+            for key, found in alone.items()
+            for label, value in found.score.logprobs.items()
         )
+        largest = max(differences, default=0.0)
         words = all(found.text is not None for found in alone.values())
         same = sum(_said(found) == _said(batched[key]) for key, found in alone.items())
         ok = same == len(alone) and largest <= LOGPROB_TOLERANCE
-        return cls(len(alone), largest, ok, **{"same_text" if words else "same_label": same})
+        said = {"same_text" if words else "same_label": same}
+        return cls(rows=len(alone), largest_logprob_difference=largest, ok=ok, **said)
 
 
-@dataclass(frozen=True)
-class Summary:
+class Summary(BaseModel):
     """What one stage answered. `inputs`: hashes by name; `prompts`: how many by purpose.
 
     `ms_per_review`: milliseconds of each way of answering (generate, score, few_shot), start-up not counted; generation
@@ -55,34 +54,27 @@ class Summary:
     """
 
     adapter_sha256: str | None = None
-    inputs: dict[str, Any] = field(default_factory=dict)
-    prompts: dict[str, int] = field(default_factory=dict)
-    ms_per_review: dict[str, float | None] = field(default_factory=dict)
+    inputs: dict[str, Any] = {}
+    prompts: dict[str, int] = {}
+    ms_per_review: dict[str, float | None] = {}
     parity: BatchCheck | None = None
     no_assistant_turn: bool = False
-    val_prompt_sha256: dict[str, str] = field(default_factory=dict)
+    val_prompt_sha256: dict[str, str] = {}
 
     @classmethod
     def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
         """The summary of all prompts of a stage and what came back."""
         prompts = [prompt for prompt, _ in pairs]
-        purposes = dict.fromkeys(prompt.purpose for prompt in prompts)
+        answered = (turn for one in prompts if one.purpose != "few_shot" for turn in one.messages)
         return cls(
             adapter_sha256=inputs["adapter"],
             inputs=inputs,
-            prompts={purpose: sum(prompt.purpose == purpose for prompt in prompts) for purpose in purposes},
+            prompts=dict(Counter(prompt.purpose for prompt in prompts)),
             ms_per_review=_speed(pairs),
             parity=BatchCheck.of(pairs),
             no_assistant_turn=all(prompt.messages[-1]["role"] == "user" for prompt in prompts)
-            and not any(
-                turn["role"] == "assistant"
-                for prompt in prompts
-                if prompt.purpose != "few_shot"
-                for turn in prompt.messages
-            ),
-            val_prompt_sha256={
-                prompt.id: found.score.prompt_sha256 for prompt, found in pairs if prompt.purpose == "val"
-            },
+            and not any(turn["role"] == "assistant" for turn in answered),
+            val_prompt_sha256={one.id: found.score.prompt_sha256 for one, found in pairs if one.purpose == "val"},
         )
 
     @classmethod
@@ -92,20 +84,19 @@ class Summary:
         Raises `UserError` when it cannot be read.
         """
         path = folder / FILE
-        if not path.is_file():
-            return None
         try:
-            record = read_json(path)
-            values = {one.name: record[one.name] for one in fields(cls) if record.get(one.name) is not None}
-            return cls(**(values | {"parity": BatchCheck(**values["parity"])} if "parity" in values else values))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(f"{shown(path)} cannot be read ({error}): run the same command again") from None
+            return cls.model_validate({key: value for key, value in read_json(path).items() if value is not None})
+        except FileNotFoundError:
+            return None
+        except (ValueError, AttributeError) as error:
+            raise UserError(
+                f"{shown(path)} cannot be read ({type(error).__name__}): run the same command again"
+            ) from None
 
     def write(self, folder: Path) -> Path:
         """Write summary.json; returns its path."""
-        record = asdict(self)
-        record["parity"] = {key: value for key, value in (record["parity"] or {}).items() if value is not None} or None
-        write_json(folder / FILE, record)
+        parity = self.parity.model_dump(exclude_none=True) if self.parity else None
+        write_json(folder / FILE, self.model_dump() | {"parity": parity})
         return folder / FILE
 
 
@@ -118,12 +109,7 @@ def _speed(pairs: Pairs) -> dict[str, float | None]:
     def mean(seconds: list[float]) -> float | None:
         return round(1000 * statistics.fmean(seconds), 2) if seconds else None
 
-    test = [found.score for prompt, found in pairs if prompt.purpose == "test"]
-    shots = [found.score for prompt, found in pairs if prompt.purpose == "few_shot"]
-    return {
-        "generate": mean(
-            [score.score_seconds + score.generate_seconds for score in test if score.generate_seconds is not None]
-        ),
-        "score": mean([score.score_seconds for score in test]),
-        "few_shot": mean([score.score_seconds for score in shots]),
-    }
+    test, shots = ([found.score for one, found in pairs if one.purpose == purpose] for purpose in ("test", "few_shot"))
+    generated = [one.score_seconds + one.generate_seconds for one in test if one.generate_seconds is not None]
+    scored, few_shot = ([one.score_seconds for one in scores] for scores in (test, shots))
+    return {"generate": mean(generated), "score": mean(scored), "few_shot": mean(few_shot)}

@@ -1,31 +1,90 @@
-"""The report's line charts, taken from the metrics: training, validation, reliability, coverage."""
+"""The report's line charts, taken from the metrics: training, validation, reliability, coverage.
+
+Described once; drawn by the page as SVG and by `eval.reporting.pictures` as PNGs.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
-from eval.reporting.chart import Axis, Chart, Colour, Line, Marker, Points, Stroke
-from eval.reporting.wording import (
-    CHOSEN_CHECKPOINT,
-    PERFECTLY_CALIBRATED,
-    TRAINING,
-    TRAINING_SMOOTHED,
-    VALIDATION,
-    Text,
-    decimal,
-    number,
-    percent,
-    reading_name,
-    stage_of,
-    teacher_forced,
-)
+import pandas as pd
+
+from eval.reporting.wording import reading_name, stage_of, teacher_forced
+from workspace.bilingual import Text, decimal, number, percent
+
+_whole_percent = partial(percent, digits=0)
+RADIUS = 4.5  # of a marker, in units of the SVG's viewBox
+
+Points = tuple[tuple[float, float], ...]
+Colour = Literal["baseline", "before", "after", "f1", "ink"]
+Stroke = Literal["solid", "dashed", "dotted", "thin", "none"]
+Marker = Literal["none", "circle", "square", "triangle", "diamond"]
+# The SVG's viewBox, and where the plot lies in it; y downwards.
+FRAME = SimpleNamespace(width=440, height=280, left=52, right=416, top=12, bottom=232)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values from `low` to `high`; `write` gives a tick's text."""
+
+    name: Text
+    low: float
+    high: float
+    write: Callable[[float], str]
+
+    def share(self, value: float) -> float:
+        """Where `value` lies on the axis, from 0 to 1."""
+        return (value - self.low) / ((self.high - self.low) or 1)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """At most seven round values in range, with their texts."""
+        from matplotlib.ticker import MaxNLocator
+
+        values = [float(value) for value in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)]
+        return [(value, self.write(value)) for value in values if self.low <= value <= self.high]
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points (x, y) by rising x; without a name it is not in the legend.
+
+    radii: of the markers, all `RADIUS` where empty. values: whether y is written at each point.
+    """
+
+    name: Text | None
+    colour: Colour
+    points: Points
+    stroke: Stroke = "solid"
+    marker: Marker = "none"
+    radii: tuple[float, ...] = ()
+    values: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart: `rows` says how many rows it is of; `rule` is a vertical line at x and what it marks."""
+
+    title: Text
+    rows: str
+    x: Axis
+    y: Axis
+    lines: tuple[Line, ...]
+    rule: tuple[float, Text] | None = None
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Where a point lies in the SVG, in units of its viewBox."""
+        width, height = FRAME.right - FRAME.left, FRAME.bottom - FRAME.top
+        return FRAME.left + self.x.share(x) * width, FRAME.bottom - self.y.share(y) * height
 
 
 def line_charts(metrics: Mapping[str, Any]) -> dict[str, Chart]:
     """Every chart that `metrics` has figures for, by name."""
-    made = {name: draw(metrics) for name, draw in CHARTS.items()}
-    return {name: chart for name, chart in made.items() if chart is not None}
+    return {name: chart for name, draw in CHARTS.items() if (chart := draw(metrics))}
 
 
 def loss(metrics: Mapping[str, Any]) -> Chart | None:
@@ -36,17 +95,12 @@ def loss(metrics: Mapping[str, Any]) -> Chart | None:
     average = tuple(zip((x for x, _ in train), smoothed([y for _, y in train], weight), strict=True))
     lines = (
         Line(None, "before", train, "thin"),
-        Line(TRAINING_SMOOTHED if weight else TRAINING, "before", average),
-        Line(VALIDATION, "after", val, "dashed", "circle"),
+        Line(Text("训练（平滑）", "training, smoothed") if weight else Text("训练", "training"), "before", average),
+        Line(Text("验证", "validation"), "after", val, "dashed", "circle"),
     )
-    return _by_step(
-        metrics,
-        Text("训练与验证损失", "Training and validation loss"),
-        split_sizes(metrics, "train", "val"),
-        (Text("损失", "loss"), lambda value: f"{value:.3g}"),
-        lines,
-        floor=0.0,
-    )
+    title, name = Text("训练与验证损失", "Training and validation loss"), Text("损失", "loss")
+    sizes = split_sizes(metrics, "train", "val")
+    return _by_step(metrics, title, sizes, name, lambda value: f"{value:.3g}", lines, floor=0.0)
 
 
 def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
@@ -60,13 +114,8 @@ def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
         Line(Text("标签宏平均 F1", "label macro F1"), "f1", f1, "dashed", "square"),
         Line(teacher_forced(curves), "baseline", forced, "dotted", "triangle"),
     )
-    return _by_step(
-        metrics,
-        Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"),
-        split_sizes(metrics, "val"),
-        (Text("准确率", "accuracy"), _whole_percent),
-        lines,
-    )
+    title, name = Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"), Text("准确率", "accuracy")
+    return _by_step(metrics, title, split_sizes(metrics, "val"), name, _whole_percent, lines)
 
 
 def reliability(metrics: Mapping[str, Any]) -> Chart | None:
@@ -76,7 +125,7 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
         return None
     low = min(b["confidence"] for reading in scored.values() for b in reading["probabilities"]["reliability"])
     low = math.floor(low * 10) / 10
-    lines = [Line(PERFECTLY_CALIBRATED, "baseline", ((low, low), (1.0, 1.0)), "dotted")]
+    lines = [Line(Text("完全校准", "perfectly calibrated"), "baseline", ((low, low), (1.0, 1.0)), "dotted")]
     for name, reading in scored.items():
         text, ece = reading_name(name), decimal(reading["probabilities"]["ece"])
         bins = reading["probabilities"]["reliability"]
@@ -84,18 +133,11 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
         named = Text(f"{text.zh}（ECE {ece}）", f"{text.en} (ECE {ece})")
         marker: Marker = "square" if stage_of(name) == "before" else "circle"
         lines.append(Line(named, *_look(name, series(bins, "accuracy", "confidence")), marker, radii))
-    return Chart(
-        Text("可靠性图", "Reliability diagram"),
-        f"n = {number(metrics['test']['n'])}",
-        Axis(
-            Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)"),
-            low,
-            1.03,
-            _whole_percent,
-        ),
-        Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent),
-        tuple(lines),
-    )
+    given = Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)")
+    x = Axis(given, low, 1.03, _whole_percent)
+    y = Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent)
+    title = Text("可靠性图", "Reliability diagram")
+    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
 
 def coverage(metrics: Mapping[str, Any]) -> Chart | None:
@@ -112,21 +154,15 @@ def coverage(metrics: Mapping[str, Any]) -> Chart | None:
         chosen = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
         point = ((selective["test"]["coverage"], selective["test"]["accuracy"]),)
         lines.append(Line(chosen, "ink", point, "none", "diamond"))
-    return Chart(
-        Text("覆盖率与准确率", "Coverage and accuracy"),
-        f"n = {number(metrics['test']['n'])}",
-        Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent),
-        Axis(Text("准确率", "accuracy"), *_range((y for line in lines for _, y in line.points), 0.06), _whole_percent),
-        tuple(lines),
-    )
+    x = Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent)
+    spread = _range((y for line in lines for _, y in line.points), 0.06)
+    y = Axis(Text("准确率", "accuracy"), *spread, _whole_percent)
+    title = Text("覆盖率与准确率", "Coverage and accuracy")
+    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
 
-CHARTS: dict[str, Callable[[Mapping[str, Any]], Chart | None]] = {
-    "loss": loss,
-    "accuracy": accuracy,
-    "reliability": reliability,
-    "coverage": coverage,
-}
+Draw = Callable[[Mapping[str, Any]], Chart | None]
+CHARTS: dict[str, Draw] = {"loss": loss, "accuracy": accuracy, "reliability": reliability, "coverage": coverage}
 
 
 def series(rows: Sequence[Mapping[str, Any]], y: str, x: str = "step") -> Points:
@@ -141,11 +177,7 @@ def smoothing(points: int) -> float:
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average with the start-up bias taken out, as in Adam (Kingma and Ba 2015, section 3)."""
-    average, averages = 0.0, []
-    for k, value in enumerate(values, 1):
-        average = weight * average + (1 - weight) * value
-        averages.append(average / (1 - weight**k))
-    return averages
+    return pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean().tolist()
 
 
 def split_sizes(metrics: Mapping[str, Any], *splits: str) -> str:
@@ -158,7 +190,8 @@ def _by_step(
     metrics: Mapping[str, Any],
     title: Text,
     rows: str,
-    y: tuple[Text, Callable[[float], str]],
+    y: Text,
+    write: Callable[[float], str],
     lines: Iterable[Line],
     floor: float | None = None,
 ) -> Chart | None:
@@ -175,9 +208,9 @@ def _by_step(
         title,
         rows,
         Axis(Text("训练步数", "training step"), *_range(xs, 0.1 if written else 0.03), lambda value: f"{value:,.0f}"),
-        Axis(y[0], low if floor is None else floor, high, y[1]),
+        Axis(y, low if floor is None else floor, high, write),
         drawn,
-        (step, Text(*(words.format(step) for words in CHOSEN_CHECKPOINT))) if best else None,
+        (step, Text(f"选用的检查点（第 {step} 步）", f"chosen checkpoint (step {step})")) if best else None,
     )
 
 
@@ -196,7 +229,3 @@ def _scored(metrics: Mapping[str, Any], curve: str) -> dict[str, Mapping[str, An
 
 def _look(name: str, points: Points) -> tuple[Colour, Points, Stroke]:
     return ("before", points, "dashed") if stage_of(name) == "before" else ("after", points, "solid")
-
-
-def _whole_percent(value: float) -> str:
-    return percent(value, 0)

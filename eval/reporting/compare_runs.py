@@ -6,12 +6,11 @@ from itertools import combinations
 from pathlib import Path
 
 from eval.reporting.render import render
-from eval.scoring.predictions import LADDER, Row, read_rows
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import LADDER, Metrics, Row
 from eval.scoring.significance import Comparison, compare
 from workspace.bilingual import NONE
 from workspace.errors import UserError
-from workspace.files import read_json
+from workspace.files import read_json, read_jsonl
 from workspace.paths import shown
 
 
@@ -34,9 +33,14 @@ def compare_runs(folders: Sequence[Path]) -> str:
 
     Raises `UserError` for a run that was not scored yet, and for runs with other labels or test rows than the first.
     """
-    runs = [load_scored(folder, letter(place)) for place, folder in enumerate(folders)]
-    for run in runs[1:]:
-        check_comparable(runs[0], run)
+    runs = []
+    for place, folder in enumerate(folders):
+        for name in ("metrics.json", "rows.jsonl"):
+            if not (folder / name).is_file():
+                raise UserError(f"{shown(folder)} has no {name}: run python -m eval.report {shown(folder)} first")
+        metrics, rows = read_json(folder / "metrics.json"), read_jsonl(folder / "rows.jsonl")
+        runs.append(ScoredRun(letter(place), shown(folder), metrics, rows))
+        check_comparable(runs[0], runs[-1])
     return render(
         "compare.md.j2",
         n=len(runs[0].rows),
@@ -45,14 +49,6 @@ def compare_runs(folders: Sequence[Path]) -> str:
         paired=list(_paired(runs)),
         none_text=NONE,
     )
-
-
-def load_scored(folder: Path, letter: str) -> ScoredRun:
-    """The run in `folder`. Raises `UserError` when it was not scored yet."""
-    for name in ("metrics.json", "rows.jsonl"):
-        if not (folder / name).is_file():
-            raise UserError(f"{shown(folder)} has no {name}: run python -m eval.report {shown(folder)} first")
-    return ScoredRun(letter, shown(folder), read_json(folder / "metrics.json"), read_rows(folder))
 
 
 def check_comparable(first: ScoredRun, other: ScoredRun) -> None:

@@ -1,12 +1,11 @@
 """What the page and report.md show of a run, taken from metrics.json and rows.jsonl: the same for both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
-from eval.robustness.table import COLUMNS, MODELS, NOTE, injection_rows, injection_sentence, measured_models
-from eval.scoring.predictions import Row, RowPrediction, primary_pair, shown_reading
-from eval.scoring.record import Metrics
+from eval.robustness.table import injection_section
+from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
 
 FACTS = ("task", "recipe", "model", "csv", "limit", "seed", "machine", "git", "started")
@@ -18,13 +17,16 @@ EXAMPLE_KINDS = {
 }
 SHOWN = 120  # characters of a review in report.md
 
-Pair = tuple[str, str] | None
-
 
 def report_context(metrics: Metrics) -> dict[str, Any]:
     """The variables of both templates."""
     pair = primary_pair(metrics["readings"])
     run = metrics["run"]
+    injection = metrics["injection"]
+    slices: dict[str, dict[str, dict[str, Any]]] = {}  # by, value, reading (of the verdict's two)
+    for part in metrics["slices"]:
+        if pair and part["reading"] in pair:
+            slices.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
     return {
         "m": metrics,
         # With --model the recipe's name alone would stand for another model than the one that was tuned.
@@ -34,10 +36,10 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
         "baseline": best_baseline(metrics),
-        "slices": slice_tables(metrics, pair),
-        "facts": run_facts(metrics),
+        "slices": slices,
+        "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
-        "injection": injection_part(metrics),
+        "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
     }
 
@@ -48,18 +50,8 @@ def best_baseline(metrics: Metrics) -> str | None:
     return max(baselines, key=lambda name: baselines[name]["accuracy"], default=None)
 
 
-def slice_tables(metrics: Metrics, pair: Pair) -> dict[str, dict[str, dict[str, Any]]]:
-    """The slices of the two readings of the verdict: {by: {value: {reading: slice}}}."""
-    tables: dict[str, dict[str, dict[str, Any]]] = {}
-    for part in metrics["slices"]:
-        if pair and part["reading"] in pair:
-            tables.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
-    return tables
-
-
-def run_facts(metrics: Metrics) -> list[tuple[str, str]]:
+def run_facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What ran, on what, and how long each stage took, as (key, text)."""
-    run = metrics["run"]
     facts = [(key, str(run[key])) for key in FACTS if run.get(key) is not None]
     seconds = {stage: duration(s) for stage, s in (run.get("seconds") or {}).items() if s is not None}
     versions = {name: version for name, version in (run.get("versions") or {}).items() if version}
@@ -69,28 +61,15 @@ def run_facts(metrics: Metrics) -> list[tuple[str, str]]:
     return facts
 
 
-def injection_part(metrics: Metrics) -> dict[str, Any] | None:
-    """The section on injected instructions; None where that was not measured."""
-    injection = metrics["injection"]
-    if not injection:
-        return None
-    return {
-        "sentence": injection_sentence(injection),
-        "columns": COLUMNS,
-        "ways": [MODELS[name] for name in measured_models(injection)],
-        "rows": injection_rows(injection),
-        "note": NOTE,
-    }
-
-
 def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
     """What the row browser shows, packed: rows as lists, labels by their position, answers only where they differ from
     the label word that they were read as."""
     labels, names, pair = list(metrics["labels"]), list(metrics["readings"]), primary_pair(metrics["readings"])
-    codes: dict[str | None, int] = {label: k for k, label in enumerate(labels)} | {None: -1}
-    sure = next((n for n in ("after_score", "after_score_threshold") if n in names and _has_p(rows, n)), None)
+    codes = {label: k for k, label in enumerate(labels)} | {None: -1}
+    scored = (n for n in ("after_score", "after_score_threshold") if n in names)
+    sure = next((n for n in scored if any(row["readings"][n]["p"] is not None for row in rows)), None)
 
-    def packed(prediction: RowPrediction) -> list[Any]:
+    def packed(prediction: Mapping[str, Any]) -> list[Any]:
         answer = prediction["answer"] if prediction["answer"] != prediction["label"] else None
         return [codes[prediction["label"]], prediction["p"], answer]
 
@@ -109,10 +88,8 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
 
 def example_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The rows of each kind of which report.md shows the first few."""
-    return {
-        "confident": confident_errors(rows),
-        **{status: [row for row in rows if row["status"] == status] for status in ("fixed", "broken")},
-    }
+    changed = {status: [row for row in rows if row["status"] == status] for status in ("fixed", "broken")}
+    return {"confident": confident_errors(rows), **changed}
 
 
 def confident_errors(rows: Sequence[Row]) -> list[Row]:
@@ -120,7 +97,3 @@ def confident_errors(rows: Sequence[Row]) -> list[Row]:
     scores = ((row, row["readings"].get("after_score")) for row in rows)
     wrong = [(score["p"], row) for row, score in scores if score and not score["correct"] and score["p"] is not None]
     return [row for _, row in sorted(wrong, key=lambda pair: -pair[0])]
-
-
-def _has_p(rows: Sequence[Row], reading: str) -> bool:
-    return any(row["readings"][reading]["p"] is not None for row in rows)

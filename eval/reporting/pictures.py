@@ -5,73 +5,50 @@ many rows it is.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.chart import RADIUS, Chart
-from eval.reporting.charts import CHARTS
+from eval.reporting.charts import CHARTS, RADIUS
 from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
+from workspace import picture_style as style
 from workspace.fonts import Font
-from workspace.picture_style import (
-    BLUE,
-    GREEN,
-    GREY,
-    HALO,
-    INK,
-    ORANGE,
-    PALE_BLUE,
-    PALE_GREY,
-    PALE_ORANGE,
-    Pen,
-    add_legend,
-    add_title,
-    canvas,
-    drawing,
-    percent_axis,
-    png,
-)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = {"baseline": GREY, "before": ORANGE, "after": BLUE, "f1": GREEN, "ink": INK}
-PALE = {"baseline": PALE_GREY, "before": PALE_ORANGE, "after": PALE_BLUE}
+COLOURS = {"baseline": style.GREY, "before": style.ORANGE, "after": style.BLUE, "f1": style.GREEN, "ink": style.INK}
+PALE = {"baseline": style.PALE_GREY, "before": style.PALE_ORANGE, "after": style.PALE_BLUE}
 STROKES = {"solid": "-", "dashed": "--", "dotted": ":", "thin": "-", "none": ""}
 MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "none": ""}
 POINTS_A_UNIT = 2.0  # a marker's diameter in points for each unit of its radius in the chart
 LINE_LENGTH = 62  # characters of a legend that fit into the picture's width
 MANY = 5  # labels, from which on a confusion matrix shows counts alone
 
-Draw = Callable[[Mapping[str, Any], Pen], "Figure | None"]
+Draw = Callable[[Mapping[str, Any], style.Pen], "Figure | None"]
 
 
 def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, bytes]:
     """Every picture that `metrics` has figures for, as file name -> PNG bytes; in English alone when `font` is None."""
-    with drawing(font) as pen:
+    with style.drawing(font) as pen:
         figures = ((name, draw(metrics, pen)) for name, draw in PICTURES.items())
-        return {name: png(figure) for name, figure in figures if figure is not None}
+        return {name: style.png(figure) for name, figure in figures if figure is not None}
 
 
-def line_picture(name: str) -> Draw:
-    """The picture of the line chart `name`."""
-
-    def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-        chart = CHARTS[name](metrics)
-        return None if chart is None else draw_chart(chart, pen)
-
-    return draw
-
-
-def draw_chart(chart: Chart, pen: Pen) -> "Figure":
-    """The chart as a figure."""
+def line_picture(name: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
+    """The line chart `name`."""
     from matplotlib.lines import Line2D
+
+    chart = CHARTS[name](metrics)
+    if chart is None:
+        return None
 
     def label(text: Text) -> str:
         return pen.both(Text(text.zh, fill(text.en, LINE_LENGTH)), "\n" if len(text.en) > LINE_LENGTH else " / ")
 
-    figure, axes = canvas(6.4)
-    add_title(figure, pen, chart.title, chart.rows)
+    figure, axes = style.canvas(6.4)
+    style.add_title(figure, pen, chart.title, chart.rows)
     handles = []
     for line in chart.lines:
         xs, ys = zip(*line.points, strict=True)
@@ -83,89 +60,85 @@ def draw_chart(chart: Chart, pen: Pen) -> "Figure":
             axes.scatter(xs, ys, areas, color=look["color"], marker=MARKERS[line.marker], alpha=0.85, zorder=3)
         if line.values:
             for point in line.points:
-                axes.annotate(percent(point[1]), point, (0, 12), textcoords="offset points", ha="center", **HALO)
+                axes.annotate(percent(point[1]), point, (0, 12), textcoords="offset points", ha="center", **style.HALO)
         if line.name:
             handles.append(Line2D([], [], marker=MARKERS[line.marker], label=label(line.name), **look))
     if chart.rule:
-        rule = axes.axvline(chart.rule[0], color=INK, linestyle="-.", linewidth=1.6, label=label(chart.rule[1]))
+        rule = axes.axvline(chart.rule[0], color=style.INK, linestyle="-.", linewidth=1.6, label=label(chart.rule[1]))
         handles.append(rule)
     axes.set(xlim=(chart.x.low, chart.x.high), ylim=(chart.y.low, chart.y.high))
     axes.set_xticks(*zip(*chart.x.ticks, strict=True))
     axes.set_yticks(*zip(*chart.y.ticks, strict=True))
     axes.set_xlabel(pen.both(chart.x.name, "\n" if len(chart.x.name.en) > LINE_LENGTH // 2 else " "))
     axes.set_ylabel(pen.both(chart.y.name, " "))
-    add_legend(figure, handles)
+    style.add_legend(figure, handles)
     return figure
 
 
-def before_after(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
+def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
     """Accuracy (with its Wilson interval) and macro F1 of every reading."""
     from matplotlib.patches import Patch
 
     readings = metrics["readings"]
     if not readings:
         return None
-    figure, axes = canvas(2.4 + 1.02 * len(readings))
+    figure, axes = style.canvas(2.4 + 1.02 * len(readings))
     title = Text("调优前后与基线", "Before and after tuning, and the baselines")
-    add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
+    style.add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
     hatched: dict[str, Any] = {"hatch": "//", "edgecolor": "white"}
     for k, (name, reading) in enumerate(readings.items()):
         stage, accuracy, (low, high) = stage_of(name), reading["accuracy"], reading["accuracy_ci"]
         axes.barh(k - 0.2, accuracy, 0.38, color=COLOURS[stage])
         whisker = [[accuracy - low], [high - accuracy]]
-        axes.errorbar(accuracy, k - 0.2, xerr=whisker, color=INK, capsize=5, linewidth=1.8)
+        axes.errorbar(accuracy, k - 0.2, xerr=whisker, color=style.INK, capsize=5, linewidth=1.8)
         axes.text(high + 0.012, k - 0.2, percent(accuracy), va="center", fontsize=15)
         axes.barh(k + 0.2, reading["macro_f1"], 0.38, color=PALE[stage], **hatched)
         axes.text(reading["macro_f1"] + 0.012, k + 0.2, decimal(reading["macro_f1"]), va="center", fontsize=15)
     axes.set_yticks(range(len(readings)), [pen.both(reading_name(name)) for name in readings])
     axes.set(xlim=(0, 1.2), ylim=(len(readings) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
-    percent_axis(axes.xaxis)
+    style.percent_axis(axes.xaxis)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     accuracy_name = Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95% Wilson interval)")
     solid = Patch(facecolor=COLOURS["after"], label=pen.both(accuracy_name, " / "))
     pale = Patch(facecolor=PALE["after"], label=pen.both(Text("宏平均 F1", "macro F1"), " / "), **hatched)
-    add_legend(figure, [solid, pale])
+    style.add_legend(figure, [solid, pale])
     return figure
 
 
-def confusion(stage: str) -> Draw:
-    """The picture of the confusion matrix `before` or `after`: the generated answers, else the scored ones."""
-
-    def draw(metrics: Mapping[str, Any], pen: Pen) -> "Figure | None":
-        name = shown_reading(metrics["readings"], stage)
-        if name is None:
-            return None
-        counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
-        words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]
-        few = len(labels) < MANY
-        figure, axes = canvas(3.2 + 1.1 * len(labels) if few else 8.0)
-        reading = reading_name(name)
-        title = Text(f"混淆矩阵：{reading.zh}", f"Confusion matrix: {reading.en}")
-        add_title(figure, pen, title, f"n = {number(metrics['readings'][name]['n'])}")
-        shares = [[count / max(sum(row), 1) for count in row] for row in counts]
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for r, row in enumerate(counts):
-            for c, count in enumerate(row):
-                text = f"{number(count)}\n{percent(shares[r][c])}" if few else str(count)
-                axes.text(c, r, text, ha="center", va="center", color="white" if shares[r][c] > 0.62 else INK)
-        axes.set_xticks(range(len(words) + 1), [*words, pen.both(UNPARSED)], rotation=0 if few else 50)
-        axes.set_yticks(range(len(words)), words)
-        axes.set_xlabel(pen.both(Text("模型的回答", "answer"), " "))
-        axes.set_ylabel(pen.both(Text("真实标签", "gold label"), " "))
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-        return figure
-
-    return draw
+def confusion(stage: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
+    """The confusion matrix `before` or `after`: of the generated answers, else the scored ones."""
+    name = shown_reading(metrics["readings"], stage)
+    if name is None:
+        return None
+    counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
+    words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]
+    few = len(labels) < MANY
+    figure, axes = style.canvas(3.2 + 1.1 * len(labels) if few else 8.0)
+    reading = reading_name(name)
+    title = Text(f"混淆矩阵：{reading.zh}", f"Confusion matrix: {reading.en}")
+    style.add_title(figure, pen, title, f"n = {number(metrics['readings'][name]['n'])}")
+    shares = [[count / max(sum(row), 1) for count in row] for row in counts]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for r, row in enumerate(counts):
+        for c, count in enumerate(row):
+            text = f"{number(count)}\n{percent(shares[r][c])}" if few else str(count)
+            axes.text(c, r, text, ha="center", va="center", color="white" if shares[r][c] > 0.62 else style.INK)
+    axes.set_xticks(range(len(words) + 1), [*words, pen.both(UNPARSED)], rotation=0 if few else 50)
+    axes.set_yticks(range(len(words)), words)
+    axes.set_xlabel(pen.both(Text("模型的回答", "answer"), " "))
+    axes.set_ylabel(pen.both(Text("真实标签", "gold label"), " "))
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
 
 
 PICTURES: dict[str, Draw] = {
-    "curves_loss.png": line_picture("loss"),
-    "curves_accuracy.png": line_picture("accuracy"),
+    "curves_loss.png": partial(line_picture, "loss"),
+    "curves_accuracy.png": partial(line_picture, "accuracy"),
     "before_after.png": before_after,
-    "confusion_before.png": confusion("before"),
-    "confusion_after.png": confusion("after"),
-    "reliability.png": line_picture("reliability"),
-    "risk_coverage.png": line_picture("coverage"),
+    "confusion_before.png": partial(confusion, "before"),
+    "confusion_after.png": partial(confusion, "after"),
+    "reliability.png": partial(line_picture, "reliability"),
+    "risk_coverage.png": partial(line_picture, "coverage"),
 }

@@ -8,6 +8,7 @@ content security policy allows no source from outside, and no script but the one
 
 import base64
 import hashlib
+import inspect
 import json
 import re
 from collections.abc import Sequence
@@ -19,19 +20,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from eval.reporting import wording
-from eval.reporting.chart import FRAME, RADIUS
-from eval.reporting.charts import line_charts
+from eval.reporting.charts import FRAME, RADIUS, line_charts
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
-from eval.scoring.predictions import Row
-from eval.scoring.record import Metrics
+from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
 
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = (
-    *("percent", "signed", "interval", "signed_interval", "decimal"),
-    *("p_value", "number", "parameters", "duration", "milliseconds"),
-)
 
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:
@@ -95,7 +90,7 @@ def _environment(markdown: bool) -> Environment:
         lstrip_blocks=True,
         finalize=_escape_markdown if markdown else None,
     )
-    environment.filters.update({name: getattr(bilingual, name) for name in FILTERS})
+    environment.filters.update(inspect.getmembers(bilingual, inspect.isfunction))  # percent, number, decimal, …
     environment.globals.update(
         name_of=wording.reading_name,
         stage_of=wording.stage_of,

@@ -28,13 +28,16 @@ SLICES = {
     "known": Text("是否为公开文本", "in known public texts or not"),
     "disputed": Text("标签是否有争议", "label disputed or not"),
 }
+SLICE_VALUES = {
+    ("cut", "cut"): Text("截断", "cut"),
+    ("cut", "whole"): Text("完整", "whole"),
+    ("known", "known"): Text("公开过", "known"),
+    ("known", "unknown"): Text("未见公开", "not known"),
+    ("disputed", "disputed"): Text("有争议", "disputed"),
+    ("disputed", "undisputed"): Text("无争议", "undisputed"),
+}
 LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics without some rows: macro F1 too
 UNPARSED = Text("未解析", "unparsed")
-TRAINING = Text("训练", "training")
-TRAINING_SMOOTHED = Text("训练（平滑）", "training, smoothed")
-VALIDATION = Text("验证", "validation")
-CHOSEN_CHECKPOINT = Text("选用的检查点（第 {} 步）", "chosen checkpoint (step {})")
-PERFECTLY_CALIBRATED = Text("完全校准", "perfectly calibrated")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
     "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",
@@ -98,15 +101,7 @@ def stage_of(name: str) -> str:
 
 def slice_value(value: str, by: str) -> Text:
     """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
-    named = {
-        ("cut", "cut"): Text("截断", "cut"),
-        ("cut", "whole"): Text("完整", "whole"),
-        ("known", "known"): Text("公开过", "known"),
-        ("known", "unknown"): Text("未见公开", "not known"),
-        ("disputed", "disputed"): Text("有争议", "disputed"),
-        ("disputed", "undisputed"): Text("无争议", "undisputed"),
-    }
-    return named.get((by, value), Text(value, value))
+    return SLICE_VALUES.get((by, value), Text(value, value))
 
 
 def disputed_note(metrics: Mapping[str, Any]) -> Text | None:

@@ -53,6 +53,7 @@ def attacks_on(rows: Sequence[Row], task: Task) -> Iterator[Attack]:
     for row in rows:
         number = int.from_bytes(hashlib.sha256(row.id.encode()).digest()[:4], "big")
         target = target_of(row.gold, task.label_words)
+        put_in = []
         for family, (_, wordings) in FAMILIES.items():
             wording = wordings[number % len(wordings)]
             instruction = worded(wording, target, task)
@@ -61,14 +62,11 @@ def attacks_on(rows: Sequence[Row], task: Task) -> Iterator[Attack]:
                 "neutral": neutral_text(len(instruction), number),
                 "same_label": worded(wording, row.gold, task),
             }
-            yield from _placed(row, family, target, texts)
+            put_in.append((family, texts))
         harmless = TRIGGERS_OF.get(row.gold, ()) + TRIGGERS
         sentence = harmless[number % len(harmless)]
-        texts = {"trigger": sentence, "trigger_neutral": neutral_text(len(sentence), number)}
-        yield from _placed(row, TRIGGER, target, texts)
-
-
-def _placed(row: Row, family: str, target: str, texts: dict[str, str]) -> Iterator[Attack]:
-    for place in PLACES:
-        for kind, text in texts.items():
-            yield Attack(row.id, row.gold, family, place, kind, target, insert(row.review, text, place))
+        put_in.append((TRIGGER, {"trigger": sentence, "trigger_neutral": neutral_text(len(sentence), number)}))
+        for family, texts in put_in:
+            for place in PLACES:
+                for kind, text in texts.items():
+                    yield Attack(row.id, row.gold, family, place, kind, target, insert(row.review, text, place))

@@ -54,8 +54,8 @@ def injection_sentence(injection: Mapping[str, Any]) -> Text:
 
 
 def injection_rows(injection: Mapping[str, Any]) -> list[tuple[Text, list[str]]]:
-    """The table's rows: what was injected, and a cell for each model, in the order of `measured_models`."""
-    models = [injection["ways"][name] for name in measured_models(injection)]
+    """The table's rows: what was injected, and a cell for each model, from the cheapest to the tuned one."""
+    models = list(injection["ways"].values())
     mixed = any(family["trained"] for model in models for family in model["families"].values())
     rows = []
     for name, text in FAMILY_NAMES.items():
@@ -76,16 +76,21 @@ def injection_rows(injection: Mapping[str, Any]) -> list[tuple[Text, list[str]]]
     return rows
 
 
-def measured_models(injection: Mapping[str, Any]) -> list[str]:
-    """The models that were measured, from the cheapest to the tuned one."""
-    return [name for name in MODELS if name in injection["ways"]]
+def injection_section(injection: Mapping[str, Any]) -> dict[str, Any]:
+    """What the templates show of it."""
+    return {
+        "sentence": injection_sentence(injection),
+        "columns": COLUMNS,
+        "ways": [MODELS[name] for name in injection["ways"]],
+        "rows": injection_rows(injection),
+        "note": NOTE,
+    }
 
 
 def summary_lines(injection: Mapping[str, Any]) -> list[str]:
     """A line for each model, for the console."""
     lines = []
-    for name in measured_models(injection):
-        rates = injection["ways"][name]
+    for name, rates in injection["ways"].items():
         average, worst = rates["average"], rates["families"][rates["worst"]]
         lines.append(
             f"{MODELS[name].en}: instructions obeyed {percent(average['obeyed'])}, neutral text "

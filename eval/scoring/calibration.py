@@ -6,6 +6,7 @@ validation rows; test rows only check it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,20 +96,16 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
     """
     if len(gold) == 0:
         raise ValueError("there are no rows")
-    classes = probabilities.shape[1]
-    known = np.arange(classes)
-    # scikit-learn takes the greater code for the positive label: labels[0] is made 1, its probability the column.
-    brier = (
-        brier_score_loss(gold == 0, probabilities[:, 0], pos_label=True)
-        if classes == 2
-        else brier_score_loss(gold, probabilities, labels=known)
-    )
+    known = np.arange(probabilities.shape[1])
+    # scikit-learn takes the greater code for the positive label: of two, labels[0] is made 1, its column given.
+    of_two = (gold == 0, probabilities[:, 0], {"pos_label": True})
+    truth, shares, which = of_two if len(known) == 2 else (gold, probabilities, {"labels": known})
     confidence, right = _confidence(probabilities, gold)
     bins = reliability(confidence, right)
     return ProbabilityMetrics(
         roc_auc=roc_auc(probabilities, gold),
         log_loss=float(log_loss(gold, probabilities, labels=known)),
-        brier=float(brier),
+        brier=float(brier_score_loss(truth, shares, **which)),
         ece=sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(gold),
         ece_bins=ECE_BINS,
         reliability=bins,
@@ -125,20 +122,14 @@ def roc_auc(probabilities: FloatArray, gold: IntArray) -> float | None:
     return float(np.mean([roc_auc_score(gold == label, probabilities[:, label]) for label in scored]))
 
 
-def reliability(confidence: FloatArray, right: NDArray[np.bool_], bins: int = ECE_BINS) -> list[ReliabilityBin]:
+def reliability(confidence: FloatArray, right: NDArray[np.bool_]) -> list[ReliabilityBin]:
     """The bins of equal width over [0, 1], closed above, that hold rows; confidence and right are (n,)."""
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, ECE_BINS - 1)
     return [
-        ReliabilityBin(
-            low=float(edges[b]),
-            high=float(edges[b + 1]),
-            n=int(inside.sum()),
-            confidence=float(confidence[inside].mean()),
-            accuracy=float(right[inside].mean()),
-        )
-        for b in np.unique(place)
-        for inside in [place == b]
+        ReliabilityBin(low, high, int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()))
+        for b, (low, high) in enumerate(pairwise(edges.tolist()))
+        if (inside := place == b).any()
     ]
 
 
@@ -156,24 +147,18 @@ def risk_coverage(
     return [RiskCoverage(float(ordered[i]), (i + 1) / n, float(hits[i] / (i + 1)), int(i + 1)) for i in ends.tolist()]
 
 
-def choose_selective(
-    probabilities: FloatArray,
-    gold: IntArray,
-    targets: Sequence[float] = TARGETS,
-    min_coverage: float = MIN_COVERAGE,
-) -> Selective | None:
+def choose_selective(probabilities: FloatArray, gold: IntArray, targets: Sequence[float] = TARGETS) -> Selective | None:
     """The threshold of largest coverage whose validation accuracy reaches the first target that is within reach.
 
-    A target is within reach when it holds for at least `min_coverage` of the rows; None when no target is.
+    A target is within reach when it holds for at least `MIN_COVERAGE` of the rows; None when no target is.
     """
     if len(gold) == 0:
         return None
     curve = risk_coverage(*_confidence(probabilities, gold), points=None)
     for target in targets:
-        reached = [point for point in curve if point.accuracy >= target and point.coverage >= min_coverage]
-        if reached:
-            point = reached[-1]
-            return Selective(target, point.threshold, len(gold), point.coverage, point.accuracy)
+        for point in reversed(curve):
+            if point.accuracy >= target and point.coverage >= MIN_COVERAGE:
+                return Selective(target, point.threshold, len(gold), point.coverage, point.accuracy)
     return None
 
 

@@ -9,17 +9,10 @@ from itertools import zip_longest
 from pathlib import Path
 
 from eval.inference.summary import BatchCheck, Summary
+from workspace.bilingual import Text
 from workspace.files import read_json
 
 SIDES = {"before": "调优前", "after": "调优后"}
-
-
-@dataclass(frozen=True)
-class Detail:
-    """The result in words, in both languages."""
-
-    zh: str
-    en: str
 
 
 @dataclass(frozen=True)
@@ -28,7 +21,7 @@ class Check:
 
     name: str
     ok: bool
-    detail: Detail
+    detail: Text
     n: int
 
 
@@ -39,7 +32,11 @@ def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
     """
     summaries = {side: summary for side in SIDES if (summary := Summary.read(run / side))}
     checks = [_batch(side, one.parity) for side, one in summaries.items() if one.parity and one.parity.rows]
-    checks += [_no_assistant_turn(side, summary) for side, summary in summaries.items()]
+    for side, summary in summaries.items():
+        ok, n = summary.no_assistant_turn, sum(summary.prompts.values())
+        zh = f"{SIDES[side]}：{n} 个提示词中" + ("没有答案" if ok else "有的含有答案")
+        en = f"{side}: {'none' if ok else 'some'} of the {n} prompts shows the model an answer"
+        checks.append(Check(f"no_assistant_turn_{side}", ok, Text(zh, en), n))
     prompts = {side: summary.val_prompt_sha256 for side, summary in summaries.items()}
     trained = run / "train" / "label_metric.json"
     if trained.is_file():
@@ -47,36 +44,22 @@ def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
         # A row that training dropped shifts those behind it, and the rows left over have no hash: neither can match.
         prompts["train"] = dict(zip_longest(val_ids, hashes[: len(val_ids)], fillvalue="")) if hashes else {}
     known = {place: hashes for place, hashes in prompts.items() if hashes}
-    if len(known) > 1:
-        checks.append(_same_prompts(known))
-    return checks
+    return checks + ([_same_prompts(known)] if len(known) > 1 else [])
 
 
 def _batch(side: str, batch: BatchCheck) -> Check:
     n, largest = batch.rows, batch.largest_logprob_difference
     # A head writes no text: its most probable label is compared.
-    words = batch.same_label is None
-    same, zh, en = (batch.same_text, "文本", "texts") if words else (batch.same_label, "标签", "labels")
+    same, zh, en = (
+        (batch.same_label, "标签", "labels") if batch.same_text is None else (batch.same_text, "文本", "texts")
+    )
     return Check(
         f"batch_{side}",
         batch.ok,
-        Detail(
+        Text(
             f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}",
             f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
             f"{largest:.1g} at most",
-        ),
-        n,
-    )
-
-
-def _no_assistant_turn(side: str, summary: Summary) -> Check:
-    ok, n = summary.no_assistant_turn, sum(summary.prompts.values())
-    return Check(
-        f"no_assistant_turn_{side}",
-        ok,
-        Detail(
-            f"{SIDES[side]}：{n} 个提示词中" + ("没有答案" if ok else "有的含有答案"),
-            f"{side}: " + ("none" if ok else "some") + f" of the {n} prompts shows the model an answer",
         ),
         n,
     )
@@ -91,7 +74,7 @@ def _same_prompts(places: dict[str, dict[str, str]]) -> Check:
     return Check(
         "prompt",
         same == len(ids) > 0,
-        Detail(
+        Text(
             f"验证集的 {len(ids)} 条提示词（{zh}）中，{same} 条的词元完全相同",
             f"of {len(ids)} validation prompts ({en}), {same} have the same tokens",
         ),

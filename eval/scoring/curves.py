@@ -59,21 +59,12 @@ def load_curves(train: Path) -> Curves | None:
             evaluations.setdefault(entry["step"], {}).update(entry)
         elif "loss" in entry:
             losses[entry["step"]] = entry
-    logged = (name for name in _TEACHER_FORCED if any(name in entry for entry in evaluations.values()))
-    metric = next(logged, None)
+    logged = {key for entry in evaluations.values() for key in entry}
+    metric = next((name for name in _TEACHER_FORCED if name in logged), None)
+    shown = ("epoch", "eval_loss", metric, "eval_label_accuracy", "eval_label_macro_f1")
     return Curves(
-        train=[TrainPoint(s, _number(e, "epoch"), _number(e, "loss")) for s, e in sorted(losses.items())],
-        val=[
-            ValPoint(
-                step=step,
-                epoch=_number(entry, "epoch"),
-                loss=_number(entry, "eval_loss"),
-                teacher_forced_accuracy=_number(entry, metric),
-                label_accuracy=_number(entry, "eval_label_accuracy"),
-                label_macro_f1=_number(entry, "eval_label_macro_f1"),
-            )
-            for step, entry in sorted(evaluations.items())
-        ],
+        train=[TrainPoint(step, _number(e, "epoch"), _number(e, "loss")) for step, e in sorted(losses.items())],
+        val=[ValPoint(step, *(_number(e, key) for key in shown)) for step, e in sorted(evaluations.items())],
         teacher_forced_metric=metric,
         best_step=Best.read(train).step if (train / BEST).is_file() else None,
     )

@@ -17,10 +17,10 @@ from workspace.safetensors_header import read_header
 class Efficiency:
     """None where a value is not known. parameters: of the whole model; trained_parameters: of what tuning changed."""
 
-    parameters: int | None = None
-    trained_parameters: int | None = None
-    train_seconds: float | None = None
-    ms_per_review: float | None = None
+    parameters: int | None
+    trained_parameters: int | None
+    train_seconds: float | None
+    ms_per_review: float | None
 
 
 def count_parameters(weights: Path) -> int | None:
@@ -53,20 +53,13 @@ def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
     adapter = count_parameters(checkpoint) if checkpoint else None
     efficiency = {}
     for name in names:
-        if name in baselines:
-            known = baselines[name]
-            efficiency[name] = Efficiency(
-                known["parameters"], known["parameters"], known["train_seconds"], known["ms_per_review"]
-            )
+        if known := baselines.get(name):
+            size = known["parameters"]
+            efficiency[name] = Efficiency(size, size, known["train_seconds"], known["ms_per_review"])
             continue
         side, _, kind = name.partition("_")
         summary = Summary.read(run.folder / side)
-        speeds = summary.ms_per_review if summary else {}
-        tuned = side == "after"
-        efficiency[name] = Efficiency(
-            parameters=whole,
-            trained_parameters=adapter if tuned else None,
-            train_seconds=stages.seconds_taken(run.folder, "train") if tuned else None,
-            ms_per_review=speeds.get(kind.removesuffix("_threshold")),
-        )
+        speed = summary.ms_per_review.get(kind.removesuffix("_threshold")) if summary else None
+        tuned = (adapter, stages.seconds_taken(run.folder, "train")) if side == "after" else (None, None)
+        efficiency[name] = Efficiency(whole, *tuned, speed)
     return efficiency

@@ -41,33 +41,21 @@ def record_look(ledger: Path, look: Look) -> Looks:
     ledger.parent.mkdir(parents=True, exist_ok=True)
     # Runs that finish together keep each other's lines.
     with alone(ledger.with_name(f".{ledger.name}.lock"), "report: waiting for another report of this task"):
-        lines = _read(ledger)
+        earlier = ledger.read_bytes() if ledger.is_file() else b""
+        lines = [_line(text) for text in earlier.decode("utf-8", "replace").split("\n") if text.strip()]
         key = (look.run, look.answers_sha256)
         if key not in {(line.get("run"), line.get("answers_sha256")) for line in lines}:
-            line = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)}
-            _append(ledger, json.dumps(line, ensure_ascii=False, allow_nan=False))
-            lines.append(line)
+            lines.append({"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)})
+            written = json.dumps(lines[-1], ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            # A last line that an earlier version left torn is ended.
+            write_bytes(ledger, earlier + (b"\n" if earlier and not earlier.endswith(b"\n") else b"") + written)
     return Looks(sum(line.get("rows_sha256") == look.rows_sha256 for line in lines), len(lines))
 
 
-def _read(ledger: Path) -> list[dict[str, Any]]:
-    """Every line. One that a crash cut short stays a look, though no longer known which."""
-    if not ledger.is_file():
-        return []
-    lines = []
-    for text in ledger.read_text(encoding="utf-8", errors="replace").split("\n"):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = {}
-        lines.append(line if isinstance(line, dict) else {})
-    return lines
-
-
-def _append(ledger: Path, line: str) -> None:
-    """The file with one line more, whole or not at all; a last line that an earlier version left torn is ended."""
-    earlier = ledger.read_bytes() if ledger.is_file() else b""
-    torn = bool(earlier) and not earlier.endswith(b"\n")
-    write_bytes(ledger, earlier + b"\n" * torn + line.encode() + b"\n")
+def _line(text: str) -> dict[str, Any]:
+    """A line of the ledger. One that a crash cut short stays a look, though no longer known which."""
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return {}
+    return line if isinstance(line, dict) else {}

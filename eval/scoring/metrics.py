@@ -91,28 +91,22 @@ def classify(
     if (gold_codes == len(labels)).any():
         raise ValueError("a gold label is missing")
     known = np.arange(len(labels))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        gold_codes, codes, labels=known, average=None, zero_division=0
-    )
+    scores = precision_recall_fscore_support(gold_codes, codes, labels=known, average=None, zero_division=0)
+    _, recall, _, support = scores
     confusion = confusion_matrix(gold_codes, codes, labels=np.arange(len(labels) + 1))[:-1]
-    predicted_counts = confusion.sum(axis=0)
+    *predicted_counts, unparsed = confusion.sum(axis=0).tolist()
     correct = int((gold_codes == codes).sum())
-    unparsed = int(predicted_counts[-1])
     bare = None if strict is None else int(sum(strict))
     one_class = len(np.unique(gold_codes)) == 1 or len(np.unique(codes)) == 1
+    per_class = zip(*(column.tolist() for column in scores), predicted_counts, strict=True)
     return Classification(
         n=n,
         correct=correct,
         accuracy=correct / n,
-        macro_f1=float(macro_f1(confusion.diagonal(), predicted_counts[:-1], support)),
+        macro_f1=float(macro_f1(confusion.diagonal(), np.array(predicted_counts), support)),
         balanced_accuracy=float(recall[support > 0].mean()),
         mcc=0.0 if one_class else float(matthews_corrcoef(gold_codes, codes)),
-        per_class={
-            label: ClassMetrics(
-                float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), int(predicted_counts[i])
-            )
-            for i, label in enumerate(labels)
-        },
+        per_class={label: ClassMetrics(*row) for label, row in zip(labels, per_class, strict=True)},
         confusion=confusion.tolist(),
         unparsed=unparsed,
         unparsed_rate=unparsed / n,
@@ -137,11 +131,11 @@ class Gain:
 
 def decompose_gain(scores: Mapping[str, Classification]) -> dict[str, Gain] | None:
     """The generated answers' gain in accuracy and macro F1; None unless all four readings are there."""
-    names = ("before_generate", "before_score", "after_score", "after_generate")
-    if any(name not in scores for name in names):
+    readings = [scores.get(name) for name in ("before_generate", "before_score", "after_score", "after_generate")]
+    if None in readings:
         return None
     gain = {}
     for metric in ("accuracy", "macro_f1"):
-        said, knew, knows, says = (getattr(scores[name], metric) for name in names)
+        said, knew, knows, says = (getattr(reading, metric) for reading in readings)
         gain[metric] = Gain(says - said, format=knew - said, task=knows - knew, remainder=says - knows)
     return gain

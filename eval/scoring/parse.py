@@ -38,8 +38,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eval.scoring.answer_words import WORDS
-from eval.scoring.normalise import normal, strip_marks
+from eval.scoring.answer_words import WORDS, normal, strip_marks
 
 
 class Parsed(NamedTuple):

@@ -7,7 +7,7 @@ a threshold from the validation rows. few_shot: untuned, with examples in the pr
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl
+from workspace.files import read_json
 from workspace.paths import shown
 
 # The order in which readings are shown: from the cheapest to the tuned model.
@@ -35,7 +35,8 @@ ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
 
-Kind = Literal["generate", "score", "score_threshold", "few_shot", "baseline"]
+Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
+Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,18 @@ class Predictions:
     """
 
     name: str
-    kind: Kind
     predicted: tuple[str | None, ...]
     texts: tuple[str, ...] | None = None
     strict: tuple[bool, ...] | None = None
     probabilities: NDArray[np.float64] | None = None
     confidence: NDArray[np.float64] | None = None
     threshold: Threshold | None = None
+
+    @property
+    def kind(self) -> str:
+        """How the rows were answered: generate, score, score_threshold, few_shot or baseline."""
+        side, _, kind = self.name.partition("_")
+        return kind if side in ("before", "after") else "baseline"
 
 
 @dataclass(frozen=True)
@@ -73,71 +79,51 @@ def load_predictions(
     validation: dict[str, NDArray[np.float64]] = {}
     if (run / BASELINES_RECORD).is_file():
         majority = read_json(run / BASELINES_RECORD)["majority"]["label"]
-        loaded.append(Predictions("majority", "baseline", (majority,) * len(test)))
-        linear = load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels)
-        if linear is not None:
-            loaded.append(by_score("tfidf_linear", "baseline", linear.probabilities, labels))
+        loaded.append(Predictions("majority", (majority,) * len(test)))
+        if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
+            loaded.append(by_score("tfidf_linear", linear.probabilities, labels))
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
-        if answers is None:
+        if answers and answers.texts is not None:
+            loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
+        if not answers or answers.probabilities is None:
             continue
-        if answers.texts is not None:
-            loaded.append(by_text(f"{side}_generate", "generate", answers, labels, synonyms))
-        if answers.probabilities is None:
-            continue
-        loaded.append(by_score(f"{side}_score", "score", answers.probabilities, labels))
+        loaded.append(by_score(f"{side}_score", answers.probabilities, labels))
         on_val = load_responses(run / side / "val.jsonl", val, labels)
-        if on_val is not None and on_val.probabilities is not None and len(val):
+        if on_val and on_val.probabilities is not None and len(val):
             validation[f"{side}_score"] = on_val.probabilities
             threshold = choose(on_val.probabilities, val.codes(labels), labels)
             loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
-    few_shot = load_responses(run / "before" / "few_shot.jsonl", test, labels)
-    if few_shot is not None and few_shot.texts is not None:
-        loaded.append(by_text("before_few_shot", "few_shot", few_shot, labels, synonyms))
-    elif few_shot is not None:
-        loaded.append(by_score("before_few_shot", "few_shot", few_shot.probabilities, labels))
+    if few_shot := load_responses(run / "before" / "few_shot.jsonl", test, labels):
+        if few_shot.texts is not None:
+            loaded.append(by_text("before_few_shot", few_shot, labels, synonyms))
+        else:
+            loaded.append(by_score("before_few_shot", few_shot.probabilities, labels))
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
     return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation)
 
 
-def by_text(
-    name: str, kind: Kind, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
-) -> Predictions:
+def by_text(name: str, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Predictions:
     """The label that each generated text asserts."""
     parsed = [parse_answer(text, labels, synonyms) for text in answers.texts or ()]
-    return Predictions(
-        name=name,
-        kind=kind,
-        predicted=tuple(p.label for p in parsed),
-        texts=answers.texts,
-        strict=tuple(p.strict for p in parsed),
-    )
+    return Predictions(name, tuple(p.label for p in parsed), answers.texts, tuple(p.strict for p in parsed))
 
 
-def by_score(name: str, kind: Kind, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
+def by_score(name: str, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
     """The most probable label of each row; of several, the first in `labels`."""
     if probabilities is None:
         raise UserError(f"the answers of {name} hold neither text nor probabilities: run that step again")
-    return Predictions(
-        name=name,
-        kind=kind,
-        predicted=tuple(labels[code] for code in probabilities.argmax(axis=1)),
-        probabilities=probabilities,
-        confidence=probabilities.max(axis=1),
-    )
+    predicted = tuple(labels[code] for code in probabilities.argmax(axis=1))
+    return Predictions(name, predicted, probabilities=probabilities, confidence=probabilities.max(axis=1))
 
 
 def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Threshold) -> Predictions:
     """The label that the threshold picks. Its probabilities are the score reading's and are not judged twice."""
     codes = threshold.apply(probabilities)
-    return Predictions(
-        name=name,
-        kind="score_threshold",
-        predicted=tuple(threshold.labels[code] for code in codes),
-        confidence=probabilities[np.arange(len(codes)), codes],
-        threshold=threshold,
-    )
+    predicted = tuple(threshold.labels[code] for code in codes)
+    confidence = probabilities[np.arange(len(codes)), codes]
+    return Predictions(name, predicted, confidence=confidence, threshold=threshold)
 
 
 def primary_pair(names: Container[str]) -> tuple[str, str] | None:
@@ -163,54 +149,27 @@ def shown_reading(names: Container[str], stage: str) -> str | None:
     return next((name for name in (f"{stage}_generate", f"{stage}_score") if name in names), None)
 
 
-class RowPrediction(TypedDict):
-    """One reading of one row in rows.jsonl; `p` is the label's probability where there is one."""
-
-    label: str | None
-    answer: str | None
-    p: float | None
-    correct: bool
+STATUS = {(False, True): "fixed", (True, False): "broken", (True, True): "right", (False, False): "wrong"}
 
 
-class Row(TypedDict):
-    """One test review in rows.jsonl; `status` compares the two readings of the verdict, null without them."""
+def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dict[str, Any]]:
+    """The lines of rows.jsonl, one a test review: {"id", "review", "gold", "cut", "readings": {reading: …}, "status"}.
 
-    id: str
-    review: str
-    gold: str
-    cut: bool
-    readings: dict[str, RowPrediction]
-    status: Literal["fixed", "broken", "right", "wrong"] | None
-
-
-STATUS: dict[tuple[bool, bool], Literal["fixed", "broken", "right", "wrong"]] = {
-    (False, True): "fixed",
-    (True, False): "broken",
-    (True, True): "right",
-    (False, False): "wrong",
-}
-
-
-def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[Row]:
-    """The lines of rows.jsonl, one a test review."""
+    Of each reading {"label", "answer", "p", "correct"}, `p` being the label's probability; what there is none of is
+    None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without them.
+    """
     pair = primary_pair(predictions)
-    rows: list[Row] = []
+    rows = []
     for i, (key, review, gold, cut) in enumerate(zip(test.ids, test.reviews, test.gold, test.cut, strict=True)):
-        readings = {name: _row_prediction(reading, i, gold) for name, reading in predictions.items()}
+        readings: dict[str, Any] = {
+            name: {
+                "label": reading.predicted[i],
+                "answer": None if reading.texts is None else reading.texts[i],
+                "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
+                "correct": reading.predicted[i] == gold,
+            }
+            for name, reading in predictions.items()
+        }
         status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
         rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": readings, "status": status})
     return rows
-
-
-def read_rows(run: Path) -> list[Row]:
-    """The lines of RUN/rows.jsonl."""
-    return cast(list[Row], read_jsonl(run / "rows.jsonl"))
-
-
-def _row_prediction(reading: Predictions, i: int, gold: str) -> RowPrediction:
-    return {
-        "label": reading.predicted[i],
-        "answer": None if reading.texts is None else reading.texts[i],
-        "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
-        "correct": reading.predicted[i] == gold,
-    }

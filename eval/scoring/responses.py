@@ -1,15 +1,16 @@
 """Dataset rows and the responses to them: the only place that writes and reads RUN/before/test.jsonl and its like."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.rows import read_rows
 from workspace.errors import UserError
-from workspace.files import read_jsonl, sha256_file, write_jsonl
+from workspace.files import read_jsonl, write_jsonl
 from workspace.paths import shown
 
 # Saved probabilities are rounded; a row whose sum is farther from 1 than this was not normalised over these labels.
@@ -38,8 +39,8 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """The rows at these positions, in their order."""
         at = list(rows)
-        ids, reviews, gold = (tuple(column[row] for row in at) for column in (self.ids, self.reviews, self.gold))
-        return Split(self.path, ids, reviews, gold, tuple(self.cut[row] for row in at))
+        columns = (self.ids, self.reviews, self.gold, self.cut)
+        return Split(self.path, *(tuple(column[row] for row in at) for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -75,29 +76,17 @@ def write_responses(path: Path, responses: Iterable[Response]) -> None:
 
 
 def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: str | None = None) -> Split:
-    """The rows of `dataset`/`name`.jsonl. Raises `UserError` when the file is missing, is not the one with SHA-256
-    `digest` (where given), or has a row that is no such row."""
+    """The rows of `dataset`/`name`.jsonl. Raises `UserError` as `read_rows` does, and for another label."""
     path = dataset / f"{name}.jsonl"
-    if not path.is_file():
-        raise UserError(f"{shown(path)} is missing: build the dataset with `python -m data_prep.build`")
-    if digest is not None and sha256_file(path) != digest:
-        raise UserError(f"{shown(path)} is not the file of its manifest.json: build the dataset again")
-    rows = _rows(path)
-    split = []
+    rows = read_rows(path, digest)
     for number, row in enumerate(rows, 1):
-        try:
-            turn = row["messages"][-1]
-            word = turn["content"] if turn["role"] == "assistant" else None
-            split.append((str(row["id"]), row["review"], word, bool(row["cut"])))
-        except (KeyError, IndexError, TypeError) as error:
-            raise UserError(f"{shown(path)}, line {number}: not a dataset row ({error!r}); build it again") from None
-        if word not in labels:
+        if row.label not in labels:
             raise UserError(
-                f"{shown(path)}, line {number}: the answer {word!r} is none of the labels {', '.join(labels)}; "
+                f"{shown(path)}, line {number}: the answer {row.label!r} is none of the labels {', '.join(labels)}; "
                 "build the dataset again"
             )
-    ids, reviews, gold, cut = zip(*split, strict=True) if split else ((), (), (), ())
-    return Split(path, ids, reviews, gold, cut)
+    columns = [(row.id, row.review, row.label, row.cut) for row in rows]
+    return Split(path, *(zip(*columns, strict=True) if columns else ((), (), (), ())))
 
 
 def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:
@@ -107,7 +96,7 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     """
     if not path.is_file():
         return None
-    rows = [_response(path, number, row) for number, row in enumerate(_rows(path), 1)]
+    rows = _read(path)
     if len(rows) != len(split):
         raise UserError(
             f"{shown(path)} has {len(rows)} answers to the {len(split)} rows of {shown(split.path)}: "
@@ -132,56 +121,45 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     )
 
 
-def _response(path: Path, number: int, row: dict[str, Any]) -> Response:
+def _read(path: Path) -> list[Response]:
     try:
-        key, prompt_sha256 = row.get("key"), row.get("prompt_sha256")
-        return Response(
-            str(row["id"]), row["gold"], row.get("answer"), row.get("probabilities"), bool(row.get("cut")),
-            int(row.get("prompt_tokens") or 0), key, prompt_sha256,
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{shown(path)}, line {number}: no answer to a row ({error!r}): run the inference again"
-        ) from None
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        rows = read_jsonl(path)
+        lines = read_jsonl(path)
     except ValueError as error:
         raise UserError(f"{shown(path)} is not JSON, one object a line ({error}): make it again") from None
-    if not all(isinstance(row, dict) for row in rows):
+    if not all(isinstance(line, dict) for line in lines):
         raise UserError(f"{shown(path)} is not JSON, one object a line: make it again")
-    return rows
+    known = [one.name for one in fields(Response)]
+    try:
+        return [
+            Response(**{key: line[key] for key in known if key in line} | {"id": str(line["id"])}) for line in lines
+        ]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{shown(path)} has a line that is no answer to a row ({error}): run the inference again"
+        ) from None
 
 
 def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
     missing = [number for number, value in enumerate(values, 1) if value is None]
-    if len(missing) == len(values):
-        return None
-    if missing:
+    if missing and len(missing) < len(values):
         raise UserError(f"{shown(path)}, line {missing[0]}: no {key}, which other lines have: run the inference again")
-    return values
+    return values if len(missing) < len(values) else None
 
 
 def _matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.float64]:
     """Probabilities (n, labels), each row divided by its sum. Raises `UserError` for a row that is no distribution."""
+    again = "run the inference again"
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or set(row) != set(labels):
-            raise UserError(
-                f"{shown(path)}, line {number}: expected a probability for each of {', '.join(labels)}; "
-                "run the inference again"
-            )
+            wanted = ", ".join(labels)
+            raise UserError(f"{shown(path)}, line {number}: expected a probability for each of {wanted}; {again}")
     try:
         matrix = np.array([[row[label] for label in labels] for row in rows], dtype=float)
     except (TypeError, ValueError):
-        raise UserError(f"{shown(path)}: a probability is not a number; run the inference again") from None
-    sums = matrix.sum(axis=1)
-    bad = np.flatnonzero(~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (matrix < 0).any(axis=1))
+        raise UserError(f"{shown(path)}: a probability is not a number; {again}") from None
+    sums = matrix.sum(axis=1, keepdims=True)
+    bad = np.flatnonzero((~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (matrix < 0)).any(axis=1))
     if len(bad):
-        raise UserError(
-            f"{shown(path)}, line {bad[0] + 1}: the probabilities are negative or do not sum to 1; "
-            "run the inference again"
-        )
-    normalised: NDArray[np.float64] = matrix / sums[:, None]
-    return normalised
+        place = f"{shown(path)}, line {bad[0] + 1}"
+        raise UserError(f"{place}: the probabilities are negative or do not sum to 1; {again}")
+    return np.asarray(matrix / sums)

@@ -54,9 +54,7 @@ def wilson(correct: int, n: int) -> Interval | None:
 
 def mcnemar_p(fixed: int, broken: int) -> float:
     """Two-sided exact McNemar p: under the null, a discordant row is fixed or broken with probability 1/2 each."""
-    if fixed + broken == 0:
-        return 1.0
-    return float(binomtest(fixed, fixed + broken, 0.5).pvalue)
+    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
 
 
 def verdict_code(p: float, difference: float, interval: Interval) -> Code:
@@ -87,8 +85,7 @@ def compare(
     right_a, right_b = rows[:, 1] == rows[:, 0], rows[:, 2] == rows[:, 0]
     fixed, broken = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
     observed, drawn = bootstrap(rows, lambda cells, counts: _differences(cells, counts, len(labels)), draws, seed)
-    accuracy_ci, macro_f1_ci = _percentiles(drawn[:, 0]), _percentiles(drawn[:, 1])
-    p = mcnemar_p(fixed, broken)
+    p, accuracy_ci = mcnemar_p(fixed, broken), percentiles(drawn[:, 0])
     return Comparison(
         n=len(gold),
         fixed=fixed,
@@ -97,29 +94,27 @@ def compare(
         accuracy_difference=float(observed[0]),
         accuracy_ci=accuracy_ci,
         macro_f1_difference=float(observed[1]),
-        macro_f1_ci=macro_f1_ci,
+        macro_f1_ci=percentiles(drawn[:, 1]),
         code=verdict_code(p, float(observed[0]), accuracy_ci),
     )
 
 
-def balanced_accuracy_interval(
-    predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str], draws: int = DRAWS, seed: int = SEED
-) -> Interval:
+def balanced_accuracy_interval(predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str]) -> Interval:
     """The 95 % bootstrap interval of balanced accuracy.
 
     One answer for every row, and answers drawn without a look at the row, both have an expected balanced accuracy of
     1 / (labels with gold rows), however uneven the classes are: an interval above it shows that something was learned.
     """
     rows = np.stack([encode(gold, labels), encode(predicted, labels)], axis=1)
-    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)), draws, seed)
-    return _percentiles(drawn[:, 0])
+    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)))
+    return percentiles(drawn[:, 0])
 
 
 def bootstrap(
     rows: NDArray[np.int64],
     statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], NDArray[np.float64]],
-    draws: int,
-    seed: int,
+    draws: int = DRAWS,
+    seed: int = SEED,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bootstrap a statistic that depends on how often each kind of row occurs, not on where it is.
 
@@ -141,23 +136,24 @@ def bootstrap(
 
 def _differences(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
     """b minus a in accuracy and macro F1; cells' columns are gold, a, b; result (d, 2)."""
-    gold = _one_hot(cells[:, 0], classes)
-    accuracy, f1 = [], []
+    support, scores = counts @ _one_hot(cells[:, 0], classes), []
     for column in (1, 2):
+        hits, predicted = _hits(cells, counts, column, classes), counts @ _one_hot(cells[:, column], classes)
         right = cells[:, column] == cells[:, 0]
-        accuracy.append(counts @ right / counts.sum(axis=1))
-        hits = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
-        f1.append(macro_f1(hits, counts @ _one_hot(cells[:, column], classes), counts @ gold))
-    return np.stack([accuracy[1] - accuracy[0], f1[1] - f1[0]], axis=1)
+        scores.append([counts @ right / counts.sum(axis=1), macro_f1(hits, predicted, support)])
+    return np.stack([second - first for first, second in zip(*scores, strict=True)], axis=1)
 
 
 def _balanced(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
     """Mean recall of the classes that a draw has rows of; cells' columns are gold, predicted; result (d, 1)."""
-    right = cells[:, 1] == cells[:, 0]
-    tp = counts @ _one_hot(np.where(right, cells[:, 0], classes), classes)
-    support = counts @ _one_hot(cells[:, 0], classes)
-    recall = np.divide(tp, support, out=np.zeros_like(tp), where=support > 0)
+    hits, support = _hits(cells, counts, 1, classes), counts @ _one_hot(cells[:, 0], classes)
+    recall = np.divide(hits, support, out=np.zeros_like(hits), where=support > 0)
     return (recall.sum(axis=1) / (support > 0).sum(axis=1))[:, None]
+
+
+def _hits(cells: NDArray[np.int64], counts: NDArray[np.float64], column: int, classes: int) -> NDArray[np.float64]:
+    """Right predictions a class of the reading in `column`; result (d, classes)."""
+    return counts @ _one_hot(np.where(cells[:, column] == cells[:, 0], cells[:, 0], classes), classes)
 
 
 def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -165,6 +161,7 @@ def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     return np.eye(classes + 1)[codes][:, :classes]
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
+def percentiles(values: NDArray[np.float64]) -> Interval:
+    """The 95 % percentile interval of bootstrap draws (draws,)."""
     low, high = np.percentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)

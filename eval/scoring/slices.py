@@ -1,16 +1,26 @@
 """Where predictions are right and where they fail: by review length, gold label, cut or whole, known or not, disputed
-or not."""
+or not.
 
+`python -m data_prep.audit DATASET --split test` writes the list of disputed labels; no label is changed by it. The rows
+are chosen by a model, so a reading that resembles that model (`judge`) gains most when they are left out.
+"""
+
+import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from eval.scoring.metrics import classify
 from eval.scoring.responses import Split
 from eval.scoring.significance import Interval, wilson
+from workspace.paths import shown
 
 # Characters of the uncut review. Fixed, so that runs and data sets compare; about the quartiles of hotel reviews.
 LENGTHS = (("0–49", 50), ("50–99", 100), ("100–199", 200), ("200+", None))
+
+AUDIT = "audit-test.csv"
+PROBABLE = "probable"  # in the column `issue`
 
 By = Literal["length", "label", "cut", "known", "disputed"]
 
@@ -69,3 +79,32 @@ def slice_metrics(
 def length_of(review: str) -> str:
     """The name of the length slice that a review belongs to."""
     return next(name for name, end in LENGTHS if end is None or len(review) < end)
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """Ids of the rows counted as label errors, and the model that judged: "linear" or "tuned"."""
+
+    ids: frozenset[str]
+    judge: str
+
+
+def load_label_issues(dataset: Path, test: Split) -> LabelIssues | None:
+    """The label issues among `test`; None where `dataset` holds no audit of the test split, or one of other rows, which
+    is said in one line."""
+    path = dataset / AUDIT
+    if not path.is_file():
+        return None
+    gold = dict(zip(test.ids, test.gold, strict=True))
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+        fits = all(gold.get(row["row"]) == row["given"].removeprefix("'") for row in rows)
+        issues = {row["row"] for row in rows if row["issue"] == PROBABLE}
+        judges = {row["judge"] for row in rows}
+    except (OSError, ValueError, KeyError, csv.Error):
+        fits, issues, judges = False, set(), set()
+    if not fits or len(judges) > 1:
+        print(f"report: {shown(path)} is of other rows and was not used: run `python -m data_prep.audit` again")
+        return None
+    return LabelIssues(frozenset(issues), next(iter(judges), "linear"))

@@ -39,9 +39,7 @@ class Threshold:
 
     def value(self) -> float | dict[str, float]:
         """The threshold as metrics.json has it: a number for two labels, else label -> bias."""
-        if self.cut is not None:
-            return self.cut
-        return dict(zip(self.labels, self.biases or (), strict=True))
+        return dict(zip(self.labels, self.biases or (), strict=True)) if self.cut is None else self.cut
 
 
 def choose(probabilities: FloatArray, gold: IntArray, labels: Sequence[str]) -> Threshold:

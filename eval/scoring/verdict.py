@@ -6,12 +6,13 @@ many more of them are right than before (an untuned model that names no label lo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from eval.scoring.metrics import Classification
 from eval.scoring.predictions import Predictions, primary, primary_pair
 from eval.scoring.significance import Code, Comparison, Interval, balanced_accuracy_interval, compare
-from workspace.bilingual import number, p_value, percent, signed, signed_interval
+from workspace.bilingual import Text, number, p_value, percent, signed, signed_interval
 
 Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readings, the second against the first
 
@@ -33,11 +34,6 @@ class Guessing:
     interval: Interval
     expected: float
 
-    @property
-    def beaten(self) -> bool:
-        """Whether the whole interval lies above guessing."""
-        return self.interval[0] > self.expected
-
 
 @dataclass(frozen=True)
 class Sentence:
@@ -48,18 +44,27 @@ class Sentence:
     en: str
 
 
-@dataclass(frozen=True)
-class Verdict(Sentence):
-    """Whether tuning helped, and the tuned model against the linear baseline; None without either."""
-
-    baseline: Sentence | None
-
-
 NOTHING_TO_COMPARE = Sentence(
     "indistinguishable",
     "还没有调优前后成对的回答，无法比较。",
     "There are no answers from both before and after tuning yet, so nothing can be compared.",
 )
+OUTCOMES: dict[Code, tuple[str, str]] = {
+    "better": ("调优有效", "Tuning helped"),
+    "worse": ("调优后变差了", "Tuning made it worse"),
+    "indistinguishable": (
+        "没有可证实的提升，调优前后无法区分",
+        "No improvement can be shown; before and after cannot be told apart",
+    ),
+}
+AGAINST_BASELINE: dict[Code, tuple[str, str]] = {
+    "better": ("调优后的模型好于 TF-IDF 线性基线", "The tuned model beats the TF-IDF linear baseline"),
+    "worse": ("调优后的模型不如 TF-IDF 线性基线", "The TF-IDF linear baseline beats the tuned model"),
+    "indistinguishable": (
+        "调优后的模型与 TF-IDF 线性基线无法区分",
+        "The tuned model and the TF-IDF linear baseline cannot be told apart",
+    ),
+}
 
 
 def compare_predictions(
@@ -84,23 +89,23 @@ def judge(
     gold: Sequence[str],
     labels: Sequence[str],
     head: bool,
-) -> Verdict:
-    """The verdict on a run; `head` says that what was tuned is a classification head."""
+) -> dict[str, Any]:
+    """The verdict on a run as metrics.json has it: whether tuning helped, and under `baseline` the tuned model against
+    the linear baseline, None without either; `head` says that what was tuned is a classification head."""
 
     def contrast(a: str, b: str) -> Contrast | None:
         comparison = comparisons.get((a, b))
         return Contrast(scores[a], scores[b], comparison) if comparison else None
 
     pair, tuned = primary_pair(predictions), primary(predictions)
-    by_score = contrast("before_score", "after_score")
     sentence = NOTHING_TO_COMPARE
     if pair and (main := contrast(*pair)):
         interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
         guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
         scored = pair == ("before_score", "after_score")
-        sentence = verdict(main, scored, guessing, None if scored else by_score, head)
+        sentence = verdict(main, scored, guessing, None if scored else contrast("before_score", "after_score"), head)
     baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
-    return Verdict(sentence.code, sentence.zh, sentence.en, baseline_verdict(baseline) if baseline else None)
+    return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}
 
 
 def verdict(
@@ -115,19 +120,11 @@ def verdict(
     if main is None:
         return NOTHING_TO_COMPARE
     code = main.comparison.code
-    guessed = guessing if guessing is not None and not guessing.beaten else None
+    guessed = guessing if guessing is not None and guessing.interval[0] <= guessing.expected else None
+    zh, en = OUTCOMES[code]
     if code == "better" and guessed:
         code = "indistinguishable"
         zh, en = "没有证据表明模型学到了任务", "It cannot be shown that anything was learned"
-    elif code == "better":
-        zh, en = "调优有效", "Tuning helped"
-    elif code == "worse":
-        zh, en = "调优后变差了", "Tuning made it worse"
-    else:
-        zh, en = (
-            "没有可证实的提升，调优前后无法区分",
-            "No improvement can be shown; before and after cannot be told apart",
-        )
     n, was, became = number(main.b.n), percent(main.a.accuracy), percent(main.b.accuracy)
     how = ("（按标签概率判读）", " (read by the probability of the label words)") if by_score else ("", "")
     if head:
@@ -135,8 +132,9 @@ def verdict(
             "（未调优的模型按标签词的概率判读，调优后按分类头的概率）",
             " (the untuned model read by the probability of the label words, the tuned one by its head's)",
         )
-    zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{_evidence_zh(main.comparison)}。"
-    en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {_evidence_en(main.comparison)}."
+    evidence = _evidence(main.comparison)
+    zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{evidence.zh}。"
+    en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {evidence.en}."
     if guessed:
         balanced, expected = percent(guessed.balanced_accuracy), percent(guessed.expected)
         low, high = (percent(end) for end in guessed.interval)
@@ -158,39 +156,20 @@ def verdict(
 
 def baseline_verdict(contrast: Contrast) -> Sentence:
     """The tuned model (b) against the linear baseline (a)."""
-    code = contrast.comparison.code
-    zh = {
-        "better": "调优后的模型好于 TF-IDF 线性基线",
-        "worse": "调优后的模型不如 TF-IDF 线性基线",
-        "indistinguishable": "调优后的模型与 TF-IDF 线性基线无法区分",
-    }[code]
-    en = {
-        "better": "The tuned model beats the TF-IDF linear baseline",
-        "worse": "The TF-IDF linear baseline beats the tuned model",
-        "indistinguishable": "The tuned model and the TF-IDF linear baseline cannot be told apart",
-    }[code]
+    (zh, en), evidence = AGAINST_BASELINE[contrast.comparison.code], _evidence(contrast.comparison)
     a, b, n = percent(contrast.a.accuracy), percent(contrast.b.accuracy), number(contrast.b.n)
     return Sentence(
-        code,
-        f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{_evidence_zh(contrast.comparison)}。",
-        f"{en}: on {n} test reviews accuracy is {b} against {a}, {_evidence_en(contrast.comparison)}.",
+        contrast.comparison.code,
+        f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{evidence.zh}。",
+        f"{en}: on {n} test reviews accuracy is {b} against {a}, {evidence.en}.",
     )
 
 
-def _evidence_zh(comparison: Comparison) -> str:
-    return (
-        f"{signed(comparison.accuracy_difference)} 个百分点（95% 区间 {signed_interval(comparison.accuracy_ci)}，"
-        f"McNemar 精确检验 p {_p(comparison)}）"
+def _evidence(comparison: Comparison) -> Text:
+    difference, span = signed(comparison.accuracy_difference), signed_interval(comparison.accuracy_ci)
+    p = p_value(comparison.mcnemar_p)
+    p = p if p.startswith("<") else f"= {p}"
+    return Text(
+        f"{difference} 个百分点（95% 区间 {span}，McNemar 精确检验 p {p}）",
+        f"{difference} points (95% interval {span}, exact McNemar p {p})",
     )
-
-
-def _evidence_en(comparison: Comparison) -> str:
-    return (
-        f"{signed(comparison.accuracy_difference)} points (95% interval {signed_interval(comparison.accuracy_ci)}, "
-        f"exact McNemar p {_p(comparison)})"
-    )
-
-
-def _p(comparison: Comparison) -> str:
-    text = p_value(comparison.mcnemar_p)
-    return text if text.startswith("<") else f"= {text}"

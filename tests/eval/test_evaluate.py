@@ -10,10 +10,10 @@ import pytest
 from eval.baselines import make_baselines
 from eval.evaluate import evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.label_issues import FILE, load_label_issues
 from eval.scoring.metrics import classify, decompose_gain
 from eval.scoring.predictions import LADDER
 from eval.scoring.responses import load_split
+from eval.scoring.slices import AUDIT, load_label_issues
 from tests.scored_runs import answer, make_dataset, make_plan, make_run
 from workspace import stages
 from workspace.errors import UserError
@@ -138,7 +138,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     run = make_run(tmp_path)
     dataset = tmp_path / "data" / "made_up"
     split = load_split(dataset, "test", ("正面", "负面"))
-    with open(dataset / FILE, "w", encoding="utf-8-sig", newline="") as stream:
+    with open(dataset / AUDIT, "w", encoding="utf-8-sig", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS, restval="")
         writer.writeheader()
         for at in range(10):

@@ -1,7 +1,6 @@
 import pytest
 
-from eval.reporting.chart import FRAME, Axis, Chart
-from eval.reporting.charts import line_charts, series, smoothed, smoothing, split_sizes
+from eval.reporting.charts import FRAME, Axis, Chart, line_charts, series, smoothed, smoothing, split_sizes
 from eval.reporting.wording import Text
 from tests.report_runs import make_run
 

@@ -9,14 +9,14 @@ from workspace.files import read_jsonl, write_jsonl
 
 
 def test_text_is_parsed_and_strictness_kept():
-    got = by_text("x", "generate", Responses(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
+    got = by_text("x", Responses(("正面", "这条评论是负面的。", "不知道"), None), BINARY, {})
     assert got.predicted == ("正面", "负面", None)
     assert got.strict == (True, False, False)
     assert got.probabilities is None and got.confidence is None
 
 
 def test_score_takes_the_most_probable_label_and_the_first_of_equals():
-    got = by_score("x", "score", np.array([[0.4, 0.6], [0.5, 0.5]]), BINARY)
+    got = by_score("x", np.array([[0.4, 0.6], [0.5, 0.5]]), BINARY)
     assert got.predicted == ("负面", "正面")
     assert got.confidence.tolist() == [0.6, 0.5]
 
