@@ -48,16 +48,10 @@ def snapshot(hugging_face: bool, endpoint: str, model: str, local_only: bool) ->
         from tqdm.auto import tqdm
 
         bars: list[Any] = []
+        bar_class = _bar_class(tqdm, bars)
+        options: dict[str, Any] = {"local_files_only": local_only, "ignore_patterns": UNWANTED, "tqdm_class": bar_class}
         try:
-            return Path(
-                snapshot_download(
-                    model,
-                    endpoint=endpoint,
-                    local_files_only=local_only,
-                    ignore_patterns=UNWANTED,
-                    tqdm_class=_bar_class(tqdm, bars),
-                )
-            )
+            return Path(snapshot_download(model, endpoint=endpoint, **options))
         finally:
             for bar in bars:  # the client leaves them open when it fails, and they would end below our sentence
                 bar.close()
@@ -95,9 +89,8 @@ def set_limits(hugging_face: bool) -> None:
         "MODELSCOPE_DOWNLOAD_TIMEOUT": seconds,
         "MODELSCOPE_DOWNLOAD_LOW_SPEED_WINDOW_SECONDS": seconds,
         "MODELSCOPE_DOWNLOAD_MIN_BYTES_PER_SECOND": str(BYTES_PER_SECOND),
-        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(
-            max(1, patience() // 2)
-        ),  # five times, whatever the server asks
+        # Five times, whatever the server asks.
+        "MODELSCOPE_DOWNLOAD_RETRY_MAX_DELAY_SECONDS": str(max(1, patience() // 2)),
         # A slow line may need more than the client's hour for a file of gigabytes; stalls are what is bounded.
         "MODELSCOPE_DOWNLOAD_TOTAL_TIMEOUT": str(24 * 3600),
         # It asks the cloud's own service which region this is, and is then sent to addresses of the cloud's inside.
@@ -119,14 +112,9 @@ def set_limits(hugging_face: bool) -> None:
 def _client() -> Any:
     import httpx
 
-    return httpx.Client(
-        event_hooks={"request": [_check_host], "response": [_watch]}, follow_redirects=True, timeout=patience()
-    )
-
-
-def _check_host(request: Any) -> None:
-    """Refuse a request, also one of a redirect, that leaves the hubs' hosts."""
-    check_url(str(request.url))
+    # Every request is checked, also one of a redirect.
+    hooks = {"request": [lambda request: check_url(str(request.url))], "response": [_watch]}
+    return httpx.Client(event_hooks=hooks, follow_redirects=True, timeout=patience())
 
 
 def _watch(response: Any) -> None:

@@ -80,15 +80,12 @@ def download(hub: Hub, model: str) -> Path:
         write_text(mark, "A download has begun here and is not yet verified; the next start goes on with it.\n")
         folder = _fetch(hub, model)
     except Exception as error:  # each client has its own errors
-        causes = list(causes_of(error))
-        for cause in causes:
-            if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno in DISK:
-                raise MachineFault(
-                    f"{model} cannot be downloaded to {shown(mark.parent)}: {REASONS[cause.errno]}, then run the same "
-                    "command again"
-                ) from error
+        if number := _disk_error(error):
+            place = shown(mark.parent)
+            what = f"{model} cannot be downloaded to {place}: {REASONS[number]}, then run the same command again"
+            raise MachineFault(what) from error
         # Where a host was refused, the demo does not take the model's place: the user is to decide.
-        kind = UserError if any(isinstance(cause, UserError) for cause in causes) else ModelUnavailable
+        kind = UserError if any(isinstance(cause, UserError) for cause in causes_of(error)) else ModelUnavailable
         where = f"{hub.endpoint} ({hub.name})"
         raise kind(f"{model} could not be downloaded from {where}: {explain(error)}") from error
     if missing := missing_parts(folder):
@@ -118,31 +115,36 @@ def _places(folder: Path, model: str) -> list[Path]:
 
 
 def _fetch(hub: Hub, model: str) -> Path:
-    for attempt in range(1, TRIES + 1):
+    if not hub.is_hugging_face:  # its client tries six times, and verifies
+        return snapshot(False, hub.endpoint, model, local_only=False)
+    attempt = 1
+    while True:
         try:
-            folder = snapshot(hub.is_hugging_face, hub.endpoint, model, local_only=False)
-            verify(hub, folder)
+            folder = snapshot(True, hub.endpoint, model, local_only=False)
+            _verify(folder)
             return folder
         except Exception as error:
             fault = explain(error)
-            on_disk = any(isinstance(cause, OSError) and cause.errno in DISK for cause in causes_of(error))
-            # ModelScope's client has had its own six tries.
-            if attempt == TRIES or not hub.is_hugging_face or not fault.again or on_disk:
+            if attempt == TRIES or not fault.again or _disk_error(error):
                 raise
             wait = 2 ** (attempt - 1)
             print(f"model: {fault.what}; try {attempt + 1} of {TRIES} in {wait} s", flush=True)
             time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+            attempt += 1
 
 
-def verify(hub: Hub, folder: Path) -> None:
-    """Compare what Hugging Face sent with the hashes it lists; ModelScope's client has done so itself.
+def _disk_error(error: BaseException) -> int | None:
+    """The number of the disk's error that led to this one."""
+    causes = (cause for cause in causes_of(error) if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError))
+    return next((cause.errno for cause in causes if cause.errno in DISK), None)
+
+
+def _verify(folder: Path) -> None:
+    """Compare what Hugging Face sent with the hashes it lists.
 
     Large files have a SHA-256 in the listing, small ones git's SHA-1 of "blob", length and content. Raises `HubFault`
     after removing the file, pointer and content, so that the next try fetches it again.
     """
-    if not hub.is_hugging_face:
-        return
     listing = folder.parent.parent / "trees" / f"{folder.name}.json"
     try:
         files = read_json(listing)["files"]
@@ -153,8 +155,7 @@ def verify(hub: Hub, folder: Path) -> None:
         if not path.is_file():
             continue
         wanted = entry.get("lfs_sha256")
-        found = sha256_file(path) if wanted else _git_hash(path)
-        if found != (wanted or entry["blob_id"]):
+        if (sha256_file(path) if wanted else _git_hash(path)) != (wanted or entry["blob_id"]):
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             what = f"{name} came with other bytes than the hub lists"

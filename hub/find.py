@@ -30,12 +30,6 @@ def find_model(model: str) -> Path:
 
     Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or brings code.
     """
-    found = _find(model)
-    check_no_code(found)
-    return found
-
-
-def _find(model: str) -> Path:
     folder = Path(model).expanduser()
     if folder.is_dir():
         check_no_code(folder)  # its sentence on a folder of pickles is the better one
@@ -46,23 +40,25 @@ def _find(model: str) -> Path:
         raise UserError(f"--model {shown(folder)} is a file: name the folder that holds config.json and the weights")
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise UserError(f"--model {model}: there is no such folder, and a hub's id has the form owner/name")
+    found = _from_hubs(model)
+    check_no_code(found)
+    return found
+
+
+def _from_hubs(model: str) -> Path:
     hubs = _hubs()
     for hub in hubs:
         if found := cached(hub, model):
             return found
+    begun = "wholly " if any(begun_mark(hub, model).exists() for hub in hubs) else ""
+    absent = f"the weights of {model} are not {begun}on disk and"
     if offline():
-        raise ModelUnavailable(
-            f"the weights of {model} are not {_half(hubs, model)}on disk and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE "
-            f"forbids the network: {REMEDY}"
-        )
+        raise ModelUnavailable(f"{absent} HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids the network: {REMEDY}")
     chosen = next((hub for hub in hubs if _answers(hub.endpoint)), None)
     if chosen is None:
         where = " nor ".join(hub.endpoint for hub in hubs)
-        cannot = "cannot be reached" if len(hubs) == 1 else "can be reached"
-        raise ModelUnavailable(
-            f"the weights of {model} are not {_half(hubs, model)}on disk and {'neither ' if len(hubs) > 1 else ''}"
-            f"{where} {cannot}: {REMEDY}"
-        )
+        unreached = f"{where} cannot be reached" if len(hubs) == 1 else f"neither {where} can be reached"
+        raise ModelUnavailable(f"{absent} {unreached}: {REMEDY}")
     if chosen != hubs[0]:
         print(f"model: {hubs[0].endpoint} cannot be reached, so {chosen.name} is asked", flush=True)
     print(f"model: downloading {model} from {chosen.endpoint}", flush=True)
@@ -84,10 +80,6 @@ def _hubs() -> list[Hub]:
     if os.environ.get("USE_HF", "0").lower() in ("1", "true"):
         return [hugging_face()]
     return [modelscope()] if any(os.environ.get(name) for name in CHOSEN_BY) else [modelscope(), hugging_face()]
-
-
-def _half(hubs: list[Hub], model: str) -> str:
-    return "wholly " if any(begun_mark(hub, model).exists() for hub in hubs) else ""
 
 
 def _answers(endpoint: str) -> bool:

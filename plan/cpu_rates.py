@@ -34,8 +34,8 @@ def measure() -> dict[str, Any]:
         "onednn": product("medium", x, weight),
         "bf16": product("highest", low, low_weight),
     }
-    spent = interleaved(ways)
-    rates = {name: [round(2 * rows * inner * outer / one / 1e9, 1) for one in every] for name, every in spent.items()}
+    spent = interleaved(ways).items()
+    rates = {name: [round(2 * rows * inner * outer / one / 1e9, 1) for one in every] for name, every in spent}
     torch.set_float32_matmul_precision("medium")
     exact = x.double() @ weight.double().T
     error = float((linear(x, weight) - exact).abs().max() / exact.abs().max())

@@ -54,12 +54,11 @@ def needed_space(
     nothing. Reads headers, and the table once to count its lines.
     """
     train, held_out = dataset_bytes(csv, rows)
-    data = train + held_out + PICTURES
-    results = FIXED + ANSWERS * held_out
-    kept = checkpoints_kept(sft, model, _used_rows(csv, rows)) * checkpoint_bytes(sft, model)
+    total = _table(csv)[0]
+    kept = checkpoints_kept(sft, model, total if rows is None else min(rows, total)) * checkpoint_bytes(sft, model)
     return {
-        run: max(0, results + kept - _there(run)),
-        dataset: max(0, data - _there(dataset)),
+        run: max(0, FIXED + ANSWERS * held_out + kept - _there(run)),
+        dataset: max(0, train + held_out + PICTURES - _there(dataset)),
         dataset_cache(): ARROW * (train + 2 * held_out),
     }
 
@@ -71,11 +70,8 @@ def dataset_cache() -> Path:
 
 def dataset_bytes(csv: Path, rows: int | None) -> tuple[int, int]:
     """Bytes of (train.jsonl, val.jsonl with test.jsonl), for `rows` train rows of the table or, with None, for all."""
-    total = _rows(csv)
-    if not total:
-        return 0, 0
-    size = csv.stat().st_size * (UNPACKED if csv.suffix.lower() in BINARY else 1)
-    row = 2 * size * _utf8_growth(csv) / total + ROW
+    total, size = _table(csv)
+    row = 2 * size / max(1, total) + ROW
     if rows is None:
         return round(total * row), round(total * row * 0.25)
     train = min(rows, total)
@@ -127,14 +123,13 @@ def checkpoints_kept(sft: Mapping[str, Any], model: Path, rows: int) -> int:
     A run too short for checkpoints by the clock has one for each epoch, and one more when it is asked to end.
     """
     epochs = math.ceil(float(sft.get("num_train_epochs", 3)))
+    if not (limit := int(sft.get("save_total_limit") or 0)):
+        return epochs + 1
     operations = 6 * sum(map(math.prod, weight_shapes(model).values())) * int(sft.get("max_length", 512))
-    short = operations * rows * epochs < SLOWEST * SAFE_SECONDS and sft.get("save_strategy") == "epoch"
-    short = short and int(sft.get("max_steps", -1)) <= 0
-    limit = sft.get("save_total_limit")
-    most = max(2, int(limit)) + 1 if limit else math.inf
-    if short or limit is None:
-        return int(min(most, epochs + 1))
-    return int(most)
+    by_epoch = sft.get("save_strategy") == "epoch" and int(sft.get("max_steps", -1)) <= 0
+    short = by_epoch and operations * rows * epochs < SLOWEST * SAFE_SECONDS
+    most = max(2, limit) + 1
+    return min(most, epochs + 1) if short else most
 
 
 def weight_shapes(model: Path) -> dict[str, tuple[int, ...]]:
@@ -187,41 +182,26 @@ def gib(size: int) -> str:
 def _there(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() and not path.is_symlink() else 0
-        except OSError:
-            continue  # removed meanwhile
+        with suppress(OSError):  # removed meanwhile
+            total += path.lstat().st_size if path.is_file() else 0
     return total
 
 
-def _rows(csv: Path) -> int:
-    """At least the rows of a table: its lines; of a binary one, as many as it may well have."""
+def _table(csv: Path) -> tuple[int, float]:
+    """(at least the rows of a table: its lines, or what a binary one may well have; its bytes as UTF-8)."""
     if not csv.is_file():
-        return 0
+        return 0, 0
+    size = csv.stat().st_size
     if csv.suffix.lower() in BINARY:
-        return max(1, csv.stat().st_size * UNPACKED // 256)
-    count = 1
+        return max(1, size * UNPACKED // 256), size * UNPACKED
     with open(csv, "rb") as stream:
-        while block := stream.read(1 << 20):
-            count += block.count(b"\n")
-    return count
-
-
-def _used_rows(csv: Path, rows: int | None) -> int:
-    return _rows(csv) if rows is None else min(rows, _rows(csv))
-
-
-def _utf8_growth(csv: Path) -> float:
-    """Bytes in UTF-8 for a byte of the table: Chinese takes two in GBK and three in UTF-8."""
-    if csv.suffix.lower() in BINARY:
-        return 1.0
-    with open(csv, "rb") as stream:
-        start = stream.read(1 << 16)
+        start, rows = stream.read(1 << 16), 1 + sum(1 for _ in stream)
+    rows += start.count(b"\n")
     try:
         start[: start.rfind(b"\n") + 1].decode("utf-8")
     except UnicodeDecodeError:
-        return 1.5
-    return 1.0
+        return rows, 1.5 * size  # Chinese takes two bytes in GBK and three in UTF-8
+    return rows, size
 
 
 def _words(value: Any) -> list[str]:

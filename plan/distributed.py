@@ -102,9 +102,8 @@ def batch_line(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     processes = planned_processes(values)
     batch, accumulation = whole_number(values, BATCH), whole_number(values, ACCUMULATION)
     total, recipe = rows_a_step(values), whole_number(wanted, BATCH) * whole_number(wanted, ACCUMULATION)
-    text = f"{processes.world}"
-    text += f" on {processes.nodes} nodes" if processes.nodes > 1 else ""
-    text += f", batch {batch} x {accumulation} each: {total} rows a step"
+    nodes = f" on {processes.nodes} nodes" if processes.nodes > 1 else ""
+    text = f"{processes.world}{nodes}, batch {batch} x {accumulation} each: {total} rows a step"
     if total == recipe:
         return f"{text}, as with one process"
     return f"{text}, not the {recipe} of one process ({processes.world} processes cannot share {recipe} evenly)"

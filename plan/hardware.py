@@ -3,12 +3,16 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 # By these ms-swift starts torchrun, or finds that it was started by it.
 TORCHRUN = {
@@ -47,7 +51,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_gib=_memory_gib(),
+        memory_gib=psutil.virtual_memory().total / 2**30,
         gpu=gpus[0][0] if gpus else None,
         gpus=len(gpus),
         gpu_memory_gib=min((memory for _, memory, _ in gpus), default=0.0),
@@ -105,21 +109,10 @@ def visible_gpus(machine: Machine) -> list[str]:
 
 
 def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            for line in stream:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
+    with suppress(OSError):
+        if found := re.search(r"^model name\s*: *(.*\S)", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE):
+            return found[1]
     return platform.processor() or platform.machine()
-
-
-def _memory_gib() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError, AttributeError):
-        return 0.0
 
 
 def _nvidia_gpus() -> list[tuple[str, float, float]]:
@@ -128,11 +121,10 @@ def _nvidia_gpus() -> list[tuple[str, float, float]]:
         return []
     query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
-        result = subprocess.run(query, capture_output=True, text=True, timeout=20)
-        # A CPU build of torch cannot use the GPUs that are there.
-        if result.returncode != 0 or importlib.metadata.version("torch").endswith("+cpu"):
+        result = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        if importlib.metadata.version("torch").endswith("+cpu"):  # it cannot use the GPUs that are there
             return []
-    except (subprocess.TimeoutExpired, importlib.metadata.PackageNotFoundError):
+    except (subprocess.SubprocessError, importlib.metadata.PackageNotFoundError):
         return []
     rows = [line.split(", ") for line in result.stdout.strip().splitlines()]
     gpus = [(name, _number(memory) / 1024, _number(capability)) for name, memory, capability in rows]

@@ -8,11 +8,8 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from data_prep.build import build
 from data_prep.task import Task
@@ -29,7 +26,7 @@ from plan.resolve import resolve_infer, resolve_sft
 from plan.run import RECORD, Run, check_run_folder, remove_earlier
 from plan.swift_schema import check_packages, check_values
 from workspace.errors import UserError
-from workspace.files import sha256_json, write_text
+from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.marker import mark
 from workspace.paths import DATASETS, RUNS, shown
@@ -79,8 +76,12 @@ def write_run(plan: Plan) -> None:
             remove_earlier(run.folder)
         # run.json last, and none while the others change: a plan that was cut off is no plan.
         (run.folder / RECORD).unlink(missing_ok=True)
-        _write_yaml(run, "sft", plan.sft)
-        _write_yaml(run, "infer", plan.infer)
+        origin = (
+            f"as in {shown(Path(run.again_of))}" if run.again_of else f"resolved for this machine: {run.machine_text}"
+        )
+        for command, values in (("sft", plan.sft), ("infer", plan.infer)):
+            path = shown(run.folder / f"{command}.yaml")
+            run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
         run.write()
@@ -164,14 +165,15 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         notice=notice,
         **software(),
     )
-    _say(f"recipe   {recipe.name}")
-    _say(f"model    {shown(model)}")
-    _say(f"machine  {machine.describe()}")
-    if measured:
-        _say(f"cpu      {measured.describe()}")
-    if planned_processes(sft).launched:
-        _say(f"process  {batch_line({**recipe.sft, **options.swift}, sft)}")
-    _say(f"run      {shown(folder)}")
+    lines = {
+        "recipe": recipe.name,
+        "model": shown(model),
+        "machine": machine.describe(),
+        "cpu": measured.describe() if measured else None,
+        "process": batch_line({**recipe.sft, **options.swift}, sft) if planned_processes(sft).launched else None,
+        "run": shown(folder),
+    }
+    _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))
     return Plan(run, sft, infer, options.csv)
 
 
@@ -198,17 +200,17 @@ def _model_folder(recipe: Recipe, options: Options) -> Path:
 
 def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, recipe: Recipe) -> Path:
     """dataset_jsonl/<task>, or a folder next to it when an option makes the data another than the task's own."""
-    changed = {
+    own = {"prompt": task.prompt, "max_length": task.max_length, "recipe": task.default_recipe}
+    values = {
         "csv": str(options.csv) if options.csv else None,
         "limit": options.limit,
-        "prompt": options.prompt if options.prompt != task.prompt else None,
-        "max_length": max_length if max_length != task.max_length else None,
-        # Another tokenizer cuts long reviews elsewhere.
-        "model": str(model) if options.model else None,
-        "recipe": recipe.path.stem if recipe.path.stem != task.default_recipe else None,
+        "prompt": options.prompt,
+        "max_length": max_length,
+        "model": str(model) if options.model else None,  # another tokenizer cuts long reviews elsewhere
+        "recipe": recipe.path.stem,
         "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
     }
-    changed = {key: value for key, value in changed.items() if value is not None}
+    changed = {key: value for key, value in values.items() if value not in (None, own.get(key))}
     if not changed:
         return DATASETS / task.name
     limit = f"limit{options.limit}-" if options.limit else ""
@@ -221,14 +223,6 @@ def _fallback_notice(model: str) -> dict[str, str]:
         "en": f"The default recipe's model {model} is neither on this machine nor to be had from a hub; "
         "this is the demo instead.",
     }
-
-
-def _write_yaml(run: Run, command: str, values: Mapping[str, Any]) -> None:
-    """RUN/sft.yaml or RUN/infer.yaml, as plain ms-swift."""
-    path = run.folder / f"{command}.yaml"
-    origin = f"as in {shown(Path(run.again_of))}" if run.again_of else f"resolved for this machine: {run.machine_text}"
-    header = f"# {run.recipe}, {origin}\n# Run as: swift {command} {shown(path)}\n"
-    write_text(path, header + yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=1000))
 
 
 def _say(line: str) -> None:

@@ -4,7 +4,6 @@ Every other module takes a `Run` and asks it for fields and paths, so that the n
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 
 from plan import cpu_kernels
 from workspace.errors import UserError
-from workspace.files import read_json, write_json
+from workspace.files import read_json, remove, write_json, write_text
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
 
@@ -145,6 +144,11 @@ class Run:
         """The keys of the run's infer.yaml."""
         return self._yaml("infer.yaml")
 
+    def write_yaml(self, command: str, values: Mapping[str, Any], header: str) -> None:
+        """Write the run's sft.yaml or infer.yaml, as plain ms-swift below lines of comment."""
+        text = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=1000)
+        write_text(self.folder / f"{command}.yaml", f"{header}\n{text}")
+
     def _yaml(self, name: str) -> dict[str, Any]:
         path = self.folder / name
         try:
@@ -168,7 +172,7 @@ def check_run_folder(folder: Path, fresh: bool = False) -> None:
     """Raise `UserError` where the folder cannot be a run's, or with `fresh` holds more than one: it would be lost."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {shown(folder)} is a file: name a folder")
-    if ROOT.is_relative_to(folder.resolve()) or not (_is_empty(folder) or _is_run(folder)):
+    if ROOT.is_relative_to(folder.resolve()) or (names_in(folder) and not _is_run(folder)):
         raise UserError(f"--run {shown(folder)} holds something other than a run (no {RECORD} of ours): name another")
     if fresh and (inner := _nested_run(folder)):
         raise UserError(f"--fresh would remove {shown(inner)}, a run inside {shown(folder)}: name another with --run")
@@ -182,13 +186,13 @@ def remove_earlier(folder: Path) -> None:
     check_run_folder(folder, fresh=True)
     for path in folder.iterdir():
         if path.name not in (LOCK, MARKER):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            remove(path)
 
 
-def _is_empty(folder: Path) -> bool:
-    """Whether nothing is there but what a command that was cut off at once leaves."""
-    names = [path.name for path in folder.iterdir()] if folder.exists() else []
-    return all(name == LOCK or (name.startswith(".") and name.endswith(".partial")) for name in names)
+def names_in(folder: Path) -> set[str]:
+    """The names in a folder, but for what a command that was cut off at once leaves; none where it is not there."""
+    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    return {name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".partial"))}
 
 
 def _is_run(folder: Path) -> bool:

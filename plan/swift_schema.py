@@ -152,14 +152,10 @@ def _fault(value: Any, option: Option) -> str | None:
 
 def _is(value: Any, kind: str) -> bool:
     """Whether a YAML value, or the text of a command line, is of `kind` in the eyes of ms-swift's parser."""
-    if kind == "str":
-        return True
     if kind == "bool":
-        return isinstance(value, bool) or str(value).lower() in BOOLEANS
-    if isinstance(value, bool):
-        return False
+        return str(value).lower() in BOOLEANS
     try:
-        int(str(value)) if kind == "int" else float(str(value))  # "4.0" is no whole number to the parser
+        {"str": str, "int": int, "float": float}[kind](str(value))  # "4.0" is no whole number to the parser, nor "True"
     except ValueError:
         return False
     return True

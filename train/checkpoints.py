@@ -1,7 +1,6 @@
 """Checkpoints of a run: which are whole, which to go on from, which is the best."""
 
 import re
-import shutil
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from train.pickles import strange_name
 from train.trainer_state import STATE, TrainerState
 from workspace.errors import UserError
-from workspace.files import read_json, sha256_file, sha256_json, write_json
+from workspace.files import read_json, remove, sha256_file, sha256_json, write_json
 from workspace.paths import shown
 from workspace.safetensors_header import is_whole
 
@@ -195,14 +194,9 @@ def keep_best_alone(train: Path) -> None:
     for number, checkpoint in enumerate(checkpoints(train)):
         if checkpoint.name == best:
             continue
-        if number:
-            shutil.rmtree(checkpoint)
-            continue
-        for path in checkpoint.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != STATE:
-                path.unlink()
+        for path in checkpoint.iterdir() if number == 0 else [checkpoint]:
+            if path.name != STATE:
+                remove(path)
 
 
 def weight_files(checkpoint: Path) -> list[Path]:

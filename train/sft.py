@@ -16,8 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from plan.distributed import (
     launch_environment,
     left_out_line,
@@ -25,7 +23,7 @@ from plan.distributed import (
     planned_processes,
     steps_an_epoch,
     wait_for_first_node,
-)
+)  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
 from plan.run import Run, result_values
@@ -35,7 +33,7 @@ from train.trainer_state import is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, sha256_json, whole_lines, write_json, write_text
+from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines, write_json
 from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
@@ -152,10 +150,7 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
         raise OutOfMemory(f"{error}: run the same command with {as_options(less)}, or with --auto-batch") from error
     print(f"train: {error}; --auto-batch starts again with {as_options(less)}", flush=True)
     remember(run.folder, less)
-    text = yaml.safe_dump({**values, **less}, allow_unicode=True, sort_keys=False, width=1000)
-    write_text(
-        run.folder / "sft.yaml", f"# resolved, then with less memory by --auto-batch: {as_options(less)}\n{text}"
-    )
+    run.write_yaml("sft", {**values, **less}, f"# resolved, then with less memory by --auto-batch: {as_options(less)}")
 
 
 def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
@@ -171,7 +166,7 @@ def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
     if checkpoints(train):
         print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
     for path in [*train.iterdir()] if train.exists() else []:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        remove(path)
     # Answers of the adapter that is gone must not be next to the new one.
     shutil.rmtree(train.parent / "after", ignore_errors=True)
     write_json(record, {"inputs": inputs, "seconds": 0.0})
@@ -196,15 +191,8 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     command = ["swift", "sft", str(run.folder / "sft.yaml")]
     command += ["--resume_from_checkpoint", str(last)] if last else []
     rows = read_json(run.dataset / "manifest.json")["counts"]["train"]["total"]
-    run_child(
-        command,
-        log,
-        _environment(values),
-        "train",
-        _total_steps(values, rows),
-        lambda: _steps_done(run.train_folder),
-        "step",
-    )
+    total, environment = _total_steps(values, rows), _environment(values)
+    run_child(command, log, environment, "train", total, lambda: _steps_done(run.train_folder), "step")
 
 
 def _total_steps(values: dict[str, Any], rows: int) -> int:

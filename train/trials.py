@@ -15,13 +15,14 @@ from typing import Any
 
 from plan.options import parse_options
 from plan.planning import Plan, make_plan, write_run
+from plan.run import names_in
 from train.checkpoints import keep_best_alone, validation_scores
 from train.sft import tune
 from workspace import stages
 from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
 from workspace.files import read_json, sha256_json, write_json
-from workspace.folder_lock import LOCK, locked
+from workspace.folder_lock import locked
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
 
@@ -180,9 +181,7 @@ def too_late(results: Sequence[TrialResult], spent: float, budget: float) -> boo
 def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {shown(folder)} is a file: name a folder")
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    # What a command that was cut off at once leaves.
-    names = {name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".partial"))}
+    names = names_in(folder)
     if names and not is_ours(folder, "sweep"):
         earlier = {"sweep.json", "sweep.md"} <= names
         what = "a sweep of an earlier version" if earlier else "something other than a sweep"
@@ -191,11 +190,6 @@ def _check_folder(folder: Path) -> None:
 
 def _result(entry: dict[str, Any], folder: Path) -> TrialResult:
     made = entry["trial"]
-    trial = Trial(
-        made["name"],
-        made["seed"],
-        tuple(made["overrides"]),
-        tuple((key, value) for key, value in made["options"]),
-        made["rows"],
-    )
+    options = tuple((key, value) for key, value in made["options"])
+    trial = Trial(made["name"], made["seed"], tuple(made["overrides"]), options, made["rows"])
     return TrialResult(trial, folder / trial.folder_name, entry["scores"], entry["seconds"], entry["fault"])

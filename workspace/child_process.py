@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
@@ -98,20 +98,8 @@ def run_children(children: Sequence[Child], title: str, total: int, done: Callab
         raise
 
 
-class Supervised(Protocol):
-    """A command under a supervisor, whose pid leads their session: what both kinds have in common."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """The command's exit status, -9 when its supervisor was killed; None while it runs."""
-
-    def terminate(self) -> None:
-        """Ask the supervisor to end the command; asked again, it does so at once."""
-
-
 class Forked:
-    """A command that plan/swift_server.py has forked; `connection` leads to its supervisor."""
+    """A command that plan/swift_server.py has forked, with Popen's methods; `connection` leads to its supervisor."""
 
     def __init__(self, pid: int, connection: socket.socket) -> None:
         self.pid = pid
@@ -119,7 +107,7 @@ class Forked:
         self._status: int | None = None
 
     def poll(self) -> int | None:
-        """See `Supervised`."""
+        """The command's exit status, -9 when its supervisor was killed; None while it runs."""
         if self._status is None:
             try:
                 said = self._connection.recv(16, socket.MSG_DONTWAIT)
@@ -131,9 +119,12 @@ class Forked:
         return self._status
 
     def terminate(self) -> None:
-        """See `Supervised`."""
+        """Ask the supervisor to end the command; asked again, it does so at once."""
         with suppress(OSError):
             self._connection.send(b".")
+
+
+Supervised = subprocess.Popen[bytes] | Forked  # a command under a supervisor, whose pid leads their session
 
 
 def end(running: Sequence[Supervised]) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 
-from workspace.terminal import printable
+from workspace.paths import printable
 
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2

@@ -3,8 +3,9 @@
 The folder's file `lock` is locked (flock) by the command that holds the folder; the system gives it free when the
 command ends, however that comes. run_sft.sh opens the file on a descriptor that its stages inherit ($RUN_SFT_LOCK), so
 that the first stage which takes the lock takes it for all of them. The file says who holds the folder and which
-sessions work for it: {"where", "pid", "command", "sessions": [{"pid", "started"}]}; whoever takes the folder next ends
-what a killed holder has left running. That the file is there means nothing: run_sft.sh leaves it.
+sessions work for it: {"where", "pid", "command", "sessions": [[pid of the leader, its start]]}, `where` being machine,
+boot and pid namespace, in which alone pids mean anything; whoever takes the folder next ends what a killed holder has
+left running. That the file is there means nothing: run_sft.sh leaves it.
 """
 
 import fcntl
@@ -12,11 +13,11 @@ import json
 import os
 import shlex
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 
@@ -30,37 +31,19 @@ COMMAND_CHARACTERS = 200
 
 
 @dataclass
-class Holder:
-    """What a lock file says. `where`: the machine, its boot and its pid namespace, in which alone pids mean anything.
-
-    `sessions` are (pid of the leader, its start as the system counts it).
-    """
-
-    where: str
-    pid: int
-    command: str
-    sessions: list[tuple[int, float]] = field(default_factory=list)
-
-
-@dataclass
 class _Hold:
-    """A folder that this process holds, and how many times."""
+    """A folder that this process holds, how many times, and what the lock's file says of it."""
 
-    path: Path
     stream: IO[bytes]
     inherited: bool
-    holder: Holder
+    state: dict[str, Any]
     times: int = 0
 
-    def release(self) -> None:
-        """Give the folder free, but for the pipeline: that one keeps it until it ends."""
-        self.holder.sessions.clear()
-        with suppress(OSError), self.stream:
-            if self.inherited:
-                _write(self.stream, self.holder)
-            else:
-                self.path.unlink()
-                fcntl.flock(self.stream, fcntl.LOCK_UN)
+    def write(self) -> None:
+        self.stream.seek(0)
+        self.stream.truncate(0)
+        self.stream.write(json.dumps(self.state).encode())
+        self.stream.flush()
 
 
 _held: dict[Path, _Hold] = {}
@@ -84,16 +67,19 @@ def locked(folder: Path) -> Iterator[None]:
         hold.times -= 1
         if not hold.times:
             del _held[folder]
-            hold.release()
+            with suppress(OSError), hold.stream:
+                if hold.inherited:  # the pipeline keeps the folder until it ends
+                    hold.state["sessions"] = []
+                    hold.write()
+                else:
+                    (folder / LOCK).unlink()
+                    fcntl.flock(hold.stream, fcntl.LOCK_UN)
 
 
 @contextmanager
 def locked_run(run: Path) -> Iterator[None]:
     """Hold the folder of a run that is there; a folder that is none is left as it is, for the stage to refuse."""
-    if not (run / "run.json").is_file():
-        yield
-        return
-    with locked(run):
+    with locked(run) if (run / "run.json").is_file() else nullcontext():
         yield
 
 
@@ -103,7 +89,12 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
 
     The system gives it free when a process ends, however that comes.
     """
-    with _wait_for(path, waiting):
+
+    def wait(stream: IO[bytes]) -> None:
+        print(waiting, flush=True)
+        fcntl.flock(stream, fcntl.LOCK_EX)
+
+    with _flocked(path, lambda: open(path, "a+b"), wait):
         try:
             yield
         finally:
@@ -113,55 +104,56 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
 def note_child(pid: int) -> None:
     """Record in every held folder that process `pid`, a session's leader, works for this process."""
     for hold in _held.values():
-        hold.holder.sessions.append((pid, _started(pid)))
-        _write(hold.stream, hold.holder)
+        hold.state["sessions"].append((pid, _started(pid)))
+        hold.write()
 
 
 def _take(folder: Path) -> _Hold:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOCK
-    while True:
-        stream, inherited = _opened(path)
+    path, inherited = folder / LOCK, False
+
+    def opened() -> IO[bytes]:
+        nonlocal inherited
+        number = os.environ.get(INHERITED, "")
+        with suppress(OSError):
+            if number.isdigit() and os.path.samestat(os.fstat(int(number)), os.lstat(path)):
+                inherited = True
+                return open(os.dup(int(number)), "r+b")
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            refusal = _refusal(folder, _read(stream))
-            stream.close()
-            raise UserError(refusal) from None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), os.lstat(path)):
-                break
-        stream.close()  # removed by its holder in the meantime
+            return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+        except OSError as error:
+            raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
+
+    def refuse(stream: IO[bytes]) -> None:
+        with stream:
+            raise UserError(_refusal(folder, _read(stream)))
+
+    stream = _flocked(path, opened, refuse)
     before = _read(stream)
-    if before is not None and before.where == _where():
+    if before is not None and before["where"] == _where():
         # Left by a command that was killed: its ms-swift must not write next to the new one.
-        for pid, started in before.sessions:
+        for pid, started in before["sessions"]:
             if not psutil.pid_exists(pid) or _started(pid) == started:
                 end_session(pid)
     _remove_partial(folder)
     pid = _pipeline() if inherited else os.getpid()
-    holder = Holder(_where(), pid, _command(pid))
-    _write(stream, holder)
-    return _Hold(path, stream, inherited, holder)
+    hold = _Hold(stream, inherited, {"where": _where(), "pid": pid, "command": _command(pid), "sessions": []})
+    hold.write()
+    return hold
 
 
-def _opened(path: Path) -> tuple[IO[bytes], bool]:
-    """The lock file, and whether it is open as run_sft.sh has opened it. Raises `UserError` for a link."""
-    if stream := _inherited(path):
-        return stream, True
-    try:
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b"), False
-    except OSError as error:
-        raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
-
-
-def _inherited(path: Path) -> IO[bytes] | None:
-    """The lock file as run_sft.sh has opened it, if it has opened this one."""
-    number = os.environ.get(INHERITED, "")
-    with suppress(OSError):
-        if number.isdigit() and os.path.samestat(os.fstat(int(number)), os.lstat(path)):
-            return open(os.dup(int(number)), "r+b")
-    return None
+def _flocked(path: Path, opened: Callable[[], IO[bytes]], busy: Callable[[IO[bytes]], None]) -> IO[bytes]:
+    """The file `path`, open and locked. Where another process has the lock, `busy` waits for it or raises."""
+    while True:
+        stream = opened()
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy(stream)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(stream.fileno()), os.lstat(path)):
+                return stream
+        stream.close()  # removed by its holder in the meantime
 
 
 def _remove_partial(folder: Path) -> None:
@@ -172,37 +164,18 @@ def _remove_partial(folder: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
-def _wait_for(path: Path, waiting: str) -> IO[bytes]:
-    """The file, open and for this process alone. One that was removed while waiting for it is opened again."""
-    while True:
-        stream = open(path, "a+b")  # noqa: SIM115
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(waiting, flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
-                return stream
-        stream.close()
-
-
-def _read(stream: IO[bytes]) -> Holder | None:
+def _read(stream: IO[bytes]) -> dict[str, Any] | None:
     """What the file says; None for one that is empty or torn."""
     try:
         stream.seek(0)
         state = json.loads(stream.read())
         sessions = [(int(pid), float(started)) for pid, started in state["sessions"]]
-        return Holder(str(state["where"]), int(state["pid"]), str(state["command"]), sessions)
+        return {
+            "where": str(state["where"]), "pid": int(state["pid"]), "command": str(state["command"]),
+            "sessions": sessions,
+        }  # fmt: skip
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _write(stream: IO[bytes], holder: Holder) -> None:
-    stream.seek(0)
-    stream.truncate(0)
-    stream.write(json.dumps(asdict(holder)).encode())
-    stream.flush()
 
 
 def _pipeline() -> int:
@@ -234,10 +207,10 @@ def _command(pid: int) -> str:
     return ""
 
 
-def _refusal(folder: Path, holder: Holder | None) -> str:
-    if holder is None:
+def _refusal(folder: Path, state: dict[str, Any] | None) -> str:
+    if state is None:
         return f"{shown(folder)} is in use by another process: wait for it, or use another folder"
-    machine = holder.where.partition(" ")[0]
-    who = f"process {holder.pid} on {machine} ({holder.command})"
-    ending = f"end it with `kill {holder.pid}`, " if holder.where == _where() else ""
+    pid, where = state["pid"], state["where"]
+    who = f"process {pid} on {where.partition(' ')[0]} ({state['command']})"
+    ending = f"end it with `kill {pid}`, " if where == _where() else ""
     return f"{shown(folder)} is in use by {who}: wait for it, {ending}or use another folder"

@@ -42,13 +42,11 @@ class Font(NamedTuple):
 
 
 def chinese_font() -> Font | None:
-    """The font to draw Chinese with, registered with matplotlib by its path; None where there is none."""
-    return system_font() or package_font()
+    """The font to draw Chinese with, registered with matplotlib by its path; None where there is none.
 
-
-def system_font() -> Font | None:
-    """The first of `FAMILIES` that this machine has and that has all characters of `PROBE`."""
-    from matplotlib.font_manager import fontManager
+    The first of `FAMILIES` that has all characters of `PROBE`, else the file of `PACKAGE`, not imported.
+    """
+    from matplotlib.font_manager import fontManager, get_font
 
     upright = [entry for entry in fontManager.ttflist if entry.style == "normal"]
     # the weight nearest to regular wins, by coming last: some families are listed as medium alone
@@ -58,18 +56,9 @@ def system_font() -> Font | None:
             font = Font(family, Path(listed[family].fname), getattr(listed[family], "index", 0))
             if font.path.is_file() and not missing(PROBE, font):  # matplotlib's list may be older than the disk
                 return font
-    return None
-
-
-def package_font() -> Font | None:
-    """The font file of the package `zhplot`, which is found but not imported; None where it is not installed."""
-    from matplotlib.font_manager import fontManager, get_font
-
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or spec.origin is None:
-        return None
-    path = Path(spec.origin).parent / PACKAGE_FILE
-    if not path.is_file():
+    path = Path(spec.origin).parent / PACKAGE_FILE if spec and spec.origin else None
+    if path is None or not path.is_file():
         return None
     if str(path) not in {entry.fname for entry in fontManager.ttflist}:
         fontManager.addfont(path)

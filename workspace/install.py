@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from workspace import pip_settings
 from workspace.errors import UserError, run_main
-from workspace.installer import Installer, find_installer
+from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
 
 VENV = ROOT / ".venv"
@@ -118,9 +118,7 @@ def torch_build(installer: Installer, driver: int | None, version: str, locked: 
         if (installer.is_uv or not build.backend) and installer.finds(*build.words):
             return build
     wanted = "CPU build" if driver is None else f"build for driver {driver}"
-    print(
-        f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB)", file=sys.stderr, flush=True
-    )
+    say(f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB)")
     return None
 
 
@@ -128,7 +126,7 @@ def install(pins: str) -> None:
     """Install the tested set of a file of pins into the running Python. Raises `UserError`."""
     installer, uncovered = find_installer(), not_covered(pins, os.environ)
     if uncovered:
-        print(f"set-up: without hashes, the versions of {pins} alone: {uncovered}", file=sys.stderr, flush=True)
+        say(f"set-up: without hashes, the versions of {pins} alone: {uncovered}")
     cpu = read_lock(CPU_LOCK)
     version = cpu["torch"].split("==")[1].split("+")[0]
     here = platform.python_version().rpartition(".")[0]
@@ -138,9 +136,7 @@ def install(pins: str) -> None:
         build = torch_build(installer, nvidia_driver(), version, file if here == CPU_PYTHON and not uncovered else None)
         if build and not build.locked:
             if not uncovered:
-                print(
-                    f"set-up: torch alone without a hash: none is locked for its build, Python {here}", file=sys.stderr
-                )
+                say(f"set-up: torch alone without a hash: none is locked for its build, Python {here}")
             installer.install(*build.words)
         if uncovered:
             installer.install("--requirement", pins)
@@ -162,17 +158,17 @@ def set_up(pins: str, stamp: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("=== 1/6 Set up: another one fills .venv; waiting for it", file=sys.stderr, flush=True)
+            say("=== 1/6 Set up: another one fills .venv; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():
             return
         if not _is_whole(python):
-            print(f"=== 1/6 Set up: making .venv with Python {platform.python_version()}", file=sys.stderr, flush=True)
+            say(f"=== 1/6 Set up: making .venv with Python {platform.python_version()}")
             if subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)]).returncode:
                 raise UserError(f"{VENV} could not be made (see above): on Debian, apt install python3-venv")
         module = [str(python), "-m", "workspace.install", pins]
         if subprocess.run([*module, "--check"], stdout=subprocess.DEVNULL, cwd=ROOT).returncode:
-            print(f"=== 1/6 Set up: installing {pins} into .venv (a minute or two, once)", file=sys.stderr, flush=True)
+            say(f"=== 1/6 Set up: installing {pins} into .venv (a minute or two, once)")
             if subprocess.run([*module, "--here"], cwd=ROOT).returncode:
                 raise SystemExit(2)
         for old in VENV.glob(f"pins-*-{Path(pins).name}"):

@@ -46,9 +46,9 @@ class Installer(NamedTuple):
         said: list[str] = []
         for line in process.stderr or ():
             if line.startswith("Downloading ") and line in said:  # uv begins a download again without saying why
-                print(f"set-up: the download of {line.split()[1]} stalled or broke off; again:", file=sys.stderr)
+                say(f"set-up: the download of {line.split()[1]} stalled or broke off; again:")
             said.append(line)
-            print(line, end="", file=sys.stderr, flush=True)
+            say(line, end="")
         if process.wait():
             raise UserError(reason("".join(said)))
 
@@ -56,6 +56,11 @@ class Installer(NamedTuple):
         """Raises `UserError` where the installed packages do not fit each other."""
         if subprocess.run([*self.command, "check", *self.options[:2]], stdout=sys.stderr).returncode:
             raise UserError("the locked packages do not fit each other; write the lock files again: bash .ci/relock")
+
+
+def say(line: str, end: str = "\n") -> None:
+    """Show progress on stderr, at once."""
+    print(line, end=end, file=sys.stderr, flush=True)
 
 
 def reason(said: str) -> str:
@@ -83,7 +88,7 @@ def find_installer() -> Installer:
     if not uv:
         words = ("--quiet", "--require-hashes", "--no-deps", "--requirement", str(UV_LOCK))
         if subprocess.run([*pip, "install", *words], capture_output=True).returncode or not _new_enough(str(own)):
-            print("set-up: uv cannot be had, so pip installs (minutes)", file=sys.stderr, flush=True)
+            say("set-up: uv cannot be had, so pip installs (minutes)")
             return Installer(pip)
         uv = str(own)
     from pip._internal.models.index import PyPI  # where pip looks by default

@@ -1,14 +1,15 @@
-"""Where things are in a checkout, and the cache outside it."""
+"""Where things are in a checkout, the cache outside it, and how paths and strangers' text are shown on a terminal."""
 
 import os
+import unicodedata
 from pathlib import Path
-
-from workspace.terminal import printable
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "swift_configs"
 DATASETS = ROOT / "dataset_jsonl"
 RUNS = ROOT / "runs"
+# Control characters (escape sequences, carriage returns), those that turn the direction, lone surrogates, line ends.
+OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def cache_folder() -> Path:
@@ -28,3 +29,10 @@ def shown(path: Path) -> str:
         return printable(str(Path(path).absolute().relative_to(Path.cwd())))
     except ValueError:
         return printable(str(path))
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with what a terminal would obey written out, as `\\x1b`; all but the characters of `keep`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(ascii(one)[1:-1] if unicodedata.category(one) in OBEYED and one not in keep else one for one in text)

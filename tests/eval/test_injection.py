@@ -13,7 +13,7 @@ from eval import baselines, infer, injection
 from eval.robustness.attacks import KINDS, TRIGGER, Row, attacks_on, target_of
 from eval.robustness.rates import injection_rates
 from eval.robustness.table import injection_rows, injection_sentence, summary_lines
-from plan.cli import main as plan
+from plan.__main__ import main as plan
 from tests.journals import answer_all_right
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError

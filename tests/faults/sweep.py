@@ -25,7 +25,7 @@ from workspace.errors import run_main
 
 KINDS = (("ENOSPC", False), ("ENOSPC", True), ("EIO", False), ("EIO", True), ("SIGKILL", False))
 
-COMMANDS = {"plan": "plan.cli"}  # a package that is run: where its main is
+COMMANDS = {"plan": "plan.__main__"}  # a package that is run: where its main is
 
 
 class Stage(NamedTuple):

@@ -8,9 +8,8 @@ import pytest
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, replace_file, whole_lines, write_json, write_jsonl
-from workspace.paths import shown
+from workspace.paths import printable, shown
 from workspace.spreadsheet import safe_cell, write_csv
-from workspace.terminal import printable
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
