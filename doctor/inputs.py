@@ -224,7 +224,7 @@ def _read(path: Path, task: "Task") -> str:
         try:
             read_table(part, task.columns)
         except MissingColumn as error:
-            raise missing_column(path, task.columns, error.found) from None
+            raise MissingColumn(path, task.columns, error.found) from None
         except UserError:
             pass  # a quoted text may be cut in two, a header may not
     return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"
