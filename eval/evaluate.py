@@ -91,8 +91,10 @@ def evaluate(folder: Path) -> Metrics:
 
 
 def load_run_task(run: Run) -> Task | None:
-    """The task that the run was planned for; None where its file is gone."""
+    """The task that the run was planned for; None where its file is gone, which is said: its synonyms are not known."""
     if run.task_file is None or not run.task_file.is_file():
+        if run.task_file:
+            print(f"report: {shown(run.task_file)} is gone, so synonyms of labels are not read", flush=True)
         return None
     return load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
 

@@ -68,7 +68,14 @@ INTERFACES = (
     Interface("swift.trainers.patcher:", r'"global_step/max_steps"', text="'global_step/max_steps'"),
     Interface("swift.trainers.patcher:", r'"logging\.jsonl"', text="'logging.jsonl'"),
     Interface("swift.pipelines.infer.infer:", r'result\["messages"\]|\["response"\]', text="'response': response"),
+    # The key of a prompt travels in this column from the dataset to the result rows.
+    Interface("swift.dataset.preprocessor.core:", r'\bKEY = "channel"|"channel"', text="'channel'"),
     Interface("swift.arguments.base_args.base_args:", r'"args\.json"', text="'args.json'"),
+    Interface(
+        "swift.arguments.base_args.base_args:",
+        r'"global_world_size"',
+        text="self.global_world_size, self.local_world_size",
+    ),
     Interface("transformers.trainer:TRAINER_STATE_NAME", r'"trainer_state\.json"', value="trainer_state.json"),
     Interface("transformers.trainer:OPTIMIZER_NAME", r'"optimizer\.pt"', value="optimizer.pt"),
     Interface("transformers.trainer:OPTIMIZER_NAME_BIN", r'"optimizer\.bin"', value="optimizer.bin"),
@@ -108,6 +115,7 @@ INTERFACES = (
     Interface("torch.library:custom_op", r"torch\.library\.custom_op"),
     # Hubs
     Interface("huggingface_hub.utils._http:hf_request_event_hook", r"\bhf_request_event_hook\b"),
+    Interface("huggingface_hub._tree_cache:", r'"trees"', text='"trees", f"{commit_hash}.json"'),
     Interface("huggingface_hub:set_client_factory", r"\bset_client_factory\b"),
     Interface("huggingface_hub.constants:HF_HUB_DISABLE_XET", r"\bHF_HUB_DISABLE_XET\b"),
     Interface("modelscope:snapshot_download", r"\bmodelscope_download\b", ("local_files_only",)),

@@ -259,6 +259,14 @@ def test_synonyms_come_from_the_task_of_the_run(tmp_path):
     assert (reading["unparsed"], reading["per_class"]["正面"]["predicted"], reading["strict"]) == (0, 80, 0)
 
 
+def test_a_task_that_is_gone_is_said_since_its_synonyms_are_not_read(tmp_path, capsys):
+    run = make_run(tmp_path)
+    plan = read_json(run / "run.json")
+    write_json(run / "run.json", {**plan, "task_file": str(tmp_path / "gone" / "task.yaml")})
+    evaluate(run)
+    assert "task.yaml is gone, so synonyms of labels are not read" in capsys.readouterr().out
+
+
 def test_gain_by_hand():
     gold = ["正面"] * 10
     right = {"before_generate": 2, "before_score": 6, "after_score": 9, "after_generate": 8}
