@@ -20,6 +20,22 @@ GROUPS = {
     # plugins that import ms-swift into the test's own process: once
     "ms-swift": ("plugins/test_balanced_loss", "plugins/test_label_metric", "plugins/test_label_scores"),
 }
+# Modules whose tests start processes of their own, draw thousands of cases or ask real clients: no part of --quick.
+SLOW = (
+    "bench/test_prep",
+    "data_prep/test_fuzz",
+    "demo/test_package",
+    "docs/test_commands",
+    "doctor/test_doctor",
+    "hub/test_download",
+    "hub/test_hosts",
+    "pipeline/test_offline",
+    "plan/test_swift_server",
+    "workspace/test_child_process",
+    "workspace/test_folder_lock",
+    "workspace/test_install",
+    "workspace/test_packaging",
+)
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
@@ -29,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = item.nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py")
         group = next((name for name, parts in GROUPS.items() if module.startswith(parts)), module)
         item.add_marker(pytest.mark.xdist_group(group))
+        if module.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (_group(item) not in GROUPS, item.get_closest_marker("swift") is None))
 
 
