@@ -141,7 +141,7 @@ def warm_up(stage: Stage) -> None:
         importlib.import_module(name)
     if stand_in := os.environ.get("STAND_IN_SWIFT"):
         plain_start = child._start
-        child._start = lambda one: plain_start(one._replace(command=[stand_in, *one.command[1:]]))
+        child._start = lambda one, log: plain_start(one._replace(command=[stand_in, *one.command[1:]]), log)
         child.POLL_SECONDS = 0.05
     if stage.module == "eval.report":
         from eval.reporting import (

@@ -57,7 +57,7 @@ def test_want_of_memory_is_told_with_what_to_do(recorded: Recorded, tally, stage
 def test_auto_batch_trains_with_half_the_batch_and_the_same_effective_one(recorded: Recorded, tally) -> None:
     result = run_and_kill(recorded, "train", auto_batch=True)
     assert result.returncode == 0, result.stdout[-2000:]
-    assert "--auto-batch begins anew with --per_device_train_batch_size 2" in result.stdout
+    assert "--auto-batch starts again with --per_device_train_batch_size 2" in result.stdout
     values = yaml.safe_load((recorded.run / "sft.yaml").read_text(encoding="utf-8"))
     assert (values["per_device_train_batch_size"], values["gradient_accumulation_steps"]) == (2, 2)
     assert read_json(recorded.run / "auto_batch.json")["per_device_train_batch_size"] == 2

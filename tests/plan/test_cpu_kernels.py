@@ -110,8 +110,16 @@ def test_the_best_of_several_runs_counts_and_ways_take_turns():
     ways = {"plain": lambda: (order.append("plain"), calm()), "fused": lambda: (order.append("fused"), disturbed())}
     spent = interleaved(ways, clock)
     assert spent == {"plain": [1.0] * REPEATS, "fused": [0.5] * REPEATS}
-    assert order == ["plain", "fused"] * (1 + REPEATS * ROUNDS)
+    assert order == ["plain", "fused"] * (2 + REPEATS * ROUNDS)
     assert times_faster(spent) == [0.5] * REPEATS
+
+
+def test_a_way_that_is_hopeless_is_not_run_again_and_again():
+    clock, runs = Clock(), []
+    slow, fast = clock.takes(7.0), clock.takes(1.0)
+    ways = {"float32": fast, "bf16": lambda: (runs.append(1), slow())}
+    assert interleaved(ways, clock) == {"float32": [1.0] * REPEATS, "bf16": [7.0] * REPEATS}
+    assert len(runs) == 2
 
 
 def test_the_share_of_other_work_is_what_is_neither_idle_nor_ours():
@@ -145,10 +153,15 @@ def test_it_is_measured_once_a_machine(tmp_path: Path, monkeypatch):
 def test_what_was_measured_beside_other_work_is_measured_again_until_it_is_quiet(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("SWIFT_SFT_CACHE", str(tmp_path))
     busy, busier, quiet = (SLOW._replace(others=share) for share in (0.6, 0.9, BUSY))
-    assert cpu_precision(CPU, times(busy)) == busy and "measured again next time" in busy.describe()
-    assert cpu_precision(CPU, times(busier)) == busy  # the quieter of the two
-    assert cpu_precision(CPU, times(None)) == busy
-    assert cpu_precision(CPU, times(quiet)) == quiet and "again" not in quiet.describe()
+
+    def over() -> float:
+        return 0.0
+
+    assert cpu_precision(CPU, times(busy), over) == busy and "measured again next time" in busy.describe()
+    assert cpu_precision(CPU, times(), lambda: 0.7) == busy  # not while the other work goes on
+    assert cpu_precision(CPU, times(busier), over) == busy  # the quieter of the two
+    assert cpu_precision(CPU, times(None), over) == busy
+    assert cpu_precision(CPU, times(quiet), over) == quiet and "again" not in quiet.describe()
     assert cpu_precision(CPU, times()) == quiet
 
 
