@@ -20,15 +20,28 @@ GROUPS = {
     # plugins that import ms-swift into the test's own process: once
     "ms-swift": ("plugins/test_balanced_loss", "plugins/test_label_metric", "plugins/test_label_scores"),
 }
-# Modules whose tests start processes of their own, draw thousands of cases or ask real clients: no part of --quick.
+# Modules, and tests, that start processes of their own, draw thousands of cases or read whole tables: no part of --quick.
 SLOW = (
     "bench/test_prep",
+    "bench/test_speed::test_the_machine",
+    "data_prep/test_build::test_the_real_table",
+    "data_prep/test_card::test_another_process",
+    "data_prep/test_card::test_the_card_of_the_real_table",
     "data_prep/test_fuzz",
+    "data_prep/test_reading::test_what_was_written_is_read",
+    "data_prep/test_token_bound",
     "demo/test_package",
     "docs/test_commands",
     "doctor/test_doctor",
+    "eval/scoring/test_significance::test_multinomial",
+    "eval/scoring/test_thresholds::test_two_labels",
+    "eval/test_baselines::test_the_real_reviews",
+    "eval/test_evaluate::test_a_full_size_run",
+    "eval/test_label_audit::test_flipped",
+    "eval/test_report::test_the_report_needs",
     "hub/test_download",
     "hub/test_hosts",
+    "hub/test_remote_code",
     "pipeline/test_offline",
     "plan/test_swift_server",
     "workspace/test_child_process",
@@ -45,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         module = item.nodeid.split("::")[0].removeprefix("tests/").removesuffix(".py")
         group = next((name for name, parts in GROUPS.items() if module.startswith(parts)), module)
         item.add_marker(pytest.mark.xdist_group(group))
-        if module.startswith(SLOW):
+        if item.nodeid.removeprefix("tests/").replace(".py::", "::").startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (_group(item) not in GROUPS, item.get_closest_marker("swift") is None))
 
