@@ -20,7 +20,7 @@ GROUPS = {
     # plugins that import ms-swift into the test's own process: once
     "ms-swift": ("plugins/test_balanced_loss", "plugins/test_label_metric", "plugins/test_label_scores"),
 }
-# Modules, and tests, that start processes of their own, draw thousands of cases or read whole tables: no part of --quick.
+# Modules and tests that start processes, draw thousands of cases or read whole tables: no part of --quick.
 SLOW = (
     "bench/test_prep",
     "bench/test_speed::test_the_machine",
