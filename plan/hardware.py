@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 # By these ms-swift starts torchrun, or finds that it was started by it.
 TORCHRUN = {
     "NPROC_PER_NODE", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "LOCAL_RANK", "WORLD_SIZE",
@@ -51,7 +49,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        memory_gib=psutil.virtual_memory().total / 2**30,
+        memory_gib=_memory_gib(),
         gpu=gpus[0][0] if gpus else None,
         gpus=len(gpus),
         gpu_memory_gib=min((memory for _, memory, _ in gpus), default=0.0),
@@ -113,6 +111,14 @@ def _cpu_name() -> str:
         if found := re.search(r"^model name\s*: *(.*\S)", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE):
             return found[1]
     return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    """Without psutil: doctor says what is missing where nothing is installed."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError, AttributeError):
+        return 0.0
 
 
 def _nvidia_gpus() -> list[tuple[str, float, float]]:

@@ -44,9 +44,10 @@ def commands() -> list[tuple[str, str]]:
 
 
 @cache
-def usage(module: str) -> str:
-    """What `python -m MODULE --help` prints."""
-    result = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+def usage(module: str, *subcommand: str) -> str:
+    """What `python -m MODULE [SUBCOMMAND] --help` prints."""
+    command = [sys.executable, "-m", module, *subcommand, "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -95,7 +96,8 @@ def test_a_documented_command_is_right(page, command):
     module, arguments = words[2], words[3:]
     assert importlib.util.find_spec(module), f"there is no module {module}"
     if module not in ("venv", "pip"):
-        check_options(arguments, usage(module), "sft" if module in ("plan", "train.sweep") else None)
+        subcommand = arguments[:1] if module == "bench" else []
+        check_options(arguments, usage(module, *subcommand), "sft" if module in ("plan", "train.sweep") else None)
 
 
 def test_pages_link_to_what_is_there():
