@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Every check of this project: set up, then ruff, shellcheck, mypy, advisories and pytest.
 #
-#   bash run_tests.sh --quick            pure code and the CPU kernels; under 3 minutes on two CPU cores
-#   bash run_tests.sh                    also real ms-swift runs and the report in a browser; 17 to 42 minutes
+#   bash run_tests.sh --quick            pure code and the CPU kernels; three to five minutes on two CPU cores
+#   bash run_tests.sh                    also real ms-swift runs and the report in a browser; an hour at most, on two CPU cores
 #   bash run_tests.sh --all              also what is long and seldom finds anything new (FAULTS=all)
 #   bash run_tests.sh tests/plan         more words are pytest's
 #   TEST_WORKERS=0 bash run_tests.sh     one test at a time; two by default
