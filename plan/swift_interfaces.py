@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from plan.cpu_kernels import FAMILIES
 from workspace.paths import ROOT
-
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")  # of decoder layers that plugins/ computes itself
 
 
 class Interface(NamedTuple):
@@ -102,7 +101,7 @@ INTERFACES = (
             r"\bself_attn\b",
             ("hidden_states", "attention_mask", "position_ids", "past_key_values", "use_cache", "position_embeddings"),
         )
-        for family in FAMILIES
+        for family in sorted(FAMILIES)
     ),
     Interface("peft.tuners.lora:Linear", r"\blora\.Linear\b"),
     # torch
@@ -157,7 +156,7 @@ def missing_attributes() -> Iterator[str]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     size = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "vocab_size": 8}
-    for family in FAMILIES:
+    for family in sorted(FAMILIES):
         config = AutoConfig.for_model(family, num_attention_heads=2, num_key_value_heads=1, **size)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")

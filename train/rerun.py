@@ -17,13 +17,13 @@ from plan.hardware import this_machine
 from plan.options import caller_folder
 from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, software
-from plan.run import Run, check_run_folder
+from plan.run import RECORD, Run, check_run_folder
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file
 from workspace.paths import ROOT, shown
 
-NEEDED = ("run.json", "sft.yaml", "infer.yaml", DATA_FILE)
+NEEDED = (RECORD, "sft.yaml", "infer.yaml", DATA_FILE)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,7 +92,7 @@ def compare(again: Path) -> str:
 
     Raises `UserError` when `again` is no repetition, or one of the two is not tuned.
     """
-    again_of = Run.read(again).again_of if (again / "run.json").is_file() else None
+    again_of = Run.read(again).again_of if (again / RECORD).is_file() else None
     if again_of is None:
         raise UserError(f"{shown(again)} is not a repetition: make one with `bash run_sft.sh again RUN`")
     original = Path(again_of)
