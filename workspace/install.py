@@ -194,6 +194,8 @@ def main() -> None:
     mode.add_argument("--check", action="store_true", help="print the pins that the running Python does not meet")
     mode.add_argument("--here", action="store_true", help="install into the running Python")
     args = parser.parse_args()
+    if not Path(args.pins).is_file():
+        raise UserError(f"{args.pins} is not there: set REQUIREMENTS to a file of pins, or unset it")
     if args.check:
         lines = misses(Path(args.pins))
         print("\n".join(lines))

@@ -194,6 +194,13 @@ def test_a_stalled_download_is_said_and_begun_again(uv: Installer, tmp_path: Pat
     assert "the download of tiny stalled or broke off; again:" in capfd.readouterr().err
 
 
+def test_a_file_of_pins_that_is_not_there_is_one_sentence() -> None:
+    words = [sys.executable, "-m", "workspace.install", "requirements-none.txt", "--check"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "requirements-none.txt" in done.stderr and "REQUIREMENTS" in done.stderr
+
+
 @pytest.mark.slow
 def test_two_set_ups_at_once_leave_one_whole_environment_and_a_third_does_nothing(tmp_path: Path) -> None:
     project = tmp_path / "project"
@@ -204,7 +211,8 @@ def test_two_set_ups_at_once_leave_one_whole_environment_and_a_third_does_nothin
     (project / "requirements.txt").write_text("tiny==1.0\n")
     (tmp_path / "wheels").mkdir()
     make_wheel(tmp_path / "wheels")
-    environ = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    outside = ("VIRTUAL_ENV", "CONDA_PREFIX", "REQUIREMENTS", "NO_HASHES")
+    environ = {key: value for key, value in os.environ.items() if key not in outside}
     environ |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels"), "PIP_CONFIG_FILE": os.devnull}
     environ |= {"PYTHON": sys.executable, "UV_CACHE_DIR": str(tmp_path / "uv-cache")}
     script = "source ./setup_environment.sh && python -c 'import tiny, sys; print(sys.prefix)'"
