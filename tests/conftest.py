@@ -52,6 +52,7 @@ SLOW = (
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist's own, which reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a module's tests, or a group's, in one worker of pytest-xdist, and start with what takes longest."""
     for item in items:
