@@ -11,6 +11,7 @@ from workspace.errors import UserError
 from workspace.paths import shown
 
 MOST_NODES = 100_000  # keys and values of a file
+MOST_BYTES = 1_000_000
 
 
 class YamlFile(NamedTuple):
@@ -45,6 +46,8 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     """The mapping in the YAML file `path`. Raises UserError naming file and line; `remedy` ends the sentence for a
     file that cannot be read."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{shown(path)} has more than {MOST_BYTES:,} bytes: {remedy}")
         loader = _Loader(path.read_text(encoding="utf-8-sig"))
         node = loader.get_single_node()
         if node is not None and _size(node, {}) > MOST_NODES:
@@ -62,6 +65,9 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         found = "nothing" if values is None else f"{values!r:.100}"
         raise UserError(f"{shown(path)}: expected `key: value` lines, found {found}")
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(f"{shown(path)}: the key {key!r:.100} is no text: put it in quotes")
     return YamlFile(path, values, _lines(node))
 
 
