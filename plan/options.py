@@ -82,8 +82,12 @@ def parse_options(argv: list[str] | None) -> Options:
         "--auto-batch", action="store_true", help="when memory runs out, go on by itself with a smaller batch"
     )
     known, rest = parser.parse_known_args(words)
-    if known.model is not None and (folder := from_caller(known.model)).exists():
-        known.model = str(folder)
+    if known.model is not None:
+        try:
+            folder = from_caller(known.model)
+        except UserError as error:
+            raise UserError(f"--model {error}") from None
+        known.model = str(folder) if folder.exists() else known.model
     known.overrides = tuple(known.overrides)
     return Options(recipe=recipe, **vars(known), swift=_swift_options(rest))
 

@@ -24,7 +24,7 @@ from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
 from plan.resolve import resolve_infer, resolve_sft
-from plan.run import RECORD, Run, check_run_folder, remove_earlier, tell_folder
+from plan.run import RECORD, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
@@ -113,6 +113,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     limit = options.limit or task.limit
     max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
     dataset = _dataset_folder(task, options, model, max_length, recipe)
+    check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
     if options.auto_batch:
         sft |= found_before(folder)

@@ -174,12 +174,19 @@ def check_run_folder(folder: Path, fresh: bool = False) -> None:
     """Raise `UserError` where the folder cannot be a run's, or with `fresh` holds more than one: it would be lost."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {shown(folder)} is a file: name a folder")
-    if PATTERN.search(str(folder)):
-        raise UserError(f"--run {shown(folder)} has *, ?, [ or ::, by which ms-swift would read other files: rename it")
+    check_no_pattern(folder, "--run ")
     if ROOT.is_relative_to(folder.resolve()) or (names_in(folder) and not _is_run(folder)):
         raise UserError(f"--run {shown(folder)} holds something other than a run (no {RECORD} of ours): name another")
     if fresh and (inner := _nested_run(folder)):
         raise UserError(f"--fresh would remove {shown(inner)}, a run inside {shown(folder)}: name another with --run")
+
+
+def check_no_pattern(folder: Path, option: str = "") -> None:
+    """Raise `UserError` for the path of a folder of rows that ms-swift would take for a pattern of several."""
+    if PATTERN.search(str(folder)):
+        raise UserError(
+            f"{option}{shown(folder)} has *, ?, [ or ::, by which ms-swift would read other files: rename it"
+        )
 
 
 def tell_folder(folder: Path) -> None:

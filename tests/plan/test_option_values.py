@@ -11,7 +11,7 @@ from plan.option_values import LISTS, NOWHERE, OTHERS, RANGES, RESERVED
 from plan.options import parse_options
 from plan.planning import make_plan
 from plan.recipes import MODELS, check_recipe, load_recipe
-from plan.run import check_run_folder
+from plan.run import check_no_pattern, check_run_folder
 from plan.swift_schema import known_options
 from tests.prep_tables import write_task
 from train.sweep import main as sweep
@@ -129,6 +129,8 @@ def test_a_run_is_not_in_a_folder_whose_name_is_a_pattern(tmp_path: Path, name: 
     """Before, `datasets` read the rows of a/b, too, for those of a?b."""
     with pytest.raises(UserError, match="by which ms-swift would read other files: rename it"):
         check_run_folder(tmp_path / name)
+    with pytest.raises(UserError, match="would read other files"):
+        check_no_pattern(tmp_path / name / "dataset")
 
 
 @pytest.mark.parametrize("name", ["a{b}", "{0}", "%s", "a b", "中文", "it's"])
