@@ -21,7 +21,7 @@ CHECKED = {*RANGES, "tuner_type"}  # without asking ms-swift
 
 
 class Options(NamedTuple):
-    """The command line of run_sft.sh. Paths as typed; `swift` holds the options meant for `swift sft`."""
+    """The command line of run_sft.sh. Paths are absolute; `swift` holds the options meant for `swift sft`."""
 
     recipe: str | None
     model: str | None

@@ -260,7 +260,7 @@ def check(pristine: Path, module: str, words: list[str]) -> None:
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 
 
-@settings(ANY, max_examples=80)
+@settings(ANY, max_examples=40)
 @given(line=command_lines())
 def test_no_command_line_gives_a_traceback(pristine: Path, line: tuple[str, list[str]]) -> None:
     check(pristine, *line)
