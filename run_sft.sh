@@ -14,6 +14,7 @@
 # The same command again skips what is finished and goes on where it stopped. Each line below can be run by hand.
 
 set -euo pipefail
+unset PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONSAFEPATH # each would keep `python -m` from being what it is here
 export RUN_SFT_CALLER="$PWD" # relative paths in the options are the caller's
 export RUN_SFT_PID="$$"      # holds the run's lock from the first stage to the last
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -92,7 +93,8 @@ main() {
         *) banner "2/6 Plan, and prepare the data" ;;
     esac
     answer=$(mktemp)
-    step "$what" "$@" >"$answer"
+    export RUN_SFT_ANSWER="$answer" # a file of its own: a sitecustomize.py may print, too
+    step "$what" "$@" >/dev/null
     run=$(<"$answer")
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec {lock}<>"$run/lock"

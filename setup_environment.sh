@@ -6,6 +6,7 @@
 # A stamp in .venv names the pins it was filled from, so that a second run costs nothing.
 # REQUIREMENTS: the file of pins (default: requirements.txt). NO_HASHES=1: versions alone, no SHA-256 is compared.
 
+unset PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONSAFEPATH # with them `python -m` finds other modules, or never ends
 setup_python="${PYTHON:-python3}"
 setup_pins="${REQUIREMENTS:-requirements.txt}"
 

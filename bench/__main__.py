@@ -3,38 +3,38 @@
 Run as: python -m bench goals|prep|inference|training|scaling|stages [options]; --help tells each one's
 """
 
-import argparse
 import inspect
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bench import goals, inference, prep, scaling, stages, training
 from bench.subject import publish
+from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import run_main
+from workspace.ranges import ROWS, whole
 
 # The parameters of the benches' `run` on the command line: --NAME, or a word where there is no default.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "folder": {"type": Path, "metavar": "FOLDER", "help": "goals: figures and pictures, those there are kept; "
+    "folder": {"type": given_path, "metavar": "FOLDER", "help": "goals: figures and pictures, those there are kept; "
                "prep: for the tables, 2 GB at a million rows"},
-    "rows": {"type": int, "metavar": "N", "help": "rows, or the sizes to measure; default: %(default)s"},
-    "repeat": {"type": int, "metavar": "N", "help": "repetitions; default: %(default)s"},
-    "csv": {"type": Path, "metavar": "FILE", "help": "reviews with columns label and review; default: the demo's"},
-    "model": {"type": Path, "metavar": "DIR", "help": "default: the demo's"},
-    "json": {"type": Path, "metavar": "FILE", "help": "write the figures there too"},
-    "picture": {"type": Path, "metavar": "FILE", "help": "draw them as a PNG"},
+    "rows": {"type": given_number(ROWS), "metavar": "N", "help": "rows, or the sizes to measure; default: %(default)s"},
+    "repeat": {"type": given_number(whole(1, 10_000)), "metavar": "N", "help": "repetitions; default: %(default)s"},
+    "csv": {"type": given_path, "metavar": "FILE", "help": "with columns label and review; default: the demo's"},
+    "model": {"type": given_path, "metavar": "DIR", "help": "default: the demo's"},
+    "json": {"type": given_path, "metavar": "FILE", "help": "write the figures there too"},
+    "picture": {"type": given_path, "metavar": "FILE", "help": "draw them as a PNG"},
     "alone": {"action": "store_true", "help": "no other tools: this project and the defaults"},
 }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the bench that is named; its exit status is 0 when its limits are kept, 1 when not."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").splitlines()[0])
+    parser = Parser("python -m bench", __doc__)
     benches = parser.add_subparsers(metavar="BENCH", required=True)
     bench: Any
     for bench in (goals, prep, inference, training, scaling, stages):
-        own = benches.add_parser(bench.__name__.removeprefix("bench."), help=(bench.__doc__ or "").splitlines()[0])
+        own = benches.add_parser(bench.__name__.removeprefix("bench."), help=(bench.__doc__ or "").split("\n")[0])
         own.set_defaults(run=bench.run if bench is goals else partial(publish, bench))
         files = {"json": None} if bench is not goals else {}
         files |= {"picture": None} if hasattr(bench, "OPERATIONS") else {}

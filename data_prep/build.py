@@ -3,7 +3,6 @@
 Run as: python -m data_prep.build TASK [--csv PATH] [--model DIR] [--limit N] [--out DIR] [--prompt NAME]
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_d
 from data_prep.duplicates.contamination import flag_known
 from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
+from data_prep.settings import replaced
 from data_prep.splitting import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
 from data_prep.table.checking import REJECT_COLUMNS, usable_rows
@@ -25,10 +25,12 @@ from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_table
 from data_prep.task import SPLITS, Task, find_task
+from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
 from workspace.paths import CONFIGS, DATASETS, ROOT, shown
 from workspace.progress import progress
+from workspace.ranges import ROWS, TOKENS
 from workspace.spreadsheet import write_csv
 
 VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
@@ -123,11 +125,9 @@ def with_options(task: Task, prompt: str | None, max_length: int | None, limit: 
     if prompt is not None and prompt not in task.prompts:
         known = ", ".join(task.prompts)
         raise UserError(f"{shown(task.path)} has no prompt {prompt}: give --prompt with one of {known}")
-    for name, value in (("--limit", limit), ("--max-length", max_length)):
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value} leaves nothing: give a whole number of at least 1")
     given: dict[str, Any] = {"prompt": prompt, "max_length": max_length, "limit": limit}
-    return dataclasses.replace(task, **{name: value for name, value in given.items() if value is not None})
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replaced(task, changed, lambda key: f"--{key.replace('_', '-')}")
 
 
 def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
@@ -211,14 +211,20 @@ def _from_root(path: Path) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Build one task's dataset."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.build", description=__doc__.splitlines()[0])
+    parser = Parser("python -m data_prep.build", __doc__)
     parser.add_argument("task", metavar="TASK", help="a folder of swift_configs, or the path of a task.yaml")
-    parser.add_argument("--csv", type=Path, metavar="PATH", help="the table: CSV, TSV, JSONL, Excel or Parquet")
-    parser.add_argument("--model", type=Path, metavar="DIR", help="the model's folder; its tokenizer counts lengths")
-    parser.add_argument("--limit", type=int, metavar="N", help="N train rows, N/4 test rows and N/8 val rows at most")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="default: dataset_jsonl/TASK")
+    parser.add_argument("--csv", type=given_path, metavar="PATH", help="the table: CSV, TSV, JSONL, Excel or Parquet")
+    parser.add_argument(
+        "--model", type=given_path, metavar="DIR", help="a model's folder; its tokenizer counts lengths"
+    )
+    parser.add_argument(
+        "--limit", type=given_number(ROWS), metavar="N", help="at most N train, N/4 test and N/8 val rows"
+    )
+    parser.add_argument("--out", type=given_path, metavar="DIR", help="default: dataset_jsonl/TASK")
     parser.add_argument("--prompt", metavar="NAME", help="one of the task's prompts")
-    parser.add_argument("--max-length", type=int, metavar="N", help="tokens of system, prompt and answer")
+    parser.add_argument(
+        "--max-length", type=given_number(TOKENS), metavar="N", help="tokens of a prompt and its answer"
+    )
     parser.add_argument(
         "--override", nargs="+", default=(), metavar="NAME", help="overrides of the task, see swift_configs"
     )

@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS, shown
+from workspace.paths import CONFIGS, expanded, shown
 from workspace.yaml_files import YamlFile, read_yaml
 
 SECTIONS = ("task", "sft", "infer")
@@ -58,7 +58,7 @@ def _find(name: str, task_folder: Path, caller: Path | None) -> Path:
     known = known_overrides(task_folder)
     if name in known:
         return known[name]
-    path = Path(caller or Path.cwd(), Path(name).expanduser())
+    path = Path(caller or Path.cwd(), expanded(name))
     if path.is_file():
         return path
     raise UserError(f"there is no override {name}{nearest(name, known)}; known are {', '.join(known) or 'none'}")

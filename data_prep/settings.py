@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
 
 from workspace.errors import UserError, nearest
 from workspace.paths import shown
+from workspace.ranges import Range
 from workspace.yaml_files import YamlFile, read_yaml
 
 T = TypeVar("T")
@@ -40,11 +41,16 @@ def _not_empty(text: str) -> str:
 
 
 def between(low: float, high: float) -> AfterValidator:
-    """A pydantic validator of numbers: low <= value <= high, which NaN is not."""
+    """A pydantic validator of numbers: low <= value <= high."""
+    return within(Range(low, high))
+
+
+def within(limits: Range) -> AfterValidator:
+    """A pydantic validator of numbers of a range."""
 
     def check(value: float) -> float:
-        if not low <= value <= high:
-            raise SettingError(f"is {value!r}, expected a number from {low:g} to {high:g}")
+        if fault := limits.fault(value):
+            raise SettingError(fault)
         return value
 
     return AfterValidator(check)
@@ -91,6 +97,18 @@ def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given:
     except ValidationError as error:
         key, what = _fault(kind, error)
         raise UserError(f"{_place(file, changed, key)} {what}") from error
+
+
+def replaced(settings: T, values: Mapping[str, Any], place: Callable[[str], str]) -> T:
+    """The settings with other values in the place of their own; `place` names a key's place for a message.
+
+    Raises UserError for a wrong value, as `read_settings` does.
+    """
+    try:
+        return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+    except ValidationError as error:
+        key, what = _fault(type(settings), error)
+        raise UserError(f"{place(key)} {what}") from error
 
 
 def _place(file: YamlFile, changed: Mapping[str, YamlFile], key: str) -> str:

@@ -24,9 +24,11 @@ from data_prep.settings import (
     between,
     matching,
     read_settings,
+    within,
 )
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS, ROOT
+from workspace.paths import CONFIGS, ROOT, expanded
+from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
 PLACE = "{review}"  # the place of the review in a prompt
@@ -97,8 +99,8 @@ def _below_root(path: Any) -> Path:
     if not str(path).strip():
         raise SettingError("is empty, expected text")
     try:
-        return ROOT / Path(path).expanduser()
-    except RuntimeError as error:
+        return ROOT / expanded(path)
+    except UserError as error:
         raise SettingError(f"is {str(path)!r}, but that home folder is not known: write the path out") from error
 
 
@@ -136,7 +138,7 @@ class SplitSettings:
     """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
 
     scheme: Scheme = "stratified"
-    seed: Annotated[Whole, between(0, 2**32 - 1)] = 42
+    seed: Annotated[Whole, within(SEED)] = 42
     val: Annotated[Number, between(0.001, 0.9)] = 0.1
     test: Annotated[Number, between(0.001, 0.9)] = Field(
         default_factory=lambda given: 0.2 if given.get("scheme") == "original" else 0.1
@@ -188,12 +190,12 @@ class Task:
     conflicts: Conflicts = Field(
         default_factory=lambda given: "keep" if given["split"].scheme == "original" else "set_aside"
     )
-    max_length: Annotated[Whole, between(16, 1_000_000)] = 512
+    max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
     min_chars: Annotated[Whole, between(1, 1_000_000)] = 1
     max_reject_share: Annotated[Number, between(0, 1)] = 0.05
     synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
-    limit: Annotated[Whole, between(1, 10**12)] | None = None
+    limit: Annotated[Whole, within(ROWS)] | None = None
     limit_of: Literal["all", "train"] = "all"
     injected_share: Annotated[Number, between(0, 1)] = 0.0
     corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections

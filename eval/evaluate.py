@@ -4,7 +4,6 @@ Run as: python -m eval.evaluate RUN. Reads what is in the folder, needs no model
 metrics.schema.json) and RUN/rows.jsonl, and enters the look at the test split in the ledger next to it.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
 from plan.run import Run, is_head
 from workspace import stages
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
@@ -101,9 +101,9 @@ def load_run_task(run: Run) -> Task | None:
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m eval.evaluate", description=__doc__.split("\n")[0])
+    parser = Parser("python -m eval.evaluate", __doc__)
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="the run's folder, with before/test.jsonl, after/test.jsonl"
+        "run", type=given_path, metavar="RUN", help="the run's folder, with before/test.jsonl, after/test.jsonl"
     )
     folder = parser.parse_args(argv).run
     verdict = evaluate(folder)["verdict"]

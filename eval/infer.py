@@ -3,7 +3,6 @@
 Run as: python -m eval.infer RUN before|after
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from eval.scoring.responses import Response, write_responses
 from plan.run import Run
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
 from workspace.folder_lock import locked_run
@@ -29,8 +29,8 @@ DATA_FILES = ("test.jsonl", "val.jsonl")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer every prompt of a stage."""
-    parser = argparse.ArgumentParser(prog="python -m eval.infer", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
+    parser = Parser("python -m eval.infer", __doc__)
+    parser.add_argument("run", type=given_path, help="the run folder, made by `python -m plan`")
     parser.add_argument("stage", choices=SIDES, help="the untuned model, or the one with the adapter")
     args = parser.parse_args(argv)
     with locked_run(args.run):

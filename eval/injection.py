@@ -6,7 +6,6 @@ sentences; asks `swift infer` for the labels' probabilities, and writes RUN/inje
 the report. The most probable label counts as the answer. Interrupted, it goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import hashlib
 from collections.abc import Sequence
@@ -34,6 +33,8 @@ from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
 from plan.run import Run
+from workspace import ranges
+from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_json, write_json, write_jsonl
 from workspace.folder_lock import locked_run
@@ -131,12 +132,16 @@ def _task(run: Run) -> Task:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and report."""
-    parser = argparse.ArgumentParser(prog="python -m eval.injection", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"test rows of each model (default {ROWS})")
+    parser = Parser("python -m eval.injection", __doc__)
+    parser.add_argument("run", type=given_path, metavar="RUN", help="the folder of a finished run")
+    parser.add_argument(
+        "--rows",
+        type=given_number(ranges.ROWS),
+        default=ROWS,
+        metavar="N",
+        help=f"test rows of each model (default {ROWS})",
+    )
     args = parser.parse_args(argv)
-    if args.rows < 1:
-        raise UserError(f"--rows {args.rows} leaves nothing: give a whole number of at least 1")
     with locked_run(args.run):
         result = measure(args.run, args.rows)
         print("\n".join(summary_lines(result)))

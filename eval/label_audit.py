@@ -8,7 +8,6 @@ that it counts as label errors (confident learning: Northcutt, Jiang and Chuang 
 Research 70, 1373-1411). Nothing is changed by itself.
 """
 
-import argparse
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from data_prep.table.corrections import read_corrections
 from data_prep.task import SPLITS, find_task
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
 from plan.run import Run
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.paths import DATASETS, shown
 from workspace.spreadsheet import write_csv
@@ -118,12 +118,12 @@ def rank_rows(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> t
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.audit", description=(__doc__ or "").splitlines()[0])
+    parser = Parser("python -m data_prep.audit", __doc__)
     parser.add_argument("what", metavar="TASK|DATASET", help="a task, or the folder of a dataset")
     parser.add_argument(
-        "--run", type=Path, metavar="RUN", help="a run's folder: its saved scores of the split are used"
+        "--run", type=given_path, metavar="RUN", help="a run's folder: its saved scores of the split are used"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: audit-SPLIT.csv in the dataset's folder")
+    parser.add_argument("--out", type=given_path, metavar="FILE", help="default: audit-SPLIT.csv in the dataset")
     parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
     audit(**vars(parser.parse_args(argv)))
 

@@ -4,11 +4,11 @@ Run as: python -m eval.report RUN, which writes metrics.json, rows.jsonl, report
 or: python -m eval.report RUN RUN ..., which prints a comparison and writes nothing. Neither needs a model.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, write_bytes, write_text
 from workspace.folder_lock import locked_run
@@ -44,9 +44,9 @@ def draw_report(run: Path, metrics: Mapping[str, Any], rows: Sequence[Mapping[st
 
 def main(argv: list[str] | None = None) -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m eval.report", description=__doc__.split("\n")[0])
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder; several to compare them")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="with several runs: write compare.md there as well")
+    parser = Parser("python -m eval.report", __doc__)
+    parser.add_argument("runs", nargs="+", type=given_path, metavar="RUN", help="a run's folder; several: compare")
+    parser.add_argument("--out", type=given_path, metavar="DIR", help="with several runs: write compare.md there too")
     arguments = parser.parse_args(argv)
     for run in arguments.runs:
         if not run.is_dir():

@@ -16,7 +16,7 @@ from hub.clients import REMEDY, HubFault, causes_of, explain, set_limits, snapsh
 from hub.model_files import missing_parts
 from workspace.errors import REASONS, MachineFault, UserError
 from workspace.files import read_json, sha256_file, write_text
-from workspace.paths import shown
+from workspace.paths import expanded, shown
 
 TRIES = 3
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
@@ -104,7 +104,7 @@ def begun_mark(hub: Hub, model: str) -> Path:
 
         return Path(constants.HF_HUB_CACHE) / f"models--{name}" / ".download-begun"
     base = os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope"
-    return Path(base).expanduser() / "models" / name / ".download-begun"
+    return expanded(base) / "models" / name / ".download-begun"
 
 
 def _places(folder: Path, model: str) -> list[Path]:

@@ -11,7 +11,7 @@ from hub.download import Hub, ModelUnavailable, begun_mark, cached, download, hu
 from hub.hosts import check_url
 from hub.model_files import TOKENIZER_FILES, check_family, check_no_code, fingerprint, missing_parts
 from workspace.errors import UserError
-from workspace.paths import shown
+from workspace.paths import expanded, shown
 
 __all__ = [
     "TOKENIZER_FILES", "ModelUnavailable", "check_family", "find_model", "fingerprint", "hub_endpoint", "hub_reachable",
@@ -30,7 +30,7 @@ def find_model(model: str) -> Path:
 
     Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or brings code.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     if folder.is_dir():
         check_no_code(folder)  # its sentence on a folder of pickles is the better one
         if missing := missing_parts(folder):

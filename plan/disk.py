@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from workspace.errors import MachineFault
-from workspace.paths import shown
+from workspace.paths import expanded, shown
 from workspace.safetensors_header import read_header
 
 FIXED = 3 << 20  # bytes: pictures, report, logs, records; 1.7 MB were measured
@@ -65,7 +65,7 @@ def needed_space(
 
 def dataset_cache() -> Path:
     """Where ms-swift keeps its own, tokenised copies of the datasets."""
-    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser().absolute()
+    return expanded(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").absolute()
 
 
 def dataset_bytes(csv: Path, rows: int | None) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.build import build
+from data_prep.build import build, with_options
 from data_prep.task import Task
 from hub.find import ModelUnavailable, check_family, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
@@ -19,12 +19,14 @@ from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes
 from plan.hardware import this_machine
 from plan.memory import found_before
-from plan.options import Options, caller_folder
+from plan.option_values import PLUGINS, RESERVED
+from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
 from plan.resolve import resolve_infer, resolve_sft
-from plan.run import RECORD, Run, check_run_folder, remove_earlier
+from plan.run import RECORD, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.swift_schema import check_packages, check_values
+from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
 from workspace.folder_lock import locked
@@ -47,10 +49,10 @@ class Plan(NamedTuple):
 
 
 def carry_out(plan: Plan) -> None:
-    """Build the dataset, write the run's folder, and print it to stdout, for run_sft.sh."""
+    """Build the dataset, write the run's folder, and tell it."""
     with contextlib.redirect_stdout(sys.stderr):
         write_run(plan)
-    print(plan.run.folder)
+    tell_folder(plan.run.folder)
 
 
 def write_run(plan: Plan) -> None:
@@ -92,8 +94,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
 
     Raises `UserError` for what cannot run, before anything slow starts.
     """
-    recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
-    notice = None
+    recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
     try:
         model = _model_folder(recipe, options)
     except ModelUnavailable as error:
@@ -101,14 +102,10 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
             raise
         notice = _fallback_notice(recipe.sft["model"])
         _say(f"{notice['en']} ({error})")
-        recipe = load_recipe(FALLBACK_TASK, options.overrides, caller_folder())
+        recipe = _checked_recipe(FALLBACK_TASK, options)
         model = _model_folder(recipe, options)
-    check_values(options.swift, "sft", lambda key: f"command line: --{key}")
-    check_recipe(recipe)
     check_family(model, {**recipe.sft, **options.swift}, options.swift)
-    task, machine = recipe.task, this_machine()
-    folder = (options.run or RUNS / recipe.name).absolute()
-    check_run_folder(folder, options.fresh)
+    task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
 
@@ -116,6 +113,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     limit = options.limit or task.limit
     max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
     dataset = _dataset_folder(task, options, model, max_length, recipe)
+    check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
     if options.auto_batch:
         sft |= found_before(folder)
@@ -175,6 +173,20 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     }
     _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))
     return Plan(run, sft, infer, options.csv)
+
+
+def _checked_recipe(name: str, options: Options) -> Recipe:
+    """The recipe, checked with all that the options change. Raises `UserError` before anything is fetched."""
+    recipe = load_recipe(name, options.overrides, caller_folder())
+    check_values(options.swift, "sft", lambda key: f"command line: --{key}", RESERVED | PLUGINS)
+    check_recipe(recipe)
+    with_options(recipe.task, options.prompt, None, options.limit)
+    check_run_folder(_run_folder(recipe, options), options.fresh)
+    return recipe
+
+
+def _run_folder(recipe: Recipe, options: Options) -> Path:
+    return (options.run or RUNS / recipe.name).absolute()
 
 
 def _bf16_as_begun(folder: Path, measured: bool) -> bool:

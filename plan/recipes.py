@@ -4,23 +4,22 @@ A task's folder, in swift_configs or anywhere, needs a task.yaml alone. A recipe
 come before those that all tasks share.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.overrides import FOLDER, find_overrides
 from data_prep.task import Task, load_task
-from plan.options import RESERVED
+from plan.option_values import RESERVED
 from plan.swift_schema import check_values
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS, shown
+from workspace.paths import CONFIGS, expanded, shown
 from workspace.yaml_files import YamlFile, read_yaml
 
 DEFAULT_TASK = "hotel_reviews"
 MODELS = CONFIGS / "models"
 DEMO_MODEL = "minimind2-small"  # the recipe whose model is built from the demo's package, and has no hub's id
 NOT_RECIPES = {"task.yaml", "infer.yaml"}
-PIPELINES = RESERVED.keys() - {"external_plugins"}  # what an override may not set
 REMEDY = "name a recipe by <task>/<model>, or a YAML file next to a task.yaml"
 
 
@@ -80,17 +79,11 @@ def check_recipe(recipe: Recipe) -> None:
     """Raise `UserError`, with file and line, for a key or a value that ms-swift does not take or the pipeline sets."""
     for file, command in zip(recipe.files, ("sft", "infer"), strict=True):
         check_values(file.values, command, file.place)
-    _check_changes(recipe.task.sft, "sft", lambda key: f"{shown(recipe.task.path)}: sft.{key}")
+    # A recipe has its own places, for `swift sft RECIPE.yaml` by hand; here they are replaced.
+    check_values(recipe.task.sft, "sft", lambda key: f"{shown(recipe.task.path)}: sft.{key}", RESERVED)
     for change in recipe.overrides:
         for command in ("sft", "infer"):
-            _check_changes(change.values[command], command, _places(change, command))
-
-
-def _check_changes(values: Mapping[str, Any], command: str, place: Callable[[str], str]) -> None:
-    """As `check_values`, and what the pipeline decides by itself is refused."""
-    for key in sorted(PIPELINES & values.keys()) if command == "sft" else ():
-        raise UserError(f"{place(key)} is decided by the pipeline: {RESERVED[key]}")
-    check_values(values, command, place)
+            check_values(change.values[command], command, _places(change, command), RESERVED)
 
 
 def _places(change: YamlFile, command: str) -> Callable[[str], str]:
@@ -110,7 +103,7 @@ def _find(name: str, caller: Path | None) -> tuple[Path, str | None]:
     folder = CONFIGS / task_name
     if task_name != FOLDER and Path(task_name).name == task_name and (folder / "task.yaml").is_file():
         return folder, stem or None
-    path = Path(caller or Path.cwd(), Path(name).expanduser())
+    path = Path(caller or Path.cwd(), expanded(name))
     if (path / "task.yaml").is_file():
         return path, None
     if path.suffix == ".yaml" and path.is_file() and (path.parent / "task.yaml").is_file():

@@ -4,6 +4,7 @@ Every other module takes a `Run` and asks it for fields and paths, so that the n
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from workspace.paths import ROOT, shown
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
 PATHS = ("task_file", "model_folder", "dataset")
+PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
 
@@ -172,10 +174,26 @@ def check_run_folder(folder: Path, fresh: bool = False) -> None:
     """Raise `UserError` where the folder cannot be a run's, or with `fresh` holds more than one: it would be lost."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {shown(folder)} is a file: name a folder")
+    check_no_pattern(folder, "--run ")
     if ROOT.is_relative_to(folder.resolve()) or (names_in(folder) and not _is_run(folder)):
         raise UserError(f"--run {shown(folder)} holds something other than a run (no {RECORD} of ours): name another")
     if fresh and (inner := _nested_run(folder)):
         raise UserError(f"--fresh would remove {shown(inner)}, a run inside {shown(folder)}: name another with --run")
+
+
+def check_no_pattern(folder: Path, option: str = "") -> None:
+    """Raise `UserError` for the path of a folder of rows that ms-swift would take for a pattern of several."""
+    if PATTERN.search(str(folder)):
+        raise UserError(
+            f"{option}{shown(folder)} has *, ?, [ or ::, by which ms-swift would read other files: rename it"
+        )
+
+
+def tell_folder(folder: Path) -> None:
+    """Print a run's folder, and write it into the file that run_sft.sh names."""
+    print(folder)
+    if answer := os.environ.get("RUN_SFT_ANSWER"):
+        Path(answer).write_text(str(folder), encoding="utf-8", errors="surrogateescape")
 
 
 def remove_earlier(folder: Path) -> None:

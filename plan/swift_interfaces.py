@@ -4,7 +4,6 @@ Run as: python -m plan.swift_interfaces; see docs/upgrading.md. Each line that i
 our files use it. It finds names, parameters and constants; whether they still mean the same is for the tests to say.
 """
 
-import argparse
 import importlib
 import importlib.util
 import inspect
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from plan.cpu_kernels import FAMILIES
+from workspace.command_line import Parser
 from workspace.paths import ROOT
 
 
@@ -134,9 +134,7 @@ ADAPTER_ATTRIBUTES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what is gone; the exit status is 1 when something is."""
-    argparse.ArgumentParser(prog="python -m plan.swift_interfaces", description=__doc__.splitlines()[0]).parse_args(
-        argv
-    )
+    Parser("python -m plan.swift_interfaces", __doc__).parse_args(argv)
     faults = [*missing(INTERFACES), *missing_attributes()]
     print("\n".join(faults) or f"all {len(INTERFACES)} interfaces and the layers' attributes are there")
     return int(bool(faults))

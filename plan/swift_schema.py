@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
+from plan.option_values import environment_fault, limits_fault, reserved
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.paths import cache_folder
@@ -90,19 +91,23 @@ def known_options(command: str) -> dict[str, Option]:
     return {key: Option(**option) for key, option in answer[command].items()}
 
 
-def check_values(values: Mapping[str, Any], command: str, place: Callable[[str], str]) -> None:
+def check_values(
+    values: Mapping[Any, Any], command: str, place: Callable[[str], str], decided: Mapping[str, str] = {}
+) -> None:
     """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant.
 
-    `place` gives file, line and key for a message. ms-swift takes prefixes of option names without a word, and turns
-    `null` into the text "None".
+    `place` gives file, line and key for a message; `decided` are keys that the pipeline sets itself. ms-swift takes
+    prefixes of option names without a word, and turns `null` into the text "None".
     """
     known = known_options(command) if values else {}
     for key, value in values.items():
         if key == "ENV":
-            continue
-        if key not in known:
-            raise UserError(f"{place(key)}: {_unknown(key, command)}")
-        if fault := _fault(value, known[key]):
+            fault = environment_fault(value)
+        elif key not in known:
+            raise UserError(f"{place(str(key))}: {_unknown(str(key), command)}")
+        else:
+            fault = reserved(key, value, decided) or _fault(key, value, known[key])
+        if fault:
             raise UserError(f"{place(key)} {fault}")
 
 
@@ -123,7 +128,7 @@ def _unknown(key: str, command: str) -> str:
     return f"`swift {command}` has no option {key}{f'; did you mean {near[0]}?' if near else ''}"
 
 
-def _fault(value: Any, option: Option) -> str | None:
+def _fault(key: str, value: Any, option: Option) -> str | None:
     """What is wrong with a value, as the end of a sentence; None when it is right."""
     if value is None or (isinstance(value, list) and None in value):
         return "is null, which ms-swift reads as the text None; leave the key out"
@@ -132,7 +137,7 @@ def _fault(value: Any, option: Option) -> str | None:
             return f"is the list {value}, expected one value: {KINDS[option.kind]}"
         if not value:
             return "is an empty list, which ms-swift does not take; leave the key out"
-        return next((fault for one in value if (fault := _fault(one, option))), None)
+        return next((fault for one in value if (fault := _fault(key, one, option))), None)
     if isinstance(value, dict):
         # Some text options hold JSON (model_kwargs, deepspeed, ...).
         return None if option.kind == "str" and not option.choices else f"is a mapping, expected {KINDS[option.kind]}"
@@ -140,25 +145,14 @@ def _fault(value: Any, option: Option) -> str | None:
         word = "yes or no, on or off, true or false"
         wanted = f", one of {', '.join(option.choices)}" if option.choices else ""
         return f"is read by YAML as {str(value).lower()} ({word}), expected text{wanted}: put the value in quotes"
-    if not _is(value, option.kind):
+    if option.kind == "bool" and str(value).lower() not in BOOLEANS:
         return f"is {value!r}, expected {KINDS[option.kind]}"
     if option.choices and str(value) not in option.choices:
         near = difflib.get_close_matches(str(value), option.choices, 1)
         return (
             f"is {value!r}, expected one of {', '.join(option.choices)}{f'; did you mean {near[0]}?' if near else ''}"
         )
-    return None
-
-
-def _is(value: Any, kind: str) -> bool:
-    """Whether a YAML value, or the text of a command line, is of `kind` in the eyes of ms-swift's parser."""
-    if kind == "bool":
-        return str(value).lower() in BOOLEANS
-    try:
-        {"str": str, "int": int, "float": float}[kind](str(value))  # "4.0" is no whole number to the parser, nor "True"
-    except ValueError:
-        return False
-    return True
+    return limits_fault(key, value, option.kind)
 
 
 def _ask() -> dict[str, Any]:

@@ -7,7 +7,6 @@ differ (another environment, torchrun, vLLM), it becomes the plain command. Ther
 CUDA does not survive a fork. workspace/child_process.py asks; how it ends is in workspace/supervisor.py.
 """
 
-import argparse
 import gc
 import importlib
 import json
@@ -23,6 +22,7 @@ from typing import Any
 
 from plan.hardware import child_environment, this_machine
 from workspace import supervisor
+from workspace.command_line import Parser
 from workspace.errors import PIPELINE
 
 METHODS = ("sft", "infer")
@@ -42,7 +42,7 @@ REQUEST_BYTES = 1 << 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until the parent ends."""
-    parser = argparse.ArgumentParser(prog="python -m plan.swift_server", description=__doc__.splitlines()[0])
+    parser = Parser("python -m plan.swift_server", __doc__)
     parser.add_argument("socket", type=Path)
     parser.add_argument("--ready", action="store_true", help="the environment is that of ms-swift already")
     options = parser.parse_args(argv)

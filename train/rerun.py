@@ -5,7 +5,6 @@ Run as: python -m train.rerun RUN [--run DIR], then, when it is tuned, python -m
 count. On one machine, on a CPU, the adapter's bytes come out the same.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from typing import Any
 
 from hub.find import fingerprint
 from plan.hardware import this_machine
-from plan.options import caller_folder
 from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, software
 from plan.run import RECORD, Run, check_run_folder
 from train.checkpoints import best_checkpoint, weights_sha256
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file
 from workspace.paths import ROOT, shown
@@ -28,16 +27,16 @@ NEEDED = (RECORD, "sft.yaml", "infer.yaml", DATA_FILE)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Plan and prepare the repetition and print its folder, or compare it with its original."""
-    parser = argparse.ArgumentParser(prog="bash run_sft.sh again", description=__doc__.splitlines()[0])
-    parser.add_argument("original", type=Path, metavar="RUN", help="the folder of a run")
-    parser.add_argument("--run", type=Path, metavar="DIR", help="folder of the repetition (default: RUN-again)")
+    parser = Parser("bash run_sft.sh again", __doc__)
+    parser.add_argument("original", type=given_path, metavar="RUN", help="the folder of a run")
+    parser.add_argument("--run", type=given_path, metavar="DIR", help="folder of the repetition (default: RUN-again)")
     parser.add_argument("--compare", action="store_true", help="RUN is a repetition: compare it with its original")
     options = parser.parse_args(argv)
-    original = (caller_folder() / options.original.expanduser()).resolve()
+    original = options.original.resolve()
     if options.compare:
         print(compare(original))
         return
-    again = caller_folder() / options.run.expanduser() if options.run else original.with_name(f"{original.name}-again")
+    again = options.run or original.with_name(f"{original.name}-again")
     carry_out(plan_again(original, again.absolute()))
 
 

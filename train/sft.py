@@ -6,7 +6,6 @@ Where several nodes tune, all see the folder RUN, and each runs this command; th
 records and evaluates.
 """
 
-import argparse
 import math
 import os
 import shutil
@@ -32,6 +31,7 @@ from train.estimate import warn_if_long
 from train.trainer_state import is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines, write_json
 from workspace.folder_lock import locked_run
@@ -40,8 +40,8 @@ from workspace.paths import shown
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Tune the model of a run."""
-    parser = argparse.ArgumentParser(prog="python -m train.sft", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the run folder, made by `python -m plan`")
+    parser = Parser("python -m train.sft", __doc__)
+    parser.add_argument("run", type=given_path, help="the run folder, made by `python -m plan`")
     run = parser.parse_args(argv).run.absolute()
     if node_rank(os.environ) > 0:
         join(run)

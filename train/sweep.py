@@ -8,9 +8,7 @@ A point's mark is the mean over its seeds of the best checkpoint's validation ma
 the first seed is chosen, not the one that came out best. The same command again goes on where it stopped.
 """
 
-import argparse
 import contextlib
-import math
 import random
 import sys
 from collections.abc import Sequence
@@ -19,13 +17,16 @@ from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 
-from plan.options import caller_folder, parse_options
+from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, load_recipe
+from plan.run import tell_folder
 from train.trials import METRIC, Trial, TrialList, TrialResult
+from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_text
 from workspace.folder_lock import locked
 from workspace.paths import RUNS, shown
+from workspace.ranges import SEED, Range, whole
 
 AS_IT_IS = "none"  # the recipe without an override
 
@@ -33,10 +34,10 @@ AS_IT_IS = "none"  # the recipe without an override
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the trials that are missing, write the table, print the chosen run's folder."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="bash run_sft.sh sweep",
+    parser = Parser(
+        "bash run_sft.sh sweep",
+        __doc__,
         usage="bash run_sft.sh sweep [recipe] --vary NAME NAME … [--vary …] [options]",
-        description=__doc__.splitlines()[0],
         epilog="Other options are those of bash run_sft.sh, for every trial.",
         allow_abbrev=False,
     )
@@ -49,23 +50,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what to choose from: overrides, key=value for an option of `swift sft`, none for the recipe as it is; "
         "given twice, every combination is tried",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[42], metavar="N", help="default: 42")
-    parser.add_argument("--trials", type=int, metavar="N", help="at most N combinations, drawn from the grid")
-    parser.add_argument("--hours", type=float, metavar="H", help="start no trial that would end after H hours")
+    parser.add_argument("--seeds", nargs="+", type=given_number(SEED), default=[42], metavar="N", help="default: 42")
+    parser.add_argument(
+        "--trials", type=given_number(whole(1, 10**6)), metavar="N", help="at most N combinations, drawn from the grid"
+    )
+    parser.add_argument(
+        "--hours",
+        type=given_number(Range(0, 10**5, above=True)),
+        metavar="H",
+        help="start no trial that would end after H hours",
+    )
     known, rest = parser.parse_known_args(words)
     if len(set(known.seeds)) < len(known.seeds):
         raise UserError(f"--seeds {' '.join(map(str, known.seeds))} names a seed twice: name each once")
-    if known.trials is not None and known.trials < 1:
-        raise UserError(f"--trials {known.trials}: give 1 or more")
-    if known.hours is not None and not (math.isfinite(known.hours) and known.hours > 0):
-        raise UserError(f"--hours {known.hours:g}: give hours above 0")
     points = grid(known.vary, known.trials, known.seeds[0])
+    for point in points:
+        point.words(rest, Path())  # before the folder is made
     # stdout is for the folder alone: run_sft.sh reads it
     with contextlib.redirect_stdout(sys.stderr):
         trials = TrialList(sweep_folder(rest))
         with locked(trials.folder):
             run = sweep(trials, rest, points, known.seeds, known.hours)
-    print(run)
+    tell_folder(run)
 
 
 def sweep(

@@ -30,6 +30,14 @@ REASONS = {
     errno.ENFILE: "too many files are open on this machine: end other programs",
     errno.ENOMEM: "no memory is left: end other programs",
 }
+# What it may answer to a path that cannot be one.
+BAD_PATHS = {
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.ENOTDIR: "a part of the path is a file, not a folder: name another path",
+    errno.ELOOP: "links lead in a circle: name another path",
+    errno.EISDIR: "a folder is where a file is expected: name a file",
+    errno.EEXIST: "a file is where a folder is expected: name another path",
+}
 
 
 class UserError(Exception):
@@ -62,9 +70,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     except MemoryError:
         status = _tell("no memory is left: end other programs, or take fewer rows with --limit", EXIT_FAULT)
     except OSError as error:
-        if error.errno not in REASONS:  # also None
+        if error.errno not in REASONS | BAD_PATHS:  # also None
             raise
-        status = _tell(fault_sentence(error), EXIT_FAULT)
+        status = _tell(fault_sentence(error), EXIT_BAD_INPUT if error.errno in BAD_PATHS else EXIT_FAULT)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     except SystemExit as end:
@@ -77,6 +85,8 @@ def run_main(main: Callable[[], int | None]) -> None:
 def fault_sentence(error: OSError) -> str:
     """An error of the disk or the system in one sentence, with the file, the remedy and how to go on."""
     where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+    if error.errno in BAD_PATHS:
+        return f"{where}{BAD_PATHS[error.errno]}"
     return f"{where}{REASONS[error.errno or 0]}, then run the same command again"
 
 

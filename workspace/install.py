@@ -8,7 +8,6 @@ GPU torch's CPU build is taken, with one the build that fits its driver. `--chec
 Python does not meet, and installs nothing. Exit status 2 with one sentence where something is wrong.
 """
 
-import argparse
 import fcntl
 import importlib.metadata
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from workspace import pip_settings
+from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
 from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
@@ -187,7 +187,7 @@ def _is_whole(python: Path) -> bool:
 
 def main() -> None:
     """Set up, install or check."""
-    parser = argparse.ArgumentParser(prog="python -m workspace.install", description=(__doc__ or "").splitlines()[0])
+    parser = Parser("python -m workspace.install", __doc__)
     parser.add_argument("pins", help="a file of exact pins: requirements.txt or requirements-dev.txt")
     parser.add_argument("--stamp", type=Path, default=VENV / "pins", help="file that says that .venv is filled")
     mode = parser.add_mutually_exclusive_group()

@@ -12,10 +12,20 @@ RUNS = ROOT / "runs"
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
+def expanded(text: str | Path) -> Path:
+    """A path with `~` written out. Raises `UserError` for a home folder that is not known."""
+    found = os.path.expanduser(text)
+    if str(text).startswith("~") and found == str(text):
+        from workspace.errors import UserError  # which shows texts by this module
+
+        raise UserError(f"{text}: that home folder is not known: write the path out")
+    return Path(found)
+
+
 def cache_folder() -> Path:
     """The folder for downloads that outlive a checkout: $SWIFT_SFT_CACHE, else the user's cache folder."""
     if chosen := os.environ.get("SWIFT_SFT_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return expanded(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     try:
         return Path(base).expanduser().absolute() / "swift-sft"

@@ -1,5 +1,6 @@
 """YAML files that a person wrote: read safely, doubled keys refused, each key's line known for messages."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,9 @@ import yaml
 
 from workspace.errors import UserError
 from workspace.paths import shown
+
+MOST_NODES = 100_000  # keys and values of a file
+MOST_BYTES = 1_000_000
 
 
 class YamlFile(NamedTuple):
@@ -42,9 +46,13 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     """The mapping in the YAML file `path`. Raises UserError naming file and line; `remedy` ends the sentence for a
     file that cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if path.stat().st_size > MOST_BYTES:
+            raise UserError(f"{shown(path)} has more than {MOST_BYTES:,} bytes: {remedy}")
+        loader = _Loader(path.read_text(encoding="utf-8-sig"))
+        node = loader.get_single_node()
+        if node is not None and _size(node, {}) > MOST_NODES:
+            raise UserError(f"{shown(path)} has more than {MOST_NODES:,} values, aliases written out: write fewer")
+        values = None if node is None else loader.construct_document(node)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"{shown(path)} cannot be read ({reason}): {remedy}") from error
@@ -55,8 +63,23 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     except (ValueError, RecursionError) as error:  # an impossible date such as 2024-13-99; nesting without end
         raise UserError(f"{shown(path)}: not valid YAML ({error})") from error
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{shown(path)}: expected `key: value` lines, found {'nothing' if values is None else values}")
+        found = "nothing" if values is None else f"{values!r:.100}"
+        raise UserError(f"{shown(path)}: expected `key: value` lines, found {found}")
+    for key in values:
+        if not isinstance(key, str):
+            raise UserError(f"{shown(path)}: the key {key!r:.100} is no text: put it in quotes")
     return YamlFile(path, values, _lines(node))
+
+
+def _size(node: yaml.Node, known: dict[yaml.Node, float]) -> float:
+    """The keys and values below a node, every alias counted as what it stands for; infinite for one inside itself."""
+    if node not in known:
+        known[node] = math.inf
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        known[node] = 1 + sum(
+            _size(one, known) for pair in below for one in (pair if isinstance(pair, tuple) else (pair,))
+        )
+    return known[node]
 
 
 def _lines(node: yaml.MappingNode) -> dict[str, int]:

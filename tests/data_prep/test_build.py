@@ -196,7 +196,7 @@ def test_lost_rows_are_a_defect(tmp_path, monkeypatch):
         ({"csv": "gone.csv"}, "there is no file"),
         ({"csv": "."}, "is a folder"),
         ({"prompt": "clen"}, "has no prompt clen: give --prompt with one of original, clean"),
-        ({"limit": 0}, "--limit 0 leaves nothing"),
+        ({"limit": 0}, "--limit is 0, expected a whole number from 1 to"),
         ({"max_length": 16}, "tokens without a review"),
         ({"model": "nowhere"}, "has no tokenizer.json"),
     ],

@@ -92,7 +92,7 @@ def test_canonical_value(value, expected):
         ({"split": {"test": "a tenth"}}, "split.test is 'a tenth', expected a number"),
         ({"split": {"seed": 1.5}}, "split.seed is 1.5, expected a whole number"),
         ({"max_length": True}, "max_length is True, expected a whole number"),
-        ({"max_length": 3}, "max_length is 3, expected a number from 16"),
+        ({"max_length": 3}, "max_length is 3, expected a whole number from 16"),
         ({"keep_head": 1.5}, "keep_head is 1.5, expected a number from 0 to 1"),
         ({"max_reject_share": float("nan")}, "max_reject_share is nan"),
         ({"near_duplicates": {"threshold": 0.1}}, "near_duplicates.threshold is 0.1"),

@@ -64,8 +64,8 @@ def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monk
     [
         (("demo", "--learning_rate"), "option --learning_rate has no value"),
         (("demo", "more"), "unexpected argument 'more'"),
-        (("demo", "--limit", "many"), "invalid int value: 'many'"),
-        (("demo", "--limit", "0"), "--limit 0"),
+        (("demo", "--limit", "many"), "--limit is 'many', expected a whole number from 2 to"),
+        (("demo", "--limit", "0"), "--limit is '0', expected a whole number from 2"),
         (("demo", "--model"), "expected one argument"),
         (("demo", "--output_dir", "x"), "decided by the pipeline: use --run DIR"),
         (("demo", "--dataset", "x.jsonl"), "use --csv PATH"),

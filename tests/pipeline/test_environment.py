@@ -1,0 +1,73 @@
+"""run_sft.sh under odd environments and with odd words, its stages stood in for: each gets what was meant."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workspace.paths import ROOT
+
+# In place of `python` after the set-up: what is started is noted down; the plan alone is made up, as any folder.
+PYTHON = """#!/bin/bash
+if [ "$2" = workspace.install ]; then exec {python} "$@"; fi
+printf '%q ' "$@" >>{log}; echo "| ${{PYTHONOPTIMIZE-}}${{PYTHONINSPECT-}}${{PYTHONSAFEPATH-}}${{PYTHONHOME-}}" >>{log}
+if [ "$2" = plan ]; then exec {python} {plan}; fi
+"""
+PLAN = """import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from plan.run import tell_folder
+tell_folder(Path({run!r}))
+"""
+ODD = {"PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2", "PYTHONHOME": "/nowhere", "PYTHONINSPECT": "1"}
+CHATTY = "import atexit\nprint('a site that talks')\natexit.register(print, 'to the end')\n"
+
+
+def started(folder: Path, words: list[str], **environ: str) -> list[list[str]]:
+    """The words that each stage of run_sft.sh was started with."""
+    shims, run, log = folder / "bin", folder / "run\nof mine", folder / "log"
+    for place in (shims, run):
+        place.mkdir(exist_ok=True)
+    log.write_text("")
+    plan = folder / "plan.py"
+    plan.write_text(PLAN.format(root=str(ROOT), run=str(run)))
+    quoted = {name: shlex.quote(str(path)) for name, path in (("python", sys.executable), ("log", log), ("plan", plan))}
+    (shims / "python").write_text(PYTHON.format(**quoted))
+    (shims / "python").chmod(0o755)
+    env = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{shims}:{os.environ['PATH']}", "SWIFT_SERVER": "off"}
+    env |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environ}
+    command = ["bash", str(ROOT / "run_sft.sh"), *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    lines = log.read_text().splitlines()
+    assert not done.returncode, done.stderr
+    assert all(line.endswith("| ") for line in lines), lines
+    # bash writes a newline in a word as $'\\n', which shlex does not know
+    return [shlex.split(line[:-2].replace("$'", "'").replace("\\n", "\n")) for line in lines]
+
+
+@pytest.mark.parametrize("environ", [*([{name: value}] for name, value in ODD.items()), [ODD]], ids=[*ODD, "all"])
+def test_variables_of_python_do_not_reach_the_stages(tmp_path: Path, environ: list[dict[str, str]]) -> None:
+    stages = started(tmp_path, ["demo"], **environ[0])
+    assert [stage[1] for stage in stages] == [
+        "plan", "eval.baselines", "eval.infer", "train.sft", "eval.infer", "eval.report"
+    ]  # fmt: skip
+
+
+def test_what_a_site_prints_is_not_taken_for_the_runs_folder(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(CHATTY)
+    stages = started(tmp_path, ["demo"], PYTHONPATH=str(tmp_path / "site"))
+    assert {stage[2] for stage in stages[1:]} == {str(tmp_path / "run\nof mine")}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["demo", "--model", "", "--csv", "*"], ["a b", "--prompt", "$(touch canary) `x` 'it\"s"], ["--limit=\\"], []],
+)
+def test_words_reach_the_plan_as_they_were_typed(tmp_path: Path, words: list[str]) -> None:
+    stages = started(tmp_path, words)
+    assert stages[0] == ["-m", "plan", *words]
+    assert not (tmp_path / "canary").exists()
