@@ -11,6 +11,7 @@ from data_prep.manifest import Manifest, has_manifest
 from workspace.errors import REASONS, MachineFault, UserError, fault_sentence
 from workspace.files import sha256_file, sync_folder
 from workspace.folder_lock import alone
+from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
 
@@ -56,6 +57,8 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f"{shown(out)} is a file: choose a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not is_dataset(out):
         raise UserError(f"{shown(out)} has files in it but is no dataset folder: choose another --out")
+    if out.is_dir():
+        check_folder(out, "dataset")
 
 
 def is_dataset(folder: Path) -> bool:
@@ -87,5 +90,9 @@ def _recover(out: Path, new: Path, old: Path) -> None:
 def _carry_over(out: Path, new: Path) -> None:
     for path in out.iterdir() if out.exists() else ():
         target = new / path.name
-        if not target.exists():
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)
+        if os.path.lexists(target):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True)
+        else:
+            shutil.copy2(path, target, follow_symlinks=False)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from workspace.errors import UserError
 from workspace.files import write_json
+from workspace.gate import check_options
 from workspace.paths import cache_folder
 
 # ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version. Its
@@ -91,7 +92,8 @@ def known_options(command: str) -> dict[str, Option]:
 
 
 def check_values(values: Mapping[str, Any], command: str, place: Callable[[str], str]) -> None:
-    """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant.
+    """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant,
+    and for what the gate refuses.
 
     `place` gives file, line and key for a message. ms-swift takes prefixes of option names without a word, and turns
     `null` into the text "None".
@@ -104,6 +106,7 @@ def check_values(values: Mapping[str, Any], command: str, place: Callable[[str],
             raise UserError(f"{place(key)}: {_unknown(key, command)}")
         if fault := _fault(value, known[key]):
             raise UserError(f"{place(key)} {fault}")
+    check_options(values, place)
 
 
 def check_packages(values: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from data_prep.chat.token_bound import TokenBound, is_byte_level
 from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_text
+from workspace.gate import check_model
 from workspace.paths import cache_folder, shown
 from workspace.progress import progress
 
@@ -29,11 +30,12 @@ class ModelTokenizer:
     """
 
     def __init__(self, folder: Path):
-        """Load the tokenizer. Raises UserError when the folder has no tokenizer.json or a broken one."""
+        """Load the tokenizer. Raises UserError where it is missing or broken, and for a model that brings code."""
         self.folder = Path(folder)
         path = self.folder / "tokenizer.json"
         if not path.is_file():
             raise UserError(f"{shown(self.folder)} has no tokenizer.json: give a model's folder with --model DIR")
+        check_model(self.folder)
         self.sha256 = sha256_file(path)
         self.identity = self.sha256
         try:
