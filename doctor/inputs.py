@@ -50,7 +50,7 @@ class Ready:
 
 
 def prepare(options: Options, machine: Machine | None) -> Ready:
-    """The recipe and what follows from it. Raises `UserError` for an unknown recipe or override, or one that names code."""
+    """The recipe and what follows from it. Raises `UserError` for an unknown one, and one that names code."""
     from plan.recipes import load_recipe
     from plan.resolve import resolve_sft
 

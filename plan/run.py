@@ -121,6 +121,7 @@ class Run:
                 values[key] = tuple(values.get(key) or ())
             # Relative ones are the checkout's.
             values["dataset"] = ROOT / values["dataset"]
+            check_folder(values["dataset"], "dataset")
             return cls(folder=folder.absolute(), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(

@@ -71,7 +71,7 @@ def fault(checkpoint: Path) -> str | None:
             return f"{path.name} is missing or torn"
         try:
             name = strange_name(path)
-        except ValueError:
+        except (ValueError, zipfile.BadZipFile):
             return f"{path.name} is torn"
         if name:
             return f"{path.name} names {name}, which is code and no part of a training state"

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from data_prep.rows import read_rows
 from plan.distributed import (
     launch_environment,
     left_out_line,
@@ -85,6 +86,8 @@ def _tune(run: Run, estimate: bool) -> None:
     }
     if stages.finished(run.folder, "train", inputs):
         return
+    for split in ("train", "val"):
+        read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
     if edited := _edited(run):
         raise UserError(f"{shown(edited)} was changed after training: put it back, or start again with --fresh")
     if line := left_out_line(values, manifest["counts"]["train"]["total"]):

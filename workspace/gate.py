@@ -1,8 +1,8 @@
 """The gate for strangers' files: what of a model, checkpoint, run, dataset or recipe is let in; all else is refused.
 
 transformers, peft and ms-swift run what such files ask for: a model's own classes (`trust_remote_code`), plugins named
-in a YAML or in a checkpoint's args.json, kernels from a hub, pickles (looked into by train/pickles.py). So every command
-comes through here before it reads, loads, writes or removes.
+in a YAML or in a checkpoint's args.json, kernels from a hub, pickles (looked into by train/pickles.py). So every
+command comes through here before it reads, loads, writes or removes.
 """
 
 import json
@@ -28,7 +28,7 @@ STATES = re.compile(
     r"(global_step\d+/[\w.-]+\.pt|optimizer\.(pt|bin)|scheduler\.pt|scaler\.pt|rng_state(_\d+)?\.pth|training_args\.bin"
     r"|pytorch_model_fsdp\.bin|zero_to_fp32\.py)"
 )
-TUNERS = {"LORA", "ADALORA", "LONGLORA"}
+TUNERS = ("ADALORA", "LONGLORA", "LORA")
 PATTERNS = {"alpha_pattern", "rank_pattern"}  # the mappings of adapter_config.json, from a layer's name to numbers
 WORD = re.compile(r"[\w|.-]*")  # a kernel by name; one with a slash is compiled code from a hub
 KERNELS = ("attn_impl", "experts_impl", "attn_implementation", "experts_implementation", "implementation_internal")
@@ -93,7 +93,7 @@ def check_checkpoint(folder: Path) -> None:
     values = _json(config)
     for key in ("peft_type", "swift_type"):
         if values.get(key) is not None and values[key] not in TUNERS:
-            raise UserError(f"{shown(config)}: {key} is {values[key]!r}, expected one of {', '.join(sorted(TUNERS))}")
+            raise UserError(f"{shown(config)}: {key} is {values[key]!r}, expected one of {', '.join(TUNERS)}")
     for key, value in values.items():
         if isinstance(value, dict) and value and key not in PATTERNS:
             raise UserError(f"{shown(config)}: {key} names what peft may import or load: remove the key, or tune again")
