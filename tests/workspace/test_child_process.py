@@ -95,7 +95,10 @@ def test_what_a_command_leaves_running_is_ended(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "place"),
     [
-        ("OSError: [Errno 28] No space left on device: '/cache/datasets/x.arrow'", r"/cache/datasets/x\.arrow full: make"),
+        (
+            "OSError: [Errno 28] No space left on device: '/cache/datasets/x.arrow'",
+            r"/cache/datasets/x\.arrow full: make",
+        ),
         ("OSError: [Errno 30] Read-only file system: '/cache/hub'", r"/cache/hub read-only: name another folder"),
     ],
 )

@@ -16,12 +16,14 @@ import data_prep.build
 import doctor.__main__
 import eval.baselines
 import eval.infer
+import eval.injection
 import eval.label_audit
 import eval.report
 import plan.__main__
 import train.rerun
 import train.sft
 import train.sweep
+from eval.inference.job import InferenceJob
 from hub.find import find_model, fingerprint
 from plan.run import Run
 from plan.swift_schema import known_options
@@ -29,7 +31,7 @@ from tests import hostile_folders
 from tests.hostile_folders import Cases, Change
 from tests.train.test_checkpoints import make
 from train.checkpoints import Best, best_checkpoint, choose_best, fault, newest_whole
-from workspace import gate
+from workspace import gate, stages
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.marker import mark
@@ -274,3 +276,84 @@ def test_every_option_of_ms_swift_that_takes_text_is_decided_on() -> None:
     }
     assert texts - gate.TEXTS - left_out == set()
     assert {name for name in gate.TEXTS - texts if name not in ("ENV",)} == set()
+
+
+def test_no_command_touches_another_tools_folder(good: World) -> None:
+    """Sacred writes a run.json too."""
+    other, sweep = restored(good).root / "sacred", ["--vary", "rank8", "rank16"]
+    hostile_folders.put(other / "run.json", '{"command": "main", "status": "COMPLETED"}')
+    for name in ("cout.txt", ".notes.7.partial", "source/.draft.7.partial", "source/main.py"):
+        hostile_folders.put(other / name, "years")
+    planned = [
+        str(good.task),
+        "--csv",
+        str(good.table),
+        "--limit",
+        "32",
+        "--model",
+        str(good.model),
+        "--run",
+        str(other),
+    ]
+    before = good.state()
+    for number, command in enumerate([
+        lambda: plan.__main__.main(planned), lambda: plan.__main__.main([*planned, "--fresh"]),
+        lambda: train.sweep.main([*planned, *sweep]), lambda: train.rerun.main([str(good.run), "--run", str(other)]),
+        lambda: train.rerun.main([str(other)]), lambda: train.sft.main([str(other)]),
+        lambda: eval.infer.main([str(other), "before"]), lambda: eval.baselines.main([str(other)]),
+        lambda: eval.report.main([str(other)]), lambda: eval.injection.main([str(other)]),
+    ]):  # fmt: skip
+        with pytest.raises(UserError):
+            command()
+        assert good.state() == before, number
+    assert doctor.__main__.main([*planned, "--no-forward", "--json"]) == 1 and good.state() == before
+
+
+@pytest.mark.parametrize("name", [".x.partial", ".thesis.7.partial"])
+def test_a_folder_named_like_a_partial_file_is_the_users(good: World, name: str) -> None:
+    mine = restored(good).root / "mine"
+    hostile_folders.put(mine / name / "thesis.txt", "years")
+    words = [str(good.task), "--csv", str(good.table), "--model", str(good.model), "--run", str(mine)]
+    for more in ([], ["--fresh"]):
+        with pytest.raises(UserError, match="holds something other than a run"):
+            plan.__main__.main([*words, *more])
+    with pytest.raises(UserError, match="holds something other than a sweep"):
+        train.sweep.main([*words, "--vary", "rank8"])
+    assert (mine / name / "thesis.txt").is_file() and len(list(mine.iterdir())) == 1
+
+
+def test_again_takes_no_code_along(good: World) -> None:
+    restored(good)
+    evil = good.run / "evil.py"
+    evil.write_text(hostile_folders.code(good.home))
+    for command in ("sft", "infer"):
+        hostile_folders.edited(good.run / f"{command}.yaml", external_plugins=[str(evil)])
+        with pytest.raises(
+            UserError, match=rf"{command}\.yaml: external_plugins names .*evil\.py, and only plugins in"
+        ):
+            train.rerun.main([str(good.run), "--run", str(good.out)])
+        shutil.copy(good.root.with_name("kept") / "run" / f"{command}.yaml", good.run)
+    hostile_folders.change(good.model / "config.json", auto_map={"AutoModel": "evil.Evil"})
+    with pytest.raises(UserError, match="auto_map"):
+        train.rerun.main([str(good.run), "--run", str(good.out)])
+
+
+def test_an_edited_adapter_is_noticed_and_not_taken(good: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Alpha 16 made 1600 multiplies what was learned by a hundred."""
+    restored(good)
+    job = InferenceJob.of(Run.read(good.run), "after")
+    config, before = good.checkpoint / "adapter_config.json", job.inputs()
+    with pytest.raises(AssertionError, match="ms-swift was started"):
+        train.sft.main([str(good.run)])  # which notes what it would train from
+    inputs = json.loads((good.run / "train" / "inputs.json").read_text(encoding="utf-8"))["inputs"]
+    shutil.copytree(good.root.with_name("kept") / "run" / "train", good.run / "train", dirs_exist_ok=True)
+    stages.record(good.run, "train", inputs, [config, good.run / "train" / "best.json"], 1.0)
+    train.sft.main([str(good.run)])
+    assert "finished on" in capsys.readouterr().out
+    hostile_folders.change(config, lora_dropout=0.5)  # nothing that the plan knows
+    assert job.inputs() != before
+    with pytest.raises(UserError, match=r"adapter_config\.json was changed after training: put it back"):
+        train.sft.main([str(good.run)])
+    hostile_folders.change(config, lora_alpha=1600.0)
+    with pytest.raises(UserError, match=r"lora_alpha is 1600\.0, and training asked for 16\.0"):
+        best_checkpoint(good.run)
