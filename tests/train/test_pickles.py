@@ -73,7 +73,7 @@ def test_a_member_in_capitals_is_looked_at_too(tmp_path):
 
 
 def test_a_pickle_before_the_archive_is_a_torn_state(tmp_path):
-    """torch takes a file that does not begin as an archive for a plain pickle; zipfile finds an archive at any place."""
+    """torch takes it for a plain pickle; zipfile finds the archive behind it."""
     canary = tmp_path / "canary"
     archive_of(tmp_path / "a.pt", pickle.dumps({}, 2))
     both = pickle.dumps(Touch(canary)) + (tmp_path / "a.pt").read_bytes()

@@ -170,6 +170,7 @@ def no_swift(monkeypatch: pytest.MonkeyPatch, good: World) -> None:
         raise AssertionError("ms-swift was started")
 
     monkeypatch.setattr("train.sft.run_child", started)
+    monkeypatch.setattr("train.estimate.run_child", started)
     monkeypatch.setattr("eval.inference.job.run_children", started)
 
 
