@@ -33,7 +33,7 @@ RESERVED = {
     "swanlab_token": "set SWANLAB_API_KEY in the environment",
     "swanlab_secret": "send messages when the run is done: it would be written into the run",
     "push_to_hub": "upload RUN/train/checkpoint-N when the run is done",
-    "external_plugins": "add the plugin to a recipe of your own",
+    "external_plugins": "put the plugin into plugins/ and name it in a recipe of your own",
 }
 LISTS = ("target_modules", "modules_to_save", "report_to", "callbacks", "columns", "freeze_parameters")
 TUNERS = ("lora", "longlora", "adalora", "lora_ga", "full")  # whose checkpoints can be answered with
