@@ -15,7 +15,7 @@ from eval.inference.prompts import make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.scoring.responses import Response, write_responses
 from plan.run import Run, locked_run
-from train.checkpoints import best_checkpoint, settings_file, weights_sha256
+from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
@@ -73,8 +73,7 @@ def check_responses_are_current(run: Run) -> None:
             continue
         now = model_inputs(run) | {name: sha256_file(run.dataset / name) for name in DATA_FILES}
         if side == "after":
-            adapter = best_checkpoint(run.folder)
-            now |= {"adapter": weights_sha256(adapter), "adapter_settings": sha256_file(settings_file(adapter))}
+            now["adapter"] = weights_sha256(best_checkpoint(run.folder))
         if changed := sorted(name for name in now.keys() & summary.inputs.keys() if summary.inputs[name] != now[name]):
             raise UserError(
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "

@@ -227,12 +227,6 @@ def weights_sha256(checkpoint: Path) -> str:
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 
-def settings_file(checkpoint: Path) -> Path:
-    """The file that says how a checkpoint's tuned weights are put to use: the adapter's, or the whole model's."""
-    adapter = (checkpoint / ADAPTER_WEIGHTS).is_file()
-    return checkpoint / (ADAPTER_CONFIG if adapter else "config.json")
-
-
 def model_options(checkpoint: Path) -> list[str]:
     """The options of `swift infer` that have it answer with the tuned weights."""
     return ["--adapters" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "--model", str(checkpoint)]

@@ -28,15 +28,7 @@ from plan.distributed import (
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
 from plan.run import Run, locked_run, result_values
-from train.checkpoints import (
-    checkpoints,
-    choose_best,
-    newest_whole,
-    settings_file,
-    step_of,
-    weight_files,
-    weights_fault,
-)
+from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
 from train.estimate import warn_if_long
 from train.trainer_state import is_finished
 from workspace import stages
@@ -88,8 +80,6 @@ def _tune(run: Run, estimate: bool) -> None:
         return
     for split in ("train", "val"):
         read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
-    if edited := _edited(run):
-        raise UserError(f"{shown(edited)} was changed after training: put it back, or start again with --fresh")
     if line := left_out_line(values, manifest["counts"]["train"]["total"]):
         print(f"train: {line}", flush=True)
     stages.forget(run.folder, "train")
@@ -108,22 +98,12 @@ def _tune(run: Run, estimate: bool) -> None:
             write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
     check_rows(train, manifest)
     best = choose_best(train, values.get("metric_for_best_model"))
-    outputs = [best.write(train), *weight_files(train / best.path), settings_file(train / best.path)]
+    outputs = [best.write(train), *weight_files(train / best.path)]
     stages.record(run.folder, "train", inputs, outputs, seconds + time.monotonic() - begin)
     reached = "not measured" if best.value is None else f"{best.value:.4f}"
     print(f"train: best checkpoint {best.path} ({best.metric} {reached})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
         print(f"train: curves with `tensorboard --logdir {shown(train / 'runs')}`", flush=True)
-
-
-def _edited(run: Run) -> Path | None:
-    """A file of the best checkpoint that is whole, but not as training left it: a result of something else."""
-    record = stages.read_record(run.folder, "train")
-    for name, digest in record.outputs.items() if record else ():
-        path = run.folder / name
-        if path.parent.parent == run.train_folder and path.is_file() and sha256_file(path) != digest:
-            return None if weights_fault(path.parent) else path
-    return None
 
 
 def join(folder: Path) -> None:

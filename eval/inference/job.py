@@ -13,7 +13,7 @@ from plan.distributed import device_environment, planned_processes
 from plan.hardware import child_environment, this_machine
 from plan.resolve import HEAD_PLUGIN
 from plan.run import Run, is_head, result_values
-from train.checkpoints import best_checkpoint, model_options, settings_file, weights_sha256
+from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_json
@@ -79,7 +79,6 @@ class InferenceJob(NamedTuple):
         return {
             **model_inputs(self.run),
             "adapter": weights_sha256(self.adapter) if self.adapter else None,
-            **({"adapter_settings": sha256_file(settings_file(self.adapter))} if self.adapter else {}),
             "plugin": sha256_json([sha256_file(path) for path in files]),
         }
 

@@ -23,7 +23,6 @@ import plan.__main__
 import train.rerun
 import train.sft
 import train.sweep
-from eval.inference.job import InferenceJob
 from hub.find import find_model, fingerprint
 from plan.run import Run
 from plan.swift_schema import known_options
@@ -31,7 +30,7 @@ from tests import hostile_folders
 from tests.hostile_folders import Cases, Change
 from tests.train.test_checkpoints import make
 from train.checkpoints import Best, best_checkpoint, choose_best, fault, newest_whole
-from workspace import gate, stages
+from workspace import gate
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.marker import mark
@@ -339,22 +338,10 @@ def test_again_takes_no_code_along(good: World) -> None:
         train.rerun.main([str(good.run), "--run", str(good.out)])
 
 
-def test_an_edited_adapter_is_noticed_and_not_taken(good: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_adapter_that_was_edited_is_not_taken(good: World) -> None:
     """Alpha 16 made 1600 multiplies what was learned by a hundred."""
     restored(good)
-    job = InferenceJob.of(Run.read(good.run), "after")
-    config, before = good.checkpoint / "adapter_config.json", job.inputs()
-    with pytest.raises(AssertionError, match="ms-swift was started"):
-        train.sft.main([str(good.run)])  # which notes what it would train from
-    inputs = json.loads((good.run / "train" / "inputs.json").read_text(encoding="utf-8"))["inputs"]
-    shutil.copytree(good.root.with_name("kept") / "run" / "train", good.run / "train", dirs_exist_ok=True)
-    stages.record(good.run, "train", inputs, [config, good.run / "train" / "best.json"], 1.0)
-    train.sft.main([str(good.run)])
-    assert "finished on" in capsys.readouterr().out
-    hostile_folders.change(config, lora_dropout=0.5)  # nothing that the plan knows
-    assert job.inputs() != before
-    with pytest.raises(UserError, match=r"adapter_config\.json was changed after training: put it back"):
-        train.sft.main([str(good.run)])
-    hostile_folders.change(config, lora_alpha=1600.0)
+    hostile_folders.change(good.checkpoint / "adapter_config.json", lora_alpha=1600.0)
     with pytest.raises(UserError, match=r"lora_alpha is 1600\.0, and training asked for 16\.0"):
         best_checkpoint(good.run)
+    assert newest_whole(good.run / "train") is None
