@@ -80,10 +80,14 @@ def up_to_date(out: Path, inputs: dict[str, Any]) -> bool:
 
 def _recover(out: Path, new: Path, old: Path) -> None:
     """Clear what an interruption left; the old folder is put back where the new one did not take its place."""
-    if old.exists() and not out.exists():
+    if is_dataset(old) and not out.exists():
         old.rename(out)
     for path in (new, old):
-        if path.is_dir() and (is_dataset(path) or all(MARKER in file.name for file in path.iterdir())):
+        if (
+            path.is_dir()
+            and not path.is_symlink()
+            and (is_dataset(path) or all(MARKER in file.name for file in path.iterdir()))
+        ):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -199,8 +199,7 @@ def runs() -> Cases:
                 f / f"{c}.yaml", external_plugins=[p.format(run=f, name=f.name)]))[0]  # fmt: skip
     for name in VARIABLES:
         cases[f"ENV {name}"] = lambda f, h, n=name: edited(f / "sft.yaml", ENV={n: "evil"})
-    for key in ("output_dir", "logging_dir"):
-        cases[key] = lambda f, h, k=key: edited(f / "sft.yaml", **{k: str(h / "out")})
+    cases["logging_dir"] = lambda f, h: edited(f / "sft.yaml", logging_dir=str(h / "out"))
     for task in ("../../thesis", "a/b", "..", 5, "x\0y"):
         cases[f"task {task!r}"] = lambda f, h, t=task: change(f / "run.json", task=t)
     return cases

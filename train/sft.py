@@ -190,7 +190,8 @@ def _environment(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -> None:
-    command = ["swift", "sft", str(run.folder / "sft.yaml")]
+    # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
+    command = ["swift", "sft", str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--resume_from_checkpoint", str(last)] if last else []
     rows = read_json(run.dataset / "manifest.json")["counts"]["train"]["total"]
     total, environment = _total_steps(values, rows), _environment(values)

@@ -147,7 +147,7 @@ def _fault(key: str, value: Any, run: Path | None) -> str | None:
             check_checkpoint(Path(text))
     if run is None:
         return None
-    for text in texts if key in ("model", "dataset", "val_dataset", "output_dir", "logging_dir") else ():
+    for text in texts if key in ("model", "dataset", "val_dataset", "logging_dir") else ():
         path = Path(text)
         if not path.is_absolute():
             return f"is {text}, which ms-swift looks for in a hub: plan the run again"
@@ -155,7 +155,7 @@ def _fault(key: str, value: Any, run: Path | None) -> str | None:
             check_model(path)
         if key in ("dataset", "val_dataset") and path.suffix != ".jsonl":
             return f"is {text}, which is no file of rows (.jsonl): plan the run again"
-        if key.endswith("_dir") and not path.resolve().is_relative_to(run.resolve()):
+        if key == "logging_dir" and not path.resolve().is_relative_to(run.resolve()):
             return f"is {text}, outside of the run's folder: plan the run again with the same command"
     return None
 

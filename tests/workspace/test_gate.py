@@ -120,7 +120,7 @@ class World:
             best = [lambda: choose_best(self.run / "train")]
             return best + after + ([] if state else [lambda: plan.__main__.main(adapters)])
         if kind == "run":
-            if case.startswith(("sft", "ENV", "output", "logging")):
+            if case.startswith(("sft", "ENV", "logging")):
                 return [tuned, again]
             return [before, again] if case.startswith("infer") else [tuned, before, again, scored, linear]
         if kind == "dataset":
@@ -320,6 +320,29 @@ def test_a_folder_named_like_a_partial_file_is_the_users(good: World, name: str)
     with pytest.raises(UserError, match="holds something other than a sweep"):
         train.sweep.main([*words, "--vary", "rank8"])
     assert (mine / name / "thesis.txt").is_file() and len(list(mine.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [".mine.old.partial", ".mine.new.partial"])
+def test_a_folder_that_prep_would_use_on_the_way_is_the_users(good: World, name: str) -> None:
+    mine = restored(good).root / "mine"
+    hostile_folders.put(mine.with_name(name) / "thesis.txt", "years")
+    words = [str(good.task / "task.yaml"), "--csv", str(good.table), "--limit", "32", "--out", str(mine)]
+    try:
+        data_prep.build.main(words)
+    except (UserError, OSError) as error:
+        assert isinstance(error, UserError), error
+    assert (mine.with_name(name) / "thesis.txt").is_file()
+
+
+def test_checkpoints_are_written_into_the_run_wherever_its_yaml_says(
+    good: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile_folders.edited(restored(good).run / "sft.yaml", output_dir=str(good.home))
+    commands: list[list[str]] = []
+    monkeypatch.setattr("train.sft.run_child", lambda command, *_: commands.append(command))
+    train.sft._run_swift(Run.read(good.run), Run.read(good.run).sft_values(), None, good.out / "log")
+    at = commands[0].index("--output_dir")
+    assert commands[0][at + 1] == str(good.run / "train")
 
 
 def test_again_takes_no_code_along(good: World) -> None:
