@@ -11,6 +11,7 @@ from data_prep.manifest import Manifest, has_manifest
 from workspace.errors import REASONS, MachineFault, UserError, fault_sentence
 from workspace.files import sha256_file, sync_folder
 from workspace.folder_lock import alone
+from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
 
@@ -56,6 +57,8 @@ def check_replaceable(out: Path) -> None:
         raise UserError(f"{shown(out)} is a file: choose a folder with --out")
     if out.is_dir() and any(out.iterdir()) and not is_dataset(out):
         raise UserError(f"{shown(out)} has files in it but is no dataset folder: choose another --out")
+    if out.is_dir():
+        check_folder(out, "dataset")
 
 
 def is_dataset(folder: Path) -> bool:
@@ -77,15 +80,23 @@ def up_to_date(out: Path, inputs: dict[str, Any]) -> bool:
 
 def _recover(out: Path, new: Path, old: Path) -> None:
     """Clear what an interruption left; the old folder is put back where the new one did not take its place."""
-    if old.exists() and not out.exists():
+    if is_dataset(old) and not out.exists():
         old.rename(out)
     for path in (new, old):
-        if path.is_dir() and (is_dataset(path) or all(MARKER in file.name for file in path.iterdir())):
+        if (
+            path.is_dir()
+            and not path.is_symlink()
+            and (is_dataset(path) or all(MARKER in file.name for file in path.iterdir()))
+        ):
             shutil.rmtree(path, ignore_errors=True)
 
 
 def _carry_over(out: Path, new: Path) -> None:
     for path in out.iterdir() if out.exists() else ():
         target = new / path.name
-        if not target.exists():
-            (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)
+        if os.path.lexists(target):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.copytree(path, target, symlinks=True)
+        else:
+            shutil.copy2(path, target, follow_symlinks=False)

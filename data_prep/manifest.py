@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from data_prep.task import SplitSettings
 from workspace.errors import UserError
 from workspace.files import write_json
+from workspace.gate import check_folder
 from workspace.paths import shown
 
 MANIFEST = "manifest.json"
@@ -209,8 +210,10 @@ class Manifest(Record):
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
-        """The manifest of the dataset in `folder`. Raises UserError for one that is missing, broken or too old."""
+        """The manifest of the dataset in `folder`. Raises UserError for one that is missing, broken or too old,
+        and for links that lead out of the folder."""
         path = folder / MANIFEST
+        check_folder(folder, "dataset")
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as error:

@@ -15,6 +15,7 @@ from workspace.errors import UserError
 from workspace.files import sha256_file, write_jsonl
 from workspace.paths import shown
 
+KEYS = {"messages", "label", "id", "review", "cut", "known"}  # ms-swift would fetch what lies behind `images`
 Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": text}
 
 
@@ -52,9 +53,13 @@ class DatasetRow(NamedTuple):
         for key, kind in (("messages", list), ("id", str | int), ("review", str), ("cut", bool)):
             if not isinstance(row.get(key), kind):
                 raise ValueError(f"{key} is {row[key]!r:.40}" if key in row else f"{key} is missing")
+        if strange := row.keys() - KEYS:
+            raise ValueError(f"{min(strange)!r:.40} is no key of a row")
         turns = row["messages"]
         if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
             raise ValueError("messages are not turns of a chat")
+        if not all(turn.keys() == {"role", "content"} for turn in turns):
+            raise ValueError("a turn of messages has more than role and content")
         if [turn.get("role") for turn in turns][-2:] != ["user", "assistant"]:
             raise ValueError("messages do not end with a question and its answer")
         return cls(turns, row.get("label"), str(row["id"]), row["review"], row["cut"], row.get("known"))

@@ -16,6 +16,7 @@ from plan.hardware import Machine, child_environment, this_machine
 from plan.options import Options
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
+from workspace.gate import check_options
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
 if TYPE_CHECKING:
@@ -50,11 +51,13 @@ class Ready:
 
 
 def prepare(options: Options, machine: Machine | None) -> Ready:
-    """The recipe and what follows from it. Raises `UserError` for an unknown recipe or override."""
+    """The recipe and what follows from it. Raises `UserError` for an unknown one, and one that names code."""
     from plan.recipes import load_recipe
     from plan.resolve import resolve_sft
 
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
+    for values in (recipe.sft, recipe.infer):
+        check_options(values, f"{recipe.name}: {{}}".format)
     machine = machine or this_machine()
     model: Path | None = None
     with suppress(Exception):

@@ -19,12 +19,11 @@ from sklearn.linear_model import LogisticRegression
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD
 from eval.scoring.responses import Response, Split, SplitName, load_split, write_responses
-from plan.run import Run
+from plan.run import Run, locked_run
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, write_json
-from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 STAGE = "baselines"

@@ -13,13 +13,12 @@ from eval.inference.job import InferenceJob, model_inputs
 from eval.inference.prompts import make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.scoring.responses import Response, write_responses
-from plan.run import Run
+from plan.run import Run, locked_run
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
-from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 SIDES = ("before", "after")

@@ -32,12 +32,11 @@ from eval.robustness.rates import FILE, current_inputs, injection_rates
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
-from plan.run import Run
+from plan.run import Run, locked_run
 from workspace import ranges
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_json, write_json, write_jsonl
-from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 ROWS = 300

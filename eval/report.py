@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from plan.run import locked_run
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, write_bytes, write_text
-from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 

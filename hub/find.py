@@ -9,8 +9,9 @@ from pathlib import Path
 from hub.clients import REMEDY
 from hub.download import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
 from hub.hosts import check_url
-from hub.model_files import TOKENIZER_FILES, check_family, check_no_code, fingerprint, missing_parts
+from hub.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
 from workspace.errors import UserError
+from workspace.gate import check_model
 from workspace.paths import expanded, shown
 
 __all__ = [
@@ -28,11 +29,11 @@ def find_model(model: str) -> Path:
     from ModelScope, or from Hugging Face where ModelScope cannot be reached. ms-swift's own look-up takes up to a
     minute to fail and leaves an empty folder behind, so the hub is asked here, for three seconds.
 
-    Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or brings code.
+    Raises `ModelUnavailable`, and `UserError` where a folder lacks what a model needs, or the gate refuses it.
     """
     folder = expanded(model)
     if folder.is_dir():
-        check_no_code(folder)  # its sentence on a folder of pickles is the better one
+        check_model(folder)  # its sentence on a folder of pickles is the better one
         if missing := missing_parts(folder):
             raise UserError(f"--model {shown(folder)} lacks {missing}: download the model again or name another folder")
         return folder.absolute()
@@ -41,7 +42,7 @@ def find_model(model: str) -> Path:
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise UserError(f"--model {model}: there is no such folder, and a hub's id has the form owner/name")
     found = _from_hubs(model)
-    check_no_code(found)
+    check_model(found)
     return found
 
 

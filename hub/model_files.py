@@ -1,12 +1,8 @@
-"""A model's folder: whether all its parts are there and whole, whether it brings code, and by what it is recognised.
-
-ms-swift lets transformers run a folder's code (`trust_remote_code`), so a folder that asks for that is refused.
-"""
+"""A model's folder: whether all its parts are there and whole, and by what it is recognised."""
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,9 +19,6 @@ CONTENT = (
     "config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "merges.txt", "chat_template.jinja", "chat_template.json", *TOKENIZER_FILES,
 )  # fmt: skip
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
-# Where transformers looks up an attention kernel; a value with a slash names a hub's repository of compiled code.
-KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 BLOCK = 1 << 22
 LONG = 2_000_000_000  # bytes; hashing less takes a second or two
 
@@ -60,39 +53,6 @@ def missing_parts(folder: Path) -> str | None:
         if path.suffix == ".json" and not isinstance(_json(path), dict):
             return f"a readable {path.name}"
     return None
-
-
-def check_no_code(folder: Path) -> None:
-    """Raise `UserError` when the model in `folder` asks for code of its own, or has its weights as pickle alone.
-
-    Pickles next to safetensors weights that transformers takes are never read, and left alone.
-    """
-    for path in sorted(folder.glob("*.json")):
-        # The tokenizer's own file is large, and holds no settings of transformers.
-        if path.name == "tokenizer.json" or path.name.endswith(".index.json"):
-            continue
-        for key, value in _settings(_json(path)):
-            if key == "auto_map" and value:
-                what = f"code of its own to be run ({shown(path)}: auto_map)"
-            elif key in KERNEL_KEYS and (kernels := [name for name in _strings(value) if "/" in name]):
-                what = f"compiled code from a hub ({shown(path)}: {key} is {kernels[0]})"
-            else:
-                continue
-            raise UserError(
-                f"--model {shown(folder)} asks for {what}, which is never done here: take a model that transformers "
-                "knows by itself"
-            )
-    if (folder / "custom_generate").exists():
-        raise UserError(
-            f"--model {shown(folder)} brings code of its own (custom_generate), which is never run here: remove that "
-            "folder, or take another model"
-        )
-    taken = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
-    if not taken and (found := sorted(p for kind in PICKLES for p in folder.glob(kind))):
-        raise UserError(
-            f"--model {shown(folder)} has its weights as pickle ({found[0].name}), which can run code when it is "
-            "loaded: take the model's *.safetensors"
-        )
 
 
 def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) -> None:
@@ -153,24 +113,6 @@ def _read(path: Path, size: int) -> str:
             digest.update(block)
             bar.update(len(block))
     return digest.hexdigest()
-
-
-def _strings(value: Any) -> list[str]:
-    """The text that a setting is, or has for parts of a model."""
-    values = value.values() if isinstance(value, dict) else [value]
-    return [one for one in values if isinstance(one, str)]
-
-
-def _settings(values: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value in nested settings."""
-    waiting = [values]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            yield from one.items()
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
 
 
 def _json(path: Path) -> Any:

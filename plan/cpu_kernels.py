@@ -21,6 +21,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,14 +118,15 @@ def cpu_precision(
     path = cache_folder() / "precision" / f"{_machine_key(machine)}.json"
     try:
         kept = Precision(**read_json(path)) if path.is_file() else None
-    except (ValueError, TypeError, UserError):
+    except (OSError, ValueError, TypeError, UserError):
         kept = None
     if kept is not None and (kept.others <= BUSY or busy() > BUSY):
         return kept
     found = measure()
     if found is None or (kept is not None and kept.others <= found.others):
         return kept
-    write_json(path, found._asdict())
+    with suppress(OSError):  # measured again next time
+        write_json(path, found._asdict())
     return found
 
 

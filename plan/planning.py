@@ -30,6 +30,7 @@ from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
 from workspace.folder_lock import locked
+from workspace.gate import check_options
 from workspace.marker import mark
 from workspace.paths import DATASETS, RUNS, shown
 
@@ -61,6 +62,7 @@ def write_run(plan: Plan) -> None:
     Raises `UserError` where the data cannot be prepared, and the folder is then as it was.
     """
     run = plan.run
+    check_run_folder(run.folder, run.fresh)
     with locked(run.folder):
         build(
             str(run.task_file),
@@ -127,6 +129,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
+    check_options(sft, lambda key: f"option --{key}", folder)
     table = options.csv or task.csv or Path()
     check_space(
         needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}

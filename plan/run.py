@@ -5,7 +5,8 @@ Every other module takes a `Run` and asks it for fields and paths, so that the n
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import yaml
 
 from plan import cpu_kernels
 from workspace.errors import UserError
-from workspace.files import read_json, remove, write_json, write_text
+from workspace.files import is_partial, read_json, remove, write_json, write_text
+from workspace.folder_lock import locked
+from workspace.gate import check_folder, check_name, check_options
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
 
@@ -104,12 +107,14 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """The run in `folder`. Raises `UserError` where there is none, or its record cannot be read."""
+        """The run in `folder`. Raises `UserError` where there is none, its record cannot be read, or links lead out."""
         path = folder / RECORD
         if not path.is_file():
             raise UserError(f"{shown(folder)} is not a run folder (no {RECORD}): make one with `bash run_sft.sh`")
+        check_folder(folder, "run")
         try:
             record = read_json(path)
+            check_name(record["task"], "task", shown(path))
             known = {one.name for one in fields(cls)} - {"folder"}
             values = {key: value for key, value in record.items() if key in known}
             for key in PATHS:
@@ -118,6 +123,7 @@ class Run:
                 values[key] = tuple(values.get(key) or ())
             # Relative ones are the checkout's.
             values["dataset"] = ROOT / values["dataset"]
+            check_folder(values["dataset"], "dataset")
             return cls(folder=folder.absolute(), **values)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
@@ -161,6 +167,7 @@ class Run:
             raise UserError(f"{shown(path)} cannot be read ({type(error).__name__}): plan the run again") from None
         if not isinstance(values, dict):
             raise UserError(f"{shown(path)} holds no keys: plan the run again with `bash run_sft.sh`")
+        check_options(values, lambda key: f"{shown(path)}: {key}", self.folder)
         return values
 
 
@@ -170,15 +177,31 @@ def is_head(folder: Path) -> bool:
     return path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")).get("task_type") == "seq_cls"
 
 
+@contextmanager
+def locked_run(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run that is there; one that is none of ours is refused before anything in it is touched.
+
+    Where there is no run at all, the stage says so.
+    """
+    if not (folder / RECORD).is_file():
+        yield
+        return
+    check_run_folder(folder)
+    with locked(folder):
+        yield
+
+
 def check_run_folder(folder: Path, fresh: bool = False) -> None:
     """Raise `UserError` where the folder cannot be a run's, or with `fresh` holds more than one: it would be lost."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--run {shown(folder)} is a file: name a folder")
     check_no_pattern(folder, "--run ")
     if ROOT.is_relative_to(folder.resolve()) or (names_in(folder) and not _is_run(folder)):
-        raise UserError(f"--run {shown(folder)} holds something other than a run (no {RECORD} of ours): name another")
+        raise UserError(f"{shown(folder)} holds something other than a run (no {RECORD} of ours): name another folder")
     if fresh and (inner := _nested_run(folder)):
         raise UserError(f"--fresh would remove {shown(inner)}, a run inside {shown(folder)}: name another with --run")
+    if not fresh and folder.is_dir():
+        check_folder(folder, "run")
 
 
 def check_no_pattern(folder: Path, option: str = "") -> None:
@@ -209,8 +232,8 @@ def remove_earlier(folder: Path) -> None:
 
 def names_in(folder: Path) -> set[str]:
     """The names in a folder, but for what a command that was cut off at once leaves; none where it is not there."""
-    names = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    return {name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".partial"))}
+    paths = [*folder.iterdir()] if folder.exists() else []
+    return {path.name for path in paths if path.name != LOCK and not is_partial(path)}
 
 
 def _is_run(folder: Path) -> bool:

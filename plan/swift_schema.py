@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from plan.option_values import environment_fault, limits_fault, reserved
 from workspace.errors import UserError
 from workspace.files import write_json
+from workspace.gate import check_options
 from workspace.paths import cache_folder
 
 # ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version. Its
@@ -94,7 +95,8 @@ def known_options(command: str) -> dict[str, Option]:
 def check_values(
     values: Mapping[Any, Any], command: str, place: Callable[[str], str], decided: Mapping[str, str] = {}
 ) -> None:
-    """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant.
+    """Raise `UserError` for the first key or value of `values` that `swift <command>` would not take as it is meant,
+    and for what the gate refuses.
 
     `place` gives file, line and key for a message; `decided` are keys that the pipeline sets itself. ms-swift takes
     prefixes of option names without a word, and turns `null` into the text "None".
@@ -109,6 +111,7 @@ def check_values(
             fault = reserved(key, value, decided) or _fault(key, value, known[key])
         if fault:
             raise UserError(f"{place(key)} {fault}")
+    check_options(values, place)
 
 
 def check_packages(values: Mapping[str, Any]) -> None:

@@ -9,10 +9,14 @@ from train.pickles import strange_name
 from train.trainer_state import STATE, TrainerState
 from workspace.errors import UserError
 from workspace.files import read_json, remove, sha256_file, sha256_json, write_json
+from workspace.gate import check_checkpoint, check_name
 from workspace.paths import shown
 from workspace.safetensors_header import is_whole
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+# What decides an adapter's answers next to its weights, and the option of `swift sft` that it comes from.
+SETTINGS = {"r": "lora_rank", "lora_alpha": "lora_alpha", "use_dora": "use_dora", "use_rslora": "use_rslora"}
 FSDP_WEIGHTS = "pytorch_model_fsdp.bin"
 BEST = "best.json"
 
@@ -35,7 +39,8 @@ class Best:
         path = train / BEST
         try:
             record = read_json(path)
-            return cls(int(record["step"]), str(record["path"]), record.get("value"), record.get("metric"))
+            check_name(record["path"], "checkpoint", shown(path))
+            return cls(int(record["step"]), record["path"], record.get("value"), record.get("metric"))
         except FileNotFoundError:
             run = shown(train.parent)
             raise UserError(f"{run} has no tuned model yet: run `python -m train.sft {run}` first") from None
@@ -66,7 +71,7 @@ def fault(checkpoint: Path) -> str | None:
             return f"{path.name} is missing or torn"
         try:
             name = strange_name(path)
-        except ValueError:
+        except (ValueError, zipfile.BadZipFile):
             return f"{path.name} is torn"
         if name:
             return f"{path.name} names {name}, which is code and no part of a training state"
@@ -96,14 +101,25 @@ def weights_fault(checkpoint: Path) -> str | None:
         return "the weights are missing"
     if torn := [path.name for path in weights if not is_whole(path)]:
         return f"{torn[0]} is torn"
-    config = "adapter_config.json" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "config.json"
+    config = ADAPTER_CONFIG if (checkpoint / ADAPTER_WEIGHTS).is_file() else "config.json"
+    found = []
     for name in (config, "args.json"):
         try:
-            read_json(checkpoint / name)
+            found.append(read_json(checkpoint / name))
         except FileNotFoundError:
             return f"{name} is missing"
-        except ValueError:
+        except (ValueError, RecursionError):
             return f"{name} is torn"
+        if not isinstance(found[-1], dict):
+            return f"{name} is torn"
+    made, asked = found
+    for name, option in SETTINGS.items() if made.get("peft_type") == asked.get("tuner_type", "").upper() else ():
+        if asked.get(option) is not None and name in made and made[name] != asked[option]:
+            return f"{config} was changed: {name} is {made[name]!r:.20}, and training asked for {asked[option]!r:.20}"
+    try:
+        check_checkpoint(checkpoint)
+    except UserError as error:
+        return f"it is not let in: {error}"
     return None
 
 
@@ -221,4 +237,6 @@ def best_checkpoint(run: Path) -> Path:
     folder = run / "train" / Best.read(run / "train").path
     if not weight_files(folder):
         raise UserError(f"{shown(folder)} has no tuned weights: run the same command again with --fresh")
+    if reason := weights_fault(folder):
+        raise UserError(f"{shown(folder)} cannot be used ({reason}): put it back, or run again with --fresh")
     return folder

@@ -1,6 +1,7 @@
 """Pickles in a checkpoint, read without being loaded: which of them name code that no training state needs."""
 
 import pickletools
+import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,9 @@ TENSOR_NAMES = {f"torch {name}Storage" for name in DTYPES} | {
 }
 # Opcodes that import a name put together while loading, which no look at the file can find. torch.save writes none.
 HIDDEN = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
+ZIP = b"PK\3\4"
+# The archive's other files: numbers and versions. torch.jit runs what lies in `code` beside a constants.pkl.
+MEMBER = re.compile(r"[^/]+/(data/\d+|version|byteorder|\.format_version|\.storage_alignment|\.data/serialization_id)")
 
 
 def strange_name(path: Path) -> str | None:
@@ -39,12 +43,17 @@ def strange_name(path: Path) -> str | None:
     the opcodes are read, nothing is imported. Raises zipfile.BadZipFile for a file that is no archive, and ValueError
     for one whose pickle cannot be read.
     """
+    with open(path, "rb") as stream:
+        if stream.read(len(ZIP)) != ZIP:  # a pickle before an archive is what torch would load
+            raise zipfile.BadZipFile(f"{path} does not begin as an archive")
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():  # not by name: two members may have the same
-            if member.filename.lower().endswith(".pkl"):  # torch finds it in any case
+            if member.filename.lower().endswith("data.pkl"):  # torch finds it in any case
                 for name in _names(archive.read(member)):
                     if name not in STATE_NAMES and name not in TENSOR_NAMES:
                         return name.replace(" ", ".")
+            elif not MEMBER.fullmatch(member.filename):
+                return f"the file {member.filename}"
     return None
 
 

@@ -20,7 +20,8 @@ from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file
-from workspace.paths import ROOT, shown
+from workspace.gate import check_model, check_name
+from workspace.paths import DATASETS, ROOT, shown
 
 NEEDED = (RECORD, "sft.yaml", "infer.yaml", DATA_FILE)
 
@@ -62,13 +63,17 @@ def plan_again(original: Path, again: Path) -> Plan:
         raise UserError(
             f"{shown(original)} is from an earlier version, which did not keep what is needed: run it again"
         )
+    if model.is_dir():
+        check_model(model)
     if not model.is_dir() or fingerprint(model) != run.model_fingerprint:
         raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
     now = {**software(), "machine_text": this_machine().describe()}
     for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)
     sft = run.sft_values() | {"output_dir": str(again / "train")}
-    repetition = dataclasses.replace(run, folder=again, fresh=False, again_of=str(original), **now)
+    # The dataset is made here, whatever place the original's record names.
+    dataset = DATASETS / check_name(run.dataset.name, "dataset", shown(original / RECORD))
+    repetition = dataclasses.replace(run, folder=again, dataset=dataset, fresh=False, again_of=str(original), **now)
     return Plan(repetition, sft, run.infer_values(), table)
 
 

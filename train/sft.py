@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from data_prep.rows import read_rows
 from plan.distributed import (
     launch_environment,
     left_out_line,
@@ -25,7 +26,7 @@ from plan.distributed import (
 )  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
-from plan.run import Run, result_values
+from plan.run import Run, locked_run, result_values
 from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
 from train.estimate import warn_if_long
 from train.trainer_state import is_finished
@@ -34,7 +35,6 @@ from workspace.child_process import OutOfMemory, run_child
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines, write_json
-from workspace.folder_lock import locked_run
 from workspace.paths import shown
 
 
@@ -78,6 +78,8 @@ def _tune(run: Run, estimate: bool) -> None:
     }
     if stages.finished(run.folder, "train", inputs):
         return
+    for split in ("train", "val"):
+        read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
     if line := left_out_line(values, manifest["counts"]["train"]["total"]):
         print(f"train: {line}", flush=True)
     stages.forget(run.folder, "train")
@@ -188,7 +190,8 @@ def _environment(values: dict[str, Any]) -> dict[str, str]:
 
 
 def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -> None:
-    command = ["swift", "sft", str(run.folder / "sft.yaml")]
+    # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
+    command = ["swift", "sft", str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--resume_from_checkpoint", str(last)] if last else []
     rows = read_json(run.dataset / "manifest.json")["counts"]["train"]["total"]
     total, environment = _total_steps(values, rows), _environment(values)

@@ -23,6 +23,7 @@ from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
 from workspace.files import read_json, sha256_json, write_json
 from workspace.folder_lock import locked
+from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
 
@@ -186,6 +187,8 @@ def _check_folder(folder: Path) -> None:
         earlier = {"sweep.json", "sweep.md"} <= names
         what = "a sweep of an earlier version" if earlier else "something other than a sweep"
         raise UserError(f"--run {shown(folder)} holds {what} (no {MARKER} of a sweep): name another folder")
+    if names:
+        check_folder(folder, "sweep")
 
 
 def _result(entry: dict[str, Any], folder: Path) -> TrialResult:

@@ -31,7 +31,8 @@ NO_MEMORY = re.compile(
     re.MULTILINE,
 )
 FULL_BYTES = 2**20
-NO_ROOM = ("No space left on device", "Disk quota exceeded")
+# How a disk that takes no more ends a command, with the file where it is named: often one of a cache, not of the run.
+NO_ROOM = re.compile(r"(No space left on device|Disk quota exceeded|Read-only file system)(?:[^\n]*?: '([^'\n]+)')?")
 # As the process itself ends, as a shell says it, and as `swift` hands on its own child's -9.
 KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL, 256 - signal.SIGKILL)
 
@@ -188,11 +189,13 @@ def _failure(child: Child, begin: int, status: int) -> UserError:
         written = stream.read().decode("utf-8", errors="replace").replace("\r", "\n")
     if NO_MEMORY.search(written):
         return OutOfMemory(f"`{command}` ran out of memory")
+    full = NO_ROOM.search(end_of_log)
     # On a full disk the log cannot be written either.
-    if any(words in end_of_log for words in NO_ROOM) or shutil.disk_usage(child.log.parent).free < FULL_BYTES:
-        return MachineFault(
-            f"`{command}` found the disk of {shown(child.log.parent)} full: make room, then run the same command again"
-        )
+    if full or shutil.disk_usage(child.log.parent).free < FULL_BYTES:
+        place = shown(Path(full[2]) if full and full[2] else child.log.parent)
+        read_only = full is not None and full[1].startswith("Read")
+        state = "read-only: name another folder" if read_only else "full: make room"
+        return MachineFault(f"`{command}` found the disk of {place} {state}, then run the same command again")
     return UserError(f"`{command}` failed with status {status}; see {shown(child.log)}, which ends:\n{end_of_log}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,11 @@ def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         sync_folder(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether `path` is a file that was being written aside by a process that was killed; a folder is none."""
+    return re.fullmatch(r"\..+\.\d+\.partial", path.name) is not None and path.is_file() and not path.is_symlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

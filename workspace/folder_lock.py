@@ -14,7 +14,7 @@ import os
 import shlex
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,7 @@ from typing import IO, Any
 import psutil
 
 from workspace.errors import PIPELINE, UserError
+from workspace.files import is_partial
 from workspace.paths import shown
 from workspace.supervisor import end_session
 
@@ -77,13 +78,6 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_run(run: Path) -> Iterator[None]:
-    """Hold the folder of a run that is there; a folder that is none is left as it is, for the stage to refuse."""
-    with locked(run) if (run / "run.json").is_file() else nullcontext():
-        yield
-
-
-@contextmanager
 def alone(path: Path, waiting: str) -> Iterator[None]:
     """Have the file `path`, there while the block runs, for this process; say `waiting` where another has it first.
 
@@ -94,7 +88,7 @@ def alone(path: Path, waiting: str) -> Iterator[None]:
         print(waiting, flush=True)
         fcntl.flock(stream, fcntl.LOCK_EX)
 
-    with _flocked(path, lambda: open(path, "a+b"), wait):
+    with _flocked(path, lambda: _open(path), wait):
         try:
             yield
         finally:
@@ -119,10 +113,7 @@ def _take(folder: Path) -> _Hold:
             if number.isdigit() and os.path.samestat(os.fstat(int(number)), os.lstat(path)):
                 inherited = True
                 return open(os.dup(int(number)), "r+b")
-        try:
-            return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
-        except OSError as error:
-            raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
+        return _open(path)
 
     def refuse(stream: IO[bytes]) -> None:
         with stream:
@@ -140,6 +131,14 @@ def _take(folder: Path) -> _Hold:
     hold = _Hold(stream, inherited, {"where": _where(), "pid": pid, "command": _command(pid), "sessions": []})
     hold.write()
     return hold
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The file `path`, made where it is not there; never what a link in its place points to."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+    except OSError as error:
+        raise UserError(f"{shown(path)} cannot be opened ({error.strerror}): remove it") from error
 
 
 def _flocked(path: Path, opened: Callable[[], IO[bytes]], busy: Callable[[IO[bytes]], None]) -> IO[bytes]:
@@ -160,7 +159,7 @@ def _remove_partial(folder: Path) -> None:
     """Remove what a killed command was writing; not in a folder below this one that has a lock of its own."""
     own = [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and not (path / LOCK).exists()]
     for partial in [*folder.glob(".*.partial"), *(found for path in own for found in path.rglob(".*.partial"))]:
-        if not partial.is_dir():
+        if is_partial(partial):
             partial.unlink(missing_ok=True)
 
 

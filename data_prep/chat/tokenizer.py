@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer
 from data_prep.chat.token_bound import TokenBound, is_byte_level
 from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_text
+from workspace.gate import check_model
 from workspace.paths import cache_folder, shown
 from workspace.progress import progress
 
@@ -29,17 +31,17 @@ class ModelTokenizer:
     """
 
     def __init__(self, folder: Path):
-        """Load the tokenizer. Raises UserError when the folder has no tokenizer.json or a broken one."""
+        """Load the tokenizer. Raises UserError where it is missing or broken, and for a model that brings code."""
         self.folder = Path(folder)
         path = self.folder / "tokenizer.json"
         if not path.is_file():
             raise UserError(f"{shown(self.folder)} has no tokenizer.json: give a model's folder with --model DIR")
+        check_model(self.folder)
         self.sha256 = sha256_file(path)
         self.identity = self.sha256
         try:
-            if (self.folder / "config.json").is_file():
-                path = self._as_transformers_loads_it()
-            self._tokenizer = Tokenizer.from_file(str(path))
+            whole = (self.folder / "config.json").is_file()
+            self._tokenizer = Tokenizer.from_str(self._as_transformers_loads_it() if whole else path.read_text("utf-8"))
         except Exception as error:  # the Rust side raises bare Exceptions
             raise UserError(
                 f"the tokenizer in {shown(self.folder)} cannot be read ({error}): fetch it again"
@@ -70,20 +72,23 @@ class ModelTokenizer:
                 bar.update(len(batch))
         return counts
 
-    def _as_transformers_loads_it(self) -> Path:
-        """The path in the cache of the tokenizer.json that transformers really uses; made when it is not there."""
+    def _as_transformers_loads_it(self) -> str:
+        """The tokenizer.json that transformers really uses, from the cache; without one it takes seconds each time."""
         hashes = {name: sha256_file(self.folder / name) for name in FILES if (self.folder / name).is_file()}
         self.identity = sha256_json(hashes | {"transformers": importlib.metadata.version("transformers")})
         path = cache_folder() / "tokenizers" / f"{self.identity}.json"
-        if not path.is_file():
-            from transformers import AutoTokenizer
+        with suppress(OSError):
+            return path.read_text(encoding="utf-8")
+        from transformers import AutoTokenizer
 
-            advice = logging.getLogger("transformers")  # on the tokenizer, which ms-swift offers no way to take
-            level = advice.level
-            advice.setLevel(logging.ERROR)
-            try:
-                loaded = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
-            finally:
-                advice.setLevel(level)
-            write_text(path, loaded.backend_tokenizer.to_str())
-        return path
+        advice = logging.getLogger("transformers")  # on the tokenizer, which ms-swift offers no way to take
+        level = advice.level
+        advice.setLevel(logging.ERROR)
+        try:
+            loaded = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        finally:
+            advice.setLevel(level)
+        text = loaded.backend_tokenizer.to_str()
+        with suppress(OSError):  # a cache that cannot be written is no fault of the model's
+            write_text(path, text)
+        return text

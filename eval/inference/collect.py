@@ -48,7 +48,8 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
         if any(job.journal.glob("*.scores.jsonl")):
             print(f"{job.stage}: the answers in {shown(job.journal)} are to something else: asked again", flush=True)
         for path in job.journal.glob("*"):
-            path.unlink(missing_ok=True)
+            if not path.is_dir():
+                path.unlink(missing_ok=True)
         progress = Progress(inputs)
         progress.write(job.folder)
     found = read_journal(job.journal, prompts)

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from hub.find import find_model
-from hub.model_files import check_no_code
 from workspace.errors import UserError
+from workspace.gate import check_model
 from workspace.paths import ROOT
 
 CODE = """
@@ -62,7 +62,7 @@ def test_code_is_found_in_every_file_of_settings_however_deep(tmp_path, demo_mod
     path = folder / name
     path.write_text(json.dumps({"text_config": [{"auto_map": {"AutoConfig": "other/repo--evil.Evil"}}]}))
     with pytest.raises(UserError, match=r"auto_map\), which is never done here"):
-        check_no_code(folder)
+        check_model(folder)
 
 
 def test_a_kernel_from_a_hub_is_refused_and_a_known_one_is_not(tmp_path, demo_model):

@@ -402,7 +402,9 @@ AcceleratorState.__init__ = start_with_fsdp
 
 @pytest.mark.swift
 @pytest.mark.all
-def test_fsdp2_trains_as_one_process_and_leaves_a_whole_adapter(one: Path, tmp_path: Path) -> None:
+def test_fsdp2_trains_as_one_process_and_leaves_a_whole_adapter(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from safetensors.numpy import load_file
 
     run = tmp_path / "run"
@@ -412,6 +414,7 @@ def test_fsdp2_trains_as_one_process_and_leaves_a_whole_adapter(one: Path, tmp_p
     values = yaml.safe_load((run / "sft.yaml").read_text(encoding="utf-8"))
     values["fsdp"] = load_recipe("demo", ["fsdp2"]).sft["fsdp"]
     values["external_plugins"].insert(0, str(plugin))
+    monkeypatch.setattr("workspace.gate._plugin_fault", lambda text: None)  # one that lies outside of plugins/
     (run / "sft.yaml").write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
     tune(run, estimate=False)
     assert losses(run) == pytest.approx(losses(one), rel=1e-3)

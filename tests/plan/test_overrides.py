@@ -89,7 +89,7 @@ def test_what_ms_swift_takes_passes() -> None:
     values = {
         "learning_rate": "1e-3", "lora_rank": "8", "eval_strategy": "no", "gradient_checkpointing": "False",
         "target_modules": ["q_proj"], "report_to": "tensorboard", "save_steps": 0.5, "max_steps": "-1",
-        "model_kwargs": {"a": 1}, "ENV": {"X": "1"}, "use_cpu": True, "weight_decay": 0,
+        "lr_scheduler_kwargs": {"a": 1}, "ENV": {"NPROC_PER_NODE": "1"}, "use_cpu": True, "weight_decay": 0,
     }  # fmt: skip
     check_values(values, "sft", str)
 

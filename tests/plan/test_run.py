@@ -39,7 +39,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_run_is_written_with_its_data_and_read_as_it_was(tmp_path: Path, table: Path) -> None:
-    plan = planned(tmp_path, table, note="中文: é")
+    plan = planned(tmp_path, table, system="中文: é")
     write_run(plan)
     assert names(plan.run.folder) == WRITTEN and is_ours(plan.run.folder, "run")
     read = Run.read(plan.run.folder)

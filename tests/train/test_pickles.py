@@ -72,6 +72,28 @@ def test_a_member_in_capitals_is_looked_at_too(tmp_path):
     assert strange_name(tmp_path / "a.pt").endswith(".system")
 
 
+def test_a_pickle_before_the_archive_is_a_torn_state(tmp_path):
+    """torch takes it for a plain pickle; zipfile finds the archive behind it."""
+    canary = tmp_path / "canary"
+    archive_of(tmp_path / "a.pt", pickle.dumps({}, 2))
+    both = pickle.dumps(Touch(canary)) + (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(both)
+    assert zipfile.ZipFile(tmp_path / "a.pt").testzip() is None
+    with pytest.raises(zipfile.BadZipFile):
+        strange_name(tmp_path / "a.pt")
+    checkpoint = make(tmp_path, 10)
+    (checkpoint / "optimizer.pt").write_bytes(both)
+    assert fault(checkpoint) == "optimizer.pt is torn" and not canary.exists()
+
+
+@pytest.mark.parametrize("member", ["constants.pkl", "code/__torch__.py", "evil.pkl", "data/evil.so"])
+def test_a_file_that_no_state_has_is_found(tmp_path, member):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}, 2))
+        archive.writestr(f"archive/{member}", b"\x80\x02}q\x00.")
+    assert strange_name(tmp_path / "a.pt") == f"the file archive/{member}"
+
+
 def test_a_pickle_that_cannot_be_read_is_a_torn_state(tmp_path):
     for data in (b"", b"\xff", b"state", pickle.dumps({"a": 1})[:-1]):
         with pytest.raises(ValueError):

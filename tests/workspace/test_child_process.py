@@ -90,3 +90,19 @@ def test_what_a_command_leaves_running_is_ended(tmp_path: Path) -> None:
     code = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
     run_child([sys.executable, "-c", code + "print(p.pid)"], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
     assert not _alive(int((tmp_path / "log").read_text().splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [
+        (
+            "OSError: [Errno 28] No space left on device: '/cache/datasets/x.arrow'",
+            r"/cache/datasets/x\.arrow full: make",
+        ),
+        ("OSError: [Errno 30] Read-only file system: '/cache/hub'", r"/cache/hub read-only: name another folder"),
+    ],
+)
+def test_a_full_or_read_only_cache_is_named_and_not_the_run(tmp_path: Path, said: str, place: str) -> None:
+    command = [sys.executable, "-c", f"import sys; print({said!r}); sys.exit(1)"]
+    with pytest.raises(MachineFault, match=f"found the disk of {place}"):
+        run_child(command, tmp_path / "log", dict(os.environ), "x", 1, lambda: 0)

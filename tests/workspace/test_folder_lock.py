@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from plan.run import locked_run
 from workspace.errors import UserError
-from workspace.folder_lock import INHERITED, LOCK, locked, locked_run, note_child
+from workspace.folder_lock import INHERITED, LOCK, locked, note_child
 from workspace.paths import ROOT
 
 HOLD = "import sys, time; from pathlib import Path; from workspace.folder_lock import locked\n"
