@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from data_prep.answer_words import meanings
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
     MAPPING,
@@ -213,6 +214,7 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        meanings(self.label_words, self.synonyms)
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
         return self

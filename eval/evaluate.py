@@ -91,12 +91,17 @@ def evaluate(folder: Path) -> Metrics:
 
 
 def load_run_task(run: Run) -> Task | None:
-    """The task that the run was planned for; None where its file is gone, which is said: its synonyms are not known."""
+    """The task that the run was planned for; None where it is gone or has other labels, which is said: its synonyms are
+    not known."""
     if run.task_file is None or not run.task_file.is_file():
         if run.task_file:
             print(f"report: {shown(run.task_file)} is gone, so synonyms of labels are not read", flush=True)
         return None
-    return load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
+    task = load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
+    if task.label_words != run.labels:
+        print(f"report: {shown(run.task_file)} has other labels now, so synonyms of labels are not read", flush=True)
+        return None
+    return task
 
 
 def main(argv: list[str] | None = None) -> int:

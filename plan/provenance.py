@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from workspace.files import read_json, write_json, write_text
+from typing_extensions import TypedDict
+
+from data_prep.manifest import Manifest, TableSource
+from workspace import records
+from workspace.files import write_json, write_text
 from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
@@ -35,8 +39,17 @@ def write_packages(path: Path) -> None:
 
 def record_data(dataset: Path, run: Path) -> None:
     """Write RUN/data.json: the hashes of the dataset, which is outside the run and may be built again."""
-    manifest = read_json(dataset / "manifest.json")
-    write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS if key in manifest})
+    manifest = Manifest.read(dataset).as_json()
+    write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS})
+
+
+class _Data(TypedDict):
+    source: TableSource
+
+
+def read_source(run: Path) -> TableSource:
+    """The table that a run was made from, by its data.json. Raises `UserError` where that cannot be read."""
+    return records.read(run / DATA_FILE, _Data, "run the same `bash run_sft.sh` command again")["source"]
 
 
 def _git_revision() -> str | None:

@@ -5,21 +5,37 @@ Every other module takes a `Run` and asks it for fields and paths, so that the n
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from data_prep.answer_words import meanings
 from plan import cpu_kernels
 from workspace.errors import UserError
-from workspace.files import read_json, remove, write_json, write_text
+from workspace.files import remove, write_json, write_text
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
+from workspace.records import Damaged, Json, Stored, parse, read
+from workspace.yaml_files import read_yaml
 
 RECORD = "run.json"
+AGAIN = "run the same `bash run_sft.sh` command again"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
-PATHS = ("task_file", "model_folder", "dataset")
+PATHS = ("task_file", "model_folder", "dataset", "again_of")
 LOCK = "lock"  # in the folder before anything else
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
 
@@ -61,6 +77,22 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _two_or_more(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if meanings(labels, {}).keys() and len(set(labels)) < len(labels):
+        raise ValueError(f"they are {list(labels)}, expected each once")
+    return labels
+
+
+class Notice(TypedDict):
+    """A sentence about the run that its report begins with."""
+
+    zh: str
+    en: str
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: names or ())]
+
+
 @dataclass(frozen=True)
 class Run:
     """One planned run. `folder` is absolute; everything else is as it is in run.json.
@@ -70,24 +102,24 @@ class Run:
 
     folder: Path
     recipe: str
-    task: str
-    labels: tuple[str, ...]
-    dataset: Path
-    task_file: Path | None = None
-    task_overrides: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
+    task: Annotated[str, Field(pattern=r"^[\w-]+$")]  # in the name of a file
+    labels: Annotated[tuple[str, ...], AfterValidator(_two_or_more)]
+    dataset: Stored
+    task_file: Stored | None = None
+    task_overrides: Names = ()
+    overrides: Names = ()
     model: str | None = None
-    model_folder: Path | None = None
-    model_fingerprint: Any = None
+    model_folder: Stored | None = None
+    model_fingerprint: Json = None
     csv: str | None = None
     limit: int | None = None
     prompt: str | None = None
     max_length: int | None = None
     seed: int = 42
     config_sha256: str | None = None
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Json] = field(default_factory=dict)
     machine_text: str | None = None
-    precision: dict[str, Any] | None = None
+    precision: dict[str, Json] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     python: str | None = None
     git: str | None = None
@@ -96,8 +128,8 @@ class Run:
     fresh: bool = False
     auto_batch: bool = False
     planned: str | None = None
-    notice: dict[str, str] | None = None
-    again_of: str | None = None
+    notice: Notice | None = None
+    again_of: Stored | None = None
     format: int | None = None
 
     @classmethod
@@ -106,21 +138,9 @@ class Run:
         path = folder / RECORD
         if not path.is_file():
             raise UserError(f"{shown(folder)} is not a run folder (no {RECORD}): make one with `bash run_sft.sh`")
-        try:
-            record = read_json(path)
-            known = {one.name for one in fields(cls)} - {"folder"}
-            values = {key: value for key, value in record.items() if key in known}
-            for key in PATHS:
-                values[key] = Path(values[key]) if values.get(key) else None
-            for key in ("labels", "task_overrides", "overrides"):
-                values[key] = tuple(values.get(key) or ())
-            # Relative ones are the checkout's.
-            values["dataset"] = ROOT / values["dataset"]
-            return cls(folder=folder.absolute(), **values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"{shown(path)} cannot be read as a run's record ({error}): plan the run again with --fresh"
-            ) from None
+        run = read(path, _STORED, f"{AGAIN}, or a new run with --fresh")
+        # Relative ones are the checkout's.
+        return replace(run, folder=folder.absolute(), dataset=ROOT / run.dataset)
 
     def write(self) -> None:
         """Write run.json: it is what makes the folder a run."""
@@ -151,21 +171,55 @@ class Run:
 
     def _yaml(self, name: str) -> dict[str, Any]:
         path = self.folder / name
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{shown(path)} is missing: plan the run again with `bash run_sft.sh`") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{shown(path)} cannot be read ({type(error).__name__}): plan the run again") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{shown(path)} holds no keys: plan the run again with `bash run_sft.sh`")
-        return values
+        if not path.is_file():
+            raise UserError(f"{shown(path)} is missing: {AGAIN}")
+        return resolved_values(path)
+
+
+def resolved_values(path: Path) -> dict[str, Any]:
+    """The keys in a resolved sft.yaml or infer.yaml. Raises `UserError` where one that is used here is damaged."""
+    file = read_yaml(path, AGAIN)
+    try:
+        for adapter in _RESOLVED:
+            adapter.validate_python(file.values)
+        return file.values
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = str(fault["loc"][0]) if fault["loc"] else ""
+        raise UserError(f"{file.place(key)} cannot be used ({fault['msg']}): {AGAIN}") from error
 
 
 def is_head(folder: Path) -> bool:
     """Whether the run tunes a classification head, by its resolved sft.yaml; not before it has one."""
     path = folder / "sft.yaml"
-    return path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")).get("task_type") == "seq_cls"
+    return path.is_file() and resolved_values(path).get("task_type") == "seq_cls"
+
+
+class _Used(TypedDict, total=False):
+    """What the keys of a resolved YAML must be where this project counts with them; ms-swift judges the others."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    external_plugins: str | list[str]
+    callbacks: str | list[str]
+    ENV: dict[str, str | int | float | bool]
+    per_device_train_batch_size: PositiveInt
+    per_device_eval_batch_size: PositiveInt
+    gradient_accumulation_steps: PositiveInt
+    max_batch_size: PositiveInt
+    num_train_epochs: PositiveFloat
+    max_steps: int
+    max_length: PositiveInt
+    early_stop_interval: int | None
+    output_dir: str
+    template: str
+    metric_for_best_model: str
+    task_type: str
+
+
+# Values are hashed as JSON.
+_RESOLVED: tuple[TypeAdapter[Any], ...] = (TypeAdapter(dict[str, JsonValue]), TypeAdapter(_Used))
+_STORED: Any = Annotated[Run, BeforeValidator(lambda one: {**one, "folder": "."} if isinstance(one, dict) else one)]
 
 
 def check_run_folder(folder: Path, fresh: bool = False) -> None:
@@ -201,10 +255,10 @@ def _is_run(folder: Path) -> bool:
         return True
     path = folder / RECORD
     try:
-        record = None if path.is_symlink() else read_json(path)
-    except (OSError, ValueError, RecursionError):
+        record = {} if path.is_symlink() else parse(dict[str, Any], path.read_bytes())
+    except (OSError, Damaged):
         return False
-    return isinstance(record, dict) and record.keys() >= EARLIER
+    return record.keys() >= EARLIER
 
 
 def _nested_run(folder: Path) -> Path | None:

@@ -66,22 +66,6 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in stream if line.strip()]
 
 
-def whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file that may end in a torn line; nothing when there is no file.
-
-    For files that another process appends to, and may be killed while it does.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
-            break
-    return rows
-
-
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:

@@ -38,7 +38,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eval.scoring.answer_words import WORDS, normal, strip_marks
+from data_prep.answer_words import WORDS, meanings, normal, strip_marks
 
 
 class Parsed(NamedTuple):
@@ -127,17 +127,7 @@ class _Reader(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _reader(labels: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]], ...]) -> _Reader:
-    if len(set(labels)) < 2:
-        raise ValueError(f"a task needs at least two different labels, found {list(labels)}")
-    if unknown := [label for label, _ in synonyms if label not in labels]:
-        raise ValueError(f"synonyms are given for {unknown}, which is not among the labels {list(labels)}")
-    words: dict[str, str] = {}
-    for label, word in [(label, label) for label in labels] + [(label, word) for label, ws in synonyms for word in ws]:
-        key = strip_marks(normal(word))
-        if not key:
-            raise ValueError(f"the label word {word!r} has no letter, digit or symbol to recognise it by")
-        if words.setdefault(key, label) != label:
-            raise ValueError(f"the word {word!r} means two labels, {words[key]!r} and {label!r}")
+    words = meanings(labels, dict(synonyms))
     kinds = dict(_KINDS)
     for word in words:
         if len(word) > 1 and not word.isascii():

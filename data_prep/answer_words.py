@@ -1,10 +1,14 @@
 """The words that the answer parser knows, and the form in which an answer and they are compared; no effects on import.
 
-eval.scoring.parse gives the rules in which the lists are used; `normal` is their step 1.
+eval.scoring.parse gives the rules in which the lists are used; `normal` is their step 1. They are here because a task
+whose words could not be told apart in an answer is refused when it is read, not when its answers are.
 """
 
 import re
 import unicodedata
+from collections.abc import Mapping, Sequence
+
+from data_prep.settings import SettingError
 
 # The characters of common label words, of the lists below and of the prompt; not a general converter.
 TRADITIONAL = str.maketrans(
@@ -68,6 +72,30 @@ def normal(text: str) -> str:
     text = _TAG.sub(" ", _without_thinking(text)).replace("*", "").replace("`", "")
     lines = (" ".join(line.split()) for line in text.splitlines())
     return _SPACE_IN_CHINESE.sub("", "\n".join(line for line in lines if line))
+
+
+def meanings(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The label that each label word and synonym means, by the word's normal form.
+
+    Raises SettingError (a ValueError) when the words do not define a task: fewer than two labels, a word without any
+    letter, digit or symbol, one word for two labels, synonyms of an unknown label.
+    """
+    if len(set(labels)) < 2:
+        raise SettingError(f"has {len(set(labels))} distinct label words, expected at least 2", "labels")
+    words: dict[str, str] = {}
+    named = [("labels", label, [label]) for label in labels]
+    for key, label, given in [*named, *((f"synonyms.{label}", label, words) for label, words in synonyms.items())]:
+        if label not in labels:
+            raise SettingError(f"is no label word; known: {', '.join(labels)}", key)
+        for word in given:
+            form = strip_marks(normal(word))
+            if not form:
+                raise SettingError(f"has {word!r}, without a letter, digit or symbol to know it by in an answer", key)
+            if (other := words.setdefault(form, label)) != label:
+                raise SettingError(
+                    f"has {word!r}, which an answer cannot tell from the label {other}: choose another", key
+                )
+    return words
 
 
 def _without_thinking(text: str) -> str:
