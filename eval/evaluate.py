@@ -27,7 +27,8 @@ from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
-from plan.run import Run, is_head
+from plan.resolved import is_head
+from plan.run import Run
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl

@@ -13,27 +13,20 @@ import yaml
 from pydantic import (
     AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
-    JsonValue,
-    PositiveFloat,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
 )
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from data_prep.answer_words import meanings
 from plan import cpu_kernels
+from plan.resolved import AGAIN, resolved_values
 from workspace.errors import UserError
 from workspace.files import remove, write_json, write_text
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
 from workspace.records import Damaged, Json, Stored, parse, read
-from workspace.yaml_files import read_yaml
 
 RECORD = "run.json"
-AGAIN = "run the same `bash run_sft.sh` command again"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
 PATHS = ("task_file", "model_folder", "dataset", "again_of")
 LOCK = "lock"  # in the folder before anything else
@@ -176,49 +169,6 @@ class Run:
         return resolved_values(path)
 
 
-def resolved_values(path: Path) -> dict[str, Any]:
-    """The keys in a resolved sft.yaml or infer.yaml. Raises `UserError` where one that is used here is damaged."""
-    file = read_yaml(path, AGAIN)
-    try:
-        for adapter in _RESOLVED:
-            adapter.validate_python(file.values)
-        return file.values
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = str(fault["loc"][0]) if fault["loc"] else ""
-        raise UserError(f"{file.place(key)} cannot be used ({fault['msg']}): {AGAIN}") from error
-
-
-def is_head(folder: Path) -> bool:
-    """Whether the run tunes a classification head, by its resolved sft.yaml; not before it has one."""
-    path = folder / "sft.yaml"
-    return path.is_file() and resolved_values(path).get("task_type") == "seq_cls"
-
-
-class _Used(TypedDict, total=False):
-    """What the keys of a resolved YAML must be where this project counts with them; ms-swift judges the others."""
-
-    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
-
-    external_plugins: str | list[str]
-    callbacks: str | list[str]
-    ENV: dict[str, str | int | float | bool]
-    per_device_train_batch_size: PositiveInt
-    per_device_eval_batch_size: PositiveInt
-    gradient_accumulation_steps: PositiveInt
-    max_batch_size: PositiveInt
-    num_train_epochs: PositiveFloat
-    max_steps: int
-    max_length: PositiveInt
-    early_stop_interval: int | None
-    output_dir: str
-    template: str
-    metric_for_best_model: str
-    task_type: str
-
-
-# Values are hashed as JSON.
-_RESOLVED: tuple[TypeAdapter[Any], ...] = (TypeAdapter(dict[str, JsonValue]), TypeAdapter(_Used))
 _STORED: Any = Annotated[Run, BeforeValidator(lambda one: {**one, "folder": "."} if isinstance(one, dict) else one)]
 
 

@@ -29,7 +29,8 @@ from plan.distributed import (
 )  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
-from plan.run import AGAIN, Run, result_values
+from plan.resolved import AGAIN
+from plan.run import Run, result_values
 from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
 from train.estimate import LossLine, warn_if_long
 from train.trainer_state import LabelMetric, is_finished

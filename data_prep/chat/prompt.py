@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.task import PLACE, Task
 
-# Characters that show nothing and break a control token's text: WORD JOINER, or where a token has that itself, the next.
+# What shows nothing and breaks a control token's text: WORD JOINER, or where a token has that itself, the next.
 JOINERS = ("\u2060", "\u200b", "\u2063", "\u2064", *map(chr, range(0xE0100, 0xE01F0)))
 # Texts that some tokenizer, chat template or ms-swift itself takes for a command, whichever model is used.
 KNOWN_CONTROL_TOKENS = (

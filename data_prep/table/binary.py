@@ -60,6 +60,7 @@ def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row
 
     Raises MissingColumn, and UserError for lists and the like, and for a file too large to be read.
     """
+    import pyarrow
     import pyarrow.compute
     import pyarrow.parquet  # here, because it takes a quarter of a second to load
 
@@ -67,10 +68,13 @@ def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row
         names = [name.strip() for name in file.schema_arrow.names]
         at = _places(path, columns, names)
         wanted = [file.schema_arrow.names[place] for place in dict.fromkeys(at)]
+        texts = [
+            name for name in wanted if file.schema_arrow.field(name).type in (pyarrow.string(), pyarrow.large_string())
+        ]
         _check(path, 0, file.metadata.num_rows * len(wanted))
     unpacked = 0
     # A dictionary keeps one text that stands in a million rows one text, until its length is known.
-    with pyarrow.parquet.ParquetFile(path, read_dictionary=wanted) as file:
+    with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
         for batch in file.iter_batches(PIECE, columns=wanted):
             for column in batch.columns:
                 if pyarrow.types.is_dictionary(column.type):
@@ -80,8 +84,8 @@ def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row
                     unpacked += column.nbytes
             _check(path, unpacked, 0)
             frame = batch.to_pandas(strings_to_categorical=False)
-            texts, labels = (_as_text(path, frame[file.schema_arrow.names[place]]) for place in at)
-            for text, label in zip(texts, labels, strict=True):
+            columns_read = (_as_text(path, frame[file.schema_arrow.names[place]]) for place in at)
+            for text, label in zip(*columns_read, strict=True):
                 yield noticed.without_nul(text), noticed.without_nul(label), 0
 
 

@@ -10,7 +10,8 @@ from plan import cpu_kernels
 from plan.distributed import device_environment, planned_processes
 from plan.hardware import child_environment, this_machine
 from plan.resolve import HEAD_PLUGIN
-from plan.run import Run, is_head, resolved_values, result_values
+from plan.resolved import is_head, resolved_values
+from plan.run import Run, result_values
 from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError

@@ -26,13 +26,21 @@ PIECES = ["<|im_end|>", "<|im_", "end|>", "<s>", "<", ">", "好", "<<x>", "|>", 
 def test_neutralising_twice_is_neutralising_once(text):
     once = neutralise(text, PATTERN)
     assert neutralise(once, PATTERN) == once
-    assert once.replace(JOINERS[0], "") == text.replace(JOINER, "")
+    assert once.replace(JOINERS[0], "") == text.replace(JOINERS[0], "")
     assert not PATTERN.search(once)
 
 
 def test_overlapping_control_tokens_are_all_broken():
     pattern = control_pattern(["ab>", "b><c"])
     assert not pattern.search(neutralise("ab><c", pattern))
+
+
+@pytest.mark.parametrize("tokens", [["<\u2060"], ["<\u2060>", "a\u200bb"], ["\u2060\u2060", "\u2060\u200b"]])
+def test_a_token_of_invisible_characters_is_broken_too(tokens):
+    """What broke it would be a part of it, without end."""
+    pattern = control_pattern(tokens)
+    once = neutralise(f"好{''.join(tokens)}差<|im_end|>", pattern)
+    assert not pattern.search(once) and neutralise(once, pattern) == once
 
 
 def test_other_text_is_left_alone():

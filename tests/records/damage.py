@@ -11,14 +11,16 @@ import yaml
 
 DEEP = "[" * 100_000
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 3, 0.5, 10**30, 10**400, float("inf"), float("-inf"), float("nan"), "", "x", " ", "1", "\0",
-    "\ud800", "../../outside", "/dev/null", "\u2028", "x" * 5000, [], {}, [None], [[]], {"a": None}, ["x", "x"], [1, 2], "正面",
-)  # fmt: skip
+    *(None, True, False, 0, -1, 3, 0.5, 10**30, 10**400, float("inf"), float("-inf"), float("nan"), "", "x", " ", "1"),
+    *("\0", "\ud800", "../../outside", "/dev/null", "\u2028", "x" * 5000, "正面", [], {}, [None], [[]], {"a": None}),
+    *(["x", "x"], [1, 2]),
+)
 WHOLE = (
-    b"", b" ", b"\n", b"null", b"true", b"0", b'""', b"[]", b"{}", b"[{}]", b"[1, 2]", b'"text"', b"NaN", b"1e999", b"-",
-    b"9" * 5000, DEEP.encode(), b'{"a":' * 50_000, b"\0" * 100, b"\xff\xfe\x00", b"\xef\xbb\xbf{}", b"<html></html>", b"PK\x03\x04",
-    b"a: &a [x]\nb: *b\n", b"!!python/object/apply:os.system [true]", b"%", b"\t- a", b"? [a]\n: b\n",
-)  # fmt: skip
+    *(b"", b" ", b"\n", b"null", b"true", b"0", b'""', b"[]", b"{}", b"[{}]", b"[1, 2]", b'"text"', b"NaN", b"1e999"),
+    *(b"-", b"9" * 5000, DEEP.encode(), b'{"a":' * 50_000, b"\0" * 100, b"\xff\xfe\x00", b"\xef\xbb\xbf{}"),
+    *(b"<html></html>", b"PK\x03\x04", b"a: &a [x]\nb: *b\n", b"!!python/object/apply:os.system [true]", b"%"),
+    *(b"\t- a", b"? [a]\n: b\n"),
+)
 
 
 def damage(path: Path, data: bytes, dice: random.Random) -> bytes:
