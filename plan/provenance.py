@@ -3,12 +3,11 @@
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from typing_extensions import TypedDict
-
-from data_prep.manifest import Manifest, TableSource
+from data_prep.manifest import Manifest
 from workspace import records
 from workspace.files import write_json, write_text
 from workspace.paths import ROOT
@@ -43,13 +42,22 @@ def record_data(dataset: Path, run: Path) -> None:
     write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS})
 
 
-class _Data(TypedDict):
-    source: TableSource
+@dataclass(frozen=True)
+class Source:
+    """The table that a run was made from."""
+
+    path: str
+    sha256: str
 
 
-def read_source(run: Path) -> TableSource:
+@dataclass(frozen=True)
+class _Data:
+    source: Source
+
+
+def read_source(run: Path) -> Source:
     """The table that a run was made from, by its data.json. Raises `UserError` where that cannot be read."""
-    return records.read(run / DATA_FILE, _Data, "run the same `bash run_sft.sh` command again")["source"]
+    return records.read(run / DATA_FILE, _Data, "run the same `bash run_sft.sh` command again").source
 
 
 def _git_revision() -> str | None:

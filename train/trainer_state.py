@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WrapValidator
+from pydantic import AfterValidator, Field, FiniteFloat, WrapValidator
 
 from workspace.records import parse, read_if_whole
 
@@ -44,7 +44,7 @@ class TrainerState:
     best_checkpoint: Annotated[
         str | None, Field(validation_alias="best_model_checkpoint"), AfterValidator(_names_a_checkpoint)
     ] = None
-    best_metric: float | None = None
+    best_metric: Annotated[FiniteFloat | None, WrapValidator(_number_or_none)] = None
 
     @classmethod
     def read(cls, checkpoint: Path) -> "TrainerState":

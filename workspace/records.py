@@ -33,8 +33,8 @@ def parse(kind: type[T], data: bytes | str) -> T:
         return _adapter(kind).validate_json(data)  # type: ignore[arg-type]
     except ValidationError as error:
         fault = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        what = f"{key} is missing" if fault["type"] == "missing" else f"{key}: {fault['msg']}".removeprefix(": ")
+        key, message = ".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")
+        what = f"{key} is missing" if fault["type"] == "missing" else f"{key}: {message}".removeprefix(": ")
         raise Damaged(" ".join(what.split())[:200]) from error
 
 

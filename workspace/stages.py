@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, FiniteFloat
+from pydantic import AfterValidator, ConfigDict, FiniteFloat
 
 from workspace.files import sha256_file, write_json
 from workspace.records import Json, read_if_whole
@@ -20,6 +20,8 @@ def _below(name: str) -> str:
 @dataclass(frozen=True)
 class Record:
     """A finished stage: what it was made from, and its files below the run with their SHA-256."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # one of another version counts as absent
 
     stage: str
     finished: str

@@ -28,10 +28,10 @@ DAMAGED = {
     '{"name": 3, "seconds": 1}': "name: Input should be a valid string",
     '{"name": "a", "seconds": NaN}': "seconds: Input should be a finite number",
     '{"name": "a", "seconds": 1e999}': "seconds: Input should be a finite number",
-    '{"name": "a", "seconds": 1, "inputs": [1e999]}': "inputs: Value error, Out of range float values",
+    '{"name": "a", "seconds": 1, "inputs": [1e999]}': "inputs: Out of range float values",
     '{"name": "a\\ud800", "seconds": 1}': "Invalid JSON: ",
-    '{"name": "a", "seconds": 1, "place": "a\\u0000b"}': "place: Value error, no path that a disk can hold",
-    json.dumps({"name": "a", "seconds": 1, "place": "x" * 300}): "place: Value error, no path",
+    '{"name": "a", "seconds": 1, "place": "a\\u0000b"}': "place: no path that a disk can hold",
+    json.dumps({"name": "a", "seconds": 1, "place": "x" * 300}): "place: no path",
 }
 
 

@@ -82,5 +82,5 @@ def test_a_row_without_an_answer_is_refused(dataset: Path) -> None:
     broken = row(0, "test", "正面")
     broken["messages"].pop()
     write_jsonl(dataset / "test.jsonl", [broken])
-    with pytest.raises(UserError, match=r"test\.jsonl, line 1: not a dataset row"):
+    with pytest.raises(UserError, match=r"test\.jsonl, line 1 cannot be read"):
         make_prompts(dataset, few_shot=False, seed=42)
