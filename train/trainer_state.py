@@ -80,8 +80,8 @@ def stopped_early(log_history: Sequence[Mapping[str, Any]], values: Mapping[str,
 class LabelMetric:
     """train/label_metric.json: the rows that ms-swift really used, and the hash of each validation prompt in order."""
 
-    train_rows: int
-    val_rows: int
+    train_rows: int | None = None
+    val_rows: int | None = None
     val_prompt_sha256: list[str] = field(default_factory=list)
 
     @classmethod
