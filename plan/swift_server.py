@@ -33,9 +33,9 @@ LATE = (
     "swift.loss_scale",
     "torch.utils.tensorboard",
 )
-# Variables that nothing reads before the command begins.
-READ_LATE = ("LABEL_", "SAFE_CHECKPOINT_", "RUN_SFT_", "SWIFT_CONFIG_FILE")
-SHELL = {"_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES"}
+# Variables that nothing reads before the command begins; pytest's name the test that is running.
+READ_LATE = ("LABEL_", "SAFE_CHECKPOINT_", "RUN_SFT_", "SWIFT_CONFIG_FILE", "PYTEST_")
+SHELL = {"_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES", "PS1"}
 SUPERVISOR = "swift guard"  # how `ps` and `top` name what watches over a fork, which itself is named by its command
 REQUEST_BYTES = 1 << 20
 

@@ -1,10 +1,16 @@
 """Fixtures that several test modules share."""
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from workspace.child_process import SERVER
 from workspace.errors import UserError
+from workspace.paths import ROOT
 
 # Test modules that use one place: each group runs in one worker, one after the other. The longest come first.
 GROUPS = {
@@ -62,6 +68,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.nodeid.removeprefix("tests/").replace(".py::", "::").startswith(SLOW):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: (_group(item) not in GROUPS, item.get_closest_marker("swift") is None))
+
+
+# ms-swift is imported once a worker: the commands of all tests that run it are forks, as those of a run are. In these
+# modules each run has its own server, as it has for a user.
+OWN_SERVER = ("pipeline/test_demo", "faults/test_kills", "plan/test_swift_server")
+_server: list[str] = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Have the socket of this worker's plan.swift_server in the environment of a test that runs ms-swift alone."""
+    os.environ.pop(SERVER, None)
+    module = item.nodeid.removeprefix("tests/")
+    if item.get_closest_marker("swift") and not module.startswith(OWN_SERVER):
+        if not _server:
+            _server.append(f"{tempfile.mkdtemp(prefix='swift-')}/socket")
+            words = [sys.executable, "-m", "plan.swift_server", _server[0]]  # it ends with this process
+            subprocess.Popen(words, cwd=ROOT, env={**os.environ, SERVER: _server[0]})
+        os.environ[SERVER] = _server[0]
 
 
 def _group(item: pytest.Item) -> str:
