@@ -17,7 +17,7 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
-from data_prep.answer_words import meanings
+from data_prep.label_words import labels_by_word
 from plan import cpu_kernels
 from plan.resolved import AGAIN, resolved_values
 from workspace.errors import UserError
@@ -71,8 +71,9 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _two_or_more(labels: tuple[str, ...]) -> tuple[str, ...]:
-    if meanings(labels, {}).keys() and len(set(labels)) < len(labels):
-        raise ValueError(f"they are {list(labels)}, expected each once")
+    if len(set(labels)) < max(2, len(labels)):
+        raise ValueError(f"they are {list(labels)}, expected two or more, each once")
+    labels_by_word(labels, {})
     return labels
 
 

@@ -100,11 +100,14 @@ def test_canonical_value(value, expected):
         ({"synonyms": {"正面": "好"}}, "synonyms.正面 is '好', expected a list"),
         (
             {"synonyms": {"正面": ["好"], "负面": ["好。"]}},
-            "synonyms.负面 has '好。', which an answer cannot tell from",
+            "labels cannot be told apart in an answer: the word '好。' means",
         ),
-        ({"synonyms": {"正面": ["负面"]}}, "synonyms.正面 has '负面', which an answer cannot tell from the label 负面"),
-        ({"labels": {"1": "Good", "0": "GOOD"}}, "labels has 'GOOD', which an answer cannot tell from the label Good"),
-        ({"labels": {"1": "正面", "0": "“”"}}, "labels has '“”', without a letter, digit or symbol"),
+        (
+            {"synonyms": {"正面": ["负面"]}},
+            "labels cannot be told apart in an answer: the word '负面' means two labels",
+        ),
+        ({"labels": {"1": "Good", "0": "GOOD"}}, "labels cannot be told apart in an answer: the word 'GOOD' means two"),
+        ({"labels": {"1": "正面", "0": "“”"}}, "has no letter, digit or symbol to recognise it by"),
         ({"source": {"url": "ftp://x", "sha256": "0" * 64}}, "source.url is 'ftp://x'"),
         ({"source": {"url": "https://x/y", "sha256": "12"}}, "64 hexadecimal digits"),
         ({"system": " "}, "system is empty"),
