@@ -13,9 +13,9 @@ its length. Only words of the lists below are known; there is no model and no wo
    its question; and, once a label was given, a next round (评论内容: …) that the model goes on to write.
 3. **Find the labels asserted**, clause by clause. The longest word wins (非正面 before 正面, 非常好评 before 好评);
    Latin words and digits match whole words only. Not asserted is a label that is
-   - negated: 不是, 并非, 谈不上, 没有, 无法判断, 是否, not, … before it in the clause, whatever comes between (不值得推荐,
-     未能令客户满意), and labels joined to it by 和, 、, 或. **A negation never flips to the other class**: what is not
-     positive may be neutral; 不推荐 is read as a label only where it is one;
+   - negated: 不是, 并非, 谈不上, 没有, 无法判断, 是否, not, … before it in the clause, whatever comes between
+     (不值得推荐, 未能令客户满意), and labels joined to it by 和, 、, 或. **A negation never flips to the other class**:
+     what is not positive may be neutral; 不推荐 is read as a label only where it is one;
    - one of several on offer: labels joined by 还是, 或, or, / (the question repeated), or asked: a clause with ?, 吗;
    - in a condition (如果, if), or in what follows from a condition that names a label;
    - part of another word: 正面临, 正面朝(海), 反正面对, 好评价, 负面影响.

@@ -100,11 +100,11 @@ def test_canonical_value(value, expected):
         ({"synonyms": {"正面": "好"}}, "synonyms.正面 is '好', expected a list"),
         (
             {"synonyms": {"正面": ["好"], "负面": ["好。"]}},
-            "labels cannot be told apart in an answer: the word '好。' means",
+            "labels cannot be told apart in an answer: the word '好。'",
         ),
         (
             {"synonyms": {"正面": ["负面"]}},
-            "labels cannot be told apart in an answer: the word '负面' means two labels",
+            "labels cannot be told apart in an answer: the word '负面' means",
         ),
         ({"labels": {"1": "Good", "0": "GOOD"}}, "labels cannot be told apart in an answer: the word 'GOOD' means two"),
         ({"labels": {"1": "正面", "0": "“”"}}, "has no letter, digit or symbol to recognise it by"),
