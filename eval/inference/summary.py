@@ -88,7 +88,7 @@ class Summary(BaseModel):
         Raises `UserError` when it cannot be read.
         """
         path = folder / FILE
-        return read(path, cls, "remove it and run the same `bash run_sft.sh` command again") if path.is_file() else None
+        return read(path, cls, "run the same command again") if path.is_file() else None
 
     def write(self, folder: Path) -> Path:
         """Write summary.json; returns its path."""

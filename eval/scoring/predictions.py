@@ -35,7 +35,7 @@ LADDER = (
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
-MAKE_BASELINES = "remove it and run `python -m eval.baselines RUN` again"
+MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
 Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
