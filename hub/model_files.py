@@ -110,8 +110,8 @@ def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) ->
     if "model_type" in given or "template" in given or "model_type" not in values:
         return
     try:
-        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-    except (ValueError, AttributeError):
+        family = parse(dict[str, Any], (folder / "config.json").read_bytes()).get("model_type", "")
+    except Damaged:
         raise UserError(f"{shown(folder / 'config.json')} is not JSON: download the model again") from None
     if family != values["model_type"]:
         raise UserError(
