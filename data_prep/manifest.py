@@ -3,13 +3,13 @@
 The keys are explained in dataset_jsonl/README.md. Counts are rows unless said otherwise.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from data_prep.task import SplitSettings
+from data_prep.task import SPLITS, SplitSettings
+from workspace import records
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.gate import check_folder
@@ -19,7 +19,15 @@ MANIFEST = "manifest.json"
 OLDEST_KEYS = {"inputs", "files", "counts"}  # of every manifest that any version wrote
 BUILD = "build the dataset with `python -m data_prep.build`"
 
+
+def _with_total(counts: dict[str, int]) -> dict[str, int]:
+    if "total" not in counts:
+        raise ValueError("total is missing")
+    return counts
+
+
 LabelCounts = dict[str, int]  # {"total": rows, label word: rows, ...}, with every class
+Totals = Annotated[dict[str, int], AfterValidator(_with_total)]
 RowIds = dict[str, list[str]]  # split -> `id` of rows
 
 
@@ -54,8 +62,8 @@ class Counts(BySplit):
     train: LabelCounts
     val: LabelCounts
     test: LabelCounts
-    set_aside: dict[str, int]
-    not_used: dict[str, int]
+    set_aside: Totals
+    not_used: Totals
 
 
 class CutRows(BySplit):
@@ -205,8 +213,17 @@ class Manifest(Record):
     warnings: list[str]
     rows_sha256: dict[str, str]  # identifies the rows of each split, whatever the prompt and the cutting
     made_by: MadeBy
-    inputs: dict[str, Any]  # all that the files were made from; compared as a whole
+    inputs: dict[str, records.Json]  # all that the files were made from; compared as a whole
     files: dict[str, str]  # SHA-256 by file name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Manifest":
+        if len(set(self.labels)) < max(2, len(self.labels)):
+            raise ValueError(f"labels are {self.labels}, expected two or more, each once")
+        for split in SPLITS:
+            if self.counts.of(split).keys() != {"total", *self.labels} or split not in self.rows_sha256:
+                raise ValueError(f"counts or rows_sha256 of {split} are not whole")
+        return self
 
     @classmethod
     def read(cls, folder: Path) -> "Manifest":
@@ -214,17 +231,9 @@ class Manifest(Record):
         and for links that lead out of the folder."""
         path = folder / MANIFEST
         check_folder(folder, "dataset")
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"{shown(folder)} has no {MANIFEST}: {BUILD}") from error
-        except OSError as error:
-            raise UserError(f"{shown(path)} cannot be read ({error.strerror}): {BUILD}") from error
-        except ValidationError as error:
-            fault = error.errors(include_url=False)[0]
-            key = ".".join(map(str, fault["loc"]))
-            what = f"{key} is missing" if fault["type"] == "missing" else f"{key}: {fault['msg']}".removeprefix(": ")
-            raise UserError(f"{shown(path)} is of another version, or damaged ({what}): {BUILD}") from error
+        if not path.is_file():
+            raise UserError(f"{shown(folder)} has no {MANIFEST}: {BUILD}")
+        return records.read(path, cls, BUILD)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the dataset's folder, whole or not at all."""
@@ -238,7 +247,7 @@ class Manifest(Record):
 def has_manifest(folder: Path) -> bool:
     """Whether `folder` holds a manifest.json of any version of this project, and not that of another program."""
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = records.parse(dict[str, Any], (folder / MANIFEST).read_bytes())
+    except (OSError, records.Damaged):
         return False
-    return isinstance(found, dict) and found.keys() >= OLDEST_KEYS
+    return found.keys() >= OLDEST_KEYS

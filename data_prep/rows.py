@@ -1,12 +1,14 @@
 """The rows of train.jsonl, val.jsonl and test.jsonl: ms-swift's chat messages, and what this project adds to them."""
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import AfterValidator, ConfigDict, Field
 
 from data_prep.manifest import BUILD
 from data_prep.table.text_column import PIECE
@@ -14,12 +16,21 @@ from data_prep.task import Task
 from workspace.errors import UserError
 from workspace.files import sha256_file, write_jsonl
 from workspace.paths import shown
+from workspace.records import RowId, read_lines
 
-KEYS = {"messages", "label", "id", "review", "cut", "known"}  # ms-swift would fetch what lies behind `images`
 Message = dict[str, str]  # {"role": "system", "user" or "assistant", "content": text}
 
 
-class DatasetRow(NamedTuple):
+def _a_chat(messages: list[Message]) -> list[Message]:
+    if not all(turn.keys() == {"role", "content"} for turn in messages):
+        raise ValueError("they are not turns of a chat, each with role and content alone")
+    if [turn["role"] for turn in messages][-2:] != ["user", "assistant"]:
+        raise ValueError("they do not end with a question and its answer")
+    return messages
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRow:
     """A row of a dataset.
 
     `messages` are system, user and assistant turn; `label_id` is the label's place among the manifest's `labels` (None
@@ -28,11 +39,13 @@ class DatasetRow(NamedTuple):
     not looked up).
     """
 
-    messages: list[Message]
-    label_id: int | None
-    id: str
+    __pydantic_config__ = ConfigDict(extra="forbid")  # ms-swift would fetch what lies behind `images`
+
+    messages: Annotated[list[Message], AfterValidator(_a_chat)]
+    id: RowId
     review: str
     cut: bool
+    label_id: Annotated[int | None, Field(validation_alias="label")] = None
     known: bool | None = None
 
     @property
@@ -44,25 +57,6 @@ class DatasetRow(NamedTuple):
         """The row as it is in the file."""
         row = {"messages": self.messages, "label": self.label_id, "id": self.id, "review": self.review, "cut": self.cut}
         return row if self.known is None else row | {"known": self.known}
-
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> "DatasetRow":
-        """The row in a line of a file. Raises ValueError that says what is wrong with it."""
-        if not isinstance(row, dict):
-            raise ValueError("it is no JSON object")
-        for key, kind in (("messages", list), ("id", str | int), ("review", str), ("cut", bool)):
-            if not isinstance(row.get(key), kind):
-                raise ValueError(f"{key} is {row[key]!r:.40}" if key in row else f"{key} is missing")
-        if strange := row.keys() - KEYS:
-            raise ValueError(f"{min(strange)!r:.40} is no key of a row")
-        turns = row["messages"]
-        if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in turns):
-            raise ValueError("messages are not turns of a chat")
-        if not all(turn.keys() == {"role", "content"} for turn in turns):
-            raise ValueError("a turn of messages has more than role and content")
-        if [turn.get("role") for turn in turns][-2:] != ["user", "assistant"]:
-            raise ValueError("messages do not end with a question and its answer")
-        return cls(turns, row.get("label"), str(row["id"]), row["review"], row["cut"], row.get("known"))
 
 
 def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
@@ -101,7 +95,7 @@ def dataset_rows(pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[
                 {"role": "user", "content": task.render(review)},
                 {"role": "assistant", "content": label},
             ]
-            yield DatasetRow(turns, label_ids[label], str(row), text, cut, is_known)
+            yield DatasetRow(turns, str(row), text, cut, label_ids[label], is_known)
         advance(len(rows))
 
 
@@ -119,11 +113,8 @@ def read_rows(path: Path, sha256: str | None = None) -> list[DatasetRow]:
         raise UserError(f"{shown(path)} is missing: {BUILD}")
     if sha256 is not None and sha256_file(path) != sha256:
         raise UserError(f"{shown(path)} is not the file of its manifest.json: {BUILD} again")
-    rows: list[DatasetRow] = []
-    with open(path, encoding="utf-8", newline="\n") as stream:  # a U+2028 inside a review ends no line
-        try:
-            rows.extend(DatasetRow.from_json(json.loads(line)) for line in stream)
-        except (ValueError, RecursionError) as error:
-            where = f"{shown(path)}, line {len(rows) + 1}"
-            raise UserError(f"{where}: not a dataset row ({error}): {BUILD} again") from error
+    rows = read_lines(path, DatasetRow, f"{BUILD} again")
+    if len({row.id for row in rows}) < len(rows):
+        doubled = Counter(row.id for row in rows).most_common(1)[0][0]
+        raise UserError(f"{shown(path)} holds the row {doubled} twice: {BUILD} again")
     return rows

@@ -17,13 +17,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from eval.scoring.metrics import classify
-from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD
+from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD, Baselines
 from eval.scoring.responses import Response, Split, SplitName, load_split, write_responses
 from plan.run import Run, locked_run
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file, write_json
+from workspace.files import sha256_file, write_json
 from workspace.paths import shown
 
 STAGE = "baselines"
@@ -152,10 +152,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with locked_run(options.run):
         made = make_baselines(options.run)
-    if made:
-        linear = read_json(options.run / BASELINES_RECORD)["tfidf_linear"]
-        size, seconds = linear["parameters"], linear["train_seconds"]
-        print(f"linear baseline: C = {linear['c']:g}, {size:,} parameters, {seconds:.1f} s")
+    if made and (found := Baselines.read(options.run)):
+        linear = found.tfidf_linear
+        print(f"linear baseline: C = {linear.c:g}, {linear.parameters:,} parameters, {linear.train_seconds:.1f} s")
     return 0
 
 

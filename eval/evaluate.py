@@ -26,7 +26,8 @@ from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
-from plan.run import Run, is_head
+from plan.resolved import is_head
+from plan.run import Run
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
@@ -91,12 +92,17 @@ def evaluate(folder: Path) -> Metrics:
 
 
 def load_run_task(run: Run) -> Task | None:
-    """The task that the run was planned for; None where its file is gone, which is said: its synonyms are not known."""
+    """The task that the run was planned for; None where it is gone or has other labels, which is said: its synonyms are
+    not known."""
     if run.task_file is None or not run.task_file.is_file():
         if run.task_file:
             print(f"report: {shown(run.task_file)} is gone, so synonyms of labels are not read", flush=True)
         return None
-    return load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
+    task = load_task(run.task_file, find_overrides(run.task_overrides, run.task_file.parent))
+    if task.label_words != run.labels:
+        print(f"report: {shown(run.task_file)} has other labels now, so synonyms of labels are not read", flush=True)
+        return None
+    return task
 
 
 def main(argv: list[str] | None = None) -> int:

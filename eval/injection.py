@@ -123,7 +123,9 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
 def _task(run: Run) -> Task:
     task, where = load_run_task(run), shown(run.task_file) if run.task_file else "it was planned for"
     if task is None:
-        raise UserError(f"the run's task {where} is gone: put it back, or run the same command again")
+        raise UserError(
+            f"the run's task {where} is gone, or has other labels now: put it back, or run the same command again"
+        )
     if run.prompt is None or run.prompt not in task.prompts:
         raise UserError(f"{where} has no prompt {run.prompt} any more: run the same command again")
     return dataclasses.replace(task, prompt=run.prompt)

@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from hub.clients import REMEDY, HubFault, causes_of, explain, set_limits, snapshot
 from hub.model_files import missing_parts
 from workspace.errors import REASONS, MachineFault, UserError
-from workspace.files import read_json, sha256_file, write_text
+from workspace.files import sha256_file, write_text
 from workspace.paths import expanded, shown
+from workspace.records import read_if_whole
 
 TRIES = 3
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
@@ -139,6 +142,15 @@ def _disk_error(error: BaseException) -> int | None:
     return next((cause.errno for cause in causes if cause.errno in DISK), None)
 
 
+class _Listed(BaseModel):
+    blob_id: str
+    lfs_sha256: str | None = None
+
+
+class _Listing(BaseModel):
+    files: dict[str, _Listed]
+
+
 def _verify(folder: Path) -> None:
     """Compare what Hugging Face sent with the hashes it lists.
 
@@ -146,16 +158,15 @@ def _verify(folder: Path) -> None:
     after removing the file, pointer and content, so that the next try fetches it again.
     """
     listing = folder.parent.parent / "trees" / f"{folder.name}.json"
-    try:
-        files = read_json(listing)["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    listed = read_if_whole(listing, _Listing)
+    if listed is None:
         return  # the listing is a cache of the client's; without it lengths were compared
-    for name, entry in files.items():
+    for name, entry in listed.files.items():
         path = folder / name
         if not path.is_file():
             continue
-        wanted = entry.get("lfs_sha256")
-        if (sha256_file(path) if wanted else _git_hash(path)) != (wanted or entry["blob_id"]):
+        wanted = entry.lfs_sha256
+        if (sha256_file(path) if wanted else _git_hash(path)) != (wanted or entry.blob_id):
             path.resolve().unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             what = f"{name} came with other bytes than the hub lists"

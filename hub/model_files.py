@@ -7,10 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from workspace.errors import UserError
-from workspace.files import read_json, sha256_file, sha256_json, write_json
+from workspace.files import sha256_file, sha256_json, write_json
 from workspace.paths import cache_folder, shown
 from workspace.progress import progress
+from workspace.records import Damaged, parse, read_if_whole
 from workspace.safetensors_header import is_whole
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -21,6 +24,10 @@ CONTENT = (
 )  # fmt: skip
 BLOCK = 1 << 22
 LONG = 2_000_000_000  # bytes; hashing less takes a second or two
+
+
+class _Index(BaseModel):
+    weight_map: dict[str, str]
 
 
 def missing_parts(folder: Path) -> str | None:
@@ -39,8 +46,8 @@ def missing_parts(folder: Path) -> str | None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         try:
-            parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            parts = set(parse(_Index, index.read_bytes()).weight_map.values())
+        except Damaged:
             return "a readable model.safetensors.index.json"
         if lost := sorted(parts - {path.name for path in weights}):
             return f"a part of its weights ({lost[0]})"
@@ -63,8 +70,8 @@ def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) ->
     if "model_type" in given or "template" in given or "model_type" not in values:
         return
     try:
-        family = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type", "")
-    except (ValueError, AttributeError):
+        family = parse(dict[str, Any], (folder / "config.json").read_bytes()).get("model_type", "")
+    except Damaged:
         raise UserError(f"{shown(folder / 'config.json')} is not JSON: download the model again") from None
     if family != values["model_type"]:
         raise UserError(
@@ -85,6 +92,13 @@ def fingerprint(folder: Path) -> str:
     return sha256_json([hashes, weights])[:16]
 
 
+class _Hashed(BaseModel):
+    """What the cache keeps of a file of weights."""
+
+    state: list[int]
+    sha256: str
+
+
 def _weights_sha256(path: Path) -> str:
     """SHA-256 of a file of weights, read only where it has changed since the last time."""
     real = path.resolve()
@@ -92,12 +106,8 @@ def _weights_sha256(path: Path) -> str:
     # The change time cannot be set back, unlike the modification time.
     state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
     record = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(real)).hexdigest()[:32]}.json"
-    try:
-        known = read_json(record)
-        if known["state"] == state:
-            return known["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    if (known := read_if_whole(record, _Hashed)) and known.state == state:
+        return known.sha256
     digest = _read(real, found.st_size)
     with suppress(OSError, ValueError):  # no such place, or a path that is not UTF-8: read again next time
         write_json(record, {"path": str(real), "state": state, "sha256": digest})

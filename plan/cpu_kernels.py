@@ -25,11 +25,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import FiniteFloat
+
 from plan.cpu_rates import EXACT, measure
 from plan.hardware import Machine, this_machine
-from workspace.errors import UserError, run_main
-from workspace.files import read_json, write_json
+from workspace.errors import run_main
+from workspace.files import write_json
 from workspace.paths import ROOT, cache_folder
+from workspace.records import read_if_whole
 
 KERNELS = ROOT / "plugins" / "cpu_kernels.py"  # on every CPU
 ONEDNN = ROOT / "plugins" / "cpu" / "onednn_matmul.py"
@@ -50,12 +53,12 @@ class Precision(NamedTuple):
     repeat. `others` is the share of the processor time that other work had meanwhile.
     """
 
-    float32: Sequence[float]
-    onednn: Sequence[float]
-    bf16: Sequence[float]
-    error: float
-    attention: Sequence[float]
-    others: float = 0.0
+    float32: Sequence[FiniteFloat]
+    onednn: Sequence[FiniteFloat]
+    bf16: Sequence[FiniteFloat]
+    error: FiniteFloat
+    attention: Sequence[FiniteFloat]
+    others: FiniteFloat = 0.0
 
     @property
     def by_onednn(self) -> bool:
@@ -116,10 +119,7 @@ def cpu_precision(
     if machine.gpu is not None:
         return None
     path = cache_folder() / "precision" / f"{_machine_key(machine)}.json"
-    try:
-        kept = Precision(**read_json(path)) if path.is_file() else None
-    except (OSError, ValueError, TypeError, UserError):
-        kept = None
+    kept = read_if_whole(path, Precision)
     if kept is not None and (kept.others <= BUSY or busy() > BUSY):
         return kept
     found = measure()

@@ -4,12 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import PositiveInt
+from typing_extensions import TypedDict
+
 from plan.distributed import ACCUMULATION, BATCH, whole_number
-from workspace.files import read_json, write_json
+from workspace.files import write_json
+from workspace.records import read_if_whole
 
 EVAL_BATCH = "per_device_eval_batch_size"
 CHECKPOINTING = "gradient_checkpointing"
 AUTO_BATCH_FILE = "auto_batch.json"
+
+
+class _Fitting(TypedDict, total=False):
+    per_device_train_batch_size: PositiveInt
+    gradient_accumulation_steps: PositiveInt
+    per_device_eval_batch_size: PositiveInt
+    gradient_checkpointing: bool
 
 
 def less_memory(values: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -34,8 +45,7 @@ def as_options(values: Mapping[str, Any]) -> str:
 
 def found_before(run: Path) -> dict[str, Any]:
     """What `--auto-batch` found to fit in earlier attempts of this run, as options of `swift sft`."""
-    path = run / AUTO_BATCH_FILE
-    return read_json(path) if path.is_file() else {}
+    return dict(read_if_whole(run / AUTO_BATCH_FILE, _Fitting) or {})
 
 
 def remember(run: Path, values: Mapping[str, Any]) -> None:

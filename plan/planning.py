@@ -24,7 +24,7 @@ from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
 from plan.resolve import resolve_infer, resolve_sft
-from plan.run import RECORD, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
+from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
@@ -80,9 +80,7 @@ def write_run(plan: Plan) -> None:
             remove_earlier(run.folder)
         # run.json last, and none while the others change: a plan that was cut off is no plan.
         (run.folder / RECORD).unlink(missing_ok=True)
-        origin = (
-            f"as in {shown(Path(run.again_of))}" if run.again_of else f"resolved for this machine: {run.machine_text}"
-        )
+        origin = f"as in {shown(run.again_of)}" if run.again_of else f"resolved for this machine: {run.machine_text}"
         for command, values in (("sft", plan.sft), ("infer", plan.infer)):
             path = shown(run.folder / f"{command}.yaml")
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
@@ -199,7 +197,11 @@ def _bf16_as_begun(folder: Path, measured: bool) -> bool:
     """
     if not (folder / RECORD).is_file() or not any((folder / "train").glob("checkpoint-*")):
         return measured
-    earlier = Run.read(folder).measured_bf16
+    try:
+        earlier = Run.read(folder).measured_bf16
+    except UserError as error:  # it is written again
+        _say(str(error))
+        return measured
     return measured if earlier is None else earlier
 
 
@@ -232,7 +234,7 @@ def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, 
     return DATASETS / f"{task.name}@{limit}{sha256_json(changed)[:8]}"
 
 
-def _fallback_notice(model: str) -> dict[str, str]:
+def _fallback_notice(model: str) -> Notice:
     return {
         "zh": f"默认配方的模型 {model} 不在本机、也无法从模型库下载，因此本次运行的是演示（demo）配方。",
         "en": f"The default recipe's model {model} is neither on this machine nor to be had from a hub; "

@@ -3,10 +3,13 @@
 import importlib.metadata
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workspace.files import read_json, write_json, write_text
+from data_prep.manifest import Manifest
+from workspace import records
+from workspace.files import write_json, write_text
 from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
@@ -35,8 +38,26 @@ def write_packages(path: Path) -> None:
 
 def record_data(dataset: Path, run: Path) -> None:
     """Write RUN/data.json: the hashes of the dataset, which is outside the run and may be built again."""
-    manifest = read_json(dataset / "manifest.json")
-    write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS if key in manifest})
+    manifest = Manifest.read(dataset).as_json()
+    write_json(run / DATA_FILE, {key: manifest[key] for key in DATA_KEYS})
+
+
+@dataclass(frozen=True)
+class Source:
+    """The table that a run was made from."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Data:
+    source: Source
+
+
+def read_source(run: Path) -> Source:
+    """The table that a run was made from, by its data.json. Raises `UserError` where that cannot be read."""
+    return records.read(run / DATA_FILE, _Data, "run the same `bash run_sft.sh` command again").source
 
 
 def _git_revision() -> str | None:

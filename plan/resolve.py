@@ -1,6 +1,5 @@
 """A recipe for the machine at hand: dtype, batch and paths filled in, ready for `swift sft` and `swift infer`."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,12 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, PositiveInt
+
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
 from workspace.errors import UserError
 from workspace.paths import ROOT
+from workspace.records import read
 
 GPU_INFER_BATCH = 64
 FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
@@ -141,6 +143,22 @@ def head_values(values: Mapping[str, Any], overrides: Mapping[str, Any], classes
     return {"num_labels": classes, "external_plugins": plugins}
 
 
+class _Shape(BaseModel):
+    """What is needed of a model's config.json."""
+
+    hidden_size: PositiveInt = 1024
+    num_hidden_layers: PositiveInt = 24
+    num_attention_heads: PositiveInt = 16
+    intermediate_size: PositiveInt | None = None
+    dtype: str | None = None
+    torch_dtype: str | None = None
+    model_type: str = ""
+
+    @classmethod
+    def read(cls, model: Path) -> "_Shape":
+        return read(model / "config.json", cls, "fetch the model again, or take another with --model")
+
+
 def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32", fused: bool = False) -> float:
     """Estimated memory, in GiB, of a LoRA step without gradient checkpointing: weights and activations.
 
@@ -155,11 +173,11 @@ def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float
     whole shape fused at batch 8 is estimated at 11.3 GiB; in bf16 `swift sft` held 8.4 GiB.
     In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was not measured.
     """
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    hidden, layers = config.get("hidden_size", 1024), config.get("num_hidden_layers", 24)
-    inner, heads = config.get("intermediate_size", 4 * hidden), config.get("num_attention_heads", 16)
-    stored = config.get("dtype") or config.get("torch_dtype")
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * (1 if stored == "float32" else 2)
+    shape = _Shape.read(model)
+    hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
+    inner = shape.intermediate_size or 4 * hidden
+    stored = 1 if (shape.dtype or shape.torch_dtype) == "float32" else 2
+    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
         per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN
@@ -171,9 +189,8 @@ def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float
 
 
 def _trains_fused(values: Mapping[str, Any], machine: Machine, model: Path) -> bool:
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     by_cpu = machine.gpu is None and trains_fused(values)
-    return by_cpu and can_be_fused(values, str(config.get("model_type")))
+    return by_cpu and can_be_fused(values, _Shape.read(model).model_type)
 
 
 def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -7,23 +7,32 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+)
+from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
+from data_prep.label_words import labels_by_word
 from plan import cpu_kernels
+from plan.resolved import AGAIN, resolved_values
 from workspace.errors import UserError
-from workspace.files import is_partial, read_json, remove, write_json, write_text
+from workspace.files import is_partial, remove, write_json, write_text
 from workspace.folder_lock import locked
-from workspace.gate import check_folder, check_name, check_options
+from workspace.gate import check_folder, check_options
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
+from workspace.records import Damaged, Json, Stored, parse, read
 
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
-PATHS = ("task_file", "model_folder", "dataset")
+PATHS = ("task_file", "model_folder", "dataset", "again_of")
 PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
@@ -66,6 +75,23 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _two_or_more(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(labels)) < max(2, len(labels)):
+        raise ValueError(f"they are {list(labels)}, expected two or more, each once")
+    labels_by_word(labels, {})
+    return labels
+
+
+class Notice(TypedDict):
+    """A sentence about the run that its report begins with."""
+
+    zh: str
+    en: str
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(lambda names: names or ())]
+
+
 @dataclass(frozen=True)
 class Run:
     """One planned run. `folder` is absolute; everything else is as it is in run.json.
@@ -75,24 +101,24 @@ class Run:
 
     folder: Path
     recipe: str
-    task: str
-    labels: tuple[str, ...]
-    dataset: Path
-    task_file: Path | None = None
-    task_overrides: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
+    task: Annotated[str, Field(pattern=r"^[\w-]+$")]  # in the name of a file
+    labels: Annotated[tuple[str, ...], AfterValidator(_two_or_more)]
+    dataset: Stored
+    task_file: Stored | None = None
+    task_overrides: Names = ()
+    overrides: Names = ()
     model: str | None = None
-    model_folder: Path | None = None
-    model_fingerprint: Any = None
+    model_folder: Stored | None = None
+    model_fingerprint: Json = None
     csv: str | None = None
     limit: int | None = None
     prompt: str | None = None
     max_length: int | None = None
     seed: int = 42
     config_sha256: str | None = None
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Json] = field(default_factory=dict)
     machine_text: str | None = None
-    precision: dict[str, Any] | None = None
+    precision: dict[str, Json] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     python: str | None = None
     git: str | None = None
@@ -101,8 +127,8 @@ class Run:
     fresh: bool = False
     auto_batch: bool = False
     planned: str | None = None
-    notice: dict[str, str] | None = None
-    again_of: str | None = None
+    notice: Notice | None = None
+    again_of: Stored | None = None
     format: int | None = None
 
     @classmethod
@@ -112,23 +138,10 @@ class Run:
         if not path.is_file():
             raise UserError(f"{shown(folder)} is not a run folder (no {RECORD}): make one with `bash run_sft.sh`")
         check_folder(folder, "run")
-        try:
-            record = read_json(path)
-            check_name(record["task"], "task", shown(path))
-            known = {one.name for one in fields(cls)} - {"folder"}
-            values = {key: value for key, value in record.items() if key in known}
-            for key in PATHS:
-                values[key] = Path(values[key]) if values.get(key) else None
-            for key in ("labels", "task_overrides", "overrides"):
-                values[key] = tuple(values.get(key) or ())
-            # Relative ones are the checkout's.
-            values["dataset"] = ROOT / values["dataset"]
-            check_folder(values["dataset"], "dataset")
-            return cls(folder=folder.absolute(), **values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(
-                f"{shown(path)} cannot be read as a run's record ({error}): plan the run again with --fresh"
-            ) from None
+        run = read(path, _STORED, f"{AGAIN}, or a new run with --fresh")
+        dataset = ROOT / run.dataset  # a relative one is the checkout's
+        check_folder(dataset, "dataset")
+        return replace(run, folder=folder.absolute(), dataset=dataset)
 
     def write(self) -> None:
         """Write run.json: it is what makes the folder a run."""
@@ -159,22 +172,14 @@ class Run:
 
     def _yaml(self, name: str) -> dict[str, Any]:
         path = self.folder / name
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(f"{shown(path)} is missing: plan the run again with `bash run_sft.sh`") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{shown(path)} cannot be read ({type(error).__name__}): plan the run again") from None
-        if not isinstance(values, dict):
-            raise UserError(f"{shown(path)} holds no keys: plan the run again with `bash run_sft.sh`")
+        if not path.is_file():
+            raise UserError(f"{shown(path)} is missing: {AGAIN}")
+        values = resolved_values(path)
         check_options(values, lambda key: f"{shown(path)}: {key}", self.folder)
         return values
 
 
-def is_head(folder: Path) -> bool:
-    """Whether the run tunes a classification head, by its resolved sft.yaml; not before it has one."""
-    path = folder / "sft.yaml"
-    return path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")).get("task_type") == "seq_cls"
+_STORED: Any = Annotated[Run, BeforeValidator(lambda one: {**one, "folder": "."} if isinstance(one, dict) else one)]
 
 
 @contextmanager
@@ -242,10 +247,10 @@ def _is_run(folder: Path) -> bool:
         return True
     path = folder / RECORD
     try:
-        record = None if path.is_symlink() else read_json(path)
-    except (OSError, ValueError, RecursionError):
+        record = {} if path.is_symlink() else parse(dict[str, Any], path.read_bytes())
+    except (OSError, Damaged):
         return False
-    return isinstance(record, dict) and record.keys() >= EARLIER
+    return record.keys() >= EARLIER
 
 
 def _nested_run(folder: Path) -> Path | None:

@@ -4,18 +4,19 @@ import contextlib
 import difflib
 import importlib.metadata
 import importlib.util
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 from plan.option_values import environment_fault, limits_fault, reserved
 from workspace.errors import UserError
-from workspace.files import write_json
+from workspace.files import write_text
 from workspace.gate import check_options
 from workspace.paths import cache_folder
+from workspace.records import parse, read_if_whole
 
 # ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version. Its
 # argument classes are put through the parser that `swift sft` itself uses.
@@ -71,6 +72,12 @@ class Option(NamedTuple):
     many: bool
 
 
+@dataclass(frozen=True)
+class _Answer:
+    sft: dict[str, Option]
+    infer: dict[str, Option]
+
+
 @cache
 def known_options(command: str) -> dict[str, Option]:
     """The options of `swift <command>` (sft or infer), by name. Raises `UserError` when ms-swift cannot be asked."""
@@ -82,14 +89,14 @@ def known_options(command: str) -> dict[str, Option]:
         ) from None
     name = f"swift-options-{FORMAT}-{version}-{importlib.metadata.version('transformers')}.json"
     path = cache_folder() / name
-    try:
-        answer = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        answer = _ask()
+    kept = read_if_whole(path, _Answer)
+    if kept is None:
+        text = _ask()
+        kept = parse(_Answer, text)
         # A cache that cannot be written costs the next start some seconds, no more.
         with contextlib.suppress(OSError):
-            write_json(path, answer)
-    return {key: Option(**option) for key, option in answer[command].items()}
+            write_text(path, text)
+    return getattr(kept, command)
 
 
 def check_values(
@@ -158,10 +165,10 @@ def _fault(key: str, value: Any, option: Option) -> str | None:
     return limits_fault(key, value, option.kind)
 
 
-def _ask() -> dict[str, Any]:
+def _ask() -> str:
     result = subprocess.run([sys.executable, "-c", QUESTION], capture_output=True, text=True)
     if result.returncode != 0:
         raise UserError(
             f"ms-swift cannot be imported ({result.stderr.strip().splitlines()[-1]}): install requirements.txt"
         )
-    return json.loads(result.stdout.rsplit("\n@", 1)[1])
+    return result.stdout.rsplit("\n@", 1)[1]

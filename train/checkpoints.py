@@ -2,15 +2,20 @@
 
 import re
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, FiniteFloat
 
 from train.pickles import strange_name
-from train.trainer_state import STATE, TrainerState
+from train.trainer_state import CHECKPOINT, STATE, TrainerState
 from workspace.errors import UserError
-from workspace.files import read_json, remove, sha256_file, sha256_json, write_json
-from workspace.gate import check_checkpoint, check_name
+from workspace.files import remove, sha256_file, sha256_json, write_json
+from workspace.gate import check_checkpoint
 from workspace.paths import shown
+from workspace.records import parse, read, read_if_whole
 from workspace.safetensors_header import is_whole
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -29,23 +34,17 @@ class Best:
     """
 
     step: int
-    path: str
-    value: float | None
+    path: Annotated[str, Field(pattern=rf"^{CHECKPOINT.pattern}$")]
+    value: FiniteFloat | None = None
     metric: str | None = None
 
     @classmethod
     def read(cls, train: Path) -> "Best":
         """The choice kept in the folder `train`. Raises `UserError` where there is none, or it cannot be read."""
-        path = train / BEST
-        try:
-            record = read_json(path)
-            check_name(record["path"], "checkpoint", shown(path))
-            return cls(int(record["step"]), record["path"], record.get("value"), record.get("metric"))
-        except FileNotFoundError:
+        if not (path := train / BEST).is_file():
             run = shown(train.parent)
-            raise UserError(f"{run} has no tuned model yet: run `python -m train.sft {run}` first") from None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{shown(path)} cannot be read: remove it, and run the same command again") from None
+            raise UserError(f"{run} has no tuned model yet: run `python -m train.sft {run}` first")
+        return read(path, cls, "remove it, and run the same command again")
 
     def write(self, train: Path) -> Path:
         """Keep the choice; the file."""
@@ -55,7 +54,7 @@ class Best:
 
 def checkpoints(train: Path) -> list[Path]:
     """The checkpoint folders below `train`, newest first, whole or not."""
-    named = [path for path in train.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    named = [path for path in train.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name)]
     return sorted((path for path in named if path.is_dir()), key=step_of, reverse=True)
 
 
@@ -105,12 +104,10 @@ def weights_fault(checkpoint: Path) -> str | None:
     found = []
     for name in (config, "args.json"):
         try:
-            found.append(read_json(checkpoint / name))
+            found.append(parse(dict[str, Any], (checkpoint / name).read_bytes()))
         except FileNotFoundError:
             return f"{name} is missing"
         except (ValueError, RecursionError):
-            return f"{name} is torn"
-        if not isinstance(found[-1], dict):
             return f"{name} is torn"
     made, asked = found
     for name, option in SETTINGS.items() if made.get("peft_type") == asked.get("tuner_type", "").upper() else ():
@@ -128,7 +125,7 @@ def _whole_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):  # also of kinds not known
         return False
 
 
@@ -146,7 +143,8 @@ def state_files(checkpoint: Path) -> list[Path]:
         return [weights, checkpoint / "optimizer.bin", *files]
     if not (latest := checkpoint / "latest").is_file():
         return [checkpoint / "optimizer.pt", *files]
-    folder = checkpoint / latest.read_text(encoding="utf-8", errors="replace").strip()
+    named = latest.read_bytes()[:100].decode("ascii", "replace").strip()
+    folder = checkpoint / (named if re.fullmatch(r"[\w-]+", named) else "latest")
     shards = sorted(folder.glob("*_optim_states.pt"))
     missing = [folder / f"*_{rank}_optim_states.pt" for rank in range(len(shards), world)]
     return [*shards, *missing, *(sorted(folder.glob("*_model_states.pt")) or [folder / "*_model_states.pt"]), *files]
@@ -154,10 +152,14 @@ def state_files(checkpoint: Path) -> list[Path]:
 
 def _processes_of(checkpoint: Path) -> int:
     """How many processes wrote a checkpoint, by ms-swift's record in it; 1 where it has none."""
-    try:
-        return int(read_json(checkpoint / "args.json")["global_world_size"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 1
+    arguments = read_if_whole(checkpoint / "args.json", _Arguments)
+    return arguments.global_world_size if arguments else 1
+
+
+class _Arguments(BaseModel):
+    """What is needed of ms-swift's record of its arguments."""
+
+    global_world_size: Annotated[int, Field(ge=1, le=100_000)] = 1
 
 
 def newest_whole(train: Path) -> Path | None:

@@ -1,14 +1,18 @@
 """How long tuning will take on this machine, measured over a few steps, before hours are spent."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
+
+from data_prep.rows import DatasetRow, read_rows, write_rows
 from plan.distributed import planned_processes, rows_a_step
 from workspace.child_process import run_child
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, whole_lines, write_jsonl
 from workspace.paths import shown
+from workspace.records import read_if_whole, whole_lines
 
 LONG_SECONDS = 3600
 # A look at a row while the untuned model answered, times this, is a training step's time for the row: forward, and
@@ -17,13 +21,34 @@ TRAINING_FACTOR = 3
 PROBE_STEPS = 3  # run twice over the same rows: the first pass warms up, the second is measured
 
 
+@dataclass(frozen=True)
+class LossLine:
+    """A line of ms-swift's logging.jsonl that has the loss of a step: "7/42" and so on."""
+
+    loss: float
+    place: Annotated[str, Field(validation_alias="global_step/max_steps", pattern=r"^\d{1,18}/")]
+    seconds_a_step: Annotated[float, Field(validation_alias="train_speed(s/it)")] = 0.0
+
+    @property
+    def step(self) -> int:
+        """The optimiser step."""
+        return int(self.place.partition("/")[0])
+
+
+@dataclass(frozen=True)
+class _Speed:
+    """What is needed of a stage's summary.json."""
+
+    ms_per_review: dict[str, float | None]
+
+
 def warn_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str, str]) -> float | None:
     """Print how long tuning will take when that is more than an hour, with the options that shorten it.
 
     Steps are measured only where the speed of the untuned model (RUN/before/summary.json) makes half an hour or more
     likely, or is not known. Returns the seconds estimated from measured steps; None when none were measured.
     """
-    rows = read_jsonl(dataset / "train.jsonl")
+    rows = read_rows(dataset / "train.jsonl")
     epochs = float(values.get("num_train_epochs", 3))
     total = len(rows) * epochs
     if (steps := int(values.get("max_steps", -1))) > 0:
@@ -55,26 +80,24 @@ def rough_seconds(run: Path, total: float, processes: int = 1) -> float | None:
 
     `processes` share the reviews.
     """
-    summary = run / "before" / "summary.json"
-    if not summary.is_file():
-        return None
-    milliseconds = read_json(summary)["ms_per_review"]["score"]
+    summary = read_if_whole(run / "before" / "summary.json", _Speed)
+    milliseconds = summary.ms_per_review.get("score") if summary else None
     return None if milliseconds is None else total * TRAINING_FACTOR * milliseconds / 1000 / processes
 
 
-def spread_rows(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def spread_rows(rows: list[DatasetRow], count: int) -> list[DatasetRow]:
     """`count` rows spread evenly over the lengths of all: as long on average as the whole."""
-    ordered = sorted(rows, key=lambda row: len(row["review"]))
+    ordered = sorted(rows, key=lambda row: len(row.review))
     count = min(count, len(ordered))
     return [ordered[int((k + 0.5) * len(ordered) / count)] for k in range(count)]
 
 
-def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[dict[str, Any]], env: dict[str, str]) -> float:
+def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[DatasetRow], env: dict[str, str]) -> float:
     """Reviews a second of a real `swift sft` over a few steps, start-up left out. Raises `UserError` when it fails."""
     probe = run / "probe"
     shutil.rmtree(probe, ignore_errors=True)
     chosen = spread_rows(rows, PROBE_STEPS * rows_a_step(values))
-    write_jsonl(probe / "rows.jsonl", chosen)
+    write_rows(probe / "rows.jsonl", chosen)
     command = ["swift", "sft", str(run / "sft.yaml"), "--output_dir", str(probe / "out"), "--max_steps", "-1"]
     command += ["--dataset", str(probe / "rows.jsonl"), "--num_train_epochs", "2", "--logging_steps", "1"]
     command += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
@@ -82,8 +105,7 @@ def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[dict[st
     log = probe / "out" / "logging.jsonl"
 
     def seconds_at_step() -> list[float]:
-        lines = [line for line in whole_lines(log) if "loss" in line]
-        return [number * line["train_speed(s/it)"] for number, line in enumerate(lines, 1)]
+        return [number * line.seconds_a_step for number, line in enumerate(whole_lines(log, LossLine), 1)]
 
     run_child(command, run / "train.log", env, "measuring", 2 * PROBE_STEPS, lambda: len(seconds_at_step()), "step")
     at = seconds_at_step()

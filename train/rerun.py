@@ -14,12 +14,12 @@ from typing import Any
 from hub.find import fingerprint
 from plan.hardware import this_machine
 from plan.planning import Plan, carry_out
-from plan.provenance import DATA_FILE, software
+from plan.provenance import DATA_FILE, read_source, software
 from plan.run import RECORD, Run, check_run_folder
 from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, sha256_file
+from workspace.files import sha256_file
 from workspace.gate import check_model, check_name
 from workspace.paths import DATASETS, ROOT, shown
 
@@ -51,12 +51,12 @@ def plan_again(original: Path, again: Path) -> Plan:
     if again == original:
         raise UserError(f"--run {shown(again)} is the run itself: name another folder")
     check_run_folder(again)
-    run, source = Run.read(original), read_json(original / DATA_FILE)["source"]
-    table = ROOT / source["path"]
-    if not table.is_file() or sha256_file(table) != source["sha256"]:
+    run, source = Run.read(original), read_source(original)
+    table = ROOT / source.path
+    if not table.is_file() or sha256_file(table) != source.sha256:
         raise UserError(
             f"{shown(table)} is not the table that {shown(original)} was made from (sha256 "
-            f"{source['sha256'][:12]}...): put that one back"
+            f"{source.sha256[:12]}...): put that one back"
         )
     model = run.model_folder
     if model is None or run.task_file is None:
@@ -73,7 +73,7 @@ def plan_again(original: Path, again: Path) -> Plan:
     sft = run.sft_values() | {"output_dir": str(again / "train")}
     # The dataset is made here, whatever place the original's record names.
     dataset = DATASETS / check_name(run.dataset.name, "dataset", shown(original / RECORD))
-    repetition = dataclasses.replace(run, folder=again, dataset=dataset, fresh=False, again_of=str(original), **now)
+    repetition = dataclasses.replace(run, folder=again, dataset=dataset, fresh=False, again_of=original, **now)
     return Plan(repetition, sft, run.infer_values(), table)
 
 
@@ -99,8 +99,7 @@ def compare(again: Path) -> str:
     again_of = Run.read(again).again_of if (again / RECORD).is_file() else None
     if again_of is None:
         raise UserError(f"{shown(again)} is not a repetition: make one with `bash run_sft.sh again RUN`")
-    original = Path(again_of)
-    one, other = best_checkpoint(original), best_checkpoint(again)
+    one, other = best_checkpoint(again_of), best_checkpoint(again)
     same = weights_sha256(one) == weights_sha256(other)
     verdict = "holds the same weights, byte for byte, as" if same else "holds other weights than"
     return f"again: {shown(other)} {verdict} {shown(one)}"

@@ -10,11 +10,14 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import FiniteFloat
+
+from data_prep.manifest import Counts, Manifest
 from data_prep.rows import read_rows
 from plan.distributed import (
     launch_environment,
@@ -26,16 +29,26 @@ from plan.distributed import (
 )  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
+from plan.resolved import AGAIN
 from plan.run import Run, locked_run, result_values
 from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
-from train.estimate import warn_if_long
-from train.trainer_state import is_finished
+from train.estimate import LossLine, warn_if_long
+from train.trainer_state import LabelMetric, is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines, write_json
+from workspace.files import remove, sha256_file, sha256_json, write_json
 from workspace.paths import shown
+from workspace.records import Json, read_if_whole, whole_lines
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """train/inputs.json: what the checkpoints are made from, and the seconds that all attempts took."""
+
+    inputs: dict[str, Json]
+    seconds: FiniteFloat
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,20 +80,20 @@ def tune(folder: Path, estimate: bool = True) -> None:
 
 def _tune(run: Run, estimate: bool) -> None:
     train, values = run.train_folder, run.sft_values()
-    manifest = read_json(run.dataset / "manifest.json")
+    counts = Manifest.read(run.dataset).counts
     decisive = result_values(values)
     inputs = {
         "sft.yaml": sha256_json(decisive),
         "model": run.model_fingerprint,
         "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
         "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
-        "plugins": [sha256_file(Path(path)) for path in decisive.get("external_plugins", [])],
+        "plugins": plugin_hashes(run.folder, decisive),
     }
     if stages.finished(run.folder, "train", inputs):
         return
     for split in ("train", "val"):
         read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
-    if line := left_out_line(values, manifest["counts"]["train"]["total"]):
+    if line := left_out_line(values, counts.train["total"]):
         print(f"train: {line}", flush=True)
     stages.forget(run.folder, "train")
     seconds = _start_or_continue(train, inputs)
@@ -96,7 +109,7 @@ def _tune(run: Run, estimate: bool) -> None:
             _run_swift(run, values, last, run.folder / "train.log")
         finally:
             write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
-    check_rows(train, manifest)
+    check_rows(train, counts)
     best = choose_best(train, values.get("metric_for_best_model"))
     outputs = [best.write(train), *weight_files(train / best.path)]
     stages.record(run.folder, "train", inputs, outputs, seconds + time.monotonic() - begin)
@@ -121,22 +134,30 @@ def join(folder: Path) -> None:
     _run_swift(run, run.sft_values(), newest_whole(run.train_folder), log)
 
 
-def check_rows(train: Path, manifest: dict[str, Any]) -> None:
+def check_rows(train: Path, counts: Counts) -> None:
     """Raise `UserError` when ms-swift trained or validated on fewer rows than prep wrote: it drops rows silently.
 
     The counts come from plugins/label_metric.py; a recipe without it cannot be checked.
     """
-    seen = train / "label_metric.json"
-    if not seen.is_file():
+    seen = LabelMetric.read(train)
+    if seen is None:
         return
-    counts = read_json(seen)
     for split in ("train", "val"):
-        expected = manifest["counts"][split]["total"]
-        if counts[f"{split}_rows"] != expected:
+        used, expected = getattr(seen, f"{split}_rows"), counts.of(split)["total"]
+        if used not in (None, expected):
             raise UserError(
-                f"ms-swift used {counts[f'{split}_rows']} of the {expected} {split} rows: the rest is over max_length "
+                f"ms-swift used {used} of the {expected} {split} rows: the rest is over max_length "
                 "or empty; build the dataset again with this model's tokenizer"
             )
+
+
+def plugin_hashes(run: Path, values: Mapping[str, Any]) -> list[str]:
+    """The hashes of the plugins that a resolved YAML names. Raises `UserError` for one that is gone."""
+    named = values.get("external_plugins", [])
+    paths = [Path(path) for path in ([named] if isinstance(named, str) else named)]
+    if lost := [path for path in paths if not path.is_file()]:
+        raise UserError(f"{shown(run / 'sft.yaml')} names the plugin {shown(lost[0])}, which is gone: {AGAIN}")
+    return [sha256_file(path) for path in paths]
 
 
 def _need_less(run: Run, error: OutOfMemory) -> None:
@@ -161,10 +182,8 @@ def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
     Returns the seconds that earlier, interrupted attempts took.
     """
     record = train / "inputs.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a record that cannot be read counts as none
-        earlier = read_json(record)
-        if earlier["inputs"] == inputs:
-            return float(earlier["seconds"])
+    if (earlier := read_if_whole(record, _Begun)) and earlier.inputs == inputs:
+        return earlier.seconds
     if checkpoints(train):
         print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
     for path in [*train.iterdir()] if train.exists() else []:
@@ -193,7 +212,7 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
     command = ["swift", "sft", str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--resume_from_checkpoint", str(last)] if last else []
-    rows = read_json(run.dataset / "manifest.json")["counts"]["train"]["total"]
+    rows = Manifest.read(run.dataset).counts.train["total"]
     total, environment = _total_steps(values, rows), _environment(values)
     run_child(command, log, environment, "train", total, lambda: _steps_done(run.train_folder), "step")
 
@@ -206,8 +225,7 @@ def _total_steps(values: dict[str, Any], rows: int) -> int:
 
 def _steps_done(train: Path) -> int:
     """The last step in ms-swift's log, which gets a line every `logging_steps`."""
-    steps = [line["global_step/max_steps"] for line in whole_lines(train / "logging.jsonl") if "loss" in line]
-    return int(steps[-1].split("/")[0]) if steps else 0
+    return max((line.step for line in whole_lines(train / "logging.jsonl", LossLine)), default=0)
 
 
 if __name__ == "__main__":

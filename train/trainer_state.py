@@ -1,40 +1,55 @@
 """A checkpoint's trainer_state.json: how far training was, what it logged, and whether it had ended there."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from workspace.files import read_json
-from workspace.paths import shown
+from pydantic import AfterValidator, Field, FiniteFloat, WrapValidator
+
+from workspace.records import parse, read_if_whole
 
 STATE = "trainer_state.json"
+
+
+CHECKPOINT = re.compile(r"checkpoint-\d{1,18}")
+
+
+def _number_or_none(value: Any, handler: Callable[[Any], Any]) -> Any:
+    try:
+        return handler(value)
+    except ValueError:
+        return None
+
+
+def _names_a_checkpoint(path: str | None) -> str | None:
+    if path and not CHECKPOINT.fullmatch(Path(path).name):
+        raise ValueError(f"{path!r} is no checkpoint")
+    return path
+
+
+# What is no number in a line of the log says nothing here.
+LogLine = dict[str, Annotated[int | float | None, WrapValidator(_number_or_none)]]
 
 
 @dataclass(frozen=True)
 class TrainerState:
     """What ms-swift's trainer_state.json says of a checkpoint; `log_history` has an entry a log line or validation."""
 
-    step: int
+    step: Annotated[int, Field(validation_alias="global_step")]
     max_steps: int
-    log_history: list[dict[str, Any]]
-    best_checkpoint: str | None  # its path on the machine that trained
-    best_metric: float | None
+    log_history: list[LogLine]
+    # Its path on the machine that trained.
+    best_checkpoint: Annotated[
+        str | None, Field(validation_alias="best_model_checkpoint"), AfterValidator(_names_a_checkpoint)
+    ] = None
+    best_metric: Annotated[FiniteFloat | None, WrapValidator(_number_or_none)] = None
 
     @classmethod
     def read(cls, checkpoint: Path) -> "TrainerState":
         """The state in a checkpoint's folder. Raises FileNotFoundError, and ValueError for one that is torn."""
-        state = read_json(checkpoint / STATE)
-        try:
-            return cls(
-                step=state["global_step"],
-                max_steps=state["max_steps"],
-                log_history=state["log_history"],
-                best_checkpoint=state.get("best_model_checkpoint"),
-                best_metric=state.get("best_metric"),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{shown(checkpoint / STATE)} is torn") from error
+        return parse(cls, (checkpoint / STATE).read_bytes())
 
     def best(self, train: Path) -> Path | None:
         """The best checkpoint so far in the folder `train`, wherever that was moved; None without validation."""
@@ -53,9 +68,23 @@ def stopped_early(log_history: Sequence[Mapping[str, Any]], values: Mapping[str,
     Going on from such a checkpoint would train on, because the callback begins to count again.
     """
     patience, metric = int(values.get("early_stop_interval") or 0), values.get("metric_for_best_model")
-    scores = [line[f"eval_{metric}"] for line in log_history if f"eval_{metric}" in line]
+    scores = [score for line in log_history if (score := line.get(f"eval_{metric}")) is not None]
     if not patience or not scores:
         return False
     sign = -1 if str(values.get("greater_is_better", True)).lower() == "false" else 1
     best = max(range(len(scores)), key=lambda at: (sign * scores[at], -at))  # the first of equal ones
     return len(scores) - 1 - best >= patience
+
+
+@dataclass(frozen=True)
+class LabelMetric:
+    """train/label_metric.json: the rows that ms-swift really used, and the hash of each validation prompt in order."""
+
+    train_rows: int | None = None
+    val_rows: int | None = None
+    val_prompt_sha256: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, train: Path) -> "LabelMetric | None":
+        """What plugins/label_metric.py left in a folder of checkpoints; None without it, or where it is damaged."""
+        return read_if_whole(train / "label_metric.json", cls)

@@ -8,10 +8,11 @@ not tuned again. A trial that is done keeps its best checkpoint alone. Nothing h
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+
+from pydantic import FiniteFloat, PositiveInt
 
 from plan.options import parse_options
 from plan.planning import Plan, make_plan, write_run
@@ -21,11 +22,12 @@ from train.sft import tune
 from workspace import stages
 from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
-from workspace.files import read_json, sha256_json, write_json
+from workspace.files import sha256_json, write_json
 from workspace.folder_lock import locked
 from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
+from workspace.records import read_if_whole
 
 METRIC = "label_macro_f1"  # on the validation rows, logged by plugins/label_metric.py: what trials are compared by
 FORMAT = 1  # of trials.json
@@ -44,7 +46,7 @@ class Trial:
     seed: int
     overrides: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
-    rows: int | None = None
+    rows: PositiveInt | None = None
 
     @property
     def folder_name(self) -> str:
@@ -82,10 +84,15 @@ class TrialResult:
     """
 
     trial: Trial
-    run: Path
-    scores: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
+    run: Path = Path()
+    scores: dict[str, FiniteFloat] = field(default_factory=dict)
+    seconds: FiniteFloat = 0.0
     fault: str | None = None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    results: list[TrialResult]
 
 
 class TrialList:
@@ -107,10 +114,8 @@ class TrialList:
 
     def results(self) -> list[TrialResult]:
         """What became of the trials that ended, in the order of their first end. None where the file cannot be read."""
-        try:
-            return [_result(entry, self.folder) for entry in read_json(self.file)["results"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return []  # they come again with their trials, which are tuned already
+        kept = read_if_whole(self.file, _Kept)  # without it they come again with their trials, which are tuned already
+        return [replace(one, run=self.folder / one.trial.folder_name) for one in kept.results] if kept else []
 
     def run(
         self,
@@ -189,10 +194,3 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"--run {shown(folder)} holds {what} (no {MARKER} of a sweep): name another folder")
     if names:
         check_folder(folder, "sweep")
-
-
-def _result(entry: dict[str, Any], folder: Path) -> TrialResult:
-    made = entry["trial"]
-    options = tuple((key, value) for key, value in made["options"])
-    trial = Trial(made["name"], made["seed"], tuple(made["overrides"]), options, made["rows"])
-    return TrialResult(trial, folder / trial.folder_name, entry["scores"], entry["seconds"], entry["fault"])

@@ -62,30 +62,17 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The JSON value in `path`. Raises ValueError for what is none; records are read by workspace/records.py."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The JSON objects in `path`, one a line. Lines end with \\n alone: U+2028 inside a review ends none."""
     with open(path, encoding="utf-8", newline="\n") as stream:
         return [json.loads(line) for line in stream if line.strip()]
-
-
-def whole_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file that may end in a torn line; nothing when there is no file.
-
-    For files that another process appends to, and may be killed while it does.
-    """
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
-            break
-    return rows
 
 
 def sha256_file(path: Path) -> str:

@@ -23,6 +23,6 @@ def is_ours(folder: Path, kind: Kind) -> bool:
         return False
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("tool") == TOOL and found.get("kind") == kind

@@ -36,7 +36,7 @@ def read_header(path: Path) -> Header:
             entries.pop("__metadata__", None)
             shapes = {name: tuple(map(int, entry["shape"])) for name, entry in entries.items()}
             end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path} has no safetensors header") from error
     return Header(shapes, LENGTH_BYTES + length + end)
 

@@ -1,23 +1,33 @@
 """Records of finished stages: a stage whose inputs have not changed is not run again."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, FiniteFloat
 
 from workspace.files import sha256_file, write_json
+from workspace.records import Json, read_if_whole
+
+
+def _below(name: str) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise ValueError(f"{name!r} is no file below the run")
+    return name
 
 
 @dataclass(frozen=True)
 class Record:
     """A finished stage: what it was made from, and its files below the run with their SHA-256."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")  # one of another version counts as absent
+
     stage: str
     finished: str
-    seconds: float
-    inputs: dict[str, Any]
-    outputs: dict[str, str]
+    seconds: FiniteFloat
+    inputs: dict[str, Json]
+    outputs: dict[Annotated[str, AfterValidator(_below)], str]
 
 
 def finished(run: Path, stage: str, inputs: dict[str, Any]) -> bool:
@@ -60,20 +70,7 @@ def seconds_taken(run: Path, stage: str) -> float | None:
 
 def read_record(run: Path, stage: str) -> Record | None:
     """The record of `stage`; None when there is none, or one that cannot be read: the stage runs again."""
-    path = _record_path(run, stage)
-    if not path.exists():
-        return None
-    try:
-        record = Record(**json.loads(path.read_text(encoding="utf-8")))
-        if not isinstance(record.inputs, dict) or not all(
-            isinstance(digest, str) for digest in record.outputs.values()
-        ):
-            raise ValueError("fields of another type")
-        float(record.seconds)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        print(f"{stage}: {path.name} cannot be read ({error}) and counts as absent", flush=True)
-        return None
-    return record
+    return read_if_whole(_record_path(run, stage), Record)
 
 
 def _record_path(run: Path, stage: str) -> Path:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.task import PLACE, Task
 
-JOINER = "\u2060"  # WORD JOINER: shows nothing, and breaks a control token's text
+# What shows nothing and breaks a control token's text: WORD JOINER, or where a token has that itself, the next.
+JOINERS = ("\u2060", "\u200b", "\u2063", "\u2064", *map(chr, range(0xE0100, 0xE01F0)))
 # Texts that some tokenizer, chat template or ms-swift itself takes for a command, whichever model is used.
 KNOWN_CONTROL_TOKENS = (
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"),
@@ -37,8 +38,11 @@ def neutralise(text: str, pattern: re.Pattern[str]) -> str:
 
     What is seen stays the same, and doing it twice changes nothing more.
     """
+    if not pattern.search(text):
+        return text
+    joiner = next(one for one in JOINERS if one not in pattern.pattern)
     while pattern.search(text):  # again, as a token may overlap one that was broken
-        text = pattern.sub(lambda match: match[0][0] + JOINER + match[0][1:], text)
+        text = pattern.sub(lambda match: match[0][0] + joiner + match[0][1:], text)
     return text
 
 

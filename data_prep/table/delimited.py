@@ -40,6 +40,13 @@ class Noticed:
     nul_characters: int = 0
     warnings: list[str] = field(default_factory=list)
 
+    def without_nul(self, text: str) -> str:
+        """A text with its NUL characters taken out, and counted."""
+        if "\0" not in text:
+            return text
+        self.nul_characters += text.count("\0")
+        return text.replace("\0", "")
+
 
 class MissingColumn(UserError):
     """A table whose header, `found`, lacks one of the `wanted` columns, or has it twice."""
@@ -93,8 +100,8 @@ def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed)
         raise MissingColumn(path, columns, max(headers.values(), key=len))
     width, text_at, label_at = len(header), header.index(columns.text), header.index(columns.label)
     with _opened(path, encoding) as stream:
-        reader = csv.reader(_without_nul(stream, noticed), delimiter=delimiter, strict=True)
-        line = 1
+        reader = csv.reader(map(noticed.without_nul, stream), delimiter=delimiter, strict=True)
+        line, long_rows = 1, list[tuple[int, int]]()
         try:
             next(filter(None, reader))  # the header
             line = reader.line_num + 1
@@ -104,13 +111,16 @@ def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed)
                         raise _wrong_width(path, line, fields, width, delimiter)
                     yield fields[text_at], fields[label_at], line
                     if reader.line_num - line > LONG_FIELD:
-                        span = reader.line_num - line + 1
-                        noticed.warnings.append(
-                            f"{shown(path)}, line {line}: one row spans {span} lines: is a quote left open there?"
-                        )
+                        long_rows.append((line, reader.line_num - line + 1))
                 line = reader.line_num + 1
         except csv.Error as error:
             raise _quote_error(path, line, error) from error
+    if long_rows:
+        first, span = long_rows[0]
+        others = f" ({len(long_rows) - 1:,} more are as long)" if len(long_rows) > 1 else ""
+        noticed.warnings.append(
+            f"{shown(path)}, line {first}: one row spans {span} lines{others}: is a quote left open there?"
+        )
 
 
 def jsonl_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed) -> Iterator[Row]:
@@ -148,7 +158,7 @@ def _opened(path: Path, encoding: Encoding) -> TextIO:
 def _header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
     """The fields of the first line that is not blank, white space around them gone."""
     with _opened(path, encoding) as stream:
-        reader = csv.reader(_without_nul(stream, Noticed()), delimiter=delimiter, strict=True)
+        reader = csv.reader(map(Noticed().without_nul, stream), delimiter=delimiter, strict=True)
         try:
             for fields in reader:
                 if fields:
@@ -158,14 +168,6 @@ def _header(path: Path, encoding: Encoding, delimiter: str) -> list[str]:
                 raise _quote_error(path, 1, error) from error
             return []
     raise UserError(f"{shown(path)} is empty: expected a header")
-
-
-def _without_nul(stream: TextIO, noticed: Noticed) -> Iterator[str]:
-    for line in stream:
-        if "\0" in line:
-            noticed.nul_characters += line.count("\0")
-            line = line.replace("\0", "")
-        yield line
 
 
 def _wrong_width(path: Path, line: int, fields: list[str], width: int, delimiter: str) -> UserError:
@@ -192,6 +194,4 @@ def _cell(path: Path, line: int, value: dict[str, Any], key: str, noticed: Notic
     cell = value[key]
     if isinstance(cell, list | dict):
         raise UserError(f"{shown(path)}, line {line}: {key} is a {type(cell).__name__}, expected text")
-    text = "" if cell is None else str(cell)
-    noticed.nul_characters += text.count("\0")  # JSON spells it as an escape
-    return text.replace("\0", "")
+    return noticed.without_nul("" if cell is None else str(cell))  # JSON spells it as an escape

@@ -4,14 +4,14 @@ Every value is text as it is in the file: `01`, `NA` and an empty cell stay what
 which no text has on purpose, are taken out, and counted.
 """
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.table.delimited import MissingColumn, Noticed, Row, csv_rows, frame_of, jsonl_rows
+from data_prep.table.binary import excel_rows, parquet_rows
+from data_prep.table.delimited import Noticed, Row, csv_rows, frame_of, jsonl_rows
 from data_prep.table.encoding import REPLACEMENT, Encoding, find_encoding
 from data_prep.task import Columns
 from workspace.errors import UserError
@@ -75,43 +75,8 @@ def read_table(path: Path, columns: Columns) -> Table:
 
 def _binary_rows(path: Path, kind: str, columns: Columns, noticed: Noticed) -> Iterator[Row]:
     try:
-        frame = _excel(path) if kind == "excel" else _parquet(path, columns)
-    except UserError:
+        yield from (excel_rows if kind == "excel" else parquet_rows)(path, columns, noticed)
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # the readers of broken archives raise errors of every kind
         raise UserError(f"{shown(path)} cannot be read as {kind} ({error}): save it again, or as CSV") from error
-    frame.columns = [str(name).strip() for name in frame.columns]
-    names = (columns.text, columns.label)
-    if any(list(frame.columns).count(name) != 1 for name in names):
-        raise MissingColumn(path, columns, list(frame.columns))
-    cells = [_as_text(path, frame[name]) for name in names]
-    noticed.nul_characters = int(sum(column.str.count("\0").sum() for column in cells))
-    texts, labels = (column.str.replace("\0", "", regex=False).tolist() for column in cells)
-    lines = range(2, len(frame) + 2) if kind == "excel" else itertools.repeat(0, len(frame))
-    return zip(texts, labels, lines, strict=True)
-
-
-def _excel(path: Path) -> pd.DataFrame:
-    """The first sheet, its first line as the header, cells as text. header=None keeps pandas from renaming columns."""
-    sheet = pd.read_excel(path, header=None, dtype=str, keep_default_na=False, na_filter=False)
-    if sheet.empty:
-        raise UserError(f"{shown(path)}: the first sheet is empty: expected a header and rows")
-    return sheet.iloc[1:].set_axis(sheet.iloc[0].tolist(), axis=1)
-
-
-def _parquet(path: Path, columns: Columns) -> pd.DataFrame:
-    import pyarrow.parquet  # here, because it takes a quarter of a second to load
-
-    names = pyarrow.parquet.read_schema(path).names
-    wanted = list(dict.fromkeys((columns.text, columns.label)))
-    if any(names.count(name) != 1 for name in wanted):
-        raise MissingColumn(path, columns, names)
-    return pd.read_parquet(path, columns=wanted)
-
-
-def _as_text(path: Path, values: pd.Series) -> pd.Series:
-    """The cells as text: an absent one is empty, a number is written out. Raises UserError for lists and the like."""
-    kind = pd.api.types.infer_dtype(values, skipna=True)
-    if kind in ("mixed", "bytes"):
-        raise UserError(f"{shown(path)}: the column {values.name} holds {kind} values, expected text")
-    return values.astype("str").where(values.notna(), "").astype("str")

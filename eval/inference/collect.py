@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pydantic import FiniteFloat, PositiveInt
+
 from eval.inference.job import BATCH, InferenceJob, infer_values, run_processes
 from eval.inference.journal import Completion, read_journal
 from eval.inference.prompts import Prompt
 from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
-from workspace.files import read_json, write_json
+from workspace.files import write_json
 from workspace.paths import shown
+from workspace.records import read_if_whole
 
 PROGRESS = "progress.json"
 
@@ -21,16 +24,13 @@ class Progress:
     """How far a job is. `inputs`: the hash of what the journal's responses depend on; `seconds`: of all attempts."""
 
     inputs: str
-    seconds: float = 0.0
-    batch: int | None = None  # rows at a time, where it had to be made smaller
+    seconds: FiniteFloat = 0.0
+    batch: PositiveInt | None = None  # rows at a time, where it had to be made smaller
 
     @classmethod
     def read(cls, folder: Path) -> "Progress | None":
         """The record in a stage's folder; None where there is none that can be read."""
-        try:
-            return cls(**read_json(folder / PROGRESS))
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+        return read_if_whole(folder / PROGRESS, cls)
 
     def write(self, folder: Path) -> None:
         """Write the record."""

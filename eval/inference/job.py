@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from eval.inference.journal import AttemptFiles, count_lines, deal, new_name
 from eval.inference.prompts import Prompt, modes
 from plan import cpu_kernels
 from plan.distributed import device_environment, planned_processes
 from plan.hardware import child_environment, this_machine
 from plan.resolve import HEAD_PLUGIN
-from plan.run import Run, is_head, result_values
+from plan.resolved import is_head, resolved_values
+from plan.run import Run, result_values
 from train.checkpoints import best_checkpoint, model_options, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError
@@ -37,7 +36,7 @@ VLLM = Backend(ROOT / "plugins" / "label_scores_vllm.py", "LABEL_SCORES_VLLM")
 def choose_backend(run: Path, side: str, classes: int) -> Backend:
     """What answers on the side `before` or `after`. A head starts random: before tuning, the model answers in words."""
     path = run / "infer.yaml"
-    if path.is_file() and yaml.safe_load(path.read_text(encoding="utf-8")).get("infer_backend") == "vllm":
+    if path.is_file() and resolved_values(path).get("infer_backend") == "vllm":
         return VLLM
     if side == "before" or not is_head(run):
         return TRANSFORMERS

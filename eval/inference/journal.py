@@ -17,8 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 from eval.inference.prompts import Prompt
 from plugins.score_lines import KEY, ScoreLine
 from workspace.errors import UserError
-from workspace.files import whole_lines, write_jsonl
+from workspace.files import write_jsonl
 from workspace.paths import shown
+from workspace.records import whole_lines
 
 LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
 T = TypeVar("T")
@@ -127,7 +128,7 @@ def _completions(files: AttemptFiles, by_key: Mapping[str, Prompt]) -> Iterator[
 
 
 def _scores(path: Path, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, ScoreLine]]:
-    for row in whole_lines(path):
+    for row in whole_lines(path, dict[str, Any]):
         line = ScoreLine.read(row)
         prompt = by_key.get(line.key) if line else None
         if line and prompt and line.chat_sha256 == prompt.chat_sha256 and prompt.gold in line.logprobs:
@@ -136,7 +137,7 @@ def _scores(path: Path, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Sco
 
 def _results(path: Path, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Any]]:
     """Key and response, a text or a head's class, of each row of ms-swift's whose messages are the prompt's."""
-    for row in whole_lines(path):
+    for row in whole_lines(path, dict[str, Any]):
         try:
             prompt, (*asked, answer), response = by_key[row[KEY]], row["messages"], row["response"]
             if asked == list(prompt.messages) and answer["role"] == "assistant":

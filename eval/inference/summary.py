@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, FiniteFloat, model_validator
 
 from eval.inference.journal import LOGPROB_TOLERANCE, Completion
 from eval.inference.prompts import Prompt
-from workspace.errors import UserError
-from workspace.files import read_json, write_json
-from workspace.paths import shown
+from workspace.files import write_json
+from workspace.records import Json, read
 
 FILE = "summary.json"
 Pairs = Sequence[tuple[Prompt, Completion]]
@@ -22,7 +21,7 @@ class BatchCheck(BaseModel):
     """Rows asked alone against the same rows in their batch. One of the two counts is None: a head writes no text."""
 
     rows: int
-    largest_logprob_difference: float
+    largest_logprob_difference: FiniteFloat
     ok: bool
     same_text: int | None = None
     same_label: int | None = None
@@ -54,12 +53,17 @@ class Summary(BaseModel):
     """
 
     adapter_sha256: str | None = None
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Json] = {}
     prompts: dict[str, int] = {}
-    ms_per_review: dict[str, float | None] = {}
+    ms_per_review: dict[str, FiniteFloat | None] = {}
     parity: BatchCheck | None = None
     no_assistant_turn: bool = False
     val_prompt_sha256: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_none(cls, found: Any) -> Any:
+        return {key: one for key, one in found.items() if one is not None} if isinstance(found, dict) else found
 
     @classmethod
     def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
@@ -84,14 +88,7 @@ class Summary(BaseModel):
         Raises `UserError` when it cannot be read.
         """
         path = folder / FILE
-        try:
-            return cls.model_validate({key: value for key, value in read_json(path).items() if value is not None})
-        except FileNotFoundError:
-            return None
-        except (ValueError, AttributeError) as error:
-            raise UserError(
-                f"{shown(path)} cannot be read ({type(error).__name__}): run the same command again"
-            ) from None
+        return read(path, cls, "run the same command again") if path.is_file() else None
 
     def write(self, folder: Path) -> Path:
         """Write summary.json; returns its path."""

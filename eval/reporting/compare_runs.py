@@ -4,14 +4,63 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, FiniteFloat
 
 from eval.reporting.render import render
-from eval.scoring.predictions import LADDER, Metrics, Row
+from eval.scoring.predictions import LADDER
 from eval.scoring.significance import Comparison, compare
 from workspace.bilingual import NONE
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl
 from workspace.paths import shown
+from workspace.records import RowId, read, read_lines
+
+
+class _Looks(BaseModel):
+    rows_sha256: str
+    looks: int
+
+
+class _Facts(BaseModel):
+    recipe: str | None = None
+    model: str | None = None
+    seconds: dict[str, FiniteFloat | None] = {}
+
+
+class _Scores(BaseModel):
+    accuracy: FiniteFloat
+    accuracy_ci: tuple[FiniteFloat, FiniteFloat] | None
+    macro_f1: FiniteFloat
+
+
+class _Answer(BaseModel):
+    label: str | None
+
+
+class ScoredMetrics(BaseModel):
+    """What a comparison takes from metrics.json."""
+
+    run: _Facts
+    head: bool
+    labels: Annotated[list[str], Field(min_length=2)]
+    counts: dict[str, Any] = {}
+    test: _Looks
+    readings: dict[str, _Scores]
+
+    @property
+    def train_rows(self) -> int | None:
+        """The rows that the model was tuned on."""
+        total = self.counts.get("train", {}).get("total")
+        return total if isinstance(total, int) else None
+
+
+class ScoredRow(BaseModel):
+    """What a comparison takes from a line of rows.jsonl: the row, its label, and what each reading said."""
+
+    id: RowId
+    gold: str
+    readings: dict[str, _Answer]
 
 
 @dataclass(frozen=True)
@@ -20,12 +69,12 @@ class ScoredRun:
 
     letter: str
     name: str
-    metrics: Metrics
-    rows: Sequence[Row]
+    metrics: ScoredMetrics
+    rows: Sequence[ScoredRow]
 
     def predicted(self, reading: str) -> list[str | None]:
         """The label that `reading` gave each row; None for unparsed."""
-        return [row["readings"][reading]["label"] for row in self.rows]
+        return [row.readings[reading].label for row in self.rows]
 
 
 def compare_runs(folders: Sequence[Path]) -> str:
@@ -38,14 +87,18 @@ def compare_runs(folders: Sequence[Path]) -> str:
         for name in ("metrics.json", "rows.jsonl"):
             if not (folder / name).is_file():
                 raise UserError(f"{shown(folder)} has no {name}: run python -m eval.report {shown(folder)} first")
-        metrics, rows = read_json(folder / "metrics.json"), read_jsonl(folder / "rows.jsonl")
+        again = f"run python -m eval.report {shown(folder)} again"
+        metrics = read(folder / "metrics.json", ScoredMetrics, again)
+        rows = read_lines(folder / "rows.jsonl", ScoredRow, again)
+        if any(row.readings.keys() != metrics.readings.keys() or row.gold not in metrics.labels for row in rows):
+            raise UserError(f"{shown(folder / 'rows.jsonl')} is not of its metrics.json: {again}")
         runs.append(ScoredRun(letter(place), shown(folder), metrics, rows))
         check_comparable(runs[0], runs[-1])
     return render(
         "compare.md.j2",
         n=len(runs[0].rows),
         runs=runs,
-        names=[name for name in LADDER if any(name in run.metrics["readings"] for run in runs)],
+        names=[name for name in LADDER if any(name in run.metrics.readings for run in runs)],
         paired=list(_paired(runs)),
         none_text=NONE,
     )
@@ -53,13 +106,13 @@ def compare_runs(folders: Sequence[Path]) -> str:
 
 def check_comparable(first: ScoredRun, other: ScoredRun) -> None:
     """Raise `UserError` unless both runs answered the same test rows with the same labels."""
-    a, b = (run.metrics["test"]["rows_sha256"] for run in (first, other))
-    if a != b or [row["id"] for row in first.rows] != [row["id"] for row in other.rows]:
+    a, b = (run.metrics.test.rows_sha256 for run in (first, other))
+    if a != b or [row.id for row in first.rows] != [row.id for row in other.rows]:
         raise UserError(
             f"{first.name} and {other.name} were tested on different rows ({a[:12]}… and {b[:12]}…): compare runs "
             "of one dataset with the same split and --limit"
         )
-    if first.metrics["labels"] != other.metrics["labels"]:
+    if first.metrics.labels != other.metrics.labels:
         raise UserError(f"{first.name} and {other.name} have different labels: compare runs of one task")
 
 
@@ -71,9 +124,9 @@ def letter(place: int) -> str:
 def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, str, Comparison]]:
     """Each pair of runs with each reading of the tuned model that both have (else of the untuned one)."""
     for first, second in combinations(runs, 2):
-        common = [name for name in LADDER if all(name in run.metrics["readings"] for run in (first, second))]
+        common = [name for name in LADDER if all(name in run.metrics.readings for run in (first, second))]
         names = [n for n in common if n.startswith("after_")] or [n for n in common if n.startswith("before_")]
-        gold = [row["gold"] for row in first.rows]
+        gold = [row.gold for row in first.rows]
         for name in names:
-            result = compare(first.predicted(name), second.predicted(name), gold, first.metrics["labels"])
+            result = compare(first.predicted(name), second.predicted(name), gold, first.metrics.labels)
             yield first, second, name, result

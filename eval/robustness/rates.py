@@ -1,22 +1,67 @@
 """How often an injected instruction is obeyed, beyond what other text of its length does; RUN/injection.json."""
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, BaseModel, FiniteFloat
 
 from data_prep.chat.injection import FAMILIES, PLACES, TRAINED
+from data_prep.manifest import Injected
 from eval.inference.summary import Summary
 from eval.robustness.attacks import TRIGGER, Attack
 from eval.scoring.significance import DRAWS, SEED, percentiles
 from plan.run import Run
-from workspace.files import read_json, sha256_file
+from workspace.files import sha256_file
 from workspace.paths import shown
+from workspace.records import Json, read_if_whole
 
 FILE = "injection.json"
 Rates = dict[str, Any]  # see `injection_rates`
+
+
+class _Rates(BaseModel):
+    rows: int
+    n: int
+    obeyed: FiniteFloat
+    control: FiniteFloat
+    excess: FiniteFloat
+    excess_ci: tuple[FiniteFloat, FiniteFloat]
+    moved: FiniteFloat | None
+
+
+class _Family(_Rates):
+    trained: bool
+
+
+def _one_of(known: Collection[str]) -> AfterValidator:
+    """A validator of keys, of which there must be all of `known` and no other, or of one such key."""
+
+    def check(value: Any) -> Any:
+        if value not in known if isinstance(value, str) else value.keys() != set(known):
+            raise ValueError(f"expected {', '.join(known)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class _Model(BaseModel):
+    average: _Rates
+    worst: Annotated[str, _one_of(FAMILIES)]
+    families: Annotated[dict[str, _Family], _one_of(FAMILIES)]
+    classes: dict[str, _Rates]
+    places: Annotated[dict[str, _Rates], _one_of(PLACES)]
+    triggers: _Rates
+
+
+class _Measured(BaseModel):
+    """RUN/injection.json."""
+
+    inputs: dict[str, Json]
+    rows: int
+    mixed: Injected | None
+    ways: dict[Literal["tfidf_linear", "before", "after"], _Model]
 
 
 def injection_rates(
@@ -75,12 +120,9 @@ def load_injection(run: Run) -> dict[str, Any] | None:
     path = run.folder / FILE
     if not path.is_file():
         return None
-    try:
-        record = read_json(path)
-        if record["inputs"] == current_inputs(run):
-            return {key: record[key] for key in ("rows", "mixed", "ways")}
-    except (json.JSONDecodeError, KeyError, TypeError):
-        pass
+    record = read_if_whole(path, _Measured)
+    if record and record.inputs == current_inputs(run):
+        return record.model_dump(mode="json", exclude={"inputs"})
     print(f"report: {shown(path)} is of other rows or weights, and left aside: run `python -m eval.injection` again")
     return None
 

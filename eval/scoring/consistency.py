@@ -9,8 +9,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from eval.inference.summary import BatchCheck, Summary
+from train.trainer_state import LabelMetric
 from workspace.bilingual import Text
-from workspace.files import read_json
 
 SIDES = {"before": "调优前", "after": "调优后"}
 
@@ -38,9 +38,8 @@ def consistency_checks(run: Path, val_ids: Sequence[str]) -> list[Check]:
         en = f"{side}: {'none' if ok else 'some'} of the {n} prompts shows the model an answer"
         checks.append(Check(f"no_assistant_turn_{side}", ok, Text(zh, en), n))
     prompts = {side: summary.val_prompt_sha256 for side, summary in summaries.items()}
-    trained = run / "train" / "label_metric.json"
-    if trained.is_file():
-        hashes = read_json(trained).get("val_prompt_sha256") or []
+    if trained := LabelMetric.read(run / "train"):
+        hashes = trained.val_prompt_sha256
         # A row that training dropped shifts those behind it, and the rows left over have no hash: neither can match.
         prompts["train"] = dict(zip_longest(val_ids, hashes[: len(val_ids)], fillvalue="")) if hashes else {}
     known = {place: hashes for place, hashes in prompts.items() if hashes}

@@ -53,12 +53,12 @@ def load_curves(train: Path) -> Curves | None:
     losses: dict[int, dict[str, Any]] = {}
     evaluations: dict[int, dict[str, Any]] = {}
     for entry in state.log_history:
-        if "step" not in entry:
+        if not isinstance(step := entry.get("step"), int):
             continue
         if any(key.startswith("eval_") for key in entry):
-            evaluations.setdefault(entry["step"], {}).update(entry)
+            evaluations.setdefault(step, {}).update(entry)
         elif "loss" in entry:
-            losses[entry["step"]] = entry
+            losses[step] = entry
     logged = {key for entry in evaluations.values() for key in entry}
     metric = next((name for name in _TEACHER_FORCED if name in logged), None)
     shown = ("epoch", "eval_loss", metric, "eval_label_accuracy", "eval_label_macro_f1")

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.inference.summary import Summary
-from eval.scoring.predictions import BASELINES_RECORD
+from eval.scoring.predictions import Baselines
 from plan.run import Run
 from train.checkpoints import BEST, Best, checkpoints, weight_files
 from workspace import stages
-from workspace.files import read_json
 from workspace.safetensors_header import read_header
 
 
@@ -46,16 +45,14 @@ def used_checkpoint(train: Path) -> Path | None:
 
 def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
     """The efficiency of each reading, from the baselines' record, the model's files and the time the answers took."""
-    record = run.folder / BASELINES_RECORD
-    baselines = read_json(record) if record.is_file() else {}
+    baselines = Baselines.read(run.folder)
     whole = count_parameters(run.model_folder) if run.model_folder else None
     checkpoint = used_checkpoint(run.train_folder)
     adapter = count_parameters(checkpoint) if checkpoint else None
     efficiency = {}
     for name in names:
-        if known := baselines.get(name):
-            size = known["parameters"]
-            efficiency[name] = Efficiency(size, size, known["train_seconds"], known["ms_per_review"])
+        if known := getattr(baselines, name, None):
+            efficiency[name] = Efficiency(known.parameters, known.parameters, known.train_seconds, known.ms_per_review)
             continue
         side, _, kind = name.partition("_")
         summary = Summary.read(run.folder / side)

@@ -8,10 +8,12 @@ import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel
 
 from workspace.files import write_bytes
 from workspace.folder_lock import alone
+from workspace.records import Damaged, parse
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Looks:
     task: int
 
 
+class _Line(BaseModel):
+    run: str | None = None
+    answers_sha256: str | None = None
+    rows_sha256: str | None = None
+
+
 def record_look(ledger: Path, look: Look) -> Looks:
     """Append `look` with the time, unless these answers of this run are there; then count."""
     ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -44,18 +52,18 @@ def record_look(ledger: Path, look: Look) -> Looks:
         earlier = ledger.read_bytes() if ledger.is_file() else b""
         lines = [_line(text) for text in earlier.decode("utf-8", "replace").split("\n") if text.strip()]
         key = (look.run, look.answers_sha256)
-        if key not in {(line.get("run"), line.get("answers_sha256")) for line in lines}:
-            lines.append({"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)})
-            written = json.dumps(lines[-1], ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        if key not in {(line.run, line.answers_sha256) for line in lines}:
+            new = {"time": time.strftime("%Y-%m-%d %H:%M:%S"), **asdict(look)}
+            lines.append(_Line(**new))
+            written = json.dumps(new, ensure_ascii=False, allow_nan=False).encode() + b"\n"
             # A last line that an earlier version left torn is ended.
             write_bytes(ledger, earlier + (b"\n" if earlier and not earlier.endswith(b"\n") else b"") + written)
-    return Looks(sum(line.get("rows_sha256") == look.rows_sha256 for line in lines), len(lines))
+    return Looks(sum(line.rows_sha256 == look.rows_sha256 for line in lines), len(lines))
 
 
-def _line(text: str) -> dict[str, Any]:
+def _line(text: str) -> _Line:
     """A line of the ledger. One that a crash cut short stays a look, though no longer known which."""
     try:
-        line = json.loads(text)
-    except ValueError:
-        return {}
-    return line if isinstance(line, dict) else {}
+        return parse(_Line, text)
+    except Damaged:
+        return _Line()

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat
 
 from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
-from workspace.files import read_json
 from workspace.paths import shown
+from workspace.records import read
 
 # The order in which readings are shown: from the cheapest to the tuned model.
 LADDER = (
@@ -34,9 +35,35 @@ LADDER = (
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
+MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
 Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a baseline cost; `c` is the linear model's, `label` the majority's."""
+
+    parameters: int
+    train_seconds: FiniteFloat
+    ms_per_review: FiniteFloat | None
+    c: FiniteFloat = 0.0
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """RUN/baselines.json."""
+
+    majority: Baseline
+    tfidf_linear: Baseline
+
+    @classmethod
+    def read(cls, run: Path) -> "Baselines | None":
+        """The record of a run; None where it has none. Raises `UserError` for one that is damaged."""
+        path = run / BASELINES_RECORD
+        return read(path, cls, MAKE_BASELINES) if path.is_file() else None
 
 
 @dataclass(frozen=True)
@@ -77,8 +104,10 @@ def load_predictions(
     """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
     loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
-    if (run / BASELINES_RECORD).is_file():
-        majority = read_json(run / BASELINES_RECORD)["majority"]["label"]
+    if baselines := Baselines.read(run):
+        majority = baselines.majority.label
+        if majority not in labels:
+            raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
         loaded.append(Predictions("majority", (majority,) * len(test)))
         if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
             loaded.append(by_score("tfidf_linear", linear.probabilities, labels))

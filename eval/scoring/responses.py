@@ -1,7 +1,7 @@
 """Dataset rows and the responses to them: the only place that writes and reads RUN/before/test.jsonl and its like."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from data_prep.rows import read_rows
 from workspace.errors import UserError
-from workspace.files import read_jsonl, write_jsonl
+from workspace.files import write_jsonl
 from workspace.paths import shown
+from workspace.records import RowId, read_lines
 
 # Saved probabilities are rounded; a row whose sum is farther from 1 than this was not normalised over these labels.
 _SUM_TOLERANCE = 1e-3
@@ -52,7 +53,7 @@ class Response:
     for a model without one, and in files of an earlier version.
     """
 
-    id: str
+    id: RowId
     gold: str
     answer: str | None = None
     probabilities: dict[str, float] | None = None
@@ -96,7 +97,7 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     """
     if not path.is_file():
         return None
-    rows = _read(path)
+    rows = read_lines(path, Response, "run the inference again")
     if len(rows) != len(split):
         raise UserError(
             f"{shown(path)} has {len(rows)} answers to the {len(split)} rows of {shown(split.path)}: "
@@ -121,24 +122,6 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     )
 
 
-def _read(path: Path) -> list[Response]:
-    try:
-        lines = read_jsonl(path)
-    except ValueError as error:
-        raise UserError(f"{shown(path)} is not JSON, one object a line ({error}): make it again") from None
-    if not all(isinstance(line, dict) for line in lines):
-        raise UserError(f"{shown(path)} is not JSON, one object a line: make it again")
-    known = [one.name for one in fields(Response)]
-    try:
-        return [
-            Response(**{key: line[key] for key in known if key in line} | {"id": str(line["id"])}) for line in lines
-        ]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{shown(path)} has a line that is no answer to a row ({error}): run the inference again"
-        ) from None
-
-
 def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
     missing = [number for number, value in enumerate(values, 1) if value is None]
     if missing and len(missing) < len(values):
@@ -150,13 +133,10 @@ def _matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.fl
     """Probabilities (n, labels), each row divided by its sum. Raises `UserError` for a row that is no distribution."""
     again = "run the inference again"
     for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or set(row) != set(labels):
+        if set(row) != set(labels):
             wanted = ", ".join(labels)
             raise UserError(f"{shown(path)}, line {number}: expected a probability for each of {wanted}; {again}")
-    try:
-        matrix = np.array([[row[label] for label in labels] for row in rows], dtype=float)
-    except (TypeError, ValueError):
-        raise UserError(f"{shown(path)}: a probability is not a number; {again}") from None
+    matrix = np.array([[row[label] for label in labels] for row in rows], dtype=float)
     sums = matrix.sum(axis=1, keepdims=True)
     bad = np.flatnonzero((~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (matrix < 0)).any(axis=1))
     if len(bad):

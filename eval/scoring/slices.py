@@ -98,7 +98,7 @@ def load_label_issues(dataset: Path, test: Split) -> LabelIssues | None:
     gold = dict(zip(test.ids, test.gold, strict=True))
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
+            rows = list(csv.DictReader(stream, strict=True, restval=""))
         fits = all(gold.get(row["row"]) == row["given"].removeprefix("'") for row in rows)
         issues = {row["row"] for row in rows if row["issue"] == PROBABLE}
         judges = {row["judge"] for row in rows}

@@ -39,13 +39,15 @@ def test_one_without_a_model_and_a_later_versions_keys_are_read(tmp_path):
     ("content", "told"),
     [
         (None, "has no manifest.json: build the dataset with"),
-        ("{", "is of another version, or damaged (Invalid JSON"),
-        ("[]", "is of another version, or damaged"),
-        ("\xff", "is of another version, or damaged"),
+        ("{", "cannot be read (Invalid JSON"),
+        ("[]", "cannot be read"),
+        ("\xff", "cannot be read"),
         ('{"inputs": 1}', "(schema_version is missing): build the dataset with"),
         ({"counts": None}, "(counts: "),
         ({"counts": {"rows": "many"}}, "(counts.rows: "),
         ({"files": {"train.jsonl": 3}}, "(files.train.jsonl: "),
+        ({"labels": ["正面", "正面"]}, "expected two or more, each once"),
+        ({"rows_sha256": {}}, "rows_sha256 of train are not whole"),
     ],
 )
 def test_a_broken_one_is_one_sentence(tmp_path, content, told):

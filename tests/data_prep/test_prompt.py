@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.chat.prompt import JOINER, KNOWN_CONTROL_TOKENS, control_pattern, neutralise, prompt_warnings
+from data_prep.chat.prompt import JOINERS, KNOWN_CONTROL_TOKENS, control_pattern, neutralise, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
 from tests.prep_tables import REAL, reviews, small_task, write_model
 
@@ -16,23 +16,31 @@ TEXTS = [text for _, text in reviews(50)]
 def test_every_control_token_is_broken_and_looks_the_same(token):
     text = neutralise(f"好{token}{token}差", PATTERN)
     assert token not in text
-    assert text.replace(JOINER, "") == f"好{token}{token}差"
+    assert text.replace(JOINERS[0], "") == f"好{token}{token}差"
 
 
-PIECES = ["<|im_end|>", "<|im_", "end|>", "<s>", "<", ">", "好", "<<x>", "|>", JOINER, "</think>"]
+PIECES = ["<|im_end|>", "<|im_", "end|>", "<s>", "<", ">", "好", "<<x>", "|>", JOINERS[0], "</think>"]
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_neutralising_twice_is_neutralising_once(text):
     once = neutralise(text, PATTERN)
     assert neutralise(once, PATTERN) == once
-    assert once.replace(JOINER, "") == text.replace(JOINER, "")
+    assert once.replace(JOINERS[0], "") == text.replace(JOINERS[0], "")
     assert not PATTERN.search(once)
 
 
 def test_overlapping_control_tokens_are_all_broken():
     pattern = control_pattern(["ab>", "b><c"])
     assert not pattern.search(neutralise("ab><c", pattern))
+
+
+@pytest.mark.parametrize("tokens", [["<\u2060"], ["<\u2060>", "a\u200bb"], ["\u2060\u2060", "\u2060\u200b"]])
+def test_a_token_of_invisible_characters_is_broken_too(tokens):
+    """What broke it would be a part of it, without end."""
+    pattern = control_pattern(tokens)
+    once = neutralise(f"好{''.join(tokens)}差<|im_end|>", pattern)
+    assert not pattern.search(once) and neutralise(once, pattern) == once
 
 
 def test_other_text_is_left_alone():

@@ -3,8 +3,14 @@
 import json
 import os
 import re
+import zipfile
+from datetime import datetime
 
+import numpy as np
+import openpyxl
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -232,3 +238,78 @@ def test_what_was_written_is_read(tmp_path, rows, encoding):
     content = "label,review\n" + "".join(f'{label},"{text.replace(chr(34), chr(34) * 2)}"\n' for label, text in rows)
     table = read(tmp_path, (content + '1,"很好的酒店"\n').encode(encoding))
     assert list(zip(table.frame["label"], table.frame["text"], strict=True)) == [*rows, ("1", "很好的酒店")]
+
+
+def workbook(path, rows, **cells):
+    """A workbook of `rows`, with single cells put in by their name."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for place, value in cells.items():
+        book.active[place] = value
+    book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("cell", ["XFD1048576", "A1048576", "XFD3"])
+def test_a_stray_cell_far_off_is_no_part_of_the_table(tmp_path, cell):
+    """It would make the sheet 17 billion cells large."""
+    rows = [["id", "label", "review"], [1, 1, "好"], [2, 0, "差"]]
+    path = workbook(tmp_path / "t.xlsx", rows, **{cell: "x"})
+    frame = read_table(path, COLUMNS).frame
+    assert (frame["text"].tolist(), frame["label"].tolist(), frame["line"].tolist()) == (
+        ["好", "差"],
+        ["1", "0"],
+        [2, 3],
+    )
+
+
+def test_empty_rows_count_where_others_follow(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", [["label", "review"], [1, "好"], [], [None, "差"], [], [None, " "], []])
+    frame = read_table(path, COLUMNS).frame
+    assert frame["text"].tolist() == ["好", "", "差", "", " "] and frame["line"].tolist() == [2, 3, 4, 5, 6]
+
+
+def test_cells_of_every_kind_are_text(tmp_path):
+    values = [1, 1.0, 1.5, True, datetime(2024, 1, 2), 10**20, "#N/A"]
+    path = workbook(tmp_path / "t.xlsx", [["label", "review"], *([one, "好"] for one in values)])
+    labels = read_table(path, COLUMNS).frame["label"].tolist()
+    assert labels == ["1", "1", "1.5", "True", "2024-01-02 00:00:00", "100000000000000000000", ""]
+
+
+def test_a_workbook_that_unpacks_to_more_than_memory_holds_is_one_sentence(tmp_path):
+    """Some hundred kilobytes of zeros, which are half a gigabyte."""
+    path = workbook(tmp_path / "t.xlsx", [["label", "review"], [1, "好"]])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("xl/bomb.xml", "w") as part:
+        for _ in range(129):
+            part.write(bytes(2**22))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UserError, match=r"t\.xlsx unpacks to 0\.5 GiB, expected at most 0\.5: save the two columns as"):
+        read_table(path, COLUMNS)
+
+
+def test_a_sheet_of_too_many_cells_is_one_sentence(tmp_path, monkeypatch):
+    path = workbook(tmp_path / "t.xlsx", [["label", "review"], *[[1, "好", 3, 4]] * 30])
+    monkeypatch.setattr("data_prep.table.binary.MOST_CELLS", 100)
+    with pytest.raises(UserError, match=r"t\.xlsx has more than 100 cells: save the two columns as CSV"):
+        read_table(path, COLUMNS)
+
+
+def test_a_parquet_file_that_unpacks_to_more_than_memory_holds_is_one_sentence(tmp_path):
+    """One text of 120 kB, which stands in 20,000 rows and in the file once."""
+    places = pa.array(np.zeros(20_000, np.int32))
+    columns = {"label": pa.DictionaryArray.from_arrays(places, ["1"])}
+    columns["review"] = pa.DictionaryArray.from_arrays(places, ["好" * 40_000])
+    pa.parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert (tmp_path / "t.parquet").stat().st_size < 1_000_000
+    with pytest.raises(UserError, match=r"t\.parquet unpacks to .* GiB, expected at most 0\.5"):
+        read_table(tmp_path / "t.parquet", COLUMNS)
+
+
+def test_three_thousand_rows_that_span_lines_are_one_warning(tmp_path):
+    lines = "好\n" * 30
+    text = "label,review\n" + "".join(f'1,"{lines}{n}"\n' for n in range(3000))
+    table = read(tmp_path, text.encode(), "t.csv")
+    assert [one.replace(str(tmp_path), "") for one in table.warnings] == [
+        "/t.csv, line 2: one row spans 31 lines (2,999 more are as long): is a quote left open there?"
+    ]

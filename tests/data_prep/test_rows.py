@@ -41,29 +41,30 @@ def test_what_prep_writes_is_read_back_whole(tmp_path):
 def test_rows_of_the_first_versions_have_no_class_number(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps({key: value for key, value in ROW.items() if key != "label"} | {"id": 7}) + "\n")
-    assert read_rows(path) == [DatasetRow(ROW["messages"], None, "7", "好", False)]
+    assert read_rows(path) == [DatasetRow(ROW["messages"], "7", "好", False)]
 
 
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ('{"a": ', "line 2: not a dataset row ("),
-        ("3", "(it is no JSON object)"),
-        ("", "line 2: not a dataset row ("),
-        ({"messages": None}, "(messages is None)"),
-        ({"messages": [1]}, "(messages are not turns of a chat)"),
-        ({"messages": ROW["messages"][:2]}, "(messages do not end with a question and its answer)"),
-        ({"id": None}, "(id is None)"),
-        ({"review": 3}, "(review is 3)"),
-        ({"cut": "no"}, "(cut is 'no')"),
+        ('{"a": ', "(Invalid JSON: "),
+        ("3", "(Input should be "),
+        ("", "(Invalid JSON: "),
+        ({"messages": None}, "(messages: Input should be a valid "),
+        ({"messages": [1]}, "(messages.0: Input should be an object)"),
+        ({"messages": [{"role": "user"}]}, "(messages: they are not turns of a chat)"),
+        ({"messages": ROW["messages"][:2]}, "they do not end with a question and its answer)"),
+        ({"id": None}, "(id: Input should be a valid string)"),
+        ({"review": 3}, "(review: Input should be a valid string)"),
+        ({"cut": "perhaps"}, "(cut: Input should be a valid boolean"),
     ],
 )
 def test_a_line_that_is_no_row_is_named(tmp_path, line, told):
     path = tmp_path / "train.jsonl"
     line = line if isinstance(line, str) else json.dumps(ROW | line)
-    path.write_text(f"{json.dumps(ROW)}\n{line}\n", encoding="utf-8")
+    path.write_text(f"{json.dumps(ROW | {'id': '8'})}\n{line}\n", encoding="utf-8")
     with pytest.raises(
-        UserError, match=r"train\.jsonl, line 2: not a dataset row .*: build the dataset with"
+        UserError, match=r"train\.jsonl, line 2 cannot be read \(.*\): build the dataset with"
     ) as caught:
         read_rows(path)
     assert told in str(caught.value) and "\n" not in str(caught.value)
@@ -80,5 +81,12 @@ def test_a_file_that_is_missing_or_another(tmp_path):
 
 def test_a_file_that_is_not_utf8(tmp_path):
     (tmp_path / "train.jsonl").write_bytes("正面".encode("gbk"))
-    with pytest.raises(UserError, match="not a dataset row"):
+    with pytest.raises(UserError, match="line 1 cannot be read"):
         read_rows(tmp_path / "train.jsonl")
+
+
+def test_a_row_that_is_there_twice_is_named(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(f"{json.dumps(ROW)}\n" * 2, encoding="utf-8")
+    with pytest.raises(UserError, match=r"train\.jsonl holds the row 7 twice: build the dataset with"):
+        read_rows(path)

@@ -98,6 +98,16 @@ def test_canonical_value(value, expected):
         ({"near_duplicates": {"threshold": 0.1}}, "near_duplicates.threshold is 0.1"),
         ({"synonyms": {"正面的": ["好"]}}, "synonyms.正面的 is no label word, did you mean 正面?"),
         ({"synonyms": {"正面": "好"}}, "synonyms.正面 is '好', expected a list"),
+        (
+            {"synonyms": {"正面": ["好"], "负面": ["好。"]}},
+            "labels cannot be told apart in an answer: the word '好。'",
+        ),
+        (
+            {"synonyms": {"正面": ["负面"]}},
+            "labels cannot be told apart in an answer: the word '负面' means",
+        ),
+        ({"labels": {"1": "Good", "0": "GOOD"}}, "labels cannot be told apart in an answer: the word 'GOOD' means two"),
+        ({"labels": {"1": "正面", "0": "“”"}}, "has no letter, digit or symbol to recognise it by"),
         ({"source": {"url": "ftp://x", "sha256": "0" * 64}}, "source.url is 'ftp://x'"),
         ({"source": {"url": "https://x/y", "sha256": "12"}}, "64 hexadecimal digits"),
         ({"system": " "}, "system is empty"),

@@ -308,7 +308,7 @@ def spoil_manifest(run, dataset):
 
 def spoil_manifest_keys(run, dataset):
     write_json(dataset / "manifest.json", {"files": {}})
-    return "manifest.json is of another version, or damaged"
+    return "manifest.json cannot be read"
 
 
 def spoil_answers(run, dataset):

@@ -172,7 +172,7 @@ def test_no_cell_is_a_formula(tmp_path):
     ("change", "told"),
     [
         (lambda folder: (folder / "train.jsonl").unlink(), "is missing: build the dataset"),
-        (lambda folder: (folder / "train.jsonl").write_text("{}\n"), "line 1: not a dataset row"),
+        (lambda folder: (folder / "train.jsonl").write_text("{}\n"), "line 1 cannot be read"),
         (lambda folder: (folder / "train.jsonl").write_text(""), "has no rows"),
         (
             lambda folder: write_jsonl(folder / "train.jsonl", read_jsonl(folder / "train.jsonl")[:5]),

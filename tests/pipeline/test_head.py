@@ -20,7 +20,7 @@ from eval.scoring.consistency import consistency_checks
 from plan.recipes import load_recipe
 from plan.resolve import HEAD_PLUGIN as PLUGIN
 from plan.resolve import head_values
-from plan.run import is_head
+from plan.resolved import is_head
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_text
 from workspace.paths import ROOT

@@ -224,7 +224,14 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
         plan_again(run, tmp_path / "again")
     table = tmp_path / "t.csv"
     table.write_text("label,review\n")
-    record = {"recipe": "r", "task": "t", "labels": [], "dataset": "d", "task_file": "t.yaml", "model_fingerprint": "x"}
+    record = {
+        "recipe": "r",
+        "task": "t",
+        "labels": ["A", "B"],
+        "dataset": "d",
+        "task_file": "t.yaml",
+        "model_fingerprint": "x",
+    }
     write_json(run / "run.json", record | {"model_folder": str(tmp_path / "gone")})
     write_json(run / "data.json", {"source": {"path": str(table), "sha256": sha256_file(table)}})
     for name in ("sft.yaml", "infer.yaml"):

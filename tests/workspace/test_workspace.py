@@ -7,8 +7,9 @@ import pytest
 
 from workspace import stages
 from workspace.errors import UserError, run_main
-from workspace.files import read_jsonl, replace_file, whole_lines, write_json, write_jsonl
+from workspace.files import read_jsonl, replace_file, write_json, write_jsonl
 from workspace.paths import printable, shown
+from workspace.records import whole_lines
 from workspace.spreadsheet import safe_cell, write_csv
 
 
@@ -26,7 +27,7 @@ def test_jsonl_keeps_every_line_separator_that_a_review_may_hold(tmp_path: Path)
     rows = [{"review": "一\u2028二\x85三\n四\r五"}, {"review": "\x0b\x0c\x1c"}]
     write_jsonl(tmp_path / "a.jsonl", rows)
     assert read_jsonl(tmp_path / "a.jsonl") == rows
-    assert whole_lines(tmp_path / "a.jsonl") == rows
+    assert whole_lines(tmp_path / "a.jsonl", dict) == rows
 
 
 def test_whole_lines_of_a_file_cut_at_every_byte(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_whole_lines_of_a_file_cut_at_every_byte(tmp_path: Path) -> None:
     data = path.read_bytes()
     for length in range(len(data) + 1):
         path.write_bytes(data[:length])
-        assert len(whole_lines(path)) == data[:length].count(b"\n")
+        assert len(whole_lines(path, dict)) == data[:length].count(b"\n")
 
 
 def test_a_csv_is_read_back_as_it_was_and_has_no_formula(tmp_path: Path) -> None:

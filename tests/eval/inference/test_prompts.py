@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from data_prep.rows import DatasetRow
 from eval.inference.prompts import PARITY_ROWS, Prompt, few_shot_turns, make_prompts, modes
 from workspace.errors import UserError
 from workspace.files import write_jsonl
+from workspace.records import parse
 
 
 def row(number: int, split: str, label: str) -> dict:
@@ -71,7 +73,7 @@ def test_few_shot_examples_come_from_train_and_hold_both_classes(dataset: Path) 
 
 
 def test_few_shot_examples_depend_on_the_seed_and_not_on_the_order() -> None:
-    rows = [DatasetRow.from_json(row(i, "train", "正面" if i % 2 else "负面")) for i in range(60)]
+    rows = [parse(DatasetRow, json.dumps(row(i, "train", "正面" if i % 2 else "负面"))) for i in range(60)]
     assert few_shot_turns(rows, 1) == few_shot_turns(rows[::-1], 1)
     assert few_shot_turns(rows, 1) != few_shot_turns(rows, 2)
 
@@ -80,5 +82,5 @@ def test_a_row_without_an_answer_is_refused(dataset: Path) -> None:
     broken = row(0, "test", "正面")
     broken["messages"].pop()
     write_jsonl(dataset / "test.jsonl", [broken])
-    with pytest.raises(UserError, match=r"test\.jsonl, line 1: not a dataset row"):
+    with pytest.raises(UserError, match=r"test\.jsonl, line 1 cannot be read"):
         make_prompts(dataset, few_shot=False, seed=42)

@@ -51,7 +51,10 @@ def test_answers_are_joined_and_probabilities_in_the_order_of_labels(folder):
         ({"probabilities": {"正面": 0.9, "负面": 0.9}}, "line 3: the probabilities are negative or do not sum to 1"),
         ({"probabilities": {"正面": 1.5, "负面": -0.5}}, "line 3: the probabilities are negative or do not sum to 1"),
         ({"probabilities": {"正面": float("nan"), "负面": 0.5}}, "line 3: the probabilities are negative"),
-        ({"probabilities": {"正面": "x", "负面": 0.5}}, "a probability is not a number"),
+        (
+            {"probabilities": {"正面": "x", "负面": 0.5}},
+            r"line 3 cannot be read \(probabilities\.正面: .* number",
+        ),
         ({"id": "999"}, "line 3: the answer to row 999"),
         ({"key": "test/1"}, "line 3: the answer to row"),
     ],
@@ -95,7 +98,7 @@ def test_what_is_written_is_read_and_carries_key_and_prompt(folder):
 @pytest.mark.parametrize("text", ["{", "[1]\n", "1\n", '{"id": "1"\n'])
 def test_what_is_no_jsonl_is_named(folder, text):
     (folder / "answers.jsonl").write_text(text)
-    with pytest.raises(UserError, match=r"answers\.jsonl is not JSON"):
+    with pytest.raises(UserError, match=r"answers\.jsonl, line 1 cannot be read"):
         load_responses(folder / "answers.jsonl", load_split(folder, "test", BINARY), BINARY)
 
 
@@ -103,7 +106,7 @@ def test_dataset_rows_that_are_none_are_named(folder):
     rows = read_jsonl(folder / "test.jsonl")
     del rows[1]["review"]
     write_jsonl(folder / "test.jsonl", rows)
-    with pytest.raises(UserError, match=r"test\.jsonl, line 2: not a dataset row"):
+    with pytest.raises(UserError, match=r"test\.jsonl, line 2 cannot be read"):
         load_split(folder, "test", BINARY)
     with pytest.raises(UserError, match=r"val\.jsonl, line \d: the answer '(正面|负面)' is none of the labels 好, 坏"):
         load_split(folder, "val", ("好", "坏"))
