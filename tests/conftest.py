@@ -51,6 +51,7 @@ SLOW = (
     "pipeline/test_environment",
     "pipeline/test_offline",
     "plan/test_swift_server",
+    "records/test_corrupted",
     "test_command_lines",
     "workspace/test_child_process",
     "workspace/test_folder_lock",

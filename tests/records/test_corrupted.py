@@ -96,7 +96,7 @@ def corrupt(made: Finished, cases: int, seed: int) -> Iterator[str]:
 
 
 def test_damaged_records_end_in_a_sentence(made: Finished) -> None:
-    assert list(corrupt(made, 150, 1)) == []
+    assert list(corrupt(made, 100, 1)) == []
 
 
 @pytest.mark.all
