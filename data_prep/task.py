@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
     MAPPING,
@@ -213,6 +214,10 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        try:
+            labels_by_word(self.label_words, self.synonyms)
+        except ValueError as error:
+            raise SettingError(f"cannot be told apart in an answer: {error}", "labels") from None
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
         return self

@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,16 @@ from plan.distributed import (
 )  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
+from plan.provenance import code_sha256, current_model, made_by
 from plan.run import Run, result_values
-from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
+from train.checkpoints import checkpoints, choose_best, newest_whole, settings_files, step_of, weight_files
 from train.estimate import warn_if_long
 from train.trainer_state import is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines, write_json
-from workspace.folder_lock import locked_run
+from workspace.files import read_json, remove, sha256_file, sha256_json, whole_lines
+from workspace.folder_lock import kept, locked_run
 from workspace.paths import shown
 
 
@@ -66,24 +66,17 @@ def tune(folder: Path, estimate: bool = True) -> None:
 
 
 def _tune(run: Run, estimate: bool) -> None:
-    train, values = run.train_folder, run.sft_values()
+    train, values, inputs = run.train_folder, run.sft_values(), _inputs(run)
     manifest = read_json(run.dataset / "manifest.json")
-    decisive = result_values(values)
-    inputs = {
-        "sft.yaml": sha256_json(decisive),
-        "model": run.model_fingerprint,
-        "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
-        "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
-        "plugins": [sha256_file(Path(path)) for path in decisive.get("external_plugins", [])],
-    }
     if stages.finished(run.folder, "train", inputs):
         return
     if line := left_out_line(values, manifest["counts"]["train"]["total"]):
         print(f"train: {line}", flush=True)
+    _discard_changed(run.folder)
     stages.forget(run.folder, "train")
-    seconds = _start_or_continue(train, inputs)
+    progress = stages.begin(run.folder, "train", sha256_json(inputs))
     last = newest_whole(train)
-    begin = time.monotonic()
+    begin, earlier = time.monotonic(), progress.seconds
     if last is None or not is_finished(last, values):
         if last is not None:
             print(f"train: going on from {last.name}", flush=True)
@@ -91,13 +84,17 @@ def _tune(run: Run, estimate: bool) -> None:
         if last is None and estimate and planned_processes(values).nodes == 1:
             warn_if_long(run.folder, values, run.dataset, _environment(values))
         try:
-            _run_swift(run, values, last, run.folder / "train.log")
+            with kept(run.dataset):
+                _run_swift(run, values, last, run.folder / "train.log")
         finally:
-            write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
+            progress.seconds = earlier + time.monotonic() - begin
+            progress.write(train)
+        _check_unchanged(run, inputs)
     check_rows(train, manifest)
     best = choose_best(train, values.get("metric_for_best_model"))
-    outputs = [best.write(train), *weight_files(train / best.path)]
-    stages.record(run.folder, "train", inputs, outputs, seconds + time.monotonic() - begin)
+    outputs = [best.write(train), *weight_files(train / best.path), *settings_files(train / best.path)]
+    seconds = earlier + time.monotonic() - begin
+    stages.record(run.folder, "train", inputs, outputs, seconds, made_by(values.get("external_plugins", [])))
     reached = "not measured" if best.value is None else f"{best.value:.4f}"
     print(f"train: best checkpoint {best.path} ({best.metric} {reached})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
@@ -153,24 +150,33 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
     run.write_yaml("sft", {**values, **less}, f"# resolved, then with less memory by --auto-batch: {as_options(less)}")
 
 
-def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
-    """Make the folder ready. Checkpoints made from other inputs are removed, never gone on from.
+def _inputs(run: Run) -> dict[str, Any]:
+    """All that the tuned weights depend on, by hash."""
+    decisive = result_values(run.sft_values())
+    return {
+        "sft.yaml": sha256_json(decisive),
+        "model": current_model(run),
+        "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
+        "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
+        "plugins": code_sha256(decisive.get("external_plugins", [])),
+    }
 
-    Returns the seconds that earlier, interrupted attempts took.
-    """
-    record = train / "inputs.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):  # a record that cannot be read counts as none
-        earlier = read_json(record)
-        if earlier["inputs"] == inputs:
-            return float(earlier["seconds"])
-    if checkpoints(train):
-        print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
-    for path in [*train.iterdir()] if train.exists() else []:
-        remove(path)
-    # Answers of the adapter that is gone must not be next to the new one.
-    shutil.rmtree(train.parent / "after", ignore_errors=True)
-    write_json(record, {"inputs": inputs, "seconds": 0.0})
-    return 0.0
+
+def _check_unchanged(run: Run, inputs: dict[str, Any]) -> None:
+    """Raise `UserError` where an input was replaced while ms-swift ran: nobody knows what the checkpoints learned."""
+    try:
+        stages.check_unchanged("train", inputs, _inputs(run))
+    except UserError:
+        remove(run.train_folder)
+        raise
+
+
+def _discard_changed(folder: Path) -> None:
+    """Remove checkpoints of a finished training that were changed since: they are trained again."""
+    for checkpoint in {path.parent for path in stages.changed_outputs(folder, "train")} - {folder / "train"}:
+        if checkpoint.is_dir():
+            print(f"train: {checkpoint.name} was changed after it was written, and is trained again", flush=True)
+            remove(checkpoint)
 
 
 def _discard_after(train: Path, last: Path | None) -> None:

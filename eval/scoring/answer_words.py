@@ -1,18 +1,4 @@
-"""The words that the answer parser knows, and the form in which an answer and they are compared; no effects on import.
-
-eval.scoring.parse gives the rules in which the lists are used; `normal` is their step 1.
-"""
-
-import re
-import unicodedata
-
-# The characters of common label words, of the lists below and of the prompt; not a general converter.
-TRADITIONAL = str.maketrans(
-    "負評價論條還這該對錯極積滿讚贊歡無沒並屬於談稱認為爲應當體總結綜來說個種類別選項標簽籤傾緒態與現顯確實"
-    "從語間題問樣謂給見難斷後過會僅強較優壞議薦財經樂娛軍學遊戲車產嗎麼則將視覺點達傳單純臨雖絕決遠帶話級證據",
-    "负评价论条还这该对错极积满赞赞欢无没并属于谈称认为为应当体总结综来说个种类别选项标签签倾绪态与现显确实"
-    "从语间题问样谓给见难断后过会仅强较优坏议荐财经乐娱军学游戏车产吗么则将视觉点达传单纯临虽绝决远带话级证据",
-)
+"""The words that the answer parser knows; eval.scoring.parse gives the rules in which the lists are used."""
 
 # One list a kind of word; compounds of listed words (并不是, 这条评论, 总体来说) need no entry. VERDICT words may
 # surround a label in a verdict; GAP words may only stand between a negation and its label; TURN words end a negation;
@@ -50,42 +36,3 @@ WORDS = {
     "outside": "中性 中立 neutral mixed",
     "stop": "因为 由于 because since",
 }
-
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_ARTICLE = re.compile(r"(?<![A-Za-z])a(?=\s+[A-Za-z])")  # before case-folding: "a good one" is not label A
-_TURN_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>(?:\s*(?:system|user|assistant)(?![a-z]))?|</s>|\[/?inst\]")
-_THINK_TAG = re.compile(r"(</?think(?:ing)?>)")
-_TAG = re.compile(r"</?[a-z][a-z0-9]{0,15} ?/?>")
-_SPACE_IN_CHINESE = re.compile(r"(?<=[^\x00-\x7f]) (?=[^\x00-\x7f])")
-_QUOTES = " \n\"'“”‘’「」『』"
-
-
-def normal(text: str) -> str:
-    """Bring a text (an answer or a label word) to the form in which the words are compared."""
-    text = _ARTICLE.sub("", unicodedata.normalize("NFKC", _INVISIBLE.sub("", text)))
-    text = text.casefold().translate(TRADITIONAL).replace("n’t", "n't").replace("it’s", "it's")
-    text = next((turn for turn in _TURN_TOKEN.split(text) if turn.strip()), "")
-    text = _TAG.sub(" ", _without_thinking(text)).replace("*", "").replace("`", "")
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return _SPACE_IN_CHINESE.sub("", "\n".join(line for line in lines if line))
-
-
-def _without_thinking(text: str) -> str:
-    """Remove `<think>` blocks; a block that is not closed ends the answer."""
-    kept: list[str] = []
-    thinking = False
-    for piece in _THINK_TAG.split(text):
-        if not _THINK_TAG.fullmatch(piece):
-            kept += [] if thinking else [piece]
-        elif piece.startswith("</"):
-            if not thinking:  # its opening tag was in the prompt: all before it was thought
-                kept.clear()
-            thinking = False
-        else:
-            thinking = True
-    return "".join(kept)
-
-
-def strip_marks(text: str) -> str:
-    """Take quotes, white space and closing punctuation off a normalised text."""
-    return text.strip(_QUOTES).rstrip(_QUOTES + "。.!,;:、~…")

@@ -38,7 +38,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from eval.scoring.answer_words import WORDS, normal, strip_marks
+from data_prep.label_words import labels_by_word, normal, strip_marks
+from eval.scoring.answer_words import WORDS
 
 
 class Parsed(NamedTuple):
@@ -131,13 +132,7 @@ def _reader(labels: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]]
         raise ValueError(f"a task needs at least two different labels, found {list(labels)}")
     if unknown := [label for label, _ in synonyms if label not in labels]:
         raise ValueError(f"synonyms are given for {unknown}, which is not among the labels {list(labels)}")
-    words: dict[str, str] = {}
-    for label, word in [(label, label) for label in labels] + [(label, word) for label, ws in synonyms for word in ws]:
-        key = strip_marks(normal(word))
-        if not key:
-            raise ValueError(f"the label word {word!r} has no letter, digit or symbol to recognise it by")
-        if words.setdefault(key, label) != label:
-            raise ValueError(f"the word {word!r} means two labels, {words[key]!r} and {label!r}")
+    words = labels_by_word(labels, dict(synonyms))
     kinds = dict(_KINDS)
     for word in words:
         if len(word) > 1 and not word.isascii():

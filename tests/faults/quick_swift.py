@@ -1,4 +1,4 @@
-"""A stand-in for `swift` that takes as long as Python's start: weights and answers follow, by hash, from what it is given.
+"""A stand-in for `swift` as fast as Python starts: weights and answers follow, by hash, from what it is given.
 
 Another model, data set, adapter or wording gives other weights and answers; an interrupted training that goes on from
 the right checkpoint gives the same. Like `swift` it starts a process of its own that does the work, and like it, it
@@ -79,7 +79,9 @@ def infer(words):
     asked, answers = (Path(words[words.index(name) + 1]) for name in ("--val_dataset", "--result_path"))
     if "--adapters" in words:
         adapter = Path(words[words.index("--adapters") + 1])
-        source += b"".join((adapter / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json"))
+        source += b"".join(
+            (adapter / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")
+        )
     settings = json.loads(Path(os.environ["LABEL_SCORES"]).read_text(encoding="utf-8"))
     modes, labels = {key: mode for mode, keys in settings["modes"].items() for key in keys}, settings["labels"]
     with open(answers, "ab", buffering=0) as results, open(settings["out"], "ab", buffering=0) as scores:

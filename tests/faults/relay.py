@@ -1,8 +1,10 @@
-"""`python -m MODULE …` for the fault tests: handed to warm_stages.py, whose fork runs it; signals and status go through.
+"""`python -m MODULE …` for the fault tests: a fork of warm_stages.py runs it; signals and status go through.
 
 Put as `python` before the real one on the PATH of run_sft.sh. What is no `-m` of a stage's runs as it is.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -25,14 +27,13 @@ stage = int(connection.recv(16))
 
 def forward(sign, _frame):
     """Hand a signal on to the stage."""
-    try:
+    with contextlib.suppress(OSError):
         os.kill(stage, sign)
-    except OSError:
-        pass
 
 
 for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(sign, forward)
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as for a stage, whose parent is the shell
 status = int(connection.recv(16) or -9)
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None

@@ -1,4 +1,4 @@
-"""run_sft.sh over a few rows with stand-ins that are fast, struck at random moments: what the thousands of kills use."""
+"""run_sft.sh over a few rows with stand-ins that are fast, struck at random moments: for the thousands of kills."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ class Storm:
     """A small task with its model, the fast stand-ins, and the result of a run that nothing disturbed."""
 
     def __init__(self, root: Path, model: Path, pace: float = 0.004) -> None:
-        self.root, self.model = root, model
+        self.root, self.model, self.started = root, model, 0
         self.name = f"storm-{os.getpid()}-{root.name}"
         self.run, self.dataset = root / "runs" / "run", DATASETS / f"{self.name}@limit32"
         self.table = root / "reviews.csv"
@@ -87,8 +87,9 @@ class Storm:
         self.table.write_text("label,review\n" + "\n".join(rows) + "\n", encoding="utf-8")
 
     def start(self, **more: str) -> "subprocess.Popen[str]":
-        """Start the command; what it says goes to a file."""
-        with open(self.root / "said.txt", "w", encoding="utf-8") as said:
+        """Start the command; what it says goes to a file of its own: what outlives it may still write."""
+        self.started += 1
+        with open(self.root / f"said-{self.started}.txt", "w", encoding="utf-8") as said:
             return subprocess.Popen(
                 self.command, cwd=ROOT, stdout=said, stderr=said, stdin=subprocess.DEVNULL, env=self.env | more,
                 text=True, start_new_session=True,
@@ -96,7 +97,8 @@ class Storm:
 
     def wait(self, process: "subprocess.Popen[str]") -> Ended:
         """Wait for the end."""
-        return Ended(process.wait(), (self.root / "said.txt").read_text(encoding="utf-8", errors="replace"))
+        status, said = process.wait(), self.root / f"said-{self.started}.txt"
+        return Ended(status, said.read_text(encoding="utf-8", errors="replace"))
 
     def finish(self, **more: str) -> Ended:
         """The same command, again while what was struck before still holds the folder."""
@@ -172,7 +174,9 @@ def strikes(storm: Storm, draw: random.Random, wanted: int) -> Iterator[tuple[st
             with contextlib.suppress(psutil.Error):
                 one.send_signal(signal.SIGKILL)
         ended = storm.wait(shell)
-        wrong = [ended.said[-1500:]] if "Traceback" in ended.said or (ended.status in (1, 2) and not ended.sentence) else []
+        wrong = (
+            [ended.said[-1500:]] if "Traceback" in ended.said or (ended.status in (1, 2) and not ended.sentence) else []
+        )
         if ended.status == 0:
             wrong += storm.differences()
         if ended.status == 0 or wrong:

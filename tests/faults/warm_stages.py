@@ -19,7 +19,15 @@ from workspace import child_process
 from workspace.errors import run_main
 
 MODULES = {"plan": "plan.__main__"}  # a package that is run: where its main is
-WARM = ("plan.__main__", "plan.planning", "workspace.install", "train.sft", "train.rerun", "eval.baselines", "eval.infer")
+WARM = (
+    "plan.__main__",
+    "plan.planning",
+    "workspace.install",
+    "train.sft",
+    "train.rerun",
+    "eval.baselines",
+    "eval.infer",
+)
 WARM += ("eval.evaluate", "eval.report", "eval.reporting.render", "eval.reporting.pictures", "sklearn.linear_model")
 WARM += ("sklearn.feature_extraction.text", "workspace.fonts", "pandas", "psutil", "matplotlib.pyplot")
 PR_SET_CHILD_SUBREAPER = 36
