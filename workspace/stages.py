@@ -108,14 +108,19 @@ def finished(run: Path, stage: str, inputs: dict[str, Any]) -> bool:
 
 
 def record(
-    run: Path, stage: str, inputs: dict[str, Any], outputs: list[Path], seconds: float, made_by: dict[str, str]
+    run: Path,
+    stage: str,
+    inputs: dict[str, Any],
+    outputs: list[Path],
+    seconds: float,
+    made_by: dict[str, str] | None = None,
 ) -> None:
     """Record that `stage` finished: its inputs, its output files (below `run`) with hashes, how long it took, by what.
 
     What earlier inputs had led to has now been replaced, and is removed.
     """
     done = {str(path.relative_to(run)): sha256_file(path) for path in outputs}
-    made = Record(stage, time.strftime("%Y-%m-%d %H:%M:%S"), round(seconds, 2), inputs, done, made_by)
+    made = Record(stage, time.strftime("%Y-%m-%d %H:%M:%S"), round(seconds, 2), inputs, done, made_by or {})
     write_json(_record_path(run, stage), asdict(made))
     for path in (run / EARLIER).glob(f"{stage}-*"):
         remove(path)

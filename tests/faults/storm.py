@@ -142,51 +142,48 @@ class Storm:
 
 def role(process: psutil.Process, shell: int) -> str:
     """What a process is in a run, for the count of victims."""
+    words: list[str] = []
     with contextlib.suppress(psutil.Error):
         words = process.cmdline()
-        if process.pid == shell:
-            return "the shell"
-        if any(word.endswith("supervisor.py") for word in words):
-            return "the supervisor"
-        if any(word.endswith("/bin/swift") for word in words):
-            return "swift"
-    return "the stage"
+    names = {"supervisor.py": "the supervisor", "bin/swift": "swift"}
+    known = [name for end, name in names.items() if any(word.endswith(end) for word in words)]
+    return "the shell" if process.pid == shell else known[0] if known else "a stage"
 
 
-def strikes(storm: Storm, draw: random.Random, wanted: int) -> Iterator[tuple[str, list[str]]]:
-    """Kill a process of the tree at a random moment, `wanted` times; the same command goes on, until it is struck again.
+class Blow(NamedTuple):
+    """A process that was killed, and what is wrong with what came of it: known when the command came to its end."""
 
-    Yields the role of each victim with what is wrong after it: known when the command has come to its end, and then
-    for all victims since the one before.
+    victim: str
+    wrong: list[str]
+
+
+def blows(storm: Storm, draw: random.Random, wanted: int) -> Iterator[Blow]:
+    """Kill a process of the tree at a random moment, `wanted` times; the same command goes on until it is struck again.
+
+    Where it refuses because what was struck before still holds the folder, it is given again.
     """
     victims: list[str] = []
     done = 0
     storm.clear()
     while done < wanted or victims:
-        shell = storm.start()
+        shell, struck = storm.start(), False
         if done < wanted:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 shell.wait(draw.random() * storm.seconds * 1.1)
-        if done < wanted and shell.poll() is None:
-            one = draw.choice(storm.members(shell.pid) or [psutil.Process(shell.pid)])
-            victims.append(role(one, shell.pid))
-            done += 1
-            with contextlib.suppress(psutil.Error):
-                one.send_signal(signal.SIGKILL)
+            if shell.poll() is None:
+                one = draw.choice(storm.members(shell.pid) or [psutil.Process(shell.pid)])
+                victims.append(role(one, shell.pid))
+                struck, done = True, done + 1
+                with contextlib.suppress(psutil.Error):
+                    one.send_signal(signal.SIGKILL)
         ended = storm.wait(shell)
-        wrong = (
-            [ended.said[-1500:]] if "Traceback" in ended.said or (ended.status in (1, 2) and not ended.sentence) else []
-        )
-        if ended.status == 0:
-            wrong += storm.differences()
+        busy = ended.status == 2 and IN_USE in ended.said
+        wrong = storm.differences() if ended.status == 0 else []
+        if "Traceback" in ended.said or not (struck or busy or ended.status == 0):
+            wrong.append(f"status {ended.status}: {ended.said[-1500:]}")
         if ended.status == 0 or wrong:
-            yield from ((victim, wrong) for victim in victims)
+            yield from (Blow(victim, wrong) for victim in victims)
             victims = []
             storm.clear()
-        elif ended.sentence and IN_USE in ended.sentence:
+        elif busy:
             time.sleep(0.1)
-        elif done >= wanted and ended.sentence:
-            retry = storm.finish()
-            wrong = [] if retry.status == 0 else [f"not gone on from: {ended.sentence}, then {retry.said[-800:]}"]
-            yield from ((victim, wrong or storm.differences()) for victim in victims)
-            victims = []

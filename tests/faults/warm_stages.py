@@ -7,6 +7,7 @@ status on and is no part of a real run.
 
 import ctypes
 import importlib
+import io
 import json
 import os
 import signal
@@ -20,16 +21,10 @@ from workspace.errors import run_main
 
 MODULES = {"plan": "plan.__main__"}  # a package that is run: where its main is
 WARM = (
-    "plan.__main__",
-    "plan.planning",
-    "workspace.install",
-    "train.sft",
-    "train.rerun",
-    "eval.baselines",
-    "eval.infer",
-)
-WARM += ("eval.evaluate", "eval.report", "eval.reporting.render", "eval.reporting.pictures", "sklearn.linear_model")
-WARM += ("sklearn.feature_extraction.text", "workspace.fonts", "pandas", "psutil", "matplotlib.pyplot")
+    "plan.__main__", "plan.planning", "workspace.install", "train.sft", "train.rerun", "eval.baselines", "eval.infer",
+    "eval.evaluate", "eval.report", "eval.reporting.pictures", "workspace.fonts", "pandas", "psutil",
+    "sklearn.linear_model", "sklearn.feature_extraction.text",
+)  # fmt: skip
 PR_SET_CHILD_SUBREAPER = 36
 PICTURE = b"\x89PNG\r\n\x1a\n"  # drawing takes seconds
 
@@ -117,7 +112,9 @@ def _stage(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.update(env)
     os.chdir(request["folder"])
     sys.argv = [words[0], *words[1:]]
-    sys.stdout, sys.stderr = (open(place, "w", encoding="utf-8", buffering=1, closefd=False) for place in (1, 2))
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.FileIO(place, "w", closefd=False), "utf-8", write_through=True) for place in (1, 2)
+    )
     module = importlib.import_module(MODULES.get(words[0], words[0]))
     status: Any = 0
     try:
