@@ -100,6 +100,10 @@ class Storm:
         status, said = process.wait(), self.root / f"said-{self.started}.txt"
         return Ended(status, said.read_text(encoding="utf-8", errors="replace"))
 
+    def real(self, module: str, *words: str) -> list[str]:
+        """A stage's command with the real Python."""
+        return [sys.executable, "-m", module, *words]
+
     def finish(self, **more: str) -> Ended:
         """The same command, again while what was struck before still holds the folder."""
         while IN_USE in (ended := self.wait(self.start(**more))).said and ended.status == 2:

@@ -59,72 +59,72 @@ def test_rows_replaced_while_it_trains_are_told_and_what_learned_from_them_does_
     whole = path.read_text(encoding="utf-8")
     trained.append(lambda: write_text(path, whole.split("\n", 1)[1]))
     with pytest.raises(UserError, match=rf"{name} changed while train ran, .* run the same command again"):
-        tune(run)
+        tune(run, estimate=False)
     write_text(path, whole)
     trained.append(None)
-    tune(run)
+    tune(run, estimate=False)
     assert not trained
 
 
 def test_the_model_replaced_while_it_trains_is_told(run, trained) -> None:
     trained.append(lambda: write_text(Run.read(run).model_folder / "model.safetensors", "others"))
     with pytest.raises(UserError, match="model changed while train ran"):
-        tune(run)
+        tune(run, estimate=False)
 
 
 def test_a_model_replaced_after_training_is_trained_again(run, trained, capsys) -> None:
     trained += [None, None]
-    tune(run)
+    tune(run, estimate=False)
     write_text(Run.read(run).model_folder / "model.safetensors", "others")
-    tune(run)
+    tune(run, estimate=False)
     assert not trained and "these changed since it ran: model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "args.json", "adapter_model.safetensors"])
 def test_a_checkpoint_edited_after_training_is_trained_again(run, trained, capsys, name) -> None:
     trained += [None, None]
-    tune(run)
+    tune(run, estimate=False)
     path = run / "train" / "checkpoint-30" / name
     was = sha256_file(path)
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if name.endswith("safetensors") else b'{"lora_alpha": 1600}')
     shutil.rmtree(run / "train" / "checkpoint-20")
-    tune(run)
+    tune(run, estimate=False)
     assert not trained and sha256_file(path) == was
     assert "checkpoint-30 was changed after it was written, and is trained again" in capsys.readouterr().out
 
 
 def test_an_edit_of_what_a_plugin_imports_makes_training_stale(run, trained, capsys) -> None:
     trained += [None, None]
-    tune(run)
+    tune(run, estimate=False)
     write_text(run.parent / "plugins" / "counting.py", "total = len\n")
-    tune(run)
+    tune(run, estimate=False)
     assert not trained and "these changed since it ran: plugins" in capsys.readouterr().out
 
 
 def test_another_measurement_of_the_cpu_trains_nothing_again(run, trained) -> None:
     trained.append(None)
-    tune(run)
+    tune(run, estimate=False)
     change(run, attn_impl="eager", padding_side="left", dataloader_num_workers=1)
-    tune(run)
+    tune(run, estimate=False)
     assert not trained
 
 
 def test_finished_training_is_kept_until_its_replacement_is_whole_and_taken_back(run, trained, capsys) -> None:
     trained.append(None)
-    tune(run)
+    tune(run, estimate=False)
     whole = sha256_file(run / "train" / "checkpoint-30" / "adapter_model.safetensors")
     change(run, learning_rate=5e-4)
     trained.append(lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        tune(run)
+        tune(run, estimate=False)
     (kept,) = (run / "earlier").iterdir()
     assert sha256_file(kept / "checkpoint-30" / "adapter_model.safetensors") == whole
     change(run, learning_rate=1e-4)  # the first recipe again: nothing is trained
-    tune(run)
+    tune(run, estimate=False)
     assert not trained and "going on with what" in capsys.readouterr().out
     change(run, learning_rate=5e-4)
     trained.append(None)
-    tune(run)
+    tune(run, estimate=False)
     assert not trained and not list((run / "earlier").iterdir())
     assert yaml.safe_load((run / "sft.yaml").read_text())["learning_rate"] == 5e-4
