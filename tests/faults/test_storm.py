@@ -47,6 +47,7 @@ def test_any_process_killed_at_any_moment_ends_in_the_same_results(storm: Storm,
     assert not [what for what in wrong if "differs" in what or "Traceback" in what], "\n".join(wrong[:10])
 
 
+@pytest.mark.all
 def test_a_process_that_is_stopped_for_a_while_changes_nothing(storm: Storm, tally) -> None:
     draw = random.Random(25)
     for _ in range(STOPS):
@@ -66,8 +67,11 @@ def test_a_process_that_is_stopped_for_a_while_changes_nothing(storm: Storm, tal
     tally("SIGSTOP, then SIGCONT, of one process at a random moment", STOPS)
 
 
-@pytest.mark.parametrize("stage", ["before", "train", "after"])
-@pytest.mark.parametrize("what", ["model", "rows"])
+SWAPS = [(stage, what) for stage in ("train", "before", "after") for what in ("rows", "model")]
+MORE = pytest.mark.all  # what the usual test run leaves out
+
+
+@pytest.mark.parametrize(("stage", "what"), [SWAPS[0], *(pytest.param(*swap, marks=MORE) for swap in SWAPS[1:])])
 def test_model_or_rows_swapped_in_a_stage_are_told_or_answered_anew(storm: Storm, tally, stage, what) -> None:
     """Swapped while swift still imports: the same command then ends as if they had been there from the start."""
     storm.clear()
@@ -102,6 +106,7 @@ def test_model_or_rows_swapped_in_a_stage_are_told_or_answered_anew(storm: Storm
     tally("model or rows swapped in a stage", 1)
 
 
+@pytest.mark.all
 def test_a_run_folder_copied_or_moved_goes_on_where_it_is(storm: Storm, tally) -> None:
     storm.clear()
     assert storm.finish().status == 0
@@ -135,6 +140,7 @@ def test_two_machines_that_measure_their_cpu_differently_do_no_work_twice(storm:
     tally("another machine's measurement of its CPU", 3)
 
 
+@pytest.mark.all
 @pytest.mark.parametrize("change", ["boot", "start", "pid", "machine"])
 def test_a_step_of_the_clock_or_another_machine_lets_nobody_in(storm: Storm, tally, change) -> None:
     """The lock's file says what a holder with another clock, boot, machine or pid namespace would have written."""
@@ -163,6 +169,7 @@ def test_a_step_of_the_clock_or_another_machine_lets_nobody_in(storm: Storm, tal
     tally("the lock of a holder with another clock, boot, machine or pid namespace", 1)
 
 
+@pytest.mark.all
 def test_a_pipeline_in_another_pid_namespace_is_seen(storm: Storm, tally) -> None:
     unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
     if subprocess.run([*unshare, "true"], capture_output=True).returncode:

@@ -18,6 +18,7 @@ from typing import Any
 
 from workspace import child_process
 from workspace.errors import run_main
+from workspace.supervisor import end_with_parent
 
 MODULES = {"plan": "plan.__main__"}  # a package that is run: where its main is
 WARM = (
@@ -31,6 +32,7 @@ PICTURE = b"\x89PNG\r\n\x1a\n"  # drawing takes seconds
 
 def main(path: str) -> None:
     """Serve until killed."""
+    end_with_parent(os.getppid())
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     for name in WARM:
         importlib.import_module(name)

@@ -236,3 +236,15 @@ def test_two_set_ups_at_once_leave_one_whole_environment_and_a_third_does_nothin
     again = start()
     out, err = again.communicate()
     assert again.returncode == 0 and out.strip() == str(project / ".venv"), err
+
+
+def test_a_check_of_the_environment_that_was_killed_makes_no_other_environment(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "setup_environment.sh", tmp_path)
+    (tmp_path / "python").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "python").chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": "/somewhere", "PYTHON": "true"}
+    result = subprocess.run(
+        ["bash", "-c", "set -e; source ./setup_environment.sh; echo went on"],
+        cwd=tmp_path, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 137 and result.stdout == ""
