@@ -5,8 +5,9 @@
 # OTHER words hide a word of another kind inside them; OUTSIDE are verdicts that most tasks do not have as a label.
 WORDS = {
     "negation": """不 非 没 没有 未 无 毫无 无法 否 否认 难以 很难 难说 谈不上 说不上 称不上 算不上 够不上 看不出
-        看不到 缺乏 缺少 排除 与其 not never neither nor no non without hardly cannot nothing lacks unlikely
-        rather·than instead·of""",
+        看不到 缺乏 缺少 排除 与其 不了 不起 没法 未必 怎能 怎会 怎么会 怎么可能 岂能 岂是 谁会 难令 难让 难使 难称 难言
+        not never neither nor no non without hardly cannot nothing lacks unlikely
+        rather·than instead·of less·than far·from anything·but not·so""",
     "condition": "如果 假如 假设 若 倘若 要是 除非 if whether unless",
     "or": "还是 或 或者 或是 or / vs",
     "and": "和 与 及 以及 、 and &",
@@ -32,7 +33,8 @@ WORDS = {
         being have has do does""",
     "question": "吗",
     "other": """正面临 正面朝 正面向 正面迎 正面对着 正面对大 正面对海 正面交锋 正面冲突 正面相撞 正负面 正反面 反正
-        公正 若干 除了 否则 不能不 无论 不论""",
+        公正 不仅 不但 不只 不光 不断 不少 不错 不满 不悦 不佳 不爽 不良 不幸 了不起 对不起 差不多 没错 无奈 无语
+        无聊 若干 除了 否则 不能不 无论 不论""",
     "outside": "中性 中立 neutral mixed",
     "stop": "因为 由于 because since",
 }

@@ -13,8 +13,9 @@ its length. Only words of the lists below are known; there is no model and no wo
    its question; and, once a label was given, a next round (评论内容: …) that the model goes on to write.
 3. **Find the labels asserted**, clause by clause. The longest word wins (非正面 before 正面, 非常好评 before 好评);
    Latin words and digits match whole words only. Not asserted is a label that is
-   - negated: 不是, 并非, 谈不上, 没有, 无法判断, 是否, not, … with only words of the lists up to the label, and labels
-     joined to it by 和, 、, 或. **A negation never flips to the other class**: what is not positive may be neutral;
+   - negated: 不是, 并非, 谈不上, 没有, 无法判断, 是否, not, … before it in the clause, whatever comes between (不值得推荐,
+     未能令客户满意), and labels joined to it by 和, 、, 或. **A negation never flips to the other class**: what is not
+     positive may be neutral; 不推荐 is read as a label only where it is one;
    - one of several on offer: labels joined by 还是, 或, or, / (the question repeated), or asked: a clause with ?, 吗;
    - in a condition (如果, if), or in what follows from a condition that names a label;
    - part of another word: 正面临, 正面朝(海), 反正面对, 好评价, 负面影响.
@@ -54,7 +55,8 @@ _KINDS |= dict.fromkeys("。.!?;,:()[]{}<>=|—–→\n", "stop") | dict.fromkey
 _SENTENCE_ENDS = frozenset("。.!?;\n")
 # 没有抱怨或负面评价: the negation of a thing's being there reaches over its first noun.
 _ABSENCE = frozenset(("没", "没有", "未", "无", "毫无", "no", "without"))
-_OTHER_SENSE = ("影响", "的影响", "作用", "效应", "后果")  # 负面影响 is an effect of something, not a verdict
+# 负面影响 is an effect of something, 满意度 a scale: no verdicts.
+_OTHER_SENSE = ("影响", "的影响", "作用", "效应", "后果", "度", "率")
 _AFTER_PING = "论价估分定判审选述语级比"  # 做好评估, 评论中评论者: 好评 and 中评 are not words there
 _LABEL_NOUN = r"(?:的|性|评论|评价|情感|情绪|态度|倾向|类){0,3}"
 
@@ -235,10 +237,10 @@ def _asserted(clause: list[_Token]) -> list[_Token]:
             negated = negated or shared
         elif token.kind in ("turn", "offered"):
             negated = shared = False
-        elif token.kind == "other":
-            negated, shared = False, (negated or shared) and opened in _ABSENCE
+        elif token.kind == "other":  # 不值得推荐: what an unknown word after a negation denies is not known
+            shared = shared and opened in _ABSENCE
         elif shared and token.word in ("是", "为", "is"):  # not positive and is negative: a new statement
             negated = shared = False
-    if negated and asserted and clause[-1].word.endswith("不上"):
+    if negated and asserted and clause[-1].word.endswith(("不上", "不了", "不起")):  # 推荐不了
         asserted.pop()
     return asserted

@@ -30,6 +30,7 @@ class OwnLayers:
         """`name` is that of the fused layers, for the log."""
         self.name = name
         self.replaced: list[tuple[torch.nn.Module, Callable[..., Any]]] = []
+        self.failed = False
 
     def replace(self, module: torch.nn.Module, forward: Callable[..., Any]) -> None:
         """Have `forward` compute what `module.forward` does."""
@@ -37,9 +38,12 @@ class OwnLayers:
         module.forward = forward  # type: ignore[method-assign]
 
     def put_back(self, error: Exception) -> None:
-        """Put every function back, and say why in one line of ms-swift's log."""
+        """Put every function back, and say why in one line of ms-swift's log: of the first error alone."""
         for module, own in reversed(self.replaced):
             module.forward = own  # type: ignore[method-assign]
         self.replaced.clear()
+        if self.failed:  # several layers of one backward pass
+            return
+        self.failed = True
         why = " ".join(f"{type(error).__name__}: {error}".split())
         logging.getLogger("swift").warning(f"{self.name}: the model's own layers compute instead, slower: {why}")

@@ -130,7 +130,10 @@ class TrainedLayer:
             return None
         lower = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if lower else hidden_states.dtype
-        return _Layer.apply(self, packed, dtype, hidden_states, *self.factors())
+        given = {
+            "attention_mask": attention_mask, "position_ids": position_ids, "position_embeddings": position_embeddings
+        }  # fmt: skip
+        return _Layer.apply(self, packed, dtype, given, hidden_states, *self.factors())
 
     def is_adapted(self) -> bool:
         """Whether its adapters are at work."""
@@ -203,15 +206,28 @@ class TrainedLayer:
             grad_first = normed_gradient(grad_first, first, first_inverse).add_(gradient)
         return grad_first, [*grad_factors, *grad_out, *grad_gate_up, *grad_down]
 
+    def own_backward(
+        self, gradient: torch.Tensor, x: torch.Tensor, packed: VarlenBatch, dtype: torch.dtype, given: dict[str, Any]
+    ) -> tuple[torch.Tensor, list[torch.Tensor | None]]:
+        """As `backward`, by the layer's own function, computed again: `gradient` and that of `x` are padded."""
+        start = packed.unpack_all(x).requires_grad_()
+        factors = self.factors()
+        trained = [factor for factor in factors if factor.requires_grad]
+        with torch.enable_grad(), torch.autocast("cpu", dtype, enabled=dtype != x.dtype):
+            result = self.own(start, **given)
+        grad_start, *grads = torch.autograd.grad(result, [start, *trained], gradient)
+        found = iter(grads)
+        return grad_start, [next(found) if factor.requires_grad else None for factor in factors]
+
 
 class _Layer(torch.autograd.Function):
     """A whole layer as one step of autograd."""
 
     @staticmethod
     def forward(
-        ctx: Any, layer: TrainedLayer, packed: VarlenBatch, dtype: torch.dtype, hidden: Any, *factors: Any
+        ctx: Any, layer: TrainedLayer, packed: VarlenBatch, dtype: torch.dtype, given: Any, hidden: Any, *factors: Any
     ) -> Any:
-        ctx.layer, ctx.packed = layer, packed
+        ctx.layer, ctx.packed, ctx.dtype, ctx.given = layer, packed, dtype, given
         ctx.packed_before, ctx.packed_after = (packed.passed_on and not end for end in (layer.first, layer.last))
         x = hidden[0] if ctx.packed_before else packed.pack(hidden)
         with torch.autocast("cpu", enabled=False):
@@ -224,9 +240,18 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         tensors, layer, packed = iter(ctx.saved_tensors), ctx.layer, ctx.packed
         saved = [[next(tensors) for _ in range(count)] for count in ctx.counts]
-        grad_result = gradient[0] if ctx.packed_after else packed.unpack_gradient(gradient)
-        with torch.autocast("cpu", enabled=False):
-            grad_input, grad_factors = layer.backward(grad_result, packed, saved, ctx.needs_input_grad[3])
-        if grad_input is not None:
-            grad_input = grad_input.unsqueeze(0) if ctx.packed_before else packed.pack_gradient(grad_input)
-        return None, None, None, grad_input, *grad_factors
+        try:
+            grad_result = gradient[0] if ctx.packed_after else packed.unpack_gradient(gradient)
+            with torch.autocast("cpu", enabled=False):
+                grad_input, grad_factors = layer.backward(grad_result, packed, saved, ctx.needs_input_grad[4])
+            if grad_input is not None:
+                grad_input = grad_input.unsqueeze(0) if ctx.packed_before else packed.pack_gradient(grad_input)
+        except Exception as error:
+            layer.own_layers.put_back(error)
+            normed_x, inverse = saved[0][:2]
+            x = normed_x.float() / inverse
+            padded = packed.pack_gradient(gradient[0]) if ctx.packed_after else gradient
+            grad_input, grad_factors = layer.own_backward(padded, x, packed, ctx.dtype, ctx.given)
+            if ctx.packed_before:
+                grad_input = packed.unpack_all_gradient(grad_input).unsqueeze(0)
+        return None, None, None, None, grad_input, *grad_factors

@@ -81,7 +81,7 @@ class VarlenBatch:
         self.cos, self.sin = turns.reshape(-1, 1, turns.shape[-1])[torch.cat(positions)].chunk(2, -1)
         heads = [row * tokens + firsts[row] + torch.arange(shared) for row in range(self.rows)]
         self.origin = torch.cat([torch.arange(shared).repeat(len(heads)), self.real[shared:]])
-        self.goal = torch.cat([*heads, self.source[self.real[shared:]]])
+        self.goal = self.places = torch.cat([*heads, self.source[self.real[shared:]]])
         self.kept: torch.Tensor | None = None
         if needed is not None:
             self._keep(needed, shared)
@@ -110,16 +110,26 @@ class VarlenBatch:
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
         """[packed or kept, width] as [rows, tokens, width], zero elsewhere."""
+        if self.kept is None:
+            return self.unpack_all(packed)
         padded = packed.new_zeros(self.rows * self.tokens, packed.shape[-1])
-        padded.index_copy_(0, self.goal, packed if self.kept is not None else packed[self.origin])
-        return padded.view(self.rows, self.tokens, -1)
+        return padded.index_copy_(0, self.goal, packed).view(self.rows, self.tokens, -1)
+
+    def unpack_all(self, packed: torch.Tensor) -> torch.Tensor:
+        """[packed, width] as [rows, tokens, width], whatever is needed in the end; zero at padding."""
+        padded = packed.new_zeros(self.rows * self.tokens, packed.shape[-1])
+        return padded.index_copy_(0, self.places, packed[self.origin]).view(self.rows, self.tokens, -1)
+
+    def unpack_all_gradient(self, grad_padded: torch.Tensor) -> torch.Tensor:
+        """The gradient of what `unpack_all` was given, for that of its result."""
+        chosen = grad_padded.reshape(-1, grad_padded.shape[-1])[self.places]
+        return chosen.new_zeros(len(self.source), chosen.shape[-1]).index_add_(0, self.origin, chosen)
 
     def unpack_gradient(self, grad_padded: torch.Tensor) -> torch.Tensor:
         """The gradient of what was unpacked, for that of the result; what fills rows up had no part in it."""
-        chosen = grad_padded.reshape(-1, grad_padded.shape[-1])[self.goal]
-        if self.kept is not None:
-            return chosen
-        return chosen.new_zeros(len(self.source), chosen.shape[-1]).index_add_(0, self.origin, chosen)
+        if self.kept is None:
+            return self.unpack_all_gradient(grad_padded)
+        return grad_padded.reshape(-1, grad_padded.shape[-1])[self.goal]
 
 
 def varlen_batch(

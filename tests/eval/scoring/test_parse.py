@@ -275,6 +275,44 @@ def test_other_tasks(labels: tuple[str, ...], answer: str, label: str | None, st
     assert parse_answer(answer, labels) == Parsed(label, strict)
 
 
+@pytest.mark.parametrize(
+    ("labels", "answers"),
+    [
+        (
+            ("推荐", "不推荐"),
+            """这家店不值得推荐 不建议推荐 不太推荐 非推荐 我不会推荐这家店 不想推荐 不敢推荐 不予推荐 谁会推荐 没法推荐
+            推荐不了 不值得向任何人推荐 不便推荐 不好推荐 不适合推荐 不足以推荐 不同意推荐""",
+        ),
+        (
+            ("满意", "不满意"),
+            """未能令客户满意 不太满意 不甚满意 没有让我满意 不能令人满意 不尽满意 难令人满意 满意度低 不太令人满意""",
+        ),
+        (
+            ("正面", "负面"),
+            """不正面 非正面 不值得正面评价 不建议给正面评价 不见得是正面 未必正面 怎能说是正面 不像正面 不倾向于正面""",
+        ),
+        (
+            ("positive", "negative"),
+            """isn't·really·what·I'd·call·positive far·from·positive anything·but·positive not·so·positive
+            non-positive less·than·positive not·exactly·what·one·would·call·positive""",
+        ),
+        (("spam", "not spam"), "definitely·not·any·kind·of·spam isn't·spam non-spam"),
+        (("好评", "差评"), "不给好评 不配好评 不值得好评 非好评 给不了好评"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_is_negated_in_unknown_words_is_never_the_label(labels: tuple[str, ...], answers: str) -> None:
+    for answer in answers.split():
+        assert parse_answer(answer.replace("·", " "), labels).label in (None, labels[1]), answer
+        assert parse_answer(answer.replace("·", " "), labels[:1] + ("其他",)).label is None, answer
+
+
+@pytest.mark.parametrize(("label", "no"), [("推荐", "不推荐"), ("合格", "非合格"), ("spam", "not spam")])
+def test_a_negation_that_is_a_label_is_read_as_it(label: str, no: str) -> None:
+    assert parse_answer(no, (label, no)) == Parsed(no, True)
+    assert parse_answer(no, (label, "其他")).label is None
+
+
 def test_the_table_is_large_and_has_no_answer_twice() -> None:
     assert len(TABLE) >= 100
     assert len({answer for answer, _, _ in TABLE}) == len(TABLE)

@@ -67,6 +67,31 @@ def test_training_where_packing_raises(monkeypatch, log, layer):
     assert log() == ["fused_training: the model's own layers compute instead, slower: RuntimeError: no such block"]
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("at", [0, 1], ids=["last-layer", "between-layers"])
+def test_training_where_the_backward_pass_raises(monkeypatch, log, at, bf16):
+    from cpu.low_rank_product import LowRankProduct
+
+    model, inputs = training.made(), training.few(training.batch(training.LONG, "left", 20), 5)
+
+    def gradients():
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return training.step(model, inputs)[1]
+
+    own = gradients()
+    assert training.fused(model) == training.LAYERS
+    computed, calls = LowRankProduct.backward, []
+
+    def sometimes(*args, **kwargs):
+        calls.append(1)
+        return raising() if len(calls) > 5 * at else computed(*args, **kwargs)
+
+    monkeypatch.setattr(LowRankProduct, "backward", sometimes)
+    first, second = (training.away(gradients(), own) for _ in range(2))
+    assert first < (0.05 if bf16 else 1e-5) and second < 1e-5  # the second time by the own layers from the beginning
+    assert log() == ["fused_training: the model's own layers compute instead, slower: RuntimeError: no such block"]
+
+
 def test_training_where_packing_raises_in_one_of_few_fused_layers(monkeypatch, log):
     from cpu.varlen_batch import VarlenBatch
 
