@@ -15,14 +15,20 @@ if ! "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/de
     exit 2
 fi
 
-if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && python -m workspace.install --check "$setup_pins" >/dev/null 2>&1; then
-    : # the active environment is used as it is
-else
+setup_fits=1
+if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+    setup_fits=0
+    python -m workspace.install --check "$setup_pins" >/dev/null 2>&1 || setup_fits=$?
+    if [ "$setup_fits" -gt 128 ]; then exit "$setup_fits"; fi # killed: that says nothing of the environment
+fi
+if [ "$setup_fits" -ne 0 ]; then # otherwise the active environment is used as it is
     setup_stamp=".venv/pins-$({ cat requirements*; pwd; } | cksum | tr ' ' '-')-$(basename "$setup_pins")"
     if [ ! -e "$setup_stamp" ]; then
         "$setup_python" -m workspace.install "$setup_pins" --stamp "$setup_stamp" >&2 || exit 2
     fi
     # shellcheck disable=SC1091
     source .venv/bin/activate
+    # Until this shell ends, no set-up changes the packages that it runs with (workspace/install.py waits).
+    if [ -e .venv.lock ]; then exec {setup_lock}<.venv.lock && { flock --shared "$setup_lock" 2>/dev/null || true; }; fi
 fi
-unset setup_python setup_pins setup_stamp
+unset setup_python setup_pins setup_stamp setup_fits

@@ -10,7 +10,7 @@ from typing import Any
 from data_prep.manifest import Manifest, has_manifest
 from workspace.errors import REASONS, MachineFault, UserError, fault_sentence
 from workspace.files import sha256_file, sync_folder
-from workspace.folder_lock import alone
+from workspace.folder_lock import alone, check_unread
 from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import shown
@@ -32,6 +32,7 @@ def replaced_folder(out: Path) -> Iterator[Path]:
         with alone(out.with_name(f".{out.name}.lock"), f"prep: another process writes {shown(out)}: waiting for it"):
             _recover(out, new, old)
             check_replaceable(out)  # again: it may have been made while this process waited
+            check_unread(out)
             if new.exists():
                 raise UserError(f"{shown(new)} is in the way, and this project did not make it: remove it")
             try:
@@ -39,6 +40,7 @@ def replaced_folder(out: Path) -> Iterator[Path]:
                 mark(new, "dataset")
                 yield new
                 _carry_over(out, new)
+                check_unread(out)
                 if out.exists():
                     out.rename(old)
                 new.rename(out)

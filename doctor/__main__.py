@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from doctor import environment, inputs, resources
-from doctor.result import FAULT, OK, WARNING, Check, guarded, reason
+from doctor.result import FAULT, WARNING, Check, guarded, reason
 from plan.hardware import Machine, this_machine
 from plan.options import Options, parse_options
 from workspace.errors import UserError, run_main
@@ -62,7 +62,7 @@ def examine(options: Options, forward: bool, silent: bool) -> tuple[list[Check],
         found, remedy = reason(error)
         add("recipe", lambda: Check("recipe", FAULT, f"{name} {found}", remedy))
         return checks, name, machine
-    add("recipe", lambda: Check("recipe", OK, ready.recipe.name))
+    add("recipe", lambda: inputs.recipe(ready))
     add("model", lambda: inputs.model(ready))
     add("hub", lambda: inputs.hub(ready))
     add("data", lambda: inputs.data(ready))

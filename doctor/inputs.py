@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
 from plan.hardware import Machine, child_environment, this_machine
-from plan.options import Options
+from plan.option_values import limits_fault
+from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.gate import check_options
@@ -70,6 +71,14 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
     if model is not None:
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
     return Ready(options, recipe, machine, model, run, dataset, csv, sft, options.limit or recipe.task.limit)
+
+
+def recipe(ready: Ready) -> Check:
+    """The recipe's values, as far as they can be checked without ms-swift."""
+    for key, value in ready.sft.items():
+        if key in CHECKED and (fault := limits_fault(key, value)):
+            return Check("recipe", FAULT, f"{ready.recipe.name}: {key} {fault}", "change it in the recipe or the task")
+    return Check("recipe", OK, ready.recipe.name)
 
 
 def model(ready: Ready) -> Check:

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD, Baselines
 from eval.scoring.responses import Response, Split, SplitName, load_split, write_responses
+from plan.provenance import made_by
 from plan.run import Run, locked_run
 from workspace import stages
 from workspace.command_line import Parser, given_path
@@ -141,7 +142,7 @@ def make_baselines(folder: Path) -> bool:
         },
     }
     write_json(outputs[0], record)
-    stages.record(run.folder, STAGE, inputs, outputs, time.perf_counter() - begin)
+    stages.record(run.folder, STAGE, inputs, outputs, time.perf_counter() - begin, made_by([]))
     return True
 
 

@@ -121,13 +121,36 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
+    made_by = _made_by(run)
     return {
-        **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit", "git")},
+        **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit")},
+        "git": made_by.pop("git", None),
         "seed": manifest.seed,
-        "machine": run.machine_text,
-        "versions": run.versions | ({"python": run.python} if run.python else {}),
+        "machine": made_by.pop("machine", None),
+        "versions": made_by,
         "started": run.planned,
         "seconds": {stage: stages.seconds_taken(run.folder, stage) for stage in STAGES},
+    }
+
+
+def _made_by(run: Run) -> dict[str, str]:
+    """What really computed the stages, by name; where that differs, each value with its stages.
+
+    The plan's own for a run of which no stage has recorded it.
+    """
+    records = {stage: stages.read_record(run.folder, stage) for stage in STAGES}
+    planned = {"machine": run.machine_text or "", **run.versions, "python": run.python or "", "git": run.git or ""}
+    made = {stage: record.made_by for stage, record in records.items() if record and record.made_by} or {"": planned}
+    by_value: dict[str, dict[str, list[str]]] = {}
+    for stage, facts in made.items():
+        for name, value in facts.items():
+            if value:
+                by_value.setdefault(name, {}).setdefault(value, []).append(stage)
+    return {
+        name: next(iter(values))
+        if len(values) == 1
+        else ", ".join(f"{v} ({' and '.join(s)})" for v, s in values.items())
+        for name, values in by_value.items()
     }
 
 

@@ -6,19 +6,21 @@ Run as: python -m eval.infer RUN before|after
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data_prep.rows import read_rows
-from eval.inference.collect import Progress, collect
-from eval.inference.job import InferenceJob, model_inputs
-from eval.inference.prompts import make_prompts
+from eval.inference.collect import collect
+from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
+from eval.inference.prompts import Prompt, make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.scoring.responses import Response, write_responses
 from plan.run import Run, locked_run
-from train.checkpoints import best_checkpoint, weights_sha256
+from train.checkpoints import best_checkpoint
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json
+from workspace.folder_lock import kept
 from workspace.paths import shown
 
 SIDES = ("before", "after")
@@ -45,20 +47,27 @@ def infer(folder: Path, side: str) -> None:
     run = Run.read(folder)
     job = InferenceJob.of(run, side)
     prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
-    inputs = job.inputs() | {"prompts": sha256_json([[prompt.key, prompt.chat_sha256] for prompt in prompts])}
-    inputs |= {name: sha256_file(run.dataset / name) for name in DATA_FILES}
+    inputs = _inputs(job, prompts)
     if stages.finished(run.folder, side, inputs):
         return
     stages.forget(run.folder, side)
     begin = time.monotonic()
-    completions = collect(job, prompts, sha256_json(inputs))
-    collecting = time.monotonic() - begin
-    pairs = list(zip(prompts, completions, strict=True))
-    outputs = [*_write(job.folder, run.dataset, pairs), Summary.of(pairs, inputs).write(job.folder)]
-    progress = Progress.read(job.folder)
+    with kept(run.dataset):
+        completions = collect(job, prompts, sha256_json(inputs))
+        collecting = time.monotonic() - begin
+        pairs = list(zip(prompts, completions, strict=True))
+        stages.check_unchanged(side, inputs, _inputs(InferenceJob.of(run, side), prompts))
+        outputs = [*_write(job.folder, run.dataset, pairs), Summary.of(pairs, inputs).write(job.folder)]
+    progress = stages.Progress.read(job.folder)
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting
-    stages.record(run.folder, side, inputs, outputs, spent)
+    stages.record(run.folder, side, inputs, outputs, spent, job.made_by())
     print(f"{side}: {len(prompts)} prompts answered -> {shown(job.folder)}", flush=True)
+
+
+def _inputs(job: InferenceJob, prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """All that a stage's responses depend on, by hash."""
+    files = {name: sha256_file(job.run.dataset / name) for name in DATA_FILES}
+    return {**job.inputs(), "prompts": sha256_json([[prompt.key, prompt.chat_sha256] for prompt in prompts]), **files}
 
 
 def check_responses_are_current(run: Run) -> None:
@@ -73,7 +82,7 @@ def check_responses_are_current(run: Run) -> None:
             continue
         now = model_inputs(run) | {name: sha256_file(run.dataset / name) for name in DATA_FILES}
         if side == "after":
-            now["adapter"] = weights_sha256(best_checkpoint(run.folder))
+            now |= adapter_inputs(best_checkpoint(run.folder))
         if changed := sorted(name for name in now.keys() & summary.inputs.keys() if summary.inputs[name] != now[name]):
             raise UserError(
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "

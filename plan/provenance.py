@@ -1,15 +1,21 @@
-"""What a run was made with: packages, git revision, hashes of its data; so that it can be judged and run again."""
+"""What a run and its stages were made with: packages, git revision, code, model and data, by hash; so that it can be
+judged and run again."""
 
+import ast
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.manifest import Manifest
+from hub.model_files import fingerprint
+from plan.hardware import this_machine
+from plan.run import Run
 from workspace import records
-from workspace.files import write_json, write_text
+from workspace.files import sha256_file, sha256_json, write_json, write_text
 from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
@@ -26,6 +32,36 @@ def software() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "git": _git_revision(),
     }
+
+
+def made_by(plugins: str | Iterable[str | Path]) -> dict[str, str]:
+    """What computes here and now, for a stage's record: machine, Python, packages, git revision, the plugins' code."""
+    found = software()
+    facts = {"machine": this_machine().describe(), **found["versions"], "python": found["python"], "git": found["git"]}
+    return {**{key: value for key, value in facts.items() if value}, "plugins": code_sha256(plugins)[:12]}
+
+
+def code_sha256(plugins: str | Iterable[str | Path]) -> str:
+    """The hash of plugins and of all that they import from their own folder."""
+    waiting, found = [Path(plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)], {}
+    while waiting:
+        path = waiting.pop()
+        if path in found or not path.is_file():
+            continue
+        found[path] = sha256_file(path)
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            level = getattr(node, "level", 0)
+            base = path.parents[level - 1] if level else path.parent
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            waiting += [base.joinpath(*name.split(".")).with_suffix(".py") for name in names if name]
+    return sha256_json(sorted(found.values()))
+
+
+def current_model(run: Run) -> Any:
+    """The fingerprint of the model that is in the run's folder of it now; where that is gone, of the planned one."""
+    there = run.model_folder is not None and run.model_folder.is_dir() and isinstance(run.model_fingerprint, str)
+    return fingerprint(run.model_folder) if there and run.model_folder else run.model_fingerprint
 
 
 def write_packages(path: Path) -> None:

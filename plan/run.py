@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-)
+from pydantic import AfterValidator, BeforeValidator, Field
 from typing_extensions import TypedDict  # pydantic wants it before Python 3.12
 
 from data_prep.label_words import labels_by_word

@@ -22,6 +22,7 @@ GROUPS = {
         "pipeline/test_vllm",
         "pipeline/test_padding_free",
     ),
+    "storm": ("faults/test_storm",),  # one set of fast stand-ins
     "faults": ("faults/",),  # one recorded run
     # plugins that import ms-swift into the test's own process: once
     "ms-swift": ("plugins/test_balanced_loss", "plugins/test_label_metric", "plugins/test_label_scores"),
@@ -39,6 +40,7 @@ SLOW = (
     "demo/test_package",
     "docs/test_commands",
     "doctor/test_doctor",
+    "faults/test_storm",
     "eval/scoring/test_significance::test_multinomial",
     "eval/scoring/test_thresholds::test_two_labels",
     "eval/test_baselines::test_the_real_reviews",

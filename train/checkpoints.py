@@ -229,6 +229,17 @@ def weights_sha256(checkpoint: Path) -> str:
     return digests[0] if len(digests) == 1 else sha256_json(digests)
 
 
+def settings_files(checkpoint: Path) -> list[Path]:
+    """The files that say how the tuned weights are applied."""
+    names = ("adapter_config.json",) if (checkpoint / ADAPTER_WEIGHTS).is_file() else ("config.json",)
+    return [path for name in (*names, "args.json") if (path := checkpoint / name).is_file()]
+
+
+def settings_sha256(checkpoint: Path) -> str:
+    """The hash of how a checkpoint's tuned weights are applied: a changed `lora_alpha` gives another model."""
+    return sha256_json([sha256_file(path) for path in settings_files(checkpoint)])
+
+
 def model_options(checkpoint: Path) -> list[str]:
     """The options of `swift infer` that have it answer with the tuned weights."""
     return ["--adapters" if (checkpoint / ADAPTER_WEIGHTS).is_file() else "--model", str(checkpoint)]

@@ -10,12 +10,9 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from pydantic import FiniteFloat
 
 from data_prep.manifest import Counts, Manifest
 from data_prep.rows import read_rows
@@ -29,26 +26,19 @@ from plan.distributed import (
 )  # fmt: skip
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
-from plan.resolved import AGAIN
+from plan.provenance import code_sha256, current_model, made_by
 from plan.run import Run, locked_run, result_values
-from train.checkpoints import checkpoints, choose_best, newest_whole, step_of, weight_files
+from train.checkpoints import checkpoints, choose_best, newest_whole, settings_files, step_of, weight_files
 from train.estimate import LossLine, warn_if_long
 from train.trainer_state import LabelMetric, is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
-from workspace.files import remove, sha256_file, sha256_json, write_json
+from workspace.files import remove, sha256_file, sha256_json
+from workspace.folder_lock import kept
 from workspace.paths import shown
-from workspace.records import Json, read_if_whole, whole_lines
-
-
-@dataclass(frozen=True)
-class _Begun:
-    """train/inputs.json: what the checkpoints are made from, and the seconds that all attempts took."""
-
-    inputs: dict[str, Json]
-    seconds: FiniteFloat
+from workspace.records import whole_lines
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,26 +69,19 @@ def tune(folder: Path, estimate: bool = True) -> None:
 
 
 def _tune(run: Run, estimate: bool) -> None:
-    train, values = run.train_folder, run.sft_values()
+    train, values, inputs = run.train_folder, run.sft_values(), _inputs(run)
     counts = Manifest.read(run.dataset).counts
-    decisive = result_values(values)
-    inputs = {
-        "sft.yaml": sha256_json(decisive),
-        "model": run.model_fingerprint,
-        "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
-        "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
-        "plugins": plugin_hashes(run.folder, decisive),
-    }
     if stages.finished(run.folder, "train", inputs):
         return
     for split in ("train", "val"):
         read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
     if line := left_out_line(values, counts.train["total"]):
         print(f"train: {line}", flush=True)
+    _discard_changed(run.folder)
     stages.forget(run.folder, "train")
-    seconds = _start_or_continue(train, inputs)
+    progress = stages.begin(run.folder, "train", sha256_json(inputs))
     last = newest_whole(train)
-    begin = time.monotonic()
+    begin, earlier = time.monotonic(), progress.seconds
     if last is None or not is_finished(last, values):
         if last is not None:
             print(f"train: going on from {last.name}", flush=True)
@@ -106,13 +89,17 @@ def _tune(run: Run, estimate: bool) -> None:
         if last is None and estimate and planned_processes(values).nodes == 1:
             warn_if_long(run.folder, values, run.dataset, _environment(values))
         try:
-            _run_swift(run, values, last, run.folder / "train.log")
+            with kept(run.dataset):
+                _run_swift(run, values, last, run.folder / "train.log")
         finally:
-            write_json(train / "inputs.json", {"inputs": inputs, "seconds": seconds + time.monotonic() - begin})
+            progress.seconds = earlier + time.monotonic() - begin
+            progress.write(train)
+        _check_unchanged(run, inputs)
     check_rows(train, counts)
     best = choose_best(train, values.get("metric_for_best_model"))
-    outputs = [best.write(train), *weight_files(train / best.path)]
-    stages.record(run.folder, "train", inputs, outputs, seconds + time.monotonic() - begin)
+    outputs = [best.write(train), *weight_files(train / best.path), *settings_files(train / best.path)]
+    seconds = earlier + time.monotonic() - begin
+    stages.record(run.folder, "train", inputs, outputs, seconds, made_by(values.get("external_plugins", [])))
     reached = "not measured" if best.value is None else f"{best.value:.4f}"
     print(f"train: best checkpoint {best.path} ({best.metric} {reached})", flush=True)
     if "tensorboard" in str(values.get("report_to", "")):
@@ -151,15 +138,6 @@ def check_rows(train: Path, counts: Counts) -> None:
             )
 
 
-def plugin_hashes(run: Path, values: Mapping[str, Any]) -> list[str]:
-    """The hashes of the plugins that a resolved YAML names. Raises `UserError` for one that is gone."""
-    named = values.get("external_plugins", [])
-    paths = [Path(path) for path in ([named] if isinstance(named, str) else named)]
-    if lost := [path for path in paths if not path.is_file()]:
-        raise UserError(f"{shown(run / 'sft.yaml')} names the plugin {shown(lost[0])}, which is gone: {AGAIN}")
-    return [sha256_file(path) for path in paths]
-
-
 def _need_less(run: Run, error: OutOfMemory) -> None:
     """Write a plan that needs less memory into sft.yaml, where that is allowed; raise `OutOfMemory` where it is not."""
     values = run.sft_values()
@@ -176,22 +154,33 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
     run.write_yaml("sft", {**values, **less}, f"# resolved, then with less memory by --auto-batch: {as_options(less)}")
 
 
-def _start_or_continue(train: Path, inputs: dict[str, Any]) -> float:
-    """Make the folder ready. Checkpoints made from other inputs are removed, never gone on from.
+def _inputs(run: Run) -> dict[str, Any]:
+    """All that the tuned weights depend on, by hash."""
+    decisive = result_values(run.sft_values())
+    return {
+        "sft.yaml": sha256_json(decisive),
+        "model": current_model(run),
+        "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
+        "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
+        "plugins": code_sha256(decisive.get("external_plugins", [])),
+    }
 
-    Returns the seconds that earlier, interrupted attempts took.
-    """
-    record = train / "inputs.json"
-    if (earlier := read_if_whole(record, _Begun)) and earlier.inputs == inputs:
-        return earlier.seconds
-    if checkpoints(train):
-        print("train: data, model or recipe changed; the old checkpoints are removed", flush=True)
-    for path in [*train.iterdir()] if train.exists() else []:
-        remove(path)
-    # Answers of the adapter that is gone must not be next to the new one.
-    shutil.rmtree(train.parent / "after", ignore_errors=True)
-    write_json(record, {"inputs": inputs, "seconds": 0.0})
-    return 0.0
+
+def _check_unchanged(run: Run, inputs: dict[str, Any]) -> None:
+    """Raise `UserError` where an input was replaced while ms-swift ran: nobody knows what the checkpoints learned."""
+    try:
+        stages.check_unchanged("train", inputs, _inputs(run))
+    except UserError:
+        remove(run.train_folder)
+        raise
+
+
+def _discard_changed(folder: Path) -> None:
+    """Remove checkpoints of a finished training that were changed since: they are trained again."""
+    for checkpoint in {path.parent for path in stages.changed_outputs(folder, "train")} - {folder / "train"}:
+        if checkpoint.is_dir():
+            print(f"train: {checkpoint.name} was changed after it was written, and is trained again", flush=True)
+            remove(checkpoint)
 
 
 def _discard_after(train: Path, last: Path | None) -> None:

@@ -17,7 +17,7 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from workspace import supervisor
-from workspace.errors import PIPELINE, MachineFault, UserError
+from workspace.errors import MachineFault, UserError
 from workspace.folder_lock import note_child
 from workspace.paths import shown
 
@@ -87,7 +87,6 @@ def run_children(children: Sequence[Child], title: str, total: int, done: Callab
         with tqdm(total=total, desc=title, unit=unit, mininterval=interval, dynamic_ncols=True) as bar:
             while None in (states := [process.poll() for process in running]) and not any(states):
                 _advance(bar, done())
-                _check_pipeline()
                 time.sleep(POLL_SECONDS)
             _advance(bar, done())
             bar.refresh()
@@ -197,13 +196,6 @@ def _failure(child: Child, begin: int, status: int) -> UserError:
         state = "read-only: name another folder" if read_only else "full: make room"
         return MachineFault(f"`{command}` found the disk of {place} {state}, then run the same command again")
     return UserError(f"`{command}` failed with status {status}; see {shown(child.log)}, which ends:\n{end_of_log}")
-
-
-def _check_pipeline() -> None:
-    """Raise SystemExit when the pipeline that this process is a stage of was killed: nobody waits for the result."""
-    pid = os.environ.get(PIPELINE)
-    if pid and not os.path.exists(f"/proc/{pid}") and os.path.exists("/proc/self"):
-        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _advance(bar: tqdm, count: int) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 
 from workspace.paths import printable
+from workspace.supervisor import end_with_parent
 
 EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
@@ -56,12 +57,14 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Run a command's `main` and end the process with its status.
 
     A `UserError`, and an error of the disk or the system, becomes its message on stderr; Ctrl-C and the signals that
-    end a process unwind it, so that its children end and its files stay whole. Anything else is a defect of ours and
-    keeps its traceback.
+    end a process unwind it, so that its children end and its files stay whole; so does the end of the pipeline that it
+    is a stage of. Anything else is a defect of ours and keeps its traceback.
     """
     for sign in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal hangs up; under nohup that stays ignored
         if signal.getsignal(sign) != signal.SIG_IGN:
             signal.signal(sign, _interrupt)
+    if os.environ.get(PIPELINE) == str(os.getppid()):
+        end_with_parent(os.getppid(), signal.SIGTERM)
     status: int | str | None
     try:
         status = main() or 0

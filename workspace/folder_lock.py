@@ -78,6 +78,40 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Have no command replace `folder`, which this one reads, while the block runs (see `check_unread`)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):  # a disk without such locks: what was read is compared afterwards
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_unread(folder: Path) -> None:
+    """Raise `UserError` while a command reads `folder`, which is about to be replaced."""
+    if not folder.is_dir():
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(
+            f"{shown(folder)} would be made anew, but a run that goes on was made from it: wait until that has ended, "
+            "or give the task another name"
+        ) from None
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def alone(path: Path, waiting: str) -> Iterator[None]:
     """Have the file `path`, there while the block runs, for this process; say `waiting` where another has it first.
 

@@ -158,7 +158,7 @@ def set_up(pins: str, stamp: Path) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("=== 1/6 Set up: another one fills .venv; waiting for it")
+            say("=== 1/6 Set up: another one fills .venv, or runs from it; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():
             return

@@ -67,10 +67,10 @@ def supervise(start: Callable[[], int], asked: Callable[[], int]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def end_with_parent(parent: int) -> None:
-    """Have the system kill this process when its parent, process `parent`, ends; at once where it has ended already."""
+def end_with_parent(parent: int, sign: int = signal.SIGKILL) -> None:
+    """Have the system signal this process when its parent, process `parent`, ends; it ends now where that has ended."""
     if _prctl is not None:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_PDEATHSIG, sign)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -2,70 +2,37 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-
-from pydantic import FiniteFloat, PositiveInt
 
 from eval.inference.job import BATCH, InferenceJob, infer_values, run_processes
 from eval.inference.journal import Completion, read_journal
 from eval.inference.prompts import Prompt
 from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
-from workspace.files import write_json
 from workspace.paths import shown
-from workspace.records import read_if_whole
-
-PROGRESS = "progress.json"
-
-
-@dataclass
-class Progress:
-    """How far a job is. `inputs`: the hash of what the journal's responses depend on; `seconds`: of all attempts."""
-
-    inputs: str
-    seconds: FiniteFloat = 0.0
-    batch: PositiveInt | None = None  # rows at a time, where it had to be made smaller
-
-    @classmethod
-    def read(cls, folder: Path) -> "Progress | None":
-        """The record in a stage's folder; None where there is none that can be read."""
-        return read_if_whole(folder / PROGRESS, cls)
-
-    def write(self, folder: Path) -> None:
-        """Write the record."""
-        write_json(folder / PROGRESS, asdict(self))
+from workspace.stages import begin
 
 
 def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[Completion]:
     """The completion of each prompt. What the journal has is not asked again.
 
-    `inputs` is the hash of what the responses depend on; a journal of another is emptied. Raises `UserError` when
+    `inputs` is the hash of what the responses depend on; those to others are kept aside. Raises `UserError` when
     `swift infer` fails or loses a row, and `OutOfMemory` when it is killed for that and the run has no --auto-batch.
     """
-    progress = Progress.read(job.folder)
-    if progress is None or progress.inputs != inputs:
-        if any(job.journal.glob("*.scores.jsonl")):
-            print(f"{job.stage}: the answers in {shown(job.journal)} are to something else: asked again", flush=True)
-        for path in job.journal.glob("*"):
-            if not path.is_dir():
-                path.unlink(missing_ok=True)
-        progress = Progress(inputs)
-        progress.write(job.folder)
+    progress = begin(job.run.folder, job.stage, inputs)
     found = read_journal(job.journal, prompts)
     batch = progress.batch or int(infer_values(job.run).get(BATCH, 1))
     if found and len(found) < len(prompts):
         print(f"{job.stage}: going on after {len(found)} of {len(prompts)} prompts", flush=True)
     ended = False
     while len(found) < len(prompts) and not ended:
-        begin = time.monotonic()
+        started = time.monotonic()
         try:
             run_processes(job, [prompt for prompt in prompts if prompt.key not in found], batch)
             ended = True
         except OutOfMemory as error:
             batch = _smaller(error, batch, job.run.auto_batch)
         finally:
-            progress.seconds += time.monotonic() - begin
+            progress.seconds += time.monotonic() - started
             progress.batch = batch
             progress.write(job.folder)
         found = read_journal(job.journal, prompts)

@@ -9,13 +9,14 @@ from eval.inference.prompts import Prompt, modes
 from plan import cpu_kernels
 from plan.distributed import device_environment, planned_processes
 from plan.hardware import child_environment, this_machine
+from plan.provenance import code_sha256, current_model, made_by
 from plan.resolve import HEAD_PLUGIN
 from plan.resolved import is_head, resolved_values
 from plan.run import Run, result_values
-from train.checkpoints import best_checkpoint, model_options, weights_sha256
+from train.checkpoints import best_checkpoint, model_options, settings_sha256, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError
-from workspace.files import sha256_file, sha256_json, write_json
+from workspace.files import sha256_json, write_json
 from workspace.paths import ROOT, shown
 
 BATCH = "max_batch_size"
@@ -73,13 +74,15 @@ class InferenceJob(NamedTuple):
 
     def inputs(self) -> dict[str, Any]:
         """What the responses depend on, by hash, next to the prompts: model, adapter, plugin, how text is generated."""
-        plugin = self.backend.plugin
-        files = (plugin, *(plugin.with_name(name) for name in ("score_lines.py", "word_scores.py")))
         return {
             **model_inputs(self.run),
-            "adapter": weights_sha256(self.adapter) if self.adapter else None,
-            "plugin": sha256_json([sha256_file(path) for path in files]),
+            **adapter_inputs(self.adapter),
+            "plugin": code_sha256([self.backend.plugin]),
         }
+
+    def made_by(self) -> dict[str, str]:
+        """What answers here and now, for the record."""
+        return made_by([self.backend.plugin, *infer_values(self.run).get("external_plugins", [])])
 
 
 def model_inputs(run: Run) -> dict[str, Any]:
@@ -87,7 +90,13 @@ def model_inputs(run: Run) -> dict[str, Any]:
 
     What changes speed alone is left out: another machine, or another measurement of this one, asks nothing again.
     """
-    return {"infer_settings": sha256_json(result_values(infer_values(run))), "model": run.model_fingerprint}
+    return {"infer_settings": sha256_json(result_values(infer_values(run))), "model": current_model(run)}
+
+
+def adapter_inputs(adapter: Path | None) -> dict[str, Any]:
+    """What the tuned model's responses depend on next to the untuned one's: weights, and how they are applied."""
+    settings = settings_sha256(adapter) if adapter else None
+    return {"adapter": weights_sha256(adapter) if adapter else None, "adapter_settings": settings}
 
 
 def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> None:

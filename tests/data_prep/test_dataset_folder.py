@@ -6,6 +6,7 @@ from data_prep.dataset_folder import replaced_folder, up_to_date
 from tests.manifests import made_up_manifest
 from workspace.errors import UserError
 from workspace.files import sha256_file, write_json
+from workspace.folder_lock import kept
 from workspace.marker import MARKER, is_ours, mark
 
 
@@ -65,6 +66,16 @@ def test_an_empty_folder_and_a_link_are_fine(tmp_path):
     made(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "train.jsonl").read_text() == "old"
+
+
+def test_a_dataset_that_a_run_reads_is_not_replaced(tmp_path):
+    out = made(tmp_path / "data")
+    with kept(out):
+        with pytest.raises(UserError, match="data would be made anew, but a run that goes on was made from it: wait"):
+            made(out, "new")
+        assert (out / "train.jsonl").read_text() == "old"
+    made(out, "new")
+    assert (out / "train.jsonl").read_text() == "new"
 
 
 def test_what_makes_a_folder_stale(tmp_path):

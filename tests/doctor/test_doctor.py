@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from doctor import __main__ as doctor
-from doctor import environment, resources
+from doctor import environment, inputs, resources
 from doctor.result import FAULT, OK, WARNING, Check, guarded
 from workspace.errors import UserError
 from workspace.paths import ROOT
@@ -240,6 +241,13 @@ def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it was walked"))
     with pytest.raises(UserError, match="holds something other than a run"):
         resources.disk({}, tmp_path, tmp_path / "data", None, None, None)
+
+
+def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:
+    ready = SimpleNamespace(recipe=SimpleNamespace(name="mine"), sft={"lora_rank": 8, "learning_rate": float("nan")})
+    found = inputs.recipe(ready)
+    assert found.state == FAULT and "mine: learning_rate is nan, expected a number above 0" in found.found
+    assert inputs.recipe(SimpleNamespace(recipe=ready.recipe, sft={"lora_rank": "8"})).state == OK
 
 
 def test_a_check_that_fails_itself_is_a_fault_with_the_reason() -> None:

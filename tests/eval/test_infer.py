@@ -6,6 +6,7 @@ import pytest
 
 from eval.infer import check_responses_are_current, infer
 from eval.inference.job import InferenceJob
+from eval.inference.journal import read_journal
 from eval.inference.prompts import Prompt
 from eval.inference.summary import Summary
 from eval.scoring.responses import load_responses, load_split
@@ -98,8 +99,56 @@ def test_nothing_finished_is_removed_before_its_replacement_is_there(run: Path, 
     monkeypatch.setattr("eval.inference.collect.run_processes", killed)
     with pytest.raises(KeyboardInterrupt):
         infer(run, "before")
-    assert len(files) == 4 and {path: sha256_file(path) for path in files} == files
+    (kept,) = (run / "earlier").iterdir()
+    assert len(files) == 4 and {path: sha256_file(kept / path.name) for path in files} == files
     assert not (run / "stages" / "before.json").exists()
+
+
+def test_answers_to_the_inputs_before_are_taken_back(run: Path, calls: list[int]) -> None:
+    infer(run, "before")
+    for settings in (SETTINGS.replace("tokens: 8", "tokens: 2"), SETTINGS):
+        write_text(run / "infer.yaml", settings)
+        infer(run, "before")
+    assert len(calls) == 3 and not list((run / "earlier").iterdir())  # the first answers were replaced by whole ones
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_replaced_between_stages_or_while_it_answers_is_found(
+    tmp_path: Path, calls: list[int], monkeypatch, name: str
+) -> None:
+    model = tmp_path / "model"
+    write_text(model / "config.json", "{}")
+    write_text(model / "model.safetensors", "weights")
+    data = make_dataset(tmp_path / "data", sizes=(40, 12, 30))
+    run = make_plan(tmp_path / "run", data, model_folder=str(model), model_fingerprint="ab")
+    write_text(run / "infer.yaml", SETTINGS)
+    infer(run, "before")
+    write_text(model / name, "another")
+    with pytest.raises(UserError, match=r"not to what the run now has \(model changed\)"):
+        check_responses_are_current(Run.read(run))
+    infer(run, "before")
+    assert len(calls) == 2
+    write_text(run / "infer.yaml", SETTINGS.replace("tokens: 8", "tokens: 2"))
+    monkeypatch.setattr("eval.inference.collect.read_journal", lambda *args: swapped_journal(model / name, *args))
+    with pytest.raises(UserError, match="model changed while before ran"):
+        infer(run, "before")
+
+
+def swapped_journal(path: Path, *args):
+    write_text(path, "a third")
+    return read_journal(*args)
+
+
+def test_rows_replaced_while_it_answers_are_found(run: Path, calls: list[int], monkeypatch) -> None:
+    path = Run.read(run).dataset / "val.jsonl"
+
+    def replaced(*args):
+        write_text(path, path.read_text(encoding="utf-8").split("\n", 1)[1])
+        return read_journal(*args)
+
+    monkeypatch.setattr("eval.inference.collect.read_journal", replaced)
+    with pytest.raises(UserError, match=r"val\.jsonl changed while before ran, .* run the same command again"):
+        infer(run, "before")
 
 
 def test_responses_of_an_earlier_version_are_compared_by_what_it_recorded(run: Path, calls: list[int]) -> None:

@@ -19,7 +19,7 @@ def main(words: list[str]) -> None:
     if words[0] == "sft":
         target = Path(yaml.safe_load(Path(words[1]).read_text(encoding="utf-8"))["output_dir"])
         for path in (recorded / "train").iterdir():
-            if path.name not in ("inputs.json", "best.json", "last-checkpoint"):
+            if path.name not in ("progress.json", "best.json", "last-checkpoint"):
                 copy = shutil.copytree if path.is_dir() else shutil.copy2
                 copy(path, target / path.name, **({"dirs_exist_ok": True} if path.is_dir() else {}))
         return

@@ -43,7 +43,7 @@ def test_nothing_outlives_a_process_that_is_ended_by_a_signal(tmp_path: Path, si
         preexec_fn=lambda: [signal.signal(one, signal.SIG_DFL) for one in (signal.SIGINT, signal.SIGHUP)],
     )
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and log.read_text().splitlines()[-1].isdigit()):
+    while time.monotonic() < deadline and not (log.exists() and log.read_text()[-9:].strip()[-1:].isdigit()):
         time.sleep(0.1)
     grandchild = int(log.read_text().splitlines()[-1])
     parent.send_signal(sign)
@@ -51,6 +51,22 @@ def test_nothing_outlives_a_process_that_is_ended_by_a_signal(tmp_path: Path, si
     while time.monotonic() < deadline and _alive(grandchild):
         time.sleep(0.1)
     assert not _alive(grandchild)
+
+
+def test_a_stage_ends_with_the_pipeline_that_it_is_part_of() -> None:
+    code = "import time; from workspace.errors import run_main; run_main(lambda: [print('runs', flush=True), "
+    code += "time.sleep(600)])"
+    lines = 'export RUN_SFT_PID=$$; "$1" -c "$2" & echo $!; wait'
+    shell = subprocess.Popen(
+        ["bash", "-c", lines, "bash", sys.executable, code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert shell.stdout is not None
+    stage = int(shell.stdout.readline())
+    assert shell.stdout.readline() == "runs\n"
+    shell.kill()
+    shell.wait()
+    while _alive(stage):
+        time.sleep(0.05)
 
 
 def _alive(pid: int) -> bool:

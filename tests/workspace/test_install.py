@@ -1,5 +1,6 @@
 """The set-up: lock files that cover the pins, the right build of torch, one sentence where it fails, one at a time."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -236,3 +237,34 @@ def test_two_set_ups_at_once_leave_one_whole_environment_and_a_third_does_nothin
     again = start()
     out, err = again.communicate()
     assert again.returncode == 0 and out.strip() == str(project / ".venv"), err
+
+
+def test_a_check_of_the_environment_that_was_killed_makes_no_other_environment(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "setup_environment.sh", tmp_path)
+    (tmp_path / "python").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "python").chmod(0o755)
+    env = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": "/somewhere", "PYTHON": "true"}
+    result = subprocess.run(
+        ["bash", "-c", "set -e; source ./setup_environment.sh; echo went on"],
+        cwd=tmp_path, env=env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 137 and result.stdout == ""
+
+
+def test_no_set_up_changes_an_environment_that_a_run_uses(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "setup_environment.sh", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
+    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / ".venv.lock").write_text("")
+    env = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    shell = subprocess.Popen(
+        ["bash", "-c", "source ./setup_environment.sh; echo runs; read -r _"],
+        cwd=tmp_path, env=env | {"PYTHON": "true"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert shell.stdout is not None and shell.stdout.readline() == "runs\n"
+    with open(tmp_path / ".venv.lock") as lock:
+        with pytest.raises(BlockingIOError):  # as a set-up takes it
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shell.communicate("\n")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -196,7 +196,9 @@ def test_answers_to_something_else_are_not_taken(job, monkeypatch, capsys) -> No
     assert capsys.readouterr().out == ""
     collect(job, PROMPTS, "another digest")
     assert calls == [(12, 8), (12, 8)]
-    assert capsys.readouterr().out.endswith("journal are to something else: asked again\n")
+    assert "made from something else, so it is kept in" in capsys.readouterr().out
+    collect(job, PROMPTS, "digest")  # taken back: nothing is asked again
+    assert calls == [(12, 8), (12, 8)]
 
 
 def test_what_an_orphan_writes_after_the_journal_was_emptied_is_not_taken(job, monkeypatch) -> None:

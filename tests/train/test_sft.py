@@ -1,0 +1,130 @@
+"""Tuning, with a stand-in for `swift sft`: what its result depends on, and what becomes of it when that changes."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plan.run import Run
+from tests.scored_runs import make_dataset, make_plan
+from tests.train.test_checkpoints import make
+from train.sft import tune
+from workspace.errors import UserError
+from workspace.files import sha256_file, write_text
+
+Meanwhile = Callable[[], None]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    model, plugins = tmp_path / "model", tmp_path / "plugins"
+    write_text(model / "config.json", "{}")
+    write_text(model / "model.safetensors", "weights")
+    write_text(plugins / "metric.py", "from counting import total\n")
+    write_text(plugins / "counting.py", "total = sum\n")
+    dataset = make_dataset(tmp_path / "data", sizes=(40, 12, 30))
+    folder = make_plan(tmp_path / "run", dataset, model_folder=str(model), model_fingerprint="ab")
+    values = {"dataset": [str(dataset / "train.jsonl")], "external_plugins": [str(plugins / "metric.py")]}
+    Run.read(folder).write_yaml("sft", {**values, "learning_rate": 1e-4}, "# made up")
+    return folder
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[Meanwhile | None]:
+    """What happens while ms-swift runs, a call each; empty when it has run as often as was meant to."""
+    meanwhile: list[Meanwhile | None] = []
+
+    def swift(run: Run, *_: object) -> None:
+        if happens := meanwhile.pop():
+            happens()
+        make(run.train_folder, 20)
+        make(run.train_folder, 30, best=30)
+
+    monkeypatch.setattr("train.sft._run_swift", swift)
+    return meanwhile
+
+
+def change(run: Path, **values: object) -> None:
+    known = Run.read(run)
+    known.write_yaml("sft", known.sft_values() | values, "# changed")
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "val.jsonl"])
+def test_rows_replaced_while_it_trains_are_told_and_what_learned_from_them_does_not_count(run, trained, name) -> None:
+    path = Run.read(run).dataset / name
+    whole = path.read_text(encoding="utf-8")
+    trained.append(lambda: write_text(path, whole.split("\n", 1)[1]))
+    with pytest.raises(UserError, match=rf"{name} changed while train ran, .* run the same command again"):
+        tune(run, estimate=False)
+    write_text(path, whole)
+    trained.append(None)
+    tune(run, estimate=False)
+    assert not trained
+
+
+def test_the_model_replaced_while_it_trains_is_told(run, trained) -> None:
+    trained.append(lambda: write_text(Run.read(run).model_folder / "model.safetensors", "others"))
+    with pytest.raises(UserError, match="model changed while train ran"):
+        tune(run, estimate=False)
+
+
+def test_a_model_replaced_after_training_is_trained_again(run, trained, capsys) -> None:
+    trained += [None, None]
+    tune(run, estimate=False)
+    write_text(Run.read(run).model_folder / "model.safetensors", "others")
+    tune(run, estimate=False)
+    assert not trained and "these changed since it ran: model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "args.json", "adapter_model.safetensors"])
+def test_a_checkpoint_edited_after_training_is_trained_again(run, trained, capsys, name) -> None:
+    trained += [None, None]
+    tune(run, estimate=False)
+    path = run / "train" / "checkpoint-30" / name
+    was = sha256_file(path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]) if name.endswith("safetensors") else b'{"lora_alpha": 1600}')
+    shutil.rmtree(run / "train" / "checkpoint-20")
+    tune(run, estimate=False)
+    assert not trained and sha256_file(path) == was
+    assert "checkpoint-30 was changed after it was written, and is trained again" in capsys.readouterr().out
+
+
+def test_an_edit_of_what_a_plugin_imports_makes_training_stale(run, trained, capsys) -> None:
+    trained += [None, None]
+    tune(run, estimate=False)
+    write_text(run.parent / "plugins" / "counting.py", "total = len\n")
+    tune(run, estimate=False)
+    assert not trained and "these changed since it ran: plugins" in capsys.readouterr().out
+
+
+def test_another_measurement_of_the_cpu_trains_nothing_again(run, trained) -> None:
+    trained.append(None)
+    tune(run, estimate=False)
+    change(run, attn_impl="eager", padding_side="left", dataloader_num_workers=1)
+    tune(run, estimate=False)
+    assert not trained
+
+
+def test_finished_training_is_kept_until_its_replacement_is_whole_and_taken_back(run, trained, capsys) -> None:
+    trained.append(None)
+    tune(run, estimate=False)
+    whole = sha256_file(run / "train" / "checkpoint-30" / "adapter_model.safetensors")
+    change(run, learning_rate=5e-4)
+    trained.append(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        tune(run, estimate=False)
+    (kept,) = (run / "earlier").iterdir()
+    assert sha256_file(kept / "checkpoint-30" / "adapter_model.safetensors") == whole
+    change(run, learning_rate=1e-4)  # the first recipe again: nothing is trained
+    tune(run, estimate=False)
+    assert not trained and "going on with what" in capsys.readouterr().out
+    change(run, learning_rate=5e-4)
+    trained.append(None)
+    tune(run, estimate=False)
+    assert not trained and not list((run / "earlier").iterdir())
+    assert yaml.safe_load((run / "sft.yaml").read_text())["learning_rate"] == 5e-4
