@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
+from data_prep.settings import SettingError
+
 # The characters of common label words, of the lists below and of the prompt; not a general converter.
 TRADITIONAL = str.maketrans(
     "負評價論條還這該對錯極積滿讚贊歡無沒並屬於談稱認為爲應當體總結綜來說個種類別選項標簽籤傾緒態與現顯確實"
@@ -18,6 +20,7 @@ _TURN_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>(?:\s*(?:system|user|assistant)(?
 _THINK_TAG = re.compile(r"(</?think(?:ing)?>)")
 _TAG = re.compile(r"</?[a-z][a-z0-9]{0,15} ?/?>")
 _SPACE_IN_CHINESE = re.compile(r"(?<=[^\x00-\x7f]) (?=[^\x00-\x7f])")
+APART = "cannot be told apart in an answer"
 _QUOTES = " \n\"'“”‘’「」『』"
 
 
@@ -55,14 +58,14 @@ def strip_marks(text: str) -> str:
 def labels_by_word(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The label that each word means, words in the form in which an answer is compared with them.
 
-    Raises ValueError for a word without any letter, digit or symbol, and for one that means two labels.
+    Raises SettingError, a ValueError, for a word without letter, digit or symbol, and for one that means two labels.
     """
     words: dict[str, str] = {}
     pairs = [(label, label) for label in labels] + [(label, word) for label, ws in synonyms.items() for word in ws]
     for label, word in pairs:
         key = strip_marks(normal(word))
         if not key:
-            raise ValueError(f"the label word {word!r} has no letter, digit or symbol to recognise it by")
+            raise SettingError(f"{APART}: the word {word!r} has no letter, digit or symbol to know it by", "labels")
         if words.setdefault(key, label) != label:
-            raise ValueError(f"the word {word!r} means two labels, {words[key]!r} and {label!r}")
+            raise SettingError(f"{APART}: the word {word!r} means two labels, {words[key]!r} and {label!r}", "labels")
     return words

@@ -216,10 +216,7 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
-        try:
-            labels_by_word(self.label_words, self.synonyms)
-        except ValueError as error:
-            raise SettingError(f"cannot be told apart in an answer: {error}", "labels") from None
+        labels_by_word(self.label_words, self.synonyms)
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
         return self

@@ -52,7 +52,10 @@ def test_rows_of_the_first_versions_have_no_class_number(tmp_path):
         ("", "(Invalid JSON: "),
         ({"messages": None}, "(messages: Input should be a valid "),
         ({"messages": [1]}, "(messages.0: Input should be an object)"),
-        ({"messages": [{"role": "user"}]}, "(messages: they are not turns of a chat)"),
+        (
+            {"messages": [{"role": "user"}]},
+            "they are not turns of a chat, each with role and content",
+        ),
         ({"messages": ROW["messages"][:2]}, "they do not end with a question and its answer)"),
         ({"id": None}, "(id: Input should be a valid string)"),
         ({"review": 3}, "(review: Input should be a valid string)"),

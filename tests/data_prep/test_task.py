@@ -107,7 +107,7 @@ def test_canonical_value(value, expected):
             "labels cannot be told apart in an answer: the word '负面' means",
         ),
         ({"labels": {"1": "Good", "0": "GOOD"}}, "labels cannot be told apart in an answer: the word 'GOOD' means two"),
-        ({"labels": {"1": "正面", "0": "“”"}}, "has no letter, digit or symbol to recognise it by"),
+        ({"labels": {"1": "正面", "0": "“”"}}, "has no letter, digit or symbol to know it by"),
         ({"source": {"url": "ftp://x", "sha256": "0" * 64}}, "source.url is 'ftp://x'"),
         ({"source": {"url": "https://x/y", "sha256": "12"}}, "64 hexadecimal digits"),
         ({"system": " "}, "system is empty"),
