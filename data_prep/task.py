@@ -26,7 +26,7 @@ from data_prep.settings import (
     matching,
     read_settings,
     within,
-)
+)  # fmt: skip
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, ROOT, expanded
 from workspace.ranges import ROWS, SEED, TOKENS
