@@ -33,8 +33,10 @@ def find_model(model: str) -> Path:
     """
     folder = expanded(model)
     if folder.is_dir():
-        check_model(folder)  # its sentence on a folder of pickles is the better one
-        if missing := missing_parts(folder):
+        missing = missing_parts(folder)
+        if missing != "config.json":  # else it is no model at all
+            check_model(folder)  # whose sentence on a folder of pickles is the better one
+        if missing:
             raise UserError(f"--model {shown(folder)} lacks {missing}: download the model again or name another folder")
         return folder.absolute()
     if folder.exists():

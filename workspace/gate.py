@@ -63,6 +63,7 @@ VARIABLES = {
 
 def check_model(folder: Path) -> None:
     """Raise `UserError` when the model in `folder` asks for code, holds what is not on the list, or pickles alone."""
+    _check_settings(folder)  # what it asks for says more than which files it has
     copies = any((folder / name).is_file() for name in TAKEN)
     if (code := folder / "custom_generate").exists():
         raise UserError(f"{shown(code)} is the model's own code, which is never run here: remove it, or take another")
@@ -77,7 +78,6 @@ def check_model(folder: Path) -> None:
             )
     if (config := folder / "adapter_config.json").exists():
         raise UserError(f"{shown(config)} would have another model loaded in this one's place: remove it")
-    _check_settings(folder)
 
 
 def check_checkpoint(folder: Path) -> None:
