@@ -23,7 +23,7 @@ from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
-from plan.resolve import resolve_infer, resolve_sft
+from plan.resolve import resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
@@ -118,6 +118,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     if options.auto_batch:
         sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)
+    infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
     chosen = sft_values(measured, sft, options.swift)
     decided = {"bf16", "fp16", "torch_dtype"} & options.swift.keys() or {"deepspeed", "fsdp"} & sft.keys()

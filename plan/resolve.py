@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
+from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
@@ -98,6 +99,17 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
     elif machine.gpu is not None:
         values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
     return values
+
+
+def room_for_labels(
+    infer: Mapping[str, Any], sft: Mapping[str, Any], labels: Sequence[str], model: Path
+) -> dict[str, Any]:
+    """The key of `swift infer` that lets the longest label word be answered whole; none where there is room for it."""
+    if sft.get("task_type") == "seq_cls" or "max_new_tokens" not in infer:
+        return {}
+    tokenizer = ModelTokenizer(model)
+    needed = max(len(tokenizer.ids(label)) for label in labels) + 1  # the token that ends the answer
+    return {"max_new_tokens": needed} if whole_number(infer, "max_new_tokens") < needed else {}
 
 
 def flash_attention_works() -> bool:

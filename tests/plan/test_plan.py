@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_prep.chat.tokenizer import ModelTokenizer
 from hub.find import check_family, find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
-from plan.resolve import MODEL_KEYS, flash_attention_works, gpu_attention, resolve_infer, resolve_sft, training_gib
+from plan.resolve import (
+    MODEL_KEYS,
+    flash_attention_works,
+    gpu_attention,
+    resolve_infer,
+    resolve_sft,
+    room_for_labels,
+    training_gib,
+)  # fmt: skip
+from tests.prep_tables import write_model
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
 
@@ -205,6 +215,17 @@ def test_a_small_gpu_gets_a_smaller_batch_unless_the_user_names_one(model: Path,
     small, accumulation = batch(6.0)
     assert small < 8 and small * accumulation == 8
     assert batch(6.0, per_device_train_batch_size="8") == (8, 1)
+
+
+def test_the_longest_label_word_can_be_answered_whole(tmp_path: Path) -> None:
+    """A charge's full name is longer than the sentence that an untuned model is given room for."""
+    write_model(tmp_path)
+    words = ("盗窃罪", "掩饰、隐瞒犯罪所得、犯罪所得收益罪及非法吸收公众存款罪")
+    longest = len(ModelTokenizer(tmp_path).ids(words[1]))
+    assert longest > 16
+    assert room_for_labels({"max_new_tokens": 16}, {}, words, tmp_path) == {"max_new_tokens": longest + 1}
+    assert room_for_labels({"max_new_tokens": longest + 1}, {}, words, tmp_path) == {}
+    assert room_for_labels({"max_new_tokens": 16}, {"task_type": "seq_cls"}, words, tmp_path) == {}
 
 
 def test_evaluation_and_saving_stay_in_step(model: Path, tmp_path: Path) -> None:
