@@ -45,8 +45,10 @@ if __name__ == "__main__":
     if "killed" in sys.argv: os.kill(os.getpid(), 9)
 """
 OWNER = """
-import json, os, sys; from pathlib import Path; from workspace.child_process import run_child
-run_child(["swift", "sft", "a.yaml", "sleep"], Path(sys.argv[1]), json.loads(sys.argv[2]), "t", 1, lambda: 0)
+import json, os, sys; from pathlib import Path
+from workspace.child_process import run_child; from workspace.errors import run_main
+words, log, env = ["swift", "sft", "a.yaml", "sleep"], Path(sys.argv[1]), json.loads(sys.argv[2])
+run_main(lambda: run_child(words, log, env, "t", 1, lambda: 0))
 """
 
 
@@ -174,14 +176,16 @@ def test_whoever_is_killed_nothing_is_left(server, stand_in, tmp_path, monkeypat
     if not forked:
         monkeypatch.setenv(SERVER, "off")
         env["PATH"] = f"{stand_in / 'bin'}:{env['PATH']}"
-    shell = subprocess.Popen(["sleep", "600"])
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path / "log"), json.dumps(env)],
-        cwd=ROOT, stderr=subprocess.DEVNULL, env=os.environ | {"RUN_SFT_PID": str(shell.pid)},
+    lines = 'export RUN_SFT_PID=$$; "$@" & echo $!; wait'
+    shell = subprocess.Popen(
+        ["bash", "-c", lines, "bash", sys.executable, "-c", OWNER, str(tmp_path / "log"), json.dumps(env)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     )  # fmt: skip
+    assert shell.stdout is not None
+    owner = psutil.Process(int(shell.stdout.readline()))
     while not (tmp_path / "log").exists() or "{" not in (tmp_path / "log").read_text():
-        assert owner.poll() is None
+        assert alive(owner.pid)
         time.sleep(0.05)
     report = said(tmp_path / "log")
     assert report["forked"] == forked
@@ -195,15 +199,13 @@ def test_whoever_is_killed_nothing_is_left(server, stand_in, tmp_path, monkeypat
     if victim == "shell":
         shell.wait()
     if victim != "child":  # the command goes on without a child of its own
-        assert owner.wait() != 0
-        while alive(*involved):
+        while alive(owner.pid, *involved):
             time.sleep(0.05)
     else:
         time.sleep(0.5)
         assert alive(*involved) == involved[:2]
         owner.kill()
-        owner.wait()
-        while alive(*involved):
+        while alive(owner.pid, *involved):
             time.sleep(0.05)
     shell.kill()
     shell.wait()

@@ -20,10 +20,11 @@ Meanwhile = Callable[[], None]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model, plugins = tmp_path / "model", tmp_path / "plugins"
     write_text(model / "config.json", "{}")
     write_text(model / "model.safetensors", "weights")
+    monkeypatch.setattr("workspace.gate.PLUGINS", plugins)
     write_text(plugins / "metric.py", "from counting import total\n")
     write_text(plugins / "counting.py", "total = sum\n")
     dataset = make_dataset(tmp_path / "data", sizes=(40, 12, 30))
