@@ -16,7 +16,7 @@ import yaml
 
 from workspace.paths import ROOT
 
-pytestmark = pytest.mark.swift
+pytestmark = [pytest.mark.swift, pytest.mark.all]
 
 LIFTED = "from swift.arguments import SftArguments\nSftArguments._check_padding_free = lambda self: None\n"
 
