@@ -37,7 +37,7 @@ PLUGINS = {"external_plugins": "put the plugin into plugins/ and name it in a re
 LISTS = ("target_modules", "modules_to_save", "report_to", "callbacks", "columns", "freeze_parameters")
 TUNERS = ("lora", "longlora", "adalora", "lora_ga", "full")  # whose checkpoints can be answered with
 
-COUNT, SIZE, SHARE = whole(1, 1_000_000), whole(0, 1_000_000), Range(0, 1)
+COUNT, SHARE = whole(1, 1_000_000), Range(0, 1)
 STEPS = Range(0, 10**9, above=True, whole_above=1)  # below 1 a share of all steps
 RANGES = {
     # training

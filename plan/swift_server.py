@@ -15,10 +15,10 @@ import runpy
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from plan.hardware import child_environment, this_machine
 from workspace import supervisor
@@ -68,13 +68,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         with suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()
+    fork_for_each(listener, lambda connection: _supervise(connection, started))
+
+
+def fork_for_each(listener: socket.socket, serve: Callable[[socket.socket], None]) -> NoReturn:
+    """Have a fork of this process `serve` each connection, which ends the fork; for ever."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _supervise(connection, started)
+            serve(connection)
         connection.close()
 
 

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from workspace.errors import BAD_PATHS, UserError
-from workspace.paths import expanded
+from workspace.paths import NAME_BYTES, expanded
 from workspace.ranges import Range
-
-NAME_BYTES = 255  # of a file's or a folder's name, on all usual disks
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "swift_configs"
 DATASETS = ROOT / "dataset_jsonl"
 RUNS = ROOT / "runs"
+NAME_BYTES = 255  # of a file's or a folder's name, on all usual disks
 # Control characters (escape sequences, carriage returns), those that turn the direction, lone surrogates, line ends.
 OBEYED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 

@@ -13,10 +13,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from workspace.errors import UserError
-from workspace.paths import shown
+from workspace.paths import NAME_BYTES, shown
 
 T = TypeVar("T")
-LONGEST_NAME, LONGEST_PATH = 255, 4096  # bytes that Linux takes
+PATH_BYTES = 4096  # that Linux takes
 
 
 class Damaged(ValueError):
@@ -116,7 +116,7 @@ def _finite(value: Any) -> Any:
 
 def _possible(path: Path) -> Path:
     text = str(path)
-    if "\0" in text or len(text.encode()) > LONGEST_PATH or any(len(x.encode()) > LONGEST_NAME for x in path.parts):
+    if "\0" in text or len(text.encode()) > PATH_BYTES or any(len(x.encode()) > NAME_BYTES for x in path.parts):
         raise ValueError("no path that a disk can hold")
     return path
 

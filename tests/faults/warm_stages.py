@@ -10,12 +10,12 @@ import importlib
 import io
 import json
 import os
-import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+from plan.swift_server import fork_for_each
 from workspace import child_process
 from workspace.errors import run_main
 from workspace.supervisor import end_with_parent
@@ -41,14 +41,7 @@ def main(path: str) -> None:
     listener.bind(path)
     listener.listen(64)
     print("ready", flush=True)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _monitor(connection)
-        connection.close()
+    fork_for_each(listener, _monitor)
 
 
 def _replace_what_is_slow() -> None:
