@@ -77,7 +77,9 @@ def find_encoding(path: Path, given: str | None = None, key: str = "") -> Encodi
     sample = _sample(path)
     readings = {name: sample.decode(name, "replace") for name in ("utf-8", *MEASURES)}
     beyond = sum(one >= "\x80" for one in readings["utf-8"])
-    if 2 * readings["utf-8"].count(REPLACEMENT) <= beyond:  # no other encoding's bytes are UTF-8 by chance so often
+    broken, whole = readings["utf-8"].count(REPLACEMENT), readings["utf-8"].replace(REPLACEMENT, "")
+    sense = any(measure(whole) >= least for measure, least in PLAUSIBLE.items())
+    if broken <= BROKEN_SHARE * beyond or (sense and 2 * broken <= beyond):
         return Encoding("utf-8", fault)
     scores = {name: _score(readings[name], measure) for name, measure in MEASURES.items()}
     best = max(scores, key=lambda name: scores[name])

@@ -147,7 +147,7 @@ def find_header(path: Path, rows: Sequence[Sequence[str]], given: bool | None, w
             numbers = _guess(rows[title:], len(wanted))
             hint = f"that line looks like a row, not a header: set `table: {{header: false}}` and {numbers} in the task"
         raise MissingColumn(path, wanted, [name for name in names if name], hint)
-    if seems is None and given is None and len(rows) > 1:
+    if seems is None and given is None:
         raise UserError(
             f"{shown(path)}: it is not clear whether its first line ({', '.join(names[:5])[:80]}) is a header: say "
             "`table: {header: true}` or `table: {header: false}` in the task"

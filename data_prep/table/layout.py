@@ -52,7 +52,7 @@ def find_layout(path: Path, encoding: Encoding, settings: TableSettings, wanted:
         delimiter = DELIMITER_OF.get(path.suffixes[0].lower() if path.suffixes else "") or _delimiter(
             path, lines, quoting, wanted
         )
-    rows = list(records(lines, delimiter, quoting)) or list(records(lines, delimiter, False))
+    rows = _first_rows(lines, delimiter, quoting)
     given = bool(settings.header) if settings.header is not None else None
     header = find_header(path, [fields for fields, _ in rows], given, wanted)
     start = rows[header.rows_before][1] + skipped if header.rows_before < len(rows) else skipped + 1
@@ -70,6 +70,13 @@ def records(lines: Sequence[str], delimiter: str, quoting: bool) -> Iterator[tup
             line = reader.line_num + 1
     except csv.Error:
         return
+
+
+def _first_rows(lines: Sequence[str], delimiter: str, quoting: bool) -> list[tuple[list[str], int]]:
+    rows = list(records(lines, delimiter, quoting))
+    # A quote out of place ends the rows early: each line counts as a row then.
+    plain = list(records(lines, delimiter, False)) if quoting and len(rows) < ROWS else rows
+    return (rows if len(rows) * 4 >= len(plain) else plain)[:ROWS]
 
 
 def csv_reader(lines: Iterator[str], delimiter: str, quoting: bool):  # type: ignore[no-untyped-def]
@@ -114,13 +121,9 @@ def _delimiter(path: Path, lines: Sequence[str], quoting: bool, wanted: Sequence
     """The delimiter whose header has the wanted names, or that divides all rows alike, header and body."""
     named = [name for name in wanted if isinstance(name, str)]
     found, labelled = dict[str, float](), dict[str, bool]()
-    fewest = 1 if named else 2
     widest: tuple[int, str] = (0, ",")
     for delimiter in DELIMITERS:
-        rows = [fields for fields, _ in records(lines, delimiter, quoting)]
-        plain = [line.rstrip("\r\n").split(delimiter) for line in lines if line.strip()]
-        # A quote out of place ends the rows early: lines are counted as they are then.
-        rows = (rows if len(rows) * 4 >= len(plain) or not quoting else plain)[: max(1, ROWS)]
+        rows = [fields for fields, _ in _first_rows(lines, delimiter, quoting)]
         if not rows:
             continue
         if named and any(places(named, names_of(row)) is not None for row in rows[:TITLES]):
@@ -129,7 +132,7 @@ def _delimiter(path: Path, lines: Sequence[str], quoting: bool, wanted: Sequence
         width, count = widths.most_common(1)[0]
         labelled[delimiter] = any(map(is_label_like, zip(*(row for row in rows if len(row) == width), strict=True)))
         widest = max(widest, (len(rows[0]), delimiter), key=lambda one: one[0])
-        if width >= max(2, fewest):
+        if width >= 2:
             found[delimiter] = count / len(rows) + 0.2 * (len(rows[0]) == width)
     if not found:
         return widest[1]
