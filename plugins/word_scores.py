@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from prompt_cache import can_be_cropped, continued, new_cache  # next to this file
 from transformers.cache_utils import DynamicLayer
 
 ROOM = 32  # tokens that are made room for at once
@@ -64,10 +65,14 @@ def score_words(
     """
     rows, length = attention_mask.shape
     padded = bool((attention_mask == 0).any())
+    past = new_cache(model) if past is None else past
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
 
+    def rows_of(tokens: tuple[int, ...]) -> torch.Tensor:
+        return torch.tensor(tokens, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
+
     def forward(tokens: torch.Tensor, cache: Any, keep: int) -> Any:
-        total = (cache.get_seq_length() if cache is not None else 0) + tokens.shape[1]
+        total = cache.get_seq_length() + tokens.shape[1]
         after = torch.arange(1, total - length + 1, device=tokens.device)
         where = torch.cat([positions, positions[:, -1:] + after], 1)[:, -tokens.shape[1] :]
         # Without a mask the attention kernel takes its fast causal path.
@@ -84,22 +89,19 @@ def score_words(
     # The first word's tokens but its last run along with the prompt: a pass over a few tokens costs nearly as much as
     # its weights' way from memory. Those of other words run after it, from the same cache.
     heads = sorted({tuple(word[:-1]) for word in words if len(word) > 1})
-    continued: dict[tuple[int, ...], torch.Tensor] = {}
-    cache = past
-    for index, head in enumerate(heads or [()]):
-        tokens = torch.tensor(head, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
-        if index == 0:
-            output = forward(torch.cat([input_ids, tokens], 1), past, len(head) + 1)
-            cache, logits = output.past_key_values, torch.log_softmax(output.logits.float(), -1)
-            first, continued[head] = logits[:, 0], logits[:, 1:]
-        else:
-            continued[head] = torch.log_softmax(forward(tokens, cache, len(head)).logits.float(), -1)
-        if head:
-            cache.crop(-len(head))
+    along = heads.pop(0) if heads and can_be_cropped(past) else ()
+    output = forward(torch.cat([input_ids, rows_of(along)], 1), past, len(along) + 1)
+    cache, logits = output.past_key_values, torch.log_softmax(output.logits.float(), -1)
+    first, continued_by = logits[:, 0], {along: logits[:, 1:]}
+    if along:
+        cache.crop(-len(along))
+    for head in heads:
+        with continued(cache, len(head)) as branch:
+            continued_by[head] = torch.log_softmax(forward(rows_of(head), branch, len(head)).logits.float(), -1)
     scores = torch.stack([first[:, word[0]] for word in words], 1)
     for index, word in enumerate(words):
         for step, token in enumerate(word[1:]):
-            scores[:, index] += continued[tuple(word[:-1])][:, step, token]
+            scores[:, index] += continued_by[tuple(word[:-1])][:, step, token]
     return scores, cache
 
 

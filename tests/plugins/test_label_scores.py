@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from plugins.score_lines import ScoreFile, ScoreLine, chat_sha256, tokens_sha256
+from tests.tiny_models import random_model
 from workspace.files import read_jsonl
 
 pytestmark = pytest.mark.swift  # the plugin imports ms-swift
@@ -19,14 +20,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def model():
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.5,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config).eval()
+    return random_model("qwen2", VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -158,15 +152,18 @@ def score_lines(path) -> list[ScoreLine]:
     return [line for row in read_jsonl(path) if (line := ScoreLine.read(row))]
 
 
+# Keys and values of all tokens; sliding windows, which the longer prompts exceed, in some or all layers; a state.
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "mistral", "lfm2"])
 @pytest.mark.parametrize("beginning", [0, 12], ids=["nothing-shared", "shared-beginning"])
 @pytest.mark.parametrize("mode", ["generate", "score"])
 def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(
-    model, prompts, tmp_path, monkeypatch, beginning, mode
+    prompts, tmp_path, monkeypatch, family, beginning, mode
 ) -> None:
     """More rows than one pass takes: the caches of the passes are joined, each filled up to the longest."""
     from plugins import label_scores
     from plugins.label_scores import scoring_template
 
+    model = random_model(family, VOCABULARY)
     monkeypatch.setattr(label_scores, "PASS_TOKENS", 64)  # several passes: 20 rows of 3 to 52 tokens
     asked = [list(range(12, 12 + beginning)) + prompt for prompt in prompts]
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
