@@ -15,6 +15,7 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
+from data_prep.kept_split import kept_places, with_added, write_places
 from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
@@ -33,7 +34,7 @@ from workspace.progress import progress
 from workspace.ranges import ROWS, TOKENS
 from workspace.spreadsheet import write_csv
 
-VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
+VERSION = 8  # raised when the same inputs come to give other files, so that datasets are made again
 # What the manifest has from the task as it is.
 FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
@@ -65,8 +66,11 @@ def build(
         return out / MANIFEST
 
     table = read_table(path, task.columns)
-    (kept, rejects), duplicates = usable_rows(table, task)
-    kept, leaks = split_frame(kept, task)
+    checked, duplicates = usable_rows(table, task)
+    rejects = checked.rejects
+    places = kept_places(out, task)
+    kept, leaks = split_frame(checked.kept, task, places)
+    places = with_added(places, kept, task)
     kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
@@ -86,7 +90,7 @@ def build(
         seed=task.split.seed,
         scheme=task.split.scheme,
         labels=list(label_words),
-        counts=count_rows(len(table.frame), facts, rejects, label_words),
+        counts=count_rows(len(table.frame), facts, checked, label_words),
         duplicates=duplicates,
         leaks=leaks.counts,
         corrections=corrections,
@@ -112,7 +116,7 @@ def build(
                 write_rows(folder / f"{name}.jsonl", rows)
         lines = rejects["line"].astype(str).replace("0", "")
         write_csv(folder / "rejects.csv", [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
-        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv"]
+        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv", *write_places(folder, task, places)]
         manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
         manifest.files.update(write_card(folder, manifest))
         manifest.write(folder)
@@ -138,6 +142,9 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
         f"{shown(table)}{f' ({encoding})' if encoding else ''}: {counts.rows:,} rows, "
         f"{counts.set_aside['total']:,} set aside{f' ({reasons})' if reasons else ''}"
     ]
+    if counts.left_out:
+        values = ", ".join(f"{value!r} {n:,}" for value, n in counts.left_out.items())
+        lines.append(f"{sum(counts.left_out.values()):,} rows are left out by their label ({values})")
     for name in SPLITS:
         rows = counts.of(name)
         labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)

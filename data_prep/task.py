@@ -56,20 +56,22 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value
 
 
-def _labels(given: Any) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(given: Any) -> dict[str, str | None]:
+    labels: dict[str, str | None] = {}
     for value, label in _mapping(given).items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise SettingError(f"is read by YAML as {value!r}: put the value in quotes", str(value))
-        if not isinstance(label, str) or not label.strip() or label != label.strip():
-            raise SettingError(f"is {label!r}, expected a label word in quotes", str(value))
+        if label is not None and (not isinstance(label, str) or not label.strip() or label != label.strip()):
+            raise SettingError(
+                f"is {label!r}, expected a label word in quotes, or null to leave such rows out", str(value)
+            )
         if label in RESERVED_WORDS:
             raise SettingError(f"is {label!r}, which counts and reports use themselves: choose another", str(value))
         key = canonical_value(value)
         if key in labels:
             raise SettingError("is there twice", str(value))
         labels[key] = label
-    count = len(set(labels.values()))
+    count = len(set(labels.values()) - {None})
     if not LABELS[0] <= count <= LABELS[1]:
         raise SettingError(f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
     return labels
@@ -175,8 +177,8 @@ class Task:
     path: Path
     name: Name
     columns: Annotated[Columns, AfterValidator(_two_columns)]
-    # Canonical value in the table -> label word, in the order in which classes are shown.
-    labels: Annotated[dict[str, str], BeforeValidator(_labels)]
+    # Canonical value in the table -> label word, in the order in which classes are shown; None: such rows are left out.
+    labels: Annotated[dict[str, str | None], BeforeValidator(_labels)]
     system: Text
     prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
     prompt: String  # the name of the prompt in use
@@ -224,7 +226,7 @@ class Task:
     @property
     def label_words(self) -> tuple[str, ...]:
         """The label words, each once, in the order in which classes are shown."""
-        return tuple(dict.fromkeys(self.labels.values()))
+        return tuple(dict.fromkeys(label for label in self.labels.values() if label is not None))
 
     @property
     def template(self) -> str:

@@ -99,30 +99,29 @@ def fit_frame(
     cut, or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
 
     Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
-    sample; which rows must be cut is looked up for every row.
+    sample; which rows must be cut is looked up for every used row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
     column = kept["text"].copy() if injected else kept["text"]
     if injected:
         column.iloc[list(injected)] = list(injected.values())
-    texts = Texts(column)
+    texts, used = Texts(column), np.flatnonzero(kept["used"].to_numpy())  # rows that a limit leaves out are not shown
     if tokenizer is None:
-        return kept.assign(cut=False), _changed(texts, injected, pattern), None
+        return kept.assign(cut=False), _changed(texts, used, injected, pattern), None
     # One answer for all rows, so that a row's cut does not give its label away.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
     def chat(review: str) -> str:
         return chat_text(task, neutralise(review, pattern), longest)
 
-    used = kept["used"].to_numpy()
-    bound = tokenizer.bound() if len(kept) > COUNT_ALL else None
-    sample, counted = None, None
+    bound = tokenizer.bound() if len(used) > COUNT_ALL else None
+    sample, counted = None, used
     if bound:
         sample = sample_rows(kept, task.split.seed)
-        longer = may_be_longer(texts, bound, bound.room(chat(""), task.max_length), tokenizer.control_tokens)
-        counted = np.union1d(np.flatnonzero(longer), sample)
+        longer = may_be_longer(texts.at(used), bound, bound.room(chat(""), task.max_length), tokenizer.control_tokens)
+        counted = np.union1d(used[longer], sample)
     fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
-    looked_at = np.flatnonzero(used) if sample is None else sample
+    looked_at = used if sample is None else sample
     before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
     splits, labels = kept["split"].iloc[looked_at], kept["label"].iloc[looked_at]
     lengths = TokenLengths(
@@ -131,7 +130,7 @@ def fit_frame(
         histogram=length_histogram(before, splits, labels, task.label_words, task.max_length),
         sample=None if sample is None else len(sample),
     )
-    return kept.assign(cut=fitted.cut), _changed(texts, {**injected, **fitted.cuts}, pattern), lengths
+    return kept.assign(cut=fitted.cut), _changed(texts, used, {**injected, **fitted.cuts}, pattern), lengths
 
 
 def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
@@ -156,10 +155,11 @@ def may_be_longer(texts: Texts, bound: TokenBound, room: int, control_tokens: Se
     return np.concatenate(longer)
 
 
-def _changed(texts: Texts, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
-    """The reviews, by position, that are in `changed` or that the neutralising of control tokens changes."""
+def _changed(texts: Texts, used: np.ndarray, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
+    """The reviews, by position, that are in `changed`, or among the `used` and changed by neutralising control
+    tokens."""
     reviews = dict(changed)
-    for at, text in enumerate(texts):
+    for at, text in zip(used.tolist(), texts.at(used), strict=True):
         if pattern.search(text):
             reviews[at] = neutralise(reviews.get(at, text), pattern)
     return reviews
