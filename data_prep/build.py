@@ -24,7 +24,7 @@ from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
 from data_prep.table.checking import REJECT_COLUMNS, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
-from data_prep.table.reading import read_table
+from data_prep.table.reading import read_tables
 from data_prep.task import SPLITS, Task, find_task
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
@@ -65,7 +65,7 @@ def build(
         print(f"prep: {shown(out)} is up to date", flush=True)
         return out / MANIFEST
 
-    table = read_table(path, task.columns)
+    table = read_tables(path, task)
     checked, duplicates = usable_rows(table, task)
     rejects = checked.rejects
     places = kept_places(out, task)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from data_prep.label_words import labels_by_word
@@ -18,6 +18,7 @@ from data_prep.settings import (
     MAPPING,
     Flag,
     Number,
+    RootPath,
     SettingError,
     String,
     Text,
@@ -27,18 +28,25 @@ from data_prep.settings import (
     read_settings,
     within,
 )  # fmt: skip
+from data_prep.table_settings import (
+    PLACE,
+    STRICT,
+    Columns,
+    OwnSplits,
+    TableSettings,
+    check_places,
+    distinct,
+)  # fmt: skip
+from data_prep.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS, ROOT, expanded
+from workspace.paths import CONFIGS
 from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
-PLACE = "{review}"  # the place of the review in a prompt
-SPLITS = ("train", "val", "test")
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
 Scheme = Literal["stratified", "original"]
 Conflicts = Literal["keep", "set_aside"]
-STRICT = ConfigDict(extra="forbid")
 
 
 def canonical_value(value: Any) -> str:
@@ -83,8 +91,6 @@ def _prompts(prompts: Any) -> dict[str, str]:
     for name, prompt in prompts.items():
         if not isinstance(name, str) or not isinstance(prompt, str):
             raise SettingError(f"is {prompt!r}, expected a name and a text in quotes", str(name))
-        if (count := prompt.count(PLACE)) != 1:
-            raise SettingError(f"has {PLACE} {count} times, expected once", name)
     return prompts
 
 
@@ -95,26 +101,6 @@ def _synonyms(given: Any) -> dict[str, tuple[str, ...]]:
     return {str(label): tuple(others) for label, others in given.items()}
 
 
-def _below_root(path: Any) -> Path:
-    """A path of the file, relative to the repository where it is not absolute."""
-    if not isinstance(path, str | Path):
-        raise SettingError(f"is {path!r}, expected text")
-    if not str(path).strip():
-        raise SettingError("is empty, expected text")
-    try:
-        return ROOT / expanded(path)
-    except UserError as error:
-        raise SettingError(f"is {str(path)!r}, but that home folder is not known: write the path out") from error
-
-
-def _two_columns(columns: "Columns") -> "Columns":
-    if columns.text == columns.label:
-        raise SettingError(f"is {columns.label!r}, the same column as columns.text", "label")
-    return columns
-
-
-Stripped = Annotated[Text, AfterValidator(str.strip)]
-RootPath = Annotated[Path, BeforeValidator(_below_root)]
 Name = Annotated[String, matching("[A-Za-z0-9_-]+", "letters, digits, _ and - only: folders are called after it")]
 Address = Annotated[Text, matching(r"https?://.*", "an address that begins with https:// or http://")]
 Sha256 = Annotated[Text, AfterValidator(str.lower), matching("[0-9a-f]{64}", "64 hexadecimal digits")]
@@ -129,16 +115,9 @@ class Source:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Columns:
-    """The names of the two columns in the table."""
-
-    text: Stripped
-    label: Stripped
-
-
-@dataclass(frozen=True, config=STRICT)
-class SplitSettings:
-    """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
+class SplitSettings(OwnSplits):
+    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splitting), `val` and
+    `test` being shares of all rows."""
 
     scheme: Scheme = "stratified"
     seed: Annotated[Whole, within(SEED)] = 42
@@ -176,7 +155,7 @@ class Task:
 
     path: Path
     name: Name
-    columns: Annotated[Columns, AfterValidator(_two_columns)]
+    columns: Annotated[Columns, AfterValidator(distinct)]
     # Canonical value in the table -> label word, in the order in which classes are shown; None: such rows are left out.
     labels: Annotated[dict[str, str | None], BeforeValidator(_labels)]
     system: Text
@@ -184,6 +163,7 @@ class Task:
     prompt: String  # the name of the prompt in use
     default_recipe: Text
     csv: RootPath | None = None
+    table: TableSettings = Field(default_factory=TableSettings)  # how it is read
     source: Source | None = None
     provenance: String = ""
     licence: String = ""
@@ -211,6 +191,9 @@ class Task:
     def _fits_together(self) -> "Task":
         if self.path.parent.parent == CONFIGS and self.path.parent.name != self.name:
             raise SettingError(f"is {self.name!r}, expected {self.path.parent.name!r}, the name of its folder", "name")
+        check_places(self.columns, self.system, self.prompts)
+        if self.columns.all.count(column := self.split.column) and column != self.columns.id:
+            raise SettingError(f"is {column!r}, which columns has too: expected a column of its own", "split.column")
         if self.prompt not in self.prompts:
             known = f"{', '.join(self.prompts)}{nearest(self.prompt, self.prompts)}"
             raise SettingError(f"is {self.prompt!r}, expected one of {known}", "prompt")
@@ -230,8 +213,9 @@ class Task:
 
     @property
     def template(self) -> str:
-        """The prompt in use, with {review} in the place of the review."""
-        return self.prompts[self.prompt]
+        """The prompt in use, with the places of `columns`: {review} where there is one text column."""
+        prompt = self.prompts[self.prompt]
+        return prompt.replace(f"{{{self.columns.text[0]}}}", PLACE) if len(self.columns.text) == 1 else prompt
 
     def render(self, review: str) -> str:
         """The user's turn of the chat: the prompt in use, with the review in its place."""
