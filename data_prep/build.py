@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card.page import write_card
+from data_prep.chat.columns import prompt_texts
 from data_prep.chat.injection import injected_reviews
 from data_prep.chat.prompt import prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
@@ -21,7 +22,7 @@ from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
 from data_prep.splitting import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.table.checking import REJECT_COLUMNS, usable_rows
+from data_prep.table.checking import usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_tables
@@ -100,7 +101,7 @@ def build(
         cut=cut_rows(facts, label_words) if tokenizer else None,
         tokens=tokens,
         characters=characters(kept, label_words),
-        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
+        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist())],
         rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         made_by=MadeBy(
             task=task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
@@ -115,7 +116,8 @@ def build(
                 rows = dataset_rows(pieces_of(kept, changed, name), task, bar.update)
                 write_rows(folder / f"{name}.jsonl", rows)
         lines = rejects["line"].astype(str).replace("0", "")
-        write_csv(folder / "rejects.csv", [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
+        header = ["source_id" if name == "id" else name for name in rejects]
+        write_csv(folder / "rejects.csv", [header, *rejects.assign(line=lines).itertuples(index=False)])
         written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv", *write_places(folder, task, places)]
         manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
         manifest.files.update(write_card(folder, manifest))

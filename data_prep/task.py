@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from data_prep.chat.parts import parts_of
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
@@ -218,8 +219,20 @@ class Task:
         return prompt.replace(f"{{{self.columns.text[0]}}}", PLACE) if len(self.columns.text) == 1 else prompt
 
     def render(self, review: str) -> str:
-        """The user's turn of the chat: the prompt in use, with the review in its place."""
-        return self.template.replace(PLACE, review)
+        """The user's turn of the chat: the prompt in use, with the review in its place, or with the parts of several
+        columns (data_prep.chat.parts) in theirs."""
+        if len(places := self.columns.places) == 1:
+            return self.template.replace(PLACE, review)
+        texts = dict(zip(places, parts_of(review, len(places)), strict=True))
+        # All at once: a text may hold what looks like a place.
+        return re.sub("|".join(map(re.escape, places)), lambda place: texts[place[0]], self.template)
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands in the prompt before the first text and after the last one."""
+        places = re.compile("|".join(map(re.escape, self.columns.places)))
+        found = list(places.finditer(self.template))
+        return self.template[: found[0].start()], self.template[found[-1].end() :]
 
 
 def find_task(name: str, overrides: Sequence[str] = ()) -> Task:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from data_prep.chat.columns import prompt_texts
+from data_prep.chat.parts import SEPARATOR, level
 from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
 from data_prep.chat.token_bound import TokenBound
 from data_prep.chat.tokenizer import ModelTokenizer
@@ -34,9 +36,16 @@ class Fitted(NamedTuple):
 
 
 def cut_text(review: str, keep: int, keep_head: float) -> str:
-    """`review` with `keep` of its characters, the share `keep_head` from its beginning and the rest from its end."""
+    """`review` with `keep` of its characters, the share `keep_head` from its beginning and the rest from its end.
+
+    Of several columns (data_prep.chat.parts) the short ones stay whole and the longest are cut.
+    """
     if keep >= len(review):
         return review
+    if SEPARATOR in review:
+        parts = review.split(SEPARATOR)
+        most = level([len(part) for part in parts], keep)
+        return SEPARATOR.join(cut_text(part, most, keep_head) for part in parts)
     head = round(keep * keep_head)
     tail = keep - head
     return review[:head] + GAP + (review[-tail:] if tail else "")
@@ -62,7 +71,7 @@ def fit_reviews(
     long = np.flatnonzero(before > max_length)
     if not len(long):
         return Fitted({}, np.zeros(len(reviews), bool), before, before)
-    smallest = len(tokenizer.ids(chat(GAP)))
+    smallest = len(tokenizer.ids(chat(SEPARATOR.join([GAP] * (reviews[int(long[0])].count(SEPARATOR) + 1)))))
     if smallest > max_length:
         raise UserError(
             f"system, prompt and answer take {smallest} tokens without a review, more than max_length = {max_length}: "
@@ -102,8 +111,9 @@ def fit_frame(
     sample; which rows must be cut is looked up for every used row.
     """
     pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
-    column = kept["text"].copy() if injected else kept["text"]
+    column = prompt_texts(kept)
     if injected:
+        column = column.copy()
         column.iloc[list(injected)] = list(injected.values())
     texts, used = Texts(column), np.flatnonzero(kept["used"].to_numpy())  # rows that a limit leaves out are not shown
     if tokenizer is None:
@@ -118,7 +128,9 @@ def fit_frame(
     sample, counted = None, used
     if bound:
         sample = sample_rows(kept, task.split.seed)
-        longer = may_be_longer(texts.at(used), bound, bound.room(chat(""), task.max_length), tokenizer.control_tokens)
+        frame, places = chat(""), len(task.columns.places)
+        room = bound.room(frame, task.max_length, places)
+        longer = may_be_longer(texts.at(used), bound, room, tokenizer.control_tokens)
         counted = np.union1d(used[longer], sample)
     fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
     looked_at = used if sample is None else sample

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from data_prep.chat.columns import places_in
 from data_prep.duplicates.deduplication import Normaliser, conflicting, find_duplicates, first_of, group_counts
 from data_prep.manifest import Duplicates
 from data_prep.table.reading import Table
@@ -15,20 +16,25 @@ from workspace.errors import UserError
 from workspace.paths import shown
 
 REASONS = ("undecodable", "empty", "empty_label", "unknown_label", "too_short", "conflicting_label")
-REJECT_COLUMNS = ["row", "line", "reason", "label", "text"]
 LEAVE_OUT = '`"": null` among the `labels`'
 # White space, and invisible characters used for it: a text of these alone is empty.
 INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"
 
 
 class Checked(NamedTuple):
-    """The parts of a table, each in the file's order. `kept` has the columns row, line, text, label (now a label word);
-    `rejects` has row, line, reason, label (as in the file), text; `left_out`, the rows whose value is null in the
-    task's `labels`, has row and label (the canonical value)."""
+    """The parts of a table, each in the file's order. `kept` has the columns row, line, text, label (now a label word),
+    and those of the table's that only some tasks have: id, split, and one for each of several text columns; `rejects`
+    has row, line, id where there is one, reason, label (as in the file), text; `left_out`, the rows whose value is null
+    in the task's `labels`, has row and label (the canonical value)."""
 
     kept: pd.DataFrame
     rejects: pd.DataFrame
     left_out: pd.DataFrame
+
+
+def reject_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of the rows set aside from a table."""
+    return ["row", "line", *(["id"] if "id" in frame else []), "reason", "label", "text"]
 
 
 def usable_rows(table: Table, task: Task) -> tuple[Checked, Duplicates]:
@@ -40,7 +46,8 @@ def usable_rows(table: Table, task: Task) -> tuple[Checked, Duplicates]:
     checked = check_rows(table, task)
     stop_if_too_many(table, task, checked)
     stop_if_class_is_gone(table, task, checked.kept)
-    del table.frame["text"]
+    for name in ["text", *places_in(table.frame)]:
+        del table.frame[name]
     labels = shared_strings(checked.kept["label"])
     normalised = Normaliser().column(Texts(checked.kept["text"]))
     groups = find_duplicates(Texts(normalised), task.near_duplicates, task.split.seed)
@@ -93,8 +100,8 @@ def check_rows(table: Table, task: Task) -> Checked:
         default="",
     )
     bad = (reason != "") & ~out
-    rejects = frame.loc[bad].assign(reason=reason[bad])[REJECT_COLUMNS]
-    kept = frame[["row", "line", "text"]].assign(label=label)
+    rejects = frame.loc[bad].assign(reason=reason[bad])[reject_columns(frame)]
+    kept = frame.drop(columns="undecodable").assign(label=label)
     if (bad | out).any():  # without one the texts are not copied
         kept = kept[~(bad | out)].reset_index(drop=True)
     left_out = frame.loc[out, ["row"]].assign(label=key[out])
@@ -112,7 +119,7 @@ def set_aside_conflicts(checked: Checked, conflicting: np.ndarray) -> Checked:
     """Move the kept rows where `conflicting` (bool, one a kept row) to the rejects. `checked.kept` is used up."""
     if not conflicting.any():
         return checked
-    moved = checked.kept[conflicting].assign(reason="conflicting_label")[REJECT_COLUMNS]
+    moved = checked.kept[conflicting].assign(reason="conflicting_label")[reject_columns(checked.kept)]
     rejects = pd.concat([checked.rejects, moved]).sort_values("row", kind="stable")
     left = {}
     for name in map(str, list(checked.kept)):
