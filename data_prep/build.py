@@ -9,21 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card.page import write_card
+from data_prep.chat.columns import prompt_texts
 from data_prep.chat.injection import injected_reviews
 from data_prep.chat.prompt import prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
+from data_prep.kept_split import kept_places, with_added, write_places
 from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
 from data_prep.splitting import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.table.checking import REJECT_COLUMNS, usable_rows
+from data_prep.table.checking import usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
-from data_prep.table.reading import read_table
+from data_prep.table.reading import read_tables
 from data_prep.task import SPLITS, Task, find_task
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
@@ -33,7 +35,7 @@ from workspace.progress import progress
 from workspace.ranges import ROWS, TOKENS
 from workspace.spreadsheet import write_csv
 
-VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
+VERSION = 8  # raised when the same inputs come to give other files, so that datasets are made again
 # What the manifest has from the task as it is.
 FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
@@ -64,9 +66,12 @@ def build(
         print(f"prep: {shown(out)} is up to date", flush=True)
         return out / MANIFEST
 
-    table = read_table(path, task.columns)
-    (kept, rejects), duplicates = usable_rows(table, task)
-    kept, leaks = split_frame(kept, task)
+    table = read_tables(path, task)
+    checked, duplicates = usable_rows(table, task)
+    rejects = checked.rejects
+    places = kept_places(out, task)
+    kept, leaks = split_frame(checked.kept, task, places)
+    places = with_added(places, kept, task)
     kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
@@ -86,7 +91,7 @@ def build(
         seed=task.split.seed,
         scheme=task.split.scheme,
         labels=list(label_words),
-        counts=count_rows(len(table.frame), facts, rejects, label_words),
+        counts=count_rows(len(table.frame), facts, checked, label_words),
         duplicates=duplicates,
         leaks=leaks.counts,
         corrections=corrections,
@@ -96,7 +101,7 @@ def build(
         cut=cut_rows(facts, label_words) if tokenizer else None,
         tokens=tokens,
         characters=characters(kept, label_words),
-        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
+        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist())],
         rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         made_by=MadeBy(
             task=task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
@@ -111,8 +116,9 @@ def build(
                 rows = dataset_rows(pieces_of(kept, changed, name), task, bar.update)
                 write_rows(folder / f"{name}.jsonl", rows)
         lines = rejects["line"].astype(str).replace("0", "")
-        write_csv(folder / "rejects.csv", [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
-        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv"]
+        header = ["source_id" if name == "id" else name for name in rejects]
+        write_csv(folder / "rejects.csv", [header, *rejects.assign(line=lines).itertuples(index=False)])
+        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv", *write_places(folder, task, places)]
         manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
         manifest.files.update(write_card(folder, manifest))
         manifest.write(folder)
@@ -138,6 +144,9 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
         f"{shown(table)}{f' ({encoding})' if encoding else ''}: {counts.rows:,} rows, "
         f"{counts.set_aside['total']:,} set aside{f' ({reasons})' if reasons else ''}"
     ]
+    if counts.left_out:
+        values = ", ".join(f"{value!r} {n:,}" for value, n in counts.left_out.items())
+        lines.append(f"{sum(counts.left_out.values()):,} rows are left out by their label ({values})")
     for name in SPLITS:
         rows = counts.of(name)
         labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)

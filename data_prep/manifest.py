@@ -56,13 +56,15 @@ class BySplit(Record):
 
 
 class Counts(BySplit):
-    """Rows of the table, of each split by label, set aside by reason, and not used, by split, because of a limit."""
+    """Rows of the table, of each split by label, set aside by reason, left out by the value of their label, and not
+    used, by split, because of a limit."""
 
     rows: int
     train: LabelCounts
     val: LabelCounts
     test: LabelCounts
     set_aside: Totals
+    left_out: dict[str, int] = Field(default_factory=dict)  # absent up to version 7
     not_used: Totals
 
 

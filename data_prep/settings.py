@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Strict, TypeAdapter, ValidationError
 
 from workspace.errors import UserError, nearest
-from workspace.paths import shown
+from workspace.paths import ROOT, expanded, shown
 from workspace.ranges import Range
 from workspace.yaml_files import YamlFile, read_yaml
 
@@ -67,11 +67,24 @@ def matching(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _below_root(path: Any) -> Path:
+    """A path of the file, relative to the repository where it is not absolute."""
+    if not isinstance(path, str | Path):
+        raise SettingError(f"is {path!r}, expected text")
+    if not str(path).strip():
+        raise SettingError("is empty, expected text")
+    try:
+        return ROOT / expanded(path)
+    except UserError as error:
+        raise SettingError(f"is {str(path)!r}, but that home folder is not known: write the path out") from error
+
+
 String = Annotated[str, Strict()]
 Text = Annotated[str, Strict(), AfterValidator(_not_empty)]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]  # a whole number is one too
 Flag = Annotated[bool, Strict()]
+RootPath = Annotated[Path, BeforeValidator(_below_root)]
 
 
 def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given: Mapping[str, Any]) -> T:

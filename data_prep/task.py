@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from data_prep.chat.parts import parts_of
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
     MAPPING,
     Flag,
     Number,
+    RootPath,
     SettingError,
     String,
     Text,
@@ -27,18 +29,25 @@ from data_prep.settings import (
     read_settings,
     within,
 )  # fmt: skip
+from data_prep.table_settings import (
+    PLACE,
+    STRICT,
+    Columns,
+    OwnSplits,
+    TableSettings,
+    check_places,
+    distinct,
+)  # fmt: skip
+from data_prep.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS, ROOT, expanded
+from workspace.paths import CONFIGS
 from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
-PLACE = "{review}"  # the place of the review in a prompt
-SPLITS = ("train", "val", "test")
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
 Scheme = Literal["stratified", "original"]
 Conflicts = Literal["keep", "set_aside"]
-STRICT = ConfigDict(extra="forbid")
 
 
 def canonical_value(value: Any) -> str:
@@ -56,20 +65,22 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value
 
 
-def _labels(given: Any) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(given: Any) -> dict[str, str | None]:
+    labels: dict[str, str | None] = {}
     for value, label in _mapping(given).items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise SettingError(f"is read by YAML as {value!r}: put the value in quotes", str(value))
-        if not isinstance(label, str) or not label.strip() or label != label.strip():
-            raise SettingError(f"is {label!r}, expected a label word in quotes", str(value))
+        if label is not None and (not isinstance(label, str) or not label.strip() or label != label.strip()):
+            raise SettingError(
+                f"is {label!r}, expected a label word in quotes, or null to leave such rows out", str(value)
+            )
         if label in RESERVED_WORDS:
             raise SettingError(f"is {label!r}, which counts and reports use themselves: choose another", str(value))
         key = canonical_value(value)
         if key in labels:
             raise SettingError("is there twice", str(value))
         labels[key] = label
-    count = len(set(labels.values()))
+    count = len(set(labels.values()) - {None})
     if not LABELS[0] <= count <= LABELS[1]:
         raise SettingError(f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
     return labels
@@ -81,8 +92,6 @@ def _prompts(prompts: Any) -> dict[str, str]:
     for name, prompt in prompts.items():
         if not isinstance(name, str) or not isinstance(prompt, str):
             raise SettingError(f"is {prompt!r}, expected a name and a text in quotes", str(name))
-        if (count := prompt.count(PLACE)) != 1:
-            raise SettingError(f"has {PLACE} {count} times, expected once", name)
     return prompts
 
 
@@ -93,26 +102,6 @@ def _synonyms(given: Any) -> dict[str, tuple[str, ...]]:
     return {str(label): tuple(others) for label, others in given.items()}
 
 
-def _below_root(path: Any) -> Path:
-    """A path of the file, relative to the repository where it is not absolute."""
-    if not isinstance(path, str | Path):
-        raise SettingError(f"is {path!r}, expected text")
-    if not str(path).strip():
-        raise SettingError("is empty, expected text")
-    try:
-        return ROOT / expanded(path)
-    except UserError as error:
-        raise SettingError(f"is {str(path)!r}, but that home folder is not known: write the path out") from error
-
-
-def _two_columns(columns: "Columns") -> "Columns":
-    if columns.text == columns.label:
-        raise SettingError(f"is {columns.label!r}, the same column as columns.text", "label")
-    return columns
-
-
-Stripped = Annotated[Text, AfterValidator(str.strip)]
-RootPath = Annotated[Path, BeforeValidator(_below_root)]
 Name = Annotated[String, matching("[A-Za-z0-9_-]+", "letters, digits, _ and - only: folders are called after it")]
 Address = Annotated[Text, matching(r"https?://.*", "an address that begins with https:// or http://")]
 Sha256 = Annotated[Text, AfterValidator(str.lower), matching("[0-9a-f]{64}", "64 hexadecimal digits")]
@@ -127,16 +116,9 @@ class Source:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Columns:
-    """The names of the two columns in the table."""
-
-    text: Stripped
-    label: Stripped
-
-
-@dataclass(frozen=True, config=STRICT)
-class SplitSettings:
-    """How rows go to train, val and test; see data_prep.splitting. `val` and `test` are shares of all rows."""
+class SplitSettings(OwnSplits):
+    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splitting), `val` and
+    `test` being shares of all rows."""
 
     scheme: Scheme = "stratified"
     seed: Annotated[Whole, within(SEED)] = 42
@@ -174,14 +156,15 @@ class Task:
 
     path: Path
     name: Name
-    columns: Annotated[Columns, AfterValidator(_two_columns)]
-    # Canonical value in the table -> label word, in the order in which classes are shown.
-    labels: Annotated[dict[str, str], BeforeValidator(_labels)]
+    columns: Annotated[Columns, AfterValidator(distinct)]
+    # Canonical value in the table -> label word, in the order in which classes are shown; None: such rows are left out.
+    labels: Annotated[dict[str, str | None], BeforeValidator(_labels)]
     system: Text
     prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
     prompt: String  # the name of the prompt in use
     default_recipe: Text
     csv: RootPath | None = None
+    table: TableSettings = Field(default_factory=TableSettings)  # how it is read
     source: Source | None = None
     provenance: String = ""
     licence: String = ""
@@ -209,6 +192,9 @@ class Task:
     def _fits_together(self) -> "Task":
         if self.path.parent.parent == CONFIGS and self.path.parent.name != self.name:
             raise SettingError(f"is {self.name!r}, expected {self.path.parent.name!r}, the name of its folder", "name")
+        check_places(self.columns, self.system, self.prompts)
+        if self.columns.all.count(column := self.split.column) and column != self.columns.id:
+            raise SettingError(f"is {column!r}, which columns has too: expected a column of its own", "split.column")
         if self.prompt not in self.prompts:
             known = f"{', '.join(self.prompts)}{nearest(self.prompt, self.prompts)}"
             raise SettingError(f"is {self.prompt!r}, expected one of {known}", "prompt")
@@ -224,16 +210,29 @@ class Task:
     @property
     def label_words(self) -> tuple[str, ...]:
         """The label words, each once, in the order in which classes are shown."""
-        return tuple(dict.fromkeys(self.labels.values()))
+        return tuple(dict.fromkeys(label for label in self.labels.values() if label is not None))
 
     @property
     def template(self) -> str:
-        """The prompt in use, with {review} in the place of the review."""
-        return self.prompts[self.prompt]
+        """The prompt in use, with the places of `columns`: {review} where there is one text column."""
+        prompt = self.prompts[self.prompt]
+        return prompt.replace(f"{{{self.columns.text[0]}}}", PLACE) if len(self.columns.text) == 1 else prompt
 
     def render(self, review: str) -> str:
-        """The user's turn of the chat: the prompt in use, with the review in its place."""
-        return self.template.replace(PLACE, review)
+        """The user's turn of the chat: the prompt in use, with the review in its place, or with the parts of several
+        columns (data_prep.chat.parts) in theirs."""
+        if len(places := self.columns.places) == 1:
+            return self.template.replace(PLACE, review)
+        texts = dict(zip(places, parts_of(review, len(places)), strict=True))
+        # All at once: a text may hold what looks like a place.
+        return re.sub("|".join(map(re.escape, places)), lambda place: texts[place[0]], self.template)
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands in the prompt before the first text and after the last one."""
+        places = re.compile("|".join(map(re.escape, self.columns.places)))
+        found = list(places.finditer(self.template))
+        return self.template[: found[0].start()], self.template[found[-1].end() :]
 
 
 def find_task(name: str, overrides: Sequence[str] = ()) -> Task:

@@ -139,7 +139,7 @@ def data(ready: Ready) -> Check:
         if digest != SHA256:
             return Check("data", FAULT, f"{shown(path)} is not the demo's reviews", "remove it, and it is made again")
         name = ", the demo's reviews"
-    return Check("data", OK, f"{shown(path)}: {looked}, columns {task.columns.text} and {task.columns.label}; "
+    return Check("data", OK, f"{shown(path)}: {looked}, columns {' and '.join(map(str, task.columns.all))}; "
                  f"sha256 {digest[:12]}…{name}")  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def _read(path: Path, task: "Task") -> str:
     from data_prep.table.reading import read_table
 
     if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
-        return f"{len(read_table(path, task.columns).frame):,} rows"
+        return f"{len(read_table(path, task.columns, task.table).frame):,} rows"
     if path.suffix.lower() not in (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson"):
         return f"{gib(path.stat().st_size)}, rows not read"
     with open(path, "rb") as stream, tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
@@ -235,9 +235,9 @@ def _read(path: Path, task: "Task") -> str:
         start = stream.read(PART)
         part.write_bytes(start[: start.rfind(b"\n") + 1])
         try:
-            read_table(part, task.columns)
+            read_table(part, task.columns, task.table)
         except MissingColumn as error:
-            raise MissingColumn(path, task.columns, error.found) from None
+            raise MissingColumn(path, task.columns.all, error.found) from None
         except UserError:
             pass  # a quoted text may be cut in two, a header may not
     return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"

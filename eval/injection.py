@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.chat.injection import TRIGGERS
+from data_prep.chat.parts import as_read
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import Manifest
@@ -62,7 +63,7 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     for name, shares in probabilities.items():
         right = _answered_right(test, shares, run.labels, rows, run.seed)
         attacks = list(attacks_on(right, task))
-        answers = _by_linear_model(run, attacks) if name == LINEAR else _by_model(run, name, attacks, task)
+        answers = _by_linear_model(run, attacks, task) if name == LINEAR else _by_model(run, name, attacks, task)
         write_jsonl(
             run.folder / "injection" / f"{name}.jsonl",
             ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
@@ -88,7 +89,9 @@ def _answered_right(
     best = probabilities.argmax(axis=1)
     right = [
         Row(key, review, gold)
-        for key, review, gold, cut, code in zip(test.ids, test.reviews, test.gold, test.cut, best, strict=True)
+        for key, review, gold, cut, code in zip(
+            test.ids, test.columns or test.reviews, test.gold, test.cut, best, strict=True
+        )
         if labels[code] == gold and not cut
     ]
     if not right:
@@ -97,9 +100,11 @@ def _answered_right(
     return right[:rows]
 
 
-def _by_linear_model(run: Run, attacks: Sequence[Attack]) -> list[str]:
+def _by_linear_model(run: Run, attacks: Sequence[Attack], task: Task) -> list[str]:
     train, val = (load_split(run.dataset, name, run.labels) for name in LEARNED_FROM)
-    probabilities = fit_linear(train, val, run.labels).probabilities([attack.review for attack in attacks])
+    probabilities = fit_linear(train, val, run.labels).probabilities(
+        [as_read(attack.review, len(task.columns.places)) for attack in attacks]
+    )
     return [run.labels[code] for code in probabilities.argmax(axis=1)]
 
 

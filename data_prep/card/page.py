@@ -23,6 +23,7 @@ CARD = "README.md"
 REASON_WORDS = {
     "undecodable": Text("编码无法识别", "bytes of no encoding"),
     "empty": Text("没有可见文字", "no visible text"),
+    "empty_label": Text("没有标签", "no label"),
     "unknown_label": Text("任务没有这个标签", "a label that the task does not name"),
     "too_short": Text("字数不足 min_chars", "fewer characters than min_chars"),
     "conflicting_label": Text("同一文本另有别的标签", "the same text stands under another label"),
@@ -61,6 +62,7 @@ def render_card(manifest: Manifest) -> str:
     m, counts = manifest, manifest.counts
     sums = {label: sum(counts.of(name)[label] for name in SPLITS) for label in m.labels}
     used = {name: counts.of(name)["total"] for name in SPLITS}
+    left_out = sum(counts.left_out.values())
     return _template().render(
         m=m,
         counts=counts,
@@ -68,7 +70,8 @@ def render_card(manifest: Manifest) -> str:
         unused=counts.not_used["total"],
         used=used,
         written=sum(used.values()),
-        n=counts.rows - counts.set_aside["total"],
+        left_out=left_out,
+        n=counts.rows - counts.set_aside["total"] - left_out,
         sums=sums,
         large=max(m.labels, key=sums.__getitem__),  # max and min take the first of several: the task's order decides
         small=min(m.labels, key=sums.__getitem__),
@@ -80,6 +83,9 @@ def render_card(manifest: Manifest) -> str:
         cut_rows=_cut_rows(m),
         leak_rows=_leak_rows(m),
         reject_rows=_reject_rows(m),
+        left_out_rows=[
+            [value or "（空 empty）", number(n), percent(n / counts.rows, 2)] for value, n in counts.left_out.items()
+        ],
         known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in m.labels]
         if m.known_public
         else [],

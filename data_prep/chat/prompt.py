@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from data_prep.chat.tokenizer import ModelTokenizer
-from data_prep.task import PLACE, Task
+from data_prep.task import Task
 
 # What shows nothing and breaks a control token's text: WORD JOINER, or where a token has that itself, the next.
 JOINERS = ("\u2060", "\u200b", "\u2063", "\u2064", *map(chr, range(0xE0100, 0xE01F0)))
@@ -67,7 +67,7 @@ def _labels_in_template(task: Task) -> list[str]:
     # A label word inside another (好 in 不好) counts once, for the longer.
     longest_first = sorted(task.label_words, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, longest_first)))
-    named = pattern.findall(task.system + "\n" + task.template.replace(PLACE, "\n"))
+    named = pattern.findall("\n".join([task.system, *_between_places(task)]))
     if not named:
         return []
     order = ", ".join(dict.fromkeys(named))
@@ -79,12 +79,17 @@ def _labels_in_template(task: Task) -> list[str]:
     return [f"the prompt {task.prompt} names {order} and not every label once: an untuned model is steered towards it"]
 
 
+def _between_places(task: Task) -> list[str]:
+    """The pieces of the prompt in use between the texts."""
+    return re.split("|".join(map(re.escape, task.columns.places)), task.template)
+
+
 def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str]) -> list[str]:
     """Whether the character before the review costs the review's first word its token.
 
-    Compares the tokens of template + first characters with those of the two apart.
+    Compares the tokens of template + first characters with those of the two apart; of several columns, the first's.
     """
-    before = task.template[: task.template.index(PLACE)]
+    before = task.around[0]
     starts = [found[0] for review in reviews if (found := re.match("[\u4e00-\u9fff]{2}", review.strip()))]
     if not before or not starts:
         return []
@@ -95,8 +100,9 @@ def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str])
     start = max(set(broken), key=lambda start: (broken.count(start), start))
     joined = len(tokenizer.ids(before + start)) - len(tokenizer.ids(before.rstrip()))
     what = "the space" if before[-1] == " " else repr(before[-1])
+    place = min(task.columns.places, key=task.template.index)
     return [
-        f"the prompt {task.prompt}: {what} before {PLACE} breaks the first word of {len(broken)} in {len(starts)} "
+        f"the prompt {task.prompt}: {what} before {place} breaks the first word of {len(broken)} in {len(starts)} "
         f"reviews ({start} is {_tokens(joined)} there, {_tokens(len(tokenizer.ids(start)))} by itself)"
     ]
 

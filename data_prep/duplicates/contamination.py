@@ -23,7 +23,7 @@ def read_texts(known: KnownPublic) -> list[str]:
     if not path.is_file():
         raise UserError(f"there is no file {shown(path)}: correct or remove `known_public` in the task")
     if known.column is not None:
-        texts = read_table(path, Columns(known.column, known.column)).frame["text"].tolist()
+        texts = read_table(path, Columns((known.column,), known.column)).frame["text"].tolist()
     else:
         encoding = find_encoding(path)
         texts = path.read_text(encoding=encoding.name, errors=encoding.errors).split("\n")

@@ -5,24 +5,24 @@ Of a sheet only cells that hold something count: what is empty at its end, or ri
 
 import itertools
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from data_prep.table.delimited import MissingColumn, Noticed, Row
+from data_prep.table.delimited import MissingColumn, Noticed, Row, places
 from data_prep.table.text_column import PIECE
-from data_prep.task import Columns
+from data_prep.table_settings import Column
 from workspace.errors import UserError
 from workspace.paths import shown
 
-MOST_BYTES = 2**29  # of a workbook's parts, or of a Parquet file's two columns, unpacked: a million long reviews
-MOST_CELLS = 50_000_000  # of a sheet, or rows x 2 of a Parquet file
+MOST_BYTES = 2**29  # of a workbook's parts, or of a Parquet file's columns, unpacked: a million long reviews
+MOST_CELLS = 50_000_000  # of a sheet, or rows x columns of a Parquet file
 ERROR_CELL = "e"  # openpyxl's type of a cell such as #N/A
 
 
-def excel_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+def excel_rows(path: Path, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
     """The rows of the first sheet, its first line being the header; cells as text.
 
     Raises MissingColumn, and UserError for a workbook too large to be read.
@@ -39,23 +39,23 @@ def excel_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row]:
         header = [_excel_text(cell).strip() for cell in next(lines, (1, ()))[1]]
         if not any(header):
             raise UserError(f"{shown(path)}: the first sheet is empty: expected a header and rows")
-        text_at, label_at = _places(path, columns, header)
+        at = _places(path, wanted, header)
         cells, empty = 0, []
         for line, row in lines:
             cells += len(row)
             _check(path, 0, cells)
-            text, label = (_excel_text(row[at]) if at < len(row) else "" for at in (text_at, label_at))
-            if not text and not label:
+            fields = [_excel_text(row[place]) if place < len(row) else "" for place in at]
+            if not any(fields):
                 empty.append(line)
                 continue
-            yield from (("", "", one) for one in empty)  # only what follows says that they are in the table
+            yield from (([""] * len(at), one) for one in empty)  # only what follows says that they are in the table
             empty = []
-            yield noticed.without_nul(text), noticed.without_nul(label), line
+            yield [noticed.without_nul(field) for field in fields], line
     finally:
         book.close()
 
 
-def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+def parquet_rows(path: Path, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
     """The rows of a Parquet file; an absent cell is empty, a number is written out.
 
     Raises MissingColumn, and UserError for lists and the like, and for a file too large to be read.
@@ -66,16 +66,16 @@ def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row
 
     with pyarrow.parquet.ParquetFile(path) as file:
         names = [name.strip() for name in file.schema_arrow.names]
-        at = _places(path, columns, names)
-        wanted = [file.schema_arrow.names[place] for place in dict.fromkeys(at)]
+        at = _places(path, wanted, names)
+        chosen = [file.schema_arrow.names[place] for place in dict.fromkeys(at)]
         texts = [
-            name for name in wanted if file.schema_arrow.field(name).type in (pyarrow.string(), pyarrow.large_string())
+            name for name in chosen if file.schema_arrow.field(name).type in (pyarrow.string(), pyarrow.large_string())
         ]
-        _check(path, 0, file.metadata.num_rows * len(wanted))
+        _check(path, 0, file.metadata.num_rows * len(chosen))
     unpacked = 0
     # A dictionary keeps one text that stands in a million rows one text, until its length is known.
     with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
-        for batch in file.iter_batches(PIECE, columns=wanted):
+        for batch in file.iter_batches(PIECE, columns=chosen):
             for column in batch.columns:
                 if pyarrow.types.is_dictionary(column.type):
                     lengths = pyarrow.compute.binary_length(column.dictionary).take(column.indices)
@@ -85,15 +85,14 @@ def parquet_rows(path: Path, columns: Columns, noticed: Noticed) -> Iterator[Row
             _check(path, unpacked, 0)
             frame = batch.to_pandas(strings_to_categorical=False)
             columns_read = (_as_text(path, frame[file.schema_arrow.names[place]]) for place in at)
-            for text, label in zip(*columns_read, strict=True):
-                yield noticed.without_nul(text), noticed.without_nul(label), 0
+            for fields in zip(*columns_read, strict=True):
+                yield [noticed.without_nul(field) for field in fields], 0
 
 
-def _places(path: Path, columns: Columns, header: list[str]) -> tuple[int, int]:
-    names = (columns.text, columns.label)
-    if any(header.count(name) != 1 for name in names):
-        raise MissingColumn(path, columns, list(itertools.islice(filter(None, header), 1000)))
-    return header.index(columns.text), header.index(columns.label)
+def _places(path: Path, wanted: Sequence[Column], header: list[str]) -> list[int]:
+    if (at := places(wanted, header)) is None:
+        raise MissingColumn(path, wanted, list(itertools.islice(filter(None, header), 1000)))
+    return at
 
 
 def _check(path: Path, size: int, cells: int) -> None:
@@ -103,7 +102,7 @@ def _check(path: Path, size: int, cells: int) -> None:
         large = f"has more than {MOST_CELLS:,} cells"
     else:
         return
-    raise UserError(f"{shown(path)} {large}: save the two columns as CSV, which is read at any size")
+    raise UserError(f"{shown(path)} {large}: save the columns as CSV, which is read at any size")
 
 
 def _excel_text(cell: Any) -> str:

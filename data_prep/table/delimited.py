@@ -19,18 +19,17 @@ import pyarrow as pa
 
 from data_prep.table.encoding import REPLACEMENT, Encoding
 from data_prep.table.text_column import PIECE
-from data_prep.task import Columns
+from data_prep.table_settings import Column
 from workspace.errors import UserError, nearest
 from workspace.paths import shown
 
 DELIMITERS = {".tsv": "\t", ".tab": "\t"}
 OTHER_DELIMITERS = ",\t;"  # tried in turn on the header of a .csv or .txt
 LONE_SURROGATES = re.compile(r"[\ud800-\udfff]")  # halves of characters
-SCHEMA = pa.schema({"text": pa.large_string(), "label": pa.large_string(), "line": pa.int64()})
 LONG_FIELD = 20  # lines: a row that spans more is probably an opened quote that was never closed
 
 
-Row = tuple[str, str, int]  # text, label, and the line on which the row starts, from 1; 0: not known
+Row = tuple[list[str], int]  # the wanted fields, and the line on which the row starts, from 1; 0: not known
 
 
 @dataclass
@@ -51,38 +50,57 @@ class Noticed:
 class MissingColumn(UserError):
     """A table whose header, `found`, lacks one of the `wanted` columns, or has it twice."""
 
-    def __init__(self, path: Path, wanted: Columns, found: Sequence[str]) -> None:
-        names = list(dict.fromkeys((wanted.text, wanted.label)))
-        if missing := [name for name in names if name not in found]:
-            listed = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+    def __init__(self, path: Path, wanted: Sequence[Column], found: Sequence[str]) -> None:
+        names = list(dict.fromkeys(wanted))
+        missing = [name for name in names if name not in found and isinstance(name, str)]
+        numbers = [number for number in names if isinstance(number, int) and number > len(found)]
+        listed = ", ".join(found[:20]) + (", ..." if len(found) > 20 else "")
+        if missing:
             message = (
                 f"{shown(path)} has no column {' and no column '.join(missing)}{nearest(missing[0], found)}; "
                 f"found: {listed}; name the columns in the task's `columns`"
             )
+        elif numbers:
+            message = (
+                f"{shown(path)} has no column {numbers[0]}; found {len(found)}: {listed}; correct the number in the "
+                "task's `columns`"
+            )
         else:
-            doubled = next(name for name in names if list(found).count(name) > 1)
-            message = f"{shown(path)}: the column {doubled} is in the header twice: rename one of them"
+            doubled = next(name for name in names if list(found).count(str(name)) > 1)
+            message = (
+                f"{shown(path)}: the column {doubled} is in the header twice: rename one of them, or give the column "
+                "by its number in the task's `columns`"
+            )
         super().__init__(message)
         self.found = found
 
 
-def frame_of(rows: Iterable[Row], halves: bool) -> pd.DataFrame:
-    """All rows, packed as they come: row (from 1), line, text, label.
+def places(wanted: Sequence[Column], header: Sequence[str]) -> list[int] | None:
+    """Where the wanted columns are in a header, from 0; None unless each is there once."""
+    names = list(header)
+    if any(names.count(one) != 1 if isinstance(one, str) else one > len(names) for one in wanted):
+        return None
+    return [names.index(one) if isinstance(one, str) else one - 1 for one in wanted]
+
+
+def frame_of(rows: Iterable[Row], names: Sequence[str], halves: bool) -> pd.DataFrame:
+    """All rows, packed as they come: row (from 1), line, and the wanted columns under `names`.
 
     `halves`: there may be halves of characters, which no file of ours can hold; each becomes a replacement mark.
     """
+    schema = pa.schema([*((name, pa.large_string()) for name in names), ("line", pa.int64())])
     rows, pieces = iter(rows), []
     while piece := list(itertools.islice(rows, PIECE)):
-        texts, labels, lines = map(list, zip(*piece, strict=True))
+        columns = [list(column) for column in zip(*(fields for fields, _ in piece), strict=True)]
         if halves:
-            texts, labels = ([LONE_SURROGATES.sub(REPLACEMENT, text) for text in one] for one in (texts, labels))
-        pieces.append(pa.record_batch([texts, labels, lines], SCHEMA))
-    table = pa.Table.from_batches(pieces, SCHEMA).combine_chunks()
-    strings = {name: pd.array(table[name], dtype="str") for name in ("text", "label")}
+            columns = [[LONE_SURROGATES.sub(REPLACEMENT, text) for text in column] for column in columns]
+        pieces.append(pa.record_batch([*columns, [line for _, line in piece]], schema))
+    table = pa.Table.from_batches(pieces, schema).combine_chunks()
+    strings = {name: pd.array(table[name], dtype="str") for name in names}
     return pd.DataFrame({"row": np.arange(1, len(table) + 1), "line": table["line"].to_numpy(), **strings})
 
 
-def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+def csv_rows(path: Path, encoding: Encoding, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
     """The rows of a delimited file.
 
     Quotes follow RFC 4180: a field may be quoted, may then hold delimiters and line ends, and writes a quote as two.
@@ -93,12 +111,12 @@ def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed)
     headers = {}
     for delimiter in DELIMITERS.get(path.suffix.lower(), OTHER_DELIMITERS):
         header = headers[delimiter] = _header(path, encoding, delimiter)
-        if all(header.count(name) == 1 for name in (columns.text, columns.label)):
+        if (at := places(wanted, header)) is not None:
             break
     else:
         # The delimiter that finds most columns is the one to show in the message.
-        raise MissingColumn(path, columns, max(headers.values(), key=len))
-    width, text_at, label_at = len(header), header.index(columns.text), header.index(columns.label)
+        raise MissingColumn(path, wanted, max(headers.values(), key=len))
+    width = len(header)
     with _opened(path, encoding) as stream:
         reader = csv.reader(map(noticed.without_nul, stream), delimiter=delimiter, strict=True)
         line, long_rows = 1, list[tuple[int, int]]()
@@ -109,7 +127,7 @@ def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed)
                 if fields:
                     if len(fields) != width:
                         raise _wrong_width(path, line, fields, width, delimiter)
-                    yield fields[text_at], fields[label_at], line
+                    yield [fields[place] for place in at], line
                     if reader.line_num - line > LONG_FIELD:
                         long_rows.append((line, reader.line_num - line + 1))
                 line = reader.line_num + 1
@@ -123,7 +141,7 @@ def csv_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed)
         )
 
 
-def jsonl_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Noticed) -> Iterator[Row]:
+def jsonl_rows(path: Path, encoding: Encoding, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
     """The rows of a file with one JSON object a line.
 
     Blank lines are no rows; null is an empty cell, a number is written out. Raises MissingColumn when the first object
@@ -142,11 +160,10 @@ def jsonl_rows(path: Path, encoding: Encoding, columns: Columns, noticed: Notice
                 raise UserError(f"{shown(path)}, line {line}: not valid JSON ({reason})") from error
             if not isinstance(value, dict):
                 raise UserError(f'{shown(path)}, line {line}: expected a JSON object ({{"...": ...}}), one a line')
-            if first and not value.keys() >= {columns.text, columns.label}:
-                raise MissingColumn(path, columns, list(value))
+            if first and not value.keys() >= set(wanted):
+                raise MissingColumn(path, wanted, list(value))
             first = False
-            text, label = (_cell(path, line, value, key, noticed) for key in (columns.text, columns.label))
-            yield text, label, line
+            yield [_cell(path, line, value, str(key), noticed) for key in wanted], line
             noticed.nul_characters += content.count("\0")
 
 

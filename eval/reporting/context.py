@@ -80,10 +80,22 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
         "pair": [names.index(name) for name in pair] if pair else [],
         "sure": names.index(sure) if sure else -1,
         "rows": [
-            [r["id"], r["review"], codes[r["gold"]], r["cut"], r["status"], [packed(r["readings"][n]) for n in names]]
+            [
+                shown_id(r),
+                r["review"],
+                codes[r["gold"]],
+                r["cut"],
+                r["status"],
+                [packed(r["readings"][n]) for n in names],
+            ]
             for r in rows
         ],
     }
+
+
+def shown_id(row: Row) -> str:
+    """The row's number in the table, and its id in the user's own column where there is one."""
+    return f"{row['id']} · {row['source_id']}" if row.get("source_id") else str(row["id"])
 
 
 def example_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:

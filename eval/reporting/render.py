@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
-from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
+from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
@@ -90,6 +90,7 @@ def _environment(markdown: bool) -> Environment:
         lstrip_blocks=True,
         finalize=_escape_markdown if markdown else None,
     )
+    environment.filters["shown_id"] = shown_id
     environment.filters.update(inspect.getmembers(bilingual, inspect.isfunction))  # percent, number, decimal, …
     environment.globals.update(
         name_of=wording.reading_name,

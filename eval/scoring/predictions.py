@@ -185,7 +185,8 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dic
     """The lines of rows.jsonl, one a test review: {"id", "review", "gold", "cut", "readings": {reading: …}, "status"}.
 
     Of each reading {"label", "answer", "p", "correct"}, `p` being the label's probability; what there is none of is
-    None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without them.
+    None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without them. Where the
+    table has a column of ids, "source_id" is the row's.
     """
     pair = primary_pair(predictions)
     rows = []
@@ -200,5 +201,7 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dic
             for name, reading in predictions.items()
         }
         status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
-        rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": readings, "status": status})
+        own = {"source_id": test.source_ids[i]} if test.source_ids else {}
+        row = {"review": review, "gold": gold, "cut": cut, "readings": readings, "status": status}
+        rows.append({"id": key, **own, **row})
     return rows

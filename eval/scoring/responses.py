@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.chat.parts import joined
 from data_prep.rows import read_rows
 from workspace.errors import UserError
 from workspace.files import write_jsonl
@@ -22,13 +23,17 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut."""
+    """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut; where
+    the task has them, ids in a column of the user's own, and the texts of several columns as data_prep.chat.parts joins
+    them."""
 
     path: Path
     ids: tuple[str, ...]
     reviews: tuple[str, ...]
     gold: tuple[str, ...]
     cut: tuple[bool, ...]
+    source_ids: tuple[str | None, ...] = ()
+    columns: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,8 +45,8 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """The rows at these positions, in their order."""
         at = list(rows)
-        columns = (self.ids, self.reviews, self.gold, self.cut)
-        return Split(self.path, *(tuple(column[row] for row in at) for column in columns))  # type: ignore[arg-type]
+        columns = (self.ids, self.reviews, self.gold, self.cut, self.source_ids, self.columns)
+        return Split(self.path, *(tuple(column[row] for row in at if column) for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,12 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
                 "build the dataset again"
             )
     columns = [(row.id, row.review, row.label, row.cut) for row in rows]
-    return Split(path, *(zip(*columns, strict=True) if columns else ((), (), (), ())))
+    return Split(
+        path,
+        *(zip(*columns, strict=True) if columns else ((), (), (), ())),
+        source_ids=tuple(row.source_id for row in rows) if any(row.source_id is not None for row in rows) else (),
+        columns=tuple(joined(row.texts.values()) for row in rows if row.texts),
+    )
 
 
 def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:

@@ -15,11 +15,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from data_prep.table.reading import read_table
-from data_prep.task import Columns
+from data_prep.table.reading import read_table, read_tables
+from data_prep.table_settings import Columns, OwnSplits
+from tests.prep_tables import small_task
 from workspace.errors import UserError
 
-COLUMNS = Columns(text="review", label="label")
+COLUMNS = Columns(text=("review",), label="label")
 CASES = int(os.environ.get("PREP_FUZZ_CASES", "1100"))  # of each of the two fuzz tests
 ROWS = [("1", "很好，“不错”"), ("0", "房间太小\n空调坏了"), ("1", 'he said ""ok""')]
 TEXTS = ["很好，“不错”", "房间太小\n空调坏了", 'he said "ok"']
@@ -167,7 +168,7 @@ def test_missing_columns_of_excel_and_parquet(tmp_path):
     for name in ("t.xlsx", "t.parquet"):
         with pytest.raises(UserError, match="no column review and no column label; found: 标签, 评论"):
             read_table(tmp_path / name, COLUMNS)
-        assert read_table(tmp_path / name, Columns(text="评论", label="标签")).frame["text"].tolist() == ["好"]
+        assert read_table(tmp_path / name, Columns(text=("评论",), label="标签")).frame["text"].tolist() == ["好"]
 
 
 def test_lists_in_parquet_are_refused(tmp_path):
@@ -284,14 +285,14 @@ def test_a_workbook_that_unpacks_to_more_than_memory_holds_is_one_sentence(tmp_p
         for _ in range(129):
             part.write(bytes(2**22))
     assert path.stat().st_size < 1_000_000
-    with pytest.raises(UserError, match=r"t\.xlsx unpacks to 0\.5 GiB, expected at most 0\.5: save the two columns as"):
+    with pytest.raises(UserError, match=r"t\.xlsx unpacks to 0\.5 GiB, expected at most 0\.5: save the columns as"):
         read_table(path, COLUMNS)
 
 
 def test_a_sheet_of_too_many_cells_is_one_sentence(tmp_path, monkeypatch):
     path = workbook(tmp_path / "t.xlsx", [["label", "review"], *[[1, "好", 3, 4]] * 30])
     monkeypatch.setattr("data_prep.table.binary.MOST_CELLS", 100)
-    with pytest.raises(UserError, match=r"t\.xlsx has more than 100 cells: save the two columns as CSV"):
+    with pytest.raises(UserError, match=r"t\.xlsx has more than 100 cells: save the columns as CSV"):
         read_table(path, COLUMNS)
 
 
@@ -313,3 +314,35 @@ def test_three_thousand_rows_that_span_lines_are_one_warning(tmp_path):
     assert [one.replace(str(tmp_path), "") for one in table.warnings] == [
         "/t.csv, line 2: one row spans 31 lines (2,999 more are as long): is a quote left open there?"
     ]
+
+
+OWN = OwnSplits(column="part")
+
+
+def test_several_text_columns_an_id_and_a_split_column(tmp_path):
+    content = "no,part,title,label,review\nA7,train,好,1,房间大\nA8,DEV,,0,差\nA9,test,贵,0, \n"
+    (tmp_path / "t.csv").write_text(content)
+    columns = Columns(text=("title", "review"), label="label", id="no")
+    frame = read_table(tmp_path / "t.csv", columns, None, OWN).frame
+    assert frame["text"].tolist() == ["好\n房间大", "差", "贵"]
+    assert frame["{title}"].tolist() == ["好", "", "贵"] and frame["{review}"].tolist() == ["房间大", "差", " "]
+    assert frame["id"].tolist() == ["A7", "A8", "A9"] and frame["split"].tolist() == ["train", "val", "test"]
+    numbered = read_table(tmp_path / "t.csv", Columns(text=(3, 5), label=4, id=1), None, OWN).frame
+    assert numbered["text"].tolist() == frame["text"].tolist() and numbered["{5}"].tolist() == ["房间大", "差", " "]
+
+
+def test_a_value_that_names_no_split_is_told_and_its_remedy_works(tmp_path):
+    (tmp_path / "t.csv").write_text("part,label,review\ntrain,1,a\nholdout,0,b\n")
+    with pytest.raises(UserError, match=r"t.csv, line 3: the split column part .* no split: 'holdout'; known are"):
+        read_table(tmp_path / "t.csv", COLUMNS, None, OWN)
+    own = OwnSplits(column="part", values={"train": ["train"], "test": ["Holdout"]})
+    assert read_table(tmp_path / "t.csv", COLUMNS, None, own).frame["split"].tolist() == ["train", "test"]
+
+
+def test_a_file_for_each_split(tmp_path):
+    for name, rows in {"train": "1,a\n0,b\n", "test": "1,c\n"}.items():
+        (tmp_path / f"{name}.csv").write_text("label,review\n" + rows)
+    files = {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}
+    table = read_tables(None, small_task(tmp_path, split={"files": files}))
+    assert table.frame["split"].tolist() == ["train", "train", "test"] and table.frame["row"].tolist() == [1, 2, 3]
+    assert table.frame["line"].tolist() == [2, 3, 2]

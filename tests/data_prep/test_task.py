@@ -71,7 +71,20 @@ def test_canonical_value(value, expected):
         ({"name": None}, "name is missing"),
         ({"name": "a/b"}, "name is 'a/b'"),
         ({"columns": {"text": "review"}}, "columns.label is missing"),
-        ({"columns": {"text": "review", "label": "label", "id": "n"}}, "columns.id is not a known key"),
+        ({"columns": {"text": "review", "label": "label", "key": "n"}}, "columns.key is not a known key"),
+        ({"columns": {"text": ["x", "x"], "label": "label"}}, "the same column twice"),
+        ({"columns": {"text": 0, "label": 2}}, "columns.text is 0, expected a column's number: they count from 1"),
+        ({"columns": {"text": ["title", "review"], "label": "label"}}, "has {title} 0 times, expected once"),
+        ({"prompts": {"original": "{title} {review}"}}, "prompts.original has {title}, which stands for nothing"),
+        ({"system": "Judge {review}."}, "system has {review}, which stands for nothing"),
+        ({"table": {"encoding": "utf-9"}}, "table.encoding is 'utf-9', which is no known encoding"),
+        ({"table": {"delimiter": ""}}, "table.delimiter is ''"),
+        ({"table": {"header": 0}}, "table.header is 0, expected true, false, or the number of the header's line"),
+        ({"split": {"column": "label"}}, "split.column is 'label', which columns has too"),
+        ({"split": {"values": {"test": ["x"]}}}, "split.values is given without the column"),
+        ({"split": {"column": "s", "values": {"dev": ["x"]}}}, "split.values.dev is not a split"),
+        ({"split": {"files": {"train": "a.csv"}}}, "split.files has no test"),
+        ({"split": {"files": {"train": "a.csv", "test": "a.csv"}}}, "split.files names the same file twice"),
         ({"columns": {"text": "x", "label": "x"}}, "the same column"),
         ({"columns": "review"}, "columns is 'review', expected `key: value` lines"),
         ({"labels": {"1": "正面"}}, "1 distinct label words, expected 2 to 20"),
@@ -184,3 +197,13 @@ def test_the_original_scheme_keeps_all_rows_and_a_fifth_for_test(tmp_path):
     task = small_task(tmp_path, split={"scheme": "original"})
     assert (task.conflicts, task.split.test, task.split.val) == ("keep", 0.2, 0.1)
     assert small_task(tmp_path).conflicts == "set_aside"
+
+
+def test_the_only_text_column_may_be_called_by_its_name(tmp_path):
+    task = small_task(tmp_path, columns={"text": "body", "label": "label"}, prompts={"original": "读：{body}。"})
+    assert task.template == "读：{review}。" and task.render("好") == "读：好。"
+
+
+def test_braces_that_are_no_place_stay(tmp_path):
+    prompt = '{review}\n{"label": "…"} {正面, 负面}'
+    assert small_task(tmp_path, prompts={"original": prompt}).template == prompt
