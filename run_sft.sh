@@ -3,6 +3,8 @@
 #
 #   bash run_sft.sh demo                      a 26M-parameter model on 5,686 real reviews; minutes on two CPU cores
 #   bash run_sft.sh                           the default recipe: Qwen1.5-0.5B-Chat on ChnSentiCorp hotel reviews
+#   bash run_sft.sh my.csv                    your own table: looked at (init), then the whole job
+#   bash run_sft.sh init my.csv [--text COLUMN ...] [--label COLUMN]   writes swift_configs/my/task.yaml, to be looked at
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
@@ -69,17 +71,22 @@ main() {
     fi
     case "${1-}" in
         again) what=train.rerun && shift ;;
+        init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
     esac
     for word in "$@"; do
         case "$word" in
-            # Help on a run needs nothing but Python; on the other two, what they import.
+            # Help on a run needs nothing but Python; on the others, what they import.
             -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
+    if [ "$what" = data_prep.init ]; then
+        step "$what" "$@"
+        exit
+    fi
     # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
     if [ -z "${SWIFT_SERVER-}" ]; then
         private=$(mktemp -d)

@@ -204,7 +204,8 @@ def nearest_sum(sizes: Sequence[int], wanted: int, least: int, most: int) -> lis
         with_it = fewest[at + 1, : top + 1 - sizes[at]] + 1
         np.minimum(fewest[at, sizes[at] :], with_it, out=fewest[at, sizes[at] :])
     sums = np.flatnonzero((fewest[0] <= most) & (fewest[0] >= least))
-    left, taken = int(sums[np.argmin(np.abs(sums - wanted))]), []
+    left = int(sums[np.argmin(np.abs(sums - wanted))])
+    taken: list[int] = []
     for at, size in enumerate(sizes):
         if size <= left and fewest[at + 1, left - size] + 1 + len(taken) <= most:
             taken.append(at)

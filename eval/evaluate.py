@@ -36,7 +36,7 @@ from workspace.paths import ROOT, shown
 
 SCORED: tuple[SplitName, ...] = ("test", "val")
 SCHEMA_VERSION = 1
-STAGES = ("prep", "before", "train", "after")
+STAGES = ("before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
 
 

@@ -22,7 +22,7 @@ from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
-from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
+from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, is_table, load_recipe, task_of_table
 from plan.resolve import resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.swift_schema import check_packages, check_values
@@ -32,7 +32,7 @@ from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.gate import check_options
 from workspace.marker import mark
-from workspace.paths import DATASETS, RUNS, shown
+from workspace.paths import DATASETS, RUNS, expanded, shown
 
 FALLBACK_TASK = "demo"
 
@@ -90,10 +90,12 @@ def write_run(plan: Plan) -> None:
 
 
 def make_plan(options: Options, argv: list[str]) -> Plan:
-    """Resolve everything for this machine. Writes nothing but what is fetched: the model, the demo's table.
+    """Resolve everything for this machine. Writes nothing but what is fetched, the model and the demo's table, and the
+    task of a table that has none.
 
     Raises `UserError` for what cannot run, before anything slow starts.
     """
+    ensure_task(options.recipe)
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
     try:
         model = _model_folder(recipe, options)
@@ -120,8 +122,9 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     infer = resolve_infer(recipe, sft, machine, dataset)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
-    chosen = sft_values(measured, sft, options.swift)
-    decided = {"bf16", "fp16", "torch_dtype"} & options.swift.keys() or {"deepspeed", "fsdp"} & sft.keys()
+    named = {*recipe.sft, *options.swift}
+    chosen = sft_values(measured, sft, named)
+    decided = {"bf16", "fp16", "torch_dtype"} & named or {"deepspeed", "fsdp"} & sft.keys()
     bf16 = None if measured is None or decided else bool(chosen.get("bf16"))
     if bf16 is not None and not options.fresh:
         bf16 = _bf16_as_begun(folder, bf16)
@@ -175,6 +178,14 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     }
     _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))
     return Plan(run, sft, infer, options.csv)
+
+
+def ensure_task(name: str | None) -> None:
+    """Where a table is given in place of a recipe and no task reads it, write one, and print what it took."""
+    if name is not None and is_table(path := caller_folder() / expanded(name)) and task_of_table(path) is None:
+        from data_prep.init import init  # here, because it is seldom needed
+
+        init(path)
 
 
 def _checked_recipe(name: str, options: Options) -> Recipe:

@@ -38,44 +38,44 @@ MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 def resolve_sft(
     recipe: Recipe,
-    overrides: dict[str, Any],
+    options: dict[str, Any],
     machine: Machine,
     model: Path,
     dataset: Path,
     run: Path,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """The keys of `swift sft` for this run: the recipe, then what the machine asks for, then the user's overrides.
+    """The keys of `swift sft` for this run: the recipe, what the machine asks for and it does not name, the `options`.
 
     The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
     """
     values = {
+        **dtype_flags(machine),
         **recipe.sft,
         "model": str(model),
         "system": recipe.task.system,
         "dataset": [str(dataset / "train.jsonl")],
         "val_dataset": [str(dataset / "val.jsonl")],
         "output_dir": str(run / "train"),
-        **dtype_flags(machine),
     }
     # Absolute, because ms-swift writes them into each checkpoint's args.json and `swift infer` imports them again.
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
-    values.update(overrides)
+    values.update(options)
     if str(values.setdefault("check_model", False)).lower() == "true":
         raise UserError(
             "check_model: true has ms-swift unpickle a hidden file of the model's folder, which can run code "
             "(CVE-2025-50472): leave it out; files from a hub are verified when they are downloaded"
         )
-    values.update(_matching_evaluation(values, overrides))
-    values.update(head_values(values, overrides, len(recipe.task.label_words)))
+    values.update(_matching_evaluation(values, options))
+    values.update(head_values(values, options, len(recipe.task.label_words)))
     values.update(gpu_attention(values, machine))
     processes = wanted_processes(values, machine, environ)
-    values.update(share_batch(values, overrides, processes))
+    values.update(share_batch(values, options, processes))
     if machine.gpu is None:
         share = machine.memory_gib / processes.per_node
         values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
-    elif BATCH not in overrides:
+    elif BATCH not in options:
         values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
 
@@ -134,19 +134,19 @@ def gpu_attention(
     return {"attn_impl": "flash_attn", "padding_free": True} if works() else {}
 
 
-def head_values(values: Mapping[str, Any], overrides: Mapping[str, Any], classes: int) -> dict[str, Any]:
+def head_values(values: Mapping[str, Any], options: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """The keys of `swift sft` that follow where `values` tune a classification head; none where they tune words.
 
     The head has one output a class of the task; plugins/label_head.py, without which ms-swift shows the head the
-    answer, is added where it is missing. `overrides` are the user's. Raises `UserError` for what cannot be evaluated.
+    answer, is added where it is missing. `options` are the user's. Raises `UserError` for what cannot be evaluated.
     """
     kind = values.get("task_type", "causal_lm")
     if kind not in TASK_TYPES:
         raise UserError(f"task_type {kind} cannot be evaluated here: use one of {', '.join(TASK_TYPES)}")
     if kind != "seq_cls":
         return {}
-    if str(overrides.get("num_labels", classes)) != str(classes):
-        raise UserError(f"--num_labels {overrides['num_labels']}: the task has {classes} labels; leave the option out")
+    if str(options.get("num_labels", classes)) != str(classes):
+        raise UserError(f"--num_labels {options['num_labels']}: the task has {classes} labels; leave the option out")
     if (problem := values.get("problem_type", "single_label_classification")) != "single_label_classification":
         raise UserError(f"problem_type {problem}: every review has one label here; leave the option out")
     plugins = values.get("external_plugins", [])
@@ -205,7 +205,7 @@ def _trains_fused(values: Mapping[str, Any], machine: Machine, model: Path) -> b
     return by_cpu and can_be_fused(values, _Shape.read(model).model_type)
 
 
-def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def _matching_evaluation(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What must change with the user's --eval_strategy: the best checkpoint needs saving and evaluating in step."""
     strategy = str(values.get("eval_strategy", "no"))
     if strategy == "no":
@@ -213,7 +213,7 @@ def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> d
     matched = {"save_strategy": strategy}
     if strategy == "steps" and "eval_steps" in values:
         matched["save_steps"] = values["eval_steps"]
-    return {key: value for key, value in matched.items() if key not in overrides}
+    return {key: value for key, value in matched.items() if key not in options}
 
 
 def _launch_values(values: Mapping[str, Any], machine: Machine, processes: Processes) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def demo_model() -> Path:
 
 @pytest.fixture(scope="session")
 def small_model(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
-    """The demo's tokenizer and architecture with random weights, a hundredth of its size: for what no answer decides."""
+    """The demo's tokenizer and architecture with random weights, a hundredth of it: where no answer decides."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -123,7 +123,7 @@ def make_run(
             "versions": {"ms_swift": "4.6.0", "torch": "2.13.0", "python": "3.11.7"},
             "git": "0123abc",
             "started": "2030-01-02 03:04:05",
-            "seconds": {"prep": 2.1, "before": 95.0, "train": 3725.0, "after": 88.2},
+            "seconds": {"before": 95.0, "train": 3725.0, "after": 88.2},
         },
         "notice": None,
         "head": head,

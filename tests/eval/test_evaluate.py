@@ -75,7 +75,7 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
     assert metrics["selective"]["chosen_on"] == "val"
-    assert metrics["run"]["seconds"] == {"prep": None, "before": None, "train": 12.5, "after": None}
+    assert metrics["run"]["seconds"] == {"before": None, "train": 12.5, "after": None}
     assert metrics["run"]["versions"] == {"torch": "2.13.0", "python": "3.11.9"}
     assert [gate["ok"] for gate in metrics["parity"]] == [True] * 5
     for metric in ("accuracy", "macro_f1"):

@@ -193,6 +193,16 @@ def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path,
     assert "attn_impl" not in resolve_infer(load_recipe("hotel_reviews", ["vllm"]), sft, GPU, tmp_path / "data")
 
 
+def test_a_dtype_that_a_recipe_or_an_override_names_stands(model: Path, tmp_path: Path) -> None:
+    """The machine's own comes first: what a user has written into a file is not dropped without a word."""
+    override = tmp_path / "half.yaml"
+    override.write_text("sft: {torch_dtype: float16, fp16: true, bf16: false}\n", encoding="utf-8")
+    values = resolve_sft(load_recipe("hotel_reviews", [str(override)]), {}, GPU, model, tmp_path, tmp_path)
+    assert (values["torch_dtype"], values["fp16"], values["bf16"]) == ("float16", True, False)
+    cpu = resolve_sft(load_recipe("hotel_reviews", [str(override)]), {}, CPU, model, tmp_path, tmp_path)
+    assert (cpu["torch_dtype"], cpu["use_cpu"]) == ("float16", True)
+
+
 def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:
     small = Machine("cpu", 2, 8.0, None, 0, 0.0, False)
     values = resolve_sft(load_recipe("hotel_reviews"), {}, small, model, tmp_path, tmp_path)
