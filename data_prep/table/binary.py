@@ -155,12 +155,11 @@ def _book(path: Path) -> Iterator[Any]:
 
     with zipfile.ZipFile(path) as archive:
         _check(path, sum(part.file_size for part in archive.infolist()), 0)
-    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
-    try:
+    with open(path, "rb") as stream:  # of a path openpyxl would judge the name
+        book = openpyxl.load_workbook(stream, read_only=True, data_only=True, keep_links=False)
         for sheet in book.worksheets:
             sheet.reset_dimensions()  # those that the file claims: a stray cell makes them the largest there are
         yield book
-    finally:
         book.close()
 
 

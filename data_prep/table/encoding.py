@@ -40,7 +40,7 @@ PLAUSIBLE: dict[Measure, float] = {
 # The best candidate is taken where the next, which reads other text, is at most this share of it.
 CLEAR = 0.5
 BROKEN_SHARE = 0.05  # of the characters beyond ASCII may be undecodable: single rows are broken, not the whole file
-FEW = 200  # bytes beyond ASCII
+FEW = 30  # bytes beyond ASCII
 MOST_UNPACKED = 2**33  # bytes of a .gz
 
 
@@ -198,7 +198,7 @@ def _doubt(path: Path, sample: bytes, scores: dict[str, float], key: str) -> Use
         return UserError(f"{shown(path)} is text of no known encoding: save it as UTF-8")
     remedy = "save it as UTF-8"
     if key:
-        remedy = f"set the one that reads right in the task, `{key}: {{encoding: {next(iter(readings))}}}`"
+        remedy = f"set the name of the one that reads right in the task, `{key}: {{encoding: NAME}}`"
     listed = "; ".join(f"{name}: {text}" for name, text in readings.items())
     return UserError(
         f"{shown(path)} is not UTF-8, and its encoding is not clear; a line as each reads it – {listed} – {remedy}"

@@ -2,6 +2,7 @@
 
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -157,9 +158,9 @@ def find_header(path: Path, rows: Sequence[Sequence[str]], given: bool | None, w
 def looks_like_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool | None:
     """Whether the first row names the columns; None where nothing tells.
 
-    A name is known, or stands above numbers, or above texts much longer; a row's value is found in rows below.
+    A name is known, or stands above numbers, few values or much longer texts; the value of a row is found below.
     """
-    known, number, shorter = 0, 0, 0
+    known, number, shorter, other = 0, 0, 0, 0
     for at, cell in enumerate(first):
         below = [row[at].strip() for row in body if at < len(row)]
         cell = cell.strip()
@@ -171,11 +172,19 @@ def looks_like_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bo
             return False
         elif below and all(map(_is_number, below)) and not _is_number(cell):
             number += 1
+        elif cell and is_label_like(below):
+            other += 1
         elif below and statistics.mean(map(len, below)) > 3 * len(cell) + 5:
             shorter += 1
-    if known or number:
+    if known or number or other:
         return True
     return True if shorter and len(body) >= 5 and all(map(str.strip, first)) else None
+
+
+def is_label_like(cells: Sequence[str]) -> bool:
+    """Whether a column has few values, each several times."""
+    counts = Counter(cells)
+    return len(cells) >= 10 and 2 <= len(counts) <= len(cells) / 4 and min(counts.values()) > 1
 
 
 def names_of(row: Sequence[str]) -> tuple[str, ...]:

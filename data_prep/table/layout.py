@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.table.encoding import Encoding, open_text
-from data_prep.table.header import TITLES, find_header, names_of, places
+from data_prep.table.header import TITLES, find_header, is_label_like, names_of, places
 from data_prep.table_settings import Column, TableSettings
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -76,7 +76,7 @@ def csv_reader(lines: Iterator[str], delimiter: str, quoting: bool):  # type: ig
     """The csv module's reader; quotes are as in RFC 4180. A delimiter of several characters becomes WIDE."""
     csv.field_size_limit(2**31 - 1)
     if len(delimiter) > 1:
-        lines, delimiter = (line.replace(delimiter, WIDE) for line in lines), WIDE
+        lines, delimiter = _replaced(lines, delimiter), WIDE
     if not quoting:
         return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, quotechar=None)
     return csv.reader(lines, delimiter=delimiter, strict=True)
@@ -97,6 +97,10 @@ def wrong_width(path: Path, line: int, found: int, layout: Layout) -> UserError:
     )
 
 
+def _replaced(lines: Iterator[str], delimiter: str) -> Iterator[str]:
+    return (line.replace(delimiter, WIDE) for line in lines)
+
+
 def _first_lines(stream: io.TextIOWrapper) -> Iterator[str]:
     size = 0
     for count, line in enumerate(stream):
@@ -109,7 +113,7 @@ def _first_lines(stream: io.TextIOWrapper) -> Iterator[str]:
 def _delimiter(path: Path, lines: Sequence[str], quoting: bool, wanted: Sequence[Column]) -> str:
     """The delimiter whose header has the wanted names, or that divides all rows alike, header and body."""
     named = [name for name in wanted if isinstance(name, str)]
-    found: dict[str, float] = {}
+    found, labelled = dict[str, float](), dict[str, bool]()
     fewest = 1 if named else 2
     widest: tuple[int, str] = (0, ",")
     for delimiter in DELIMITERS:
@@ -123,13 +127,17 @@ def _delimiter(path: Path, lines: Sequence[str], quoting: bool, wanted: Sequence
             return delimiter
         widths = Counter(map(len, rows))
         width, count = widths.most_common(1)[0]
+        labelled[delimiter] = any(map(is_label_like, zip(*(row for row in rows if len(row) == width), strict=True)))
         widest = max(widest, (len(rows[0]), delimiter), key=lambda one: one[0])
         if width >= max(2, fewest):
             found[delimiter] = count / len(rows) + 0.2 * (len(rows[0]) == width)
     if not found:
         return widest[1]
     best = max(found, key=lambda one: found[one])
-    if rivals := [one for one in found if found[one] == found[best] and one not in best and best not in one]:
+    rivals = [one for one in found if found[one] == found[best] and one not in best and best not in one]
+    if rivals and sum(labelled[one] for one in (best, *rivals)) == 1:  # only one of them leaves a column of few values
+        return next(one for one in (best, *rivals) if labelled[one])
+    if rivals:
         if named:  # MissingColumn tells what is there
             return best
         raise UserError(
