@@ -127,6 +127,27 @@ class SplitSettings(OwnSplits):
         default_factory=lambda given: 0.2 if given.get("scheme") == "original" else 0.1
     )
 
+    folds: Annotated[Whole, between(2, 20)] | None = None  # of a cross-validation; see eval.cross_validation
+    fold: Annotated[Whole, between(1, 20)] | None = None  # the one that is tested on
+
+    @property
+    def own(self) -> bool:
+        """Whether the user has split the rows."""
+        return self.column is not None or self.files is not None
+
+    @property
+    def name(self) -> str:
+        """What the manifest calls the way of splitting: a scheme, `column` or `files` for splits of the user's, or
+        `folds`."""
+        given = {"column": self.column, "files": self.files, "folds": self.folds}
+        return next((name for name, value in given.items() if value is not None), self.scheme)
+
+    @model_validator(mode="after")
+    def _one_of_the_folds(self) -> "SplitSettings":
+        if (self.fold or 0) > (self.folds or 0) or bool(self.fold) != bool(self.folds) or (self.own and self.folds):
+            raise SettingError(f"is {self.fold} of {self.folds} folds: `bash run_sft.sh TASK --cv 5` sets both", "fold")
+        return self
+
     @model_validator(mode="after")
     def _leaves_train_rows(self) -> "SplitSettings":
         if self.val + self.test > 0.95:
@@ -170,9 +191,9 @@ class Task:
     licence: String = ""
     split: SplitSettings = Field(default_factory=SplitSettings)
     near_duplicates: NearDuplicates = Field(default_factory=NearDuplicates)
-    # The original experiment kept every row, so its scheme does too where the file says nothing.
+    # The original experiment kept every row, and splits of the user's own are kept whole, where the file says nothing.
     conflicts: Conflicts = Field(
-        default_factory=lambda given: "keep" if given["split"].scheme == "original" else "set_aside"
+        default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
@@ -206,6 +227,11 @@ class Task:
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
         return self
+
+    @property
+    def main_table(self) -> Path | None:
+        """The table that is read, where the command line names none: of own splits in files that of train."""
+        return self.split.files["train"] if self.split.files else self.csv
 
     @property
     def label_words(self) -> tuple[str, ...]:

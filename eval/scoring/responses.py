@@ -91,10 +91,12 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
                 f"{shown(path)}, line {number}: the answer {row.label!r} is none of the labels {', '.join(labels)}; "
                 "build the dataset again"
             )
-    columns = [(row.id, row.review, row.label, row.cut) for row in rows]
     return Split(
         path,
-        *(zip(*columns, strict=True) if columns else ((), (), (), ())),
+        ids=tuple(row.id for row in rows),
+        reviews=tuple(row.review for row in rows),
+        gold=tuple(row.label for row in rows),
+        cut=tuple(row.cut for row in rows),
         source_ids=tuple(row.source_id for row in rows) if any(row.source_id is not None for row in rows) else (),
         columns=tuple(joined(row.texts.values()) for row in rows if row.texts),
     )
