@@ -58,7 +58,8 @@ LISTS = ("train.sweep", "eval.cross_validation")  # of trials
 PLANNING = ("plan.__main__", "doctor.__main__", *LISTS)  # take a run's options too
 # Module -> how often; `main` takes the words, or reads them from sys.argv where it has no parameter.
 COMMANDS = {
-    "plan.__main__": 24, "train.sweep": 12, "eval.cross_validation": 6, "doctor.__main__": 6, "train.rerun": 6, "data_prep.build": 12,
+    "plan.__main__": 24, "train.sweep": 12, "eval.cross_validation": 6, "doctor.__main__": 6,
+    "train.rerun": 6, "data_prep.build": 12,
     "eval.label_audit": 6, "eval.baselines": 3, "eval.infer": 6, "eval.evaluate": 3, "eval.report": 4,
     "eval.injection": 6, "train.sft": 4, "bench.__main__": 1, "demo.model": 1, "demo.reviews": 2,
     "plan.swift_interfaces": 1, "workspace.install": 2, "plan.cpu_kernels": 1,
