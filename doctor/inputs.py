@@ -223,7 +223,7 @@ def _no_table(ready: Ready) -> Check:
 
 def _read(path: Path, task: "Task") -> str:
     """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
-    from data_prep.table.delimited import MissingColumn
+    from data_prep.table.header import MissingColumn
     from data_prep.table.reading import read_table
 
     if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:

@@ -222,5 +222,5 @@ def _quoted(value: str) -> str:
 def _undecodable(table: Table) -> str:
     if table.encoding and table.encoding.fault:
         line, offset = table.encoding.fault
-        return f"its bytes are neither UTF-8 nor GB18030 (first at byte {offset:,}, line {line:,})"
+        return f"its bytes are not {table.encoding.name} (first at byte {offset:,}, line {line:,})"
     return "it holds half a character"

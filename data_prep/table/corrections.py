@@ -38,7 +38,7 @@ def read_corrections(path: Path) -> list[Correction]:
         raise UserError(f"there is no file {shown(path)}: correct or remove `corrections` in the task")
     encoding = find_encoding(path)
     if encoding.fault:
-        raise UserError(f"{shown(path)}, line {encoding.fault[0]}: not UTF-8 and not GB18030: save it as UTF-8")
+        raise UserError(f"{shown(path)}, line {encoding.fault[0]}: not {encoding.name}: save it as UTF-8")
     corrections = []
     csv.field_size_limit(2**31 - 1)
     with open(path, encoding=encoding.name, newline="") as stream:

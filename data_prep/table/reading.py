@@ -4,27 +4,20 @@ Every value is text as it is in the file: `01`, `NA` and an empty cell stay what
 which no text has on purpose, are taken out, and counted.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from data_prep.table.binary import excel_rows, parquet_rows
-from data_prep.table.delimited import Noticed, Row, csv_rows, frame_of, jsonl_rows
-from data_prep.table.encoding import REPLACEMENT, Encoding, find_encoding
+from data_prep.table.delimited import Noticed
+from data_prep.table.encoding import REPLACEMENT, Encoding
+from data_prep.table.look import look_at
 from data_prep.table.text_column import PIECE, text_column
-from data_prep.table_settings import SPLITS, Column, Columns, OwnSplits, TableSettings, split_value
+from data_prep.table_settings import SPLITS, Columns, OwnSplits, TableSettings, split_value
 from data_prep.task import Task
 from workspace.errors import UserError
 from workspace.paths import shown
-
-FORMATS = {
-    **dict.fromkeys((".csv", ".txt", ".tsv", ".tab"), "csv"),
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    **dict.fromkeys((".xlsx", ".xlsm"), "excel"),
-    **dict.fromkeys((".parquet", ".pq"), "parquet"),
-}
 
 
 @dataclass(frozen=True)
@@ -77,33 +70,25 @@ def read_table(
     for a missing column, for a row with too few or too many fields, and for a split that `own` does not know.
     """
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
     several = len(columns.text) > 1
     names = [*(columns.places if several else ["text"]), "label"]
     names += ["id"] * (columns.id is not None)
     wanted = list(columns.all)
     if own and own.column is not None:
         names, wanted = [*names, "split"], [*wanted, own.column]
+    noticed = Noticed()
+    look = look_at(path, settings, wanted)
+    noticed.warnings.extend(look.oddities)
     try:
-        if path.is_dir():
-            raise UserError(f"{shown(path)} is a folder: give the table in it with --csv FILE")
-        if kind is None:
-            raise UserError(f"{shown(path)} is of an unknown kind: expected a name that ends in {', '.join(FORMATS)}")
-        if path.stat().st_size == 0:
-            raise UserError(f"{shown(path)} is empty: expected a header with {' and '.join(map(str, wanted))}")
-        noticed = Noticed()
-        encoding = find_encoding(path) if kind in ("csv", "jsonl") else None
-        if encoding:
-            rows = (csv_rows if kind == "csv" else jsonl_rows)(path, encoding, wanted, noticed)
-        else:
-            rows = _binary_rows(path, kind, wanted, noticed)
-        frame = frame_of(rows, names, halves=kind != "csv")
-    except OSError as error:
-        raise UserError(f"{shown(path)} cannot be read ({error.strerror or error}): give a table with --csv") from error
+        frame = look.frame(wanted, names, noticed, columns.label)
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown(path)} cannot be read ({reason}): give a table with --csv") from error
     if frame.empty:
         raise UserError(f"{shown(path)} has a header but no rows: expected one labelled text a row")
     broken = pd.Series(False, index=frame.index)
-    if kind != "csv" or (encoding and encoding.fault):
+    encoding = look.encoding
+    if look.format != "csv" or (encoding and encoding.fault):
         for name in names:
             broken |= frame[name].str.contains(REPLACEMENT, regex=False)
     if several:
@@ -136,12 +121,3 @@ def _splits(path: Path, frame: pd.DataFrame, own: OwnSplits | None) -> pd.Series
             "{train: [...], test: [...]}}`"
         )
     return frame["split"].map(split_of).astype("str")
-
-
-def _binary_rows(path: Path, kind: str, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
-    try:
-        yield from (excel_rows if kind == "excel" else parquet_rows)(path, wanted, noticed)
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # the readers of broken archives raise errors of every kind
-        raise UserError(f"{shown(path)} cannot be read as {kind} ({error}): save it again, or as CSV") from error

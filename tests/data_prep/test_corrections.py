@@ -89,7 +89,7 @@ def test_a_spreadsheets_gbk_file_with_values_and_changed_white_space(tmp_path, p
         ("row\n1\n", "has no column label"),
         ("", "has no column row; found: nothing"),
         ('row,label\n1,"1\n', "line 2: not a row of a CSV"),
-        (b"row,label\n1,\xff\xff\n", "line 2: not UTF-8 and not GB18030"),
+        (b"row,label\n1,\xff\xff\n", "is not UTF-8, and its encoding is not clear"),
     ],
 )
 def test_faults_name_the_line(tmp_path, plain, text, told):
