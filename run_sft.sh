@@ -8,6 +8,7 @@
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
+#   bash run_sft.sh demo --cv 5                            cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
@@ -77,6 +78,7 @@ main() {
     for word in "$@"; do
         case "$word" in
             # Help on a run needs nothing but Python; on the others, what they import.
+            --cv | --cv=*) what=eval.cross_validation ;;
             -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
@@ -92,6 +94,11 @@ main() {
         private=$(mktemp -d)
         export SWIFT_SERVER="$private/socket"
         python -m plan.swift_server "$SWIFT_SERVER" &
+    fi
+    if [ "$what" = eval.cross_validation ]; then
+        banner "Tune a model for each fold, which answers the rows of that fold"
+        step "$what" "$@"
+        return
     fi
     # What will run; its first line says so when it is the demo in place of the default recipe. An earlier run in this
     # folder is replaced only when the data is prepared: a table that cannot be read leaves it as it was.

@@ -20,9 +20,10 @@ from data_prep.kept_split import kept_places, with_added, write_places
 from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
-from data_prep.splitting import split_frame
+from data_prep.split_frame import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.table.checking import usable_rows
+from data_prep.sufficiency import few_rows
+from data_prep.table.checking import id_warnings, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_tables
@@ -37,7 +38,7 @@ from workspace.spreadsheet import write_csv
 
 VERSION = 8  # raised when the same inputs come to give other files, so that datasets are made again
 # What the manifest has from the task as it is.
-FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
+FROM_TASK = ("provenance", "licence", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
 
 def build(
@@ -68,15 +69,16 @@ def build(
 
     table = read_tables(path, task)
     checked, duplicates = usable_rows(table, task)
-    rejects = checked.rejects
+    rejects, ids_told = checked.rejects, id_warnings(table.frame)
     places = kept_places(out, task)
-    kept, leaks = split_frame(checked.kept, task, places)
+    kept, leaks, leaking, split_warnings = split_frame(checked.kept, task, places)
     places = with_added(places, kept, task)
     kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
     kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected)
     facts, label_words = kept.drop(columns="text"), task.label_words
+    counts = count_rows(len(table.frame), facts, checked, label_words)
     manifest = Manifest(
         schema_version=VERSION,
         task=task.name,
@@ -88,12 +90,14 @@ def build(
             nul_characters_removed=table.nul_characters,
         ),
         **{name: getattr(task, name) for name in FROM_TASK},
+        split=dataclasses.replace(task.split, files=None),  # their places on this machine
         seed=task.split.seed,
-        scheme=task.split.scheme,
+        scheme=task.split.name,
         labels=list(label_words),
-        counts=count_rows(len(table.frame), facts, checked, label_words),
+        counts=counts,
         duplicates=duplicates,
         leaks=leaks.counts,
+        leaking=leaking,
         corrections=corrections,
         known_public=known,
         injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
@@ -101,7 +105,13 @@ def build(
         cut=cut_rows(facts, label_words) if tokenizer else None,
         tokens=tokens,
         characters=characters(kept, label_words),
-        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist())],
+        warnings=[
+            *table.warnings,
+            *ids_told,
+            *split_warnings,
+            *few_rows(counts, task, duplicates),
+            *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist()),
+        ],
         rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         made_by=MadeBy(
             task=task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
@@ -154,7 +164,7 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
     if unused := counts.not_used["total"]:
         lines.append(f"{unused:,} rows are left out by the limit of {manifest.limit:,} train rows")
     near, exact = manifest.duplicates.near, manifest.duplicates.exact
-    fate = "any split" if manifest.scheme == "original" else "one split for each group"
+    fate = "one split for each group" if manifest.scheme == "stratified" else "any split"
     lines.append(f"{near.rows:,} copies or near copies ({near.groups:,} groups, {exact.groups:,} exact): {fate}")
     if leaked := sum(leak.exact + leak.near for leak in manifest.leaks.values()):
         lines.append(f"{leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
@@ -189,12 +199,17 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
     unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
+    settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
     files: dict[str, Any] = {}
     try:
         source = sha256_file(path)
         # Files that the task names besides the table, by content; None for one that is missing, an error later.
         if task.corrections:
             files["corrections"] = [_sha256(task.corrections), task.corrections_test]
+        if task.split.files:
+            files["split_files"] = {
+                split: [_from_root(file), _sha256(file)] for split, file in task.split.files.items()
+            }
         if known := task.known_public:
             files["known_public"] = [_sha256(known.path), known.column]
     except OSError:

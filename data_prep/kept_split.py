@@ -40,7 +40,7 @@ def kept_places(out: Path, task: Task) -> Places:
     Raises UserError for a file that is damaged: without it rows would move.
     """
     path = next((path for folder in (out, out.with_name(task.name)) if (path := folder / KEPT).is_file()), None)
-    if path is None or task.split.scheme != "stratified":
+    if path is None or task.split.name != "stratified":
         return {}
     file = records.read(path, KeptSplit, "put it back as it was, or remove it: all rows are then split anew")
     if file.made_with != _deciding(task):
@@ -52,7 +52,7 @@ def kept_places(out: Path, task: Task) -> Places:
 def with_added(places: Places, kept: pd.DataFrame, task: Task) -> Places:
     """`places` and those of the rows `kept` (normalised, split); empty for a table that is so large that its rows keep
     their places by themselves."""
-    if task.split.scheme != "stratified" or not (places or len(kept) < FEW_ROWS):
+    if task.split.name != "stratified" or not (places or len(kept) < FEW_ROWS):
         return {}
     return places | dict(zip(text_keys(Texts(kept["normalised"])), kept["split"].tolist(), strict=True))
 

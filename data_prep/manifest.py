@@ -203,6 +203,9 @@ class Manifest(Record):
     counts: Counts
     duplicates: Annotated[Duplicates, Field(validation_alias="repeats", serialization_alias="repeats")]
     leaks: dict[str, LeakCounts]  # by "test_in_train", "test_in_val", "val_in_train"
+    leaking: dict[str, list[tuple[str, str]]] = Field(
+        default_factory=dict
+    )  # the row, and its copy; some hundred of each
     corrections: CorrectionCounts | None
     known_public: KnownTexts | None
     injected: Injected | None

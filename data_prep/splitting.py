@@ -20,43 +20,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from data_prep.duplicates.deduplication import Leaks, find_leaks, join
-from data_prep.table.text_column import Texts, shared_strings, text_hashes
-from data_prep.task import SPLITS, SplitSettings, Task
+from data_prep.table.text_column import text_hashes
+from data_prep.task import SPLITS, SplitSettings
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
 FEW_ROWS = 2_000  # below that many usable rows each class's shares are met exactly
-LEAK_ROUNDS = 5  # of joining groups that leaked, and splitting again
-
-
-def split_frame(kept: pd.DataFrame, task: Task, places: Mapping[str, str] | None = None) -> tuple[pd.DataFrame, Leaks]:
-    """`kept` with split and used, and the leaks left between the splits.
-
-    `places`: the split, by `text_keys`, of texts that stay where they are. Under the scheme `original` leaks are only
-    counted. Under any other none is left: pairs that were not found before are joined into groups and the rows are
-    split again. Raises UserError when that does not come to an end, and for a class that does not reach every split.
-    """
-    normalised, labels = Texts(kept["normalised"]), shared_strings(kept["label"])
-    draws = row_draws(normalised, task.split.seed)
-    groups = kept["group"].to_numpy()
-    held = np.array([places.get(key, "") for key in text_keys(normalised)], dtype=object) if places else None
-    for attempt in range(LEAK_ROUNDS):
-        splits = split_rows(labels, groups, draws[:, 0], task.label_words, task.split, held)
-        leaks = find_leaks(normalised, splits, task.near_duplicates, task.split.seed + 1 + attempt)
-        if task.split.scheme == "original" or not leaks.pairs.size:
-            break
-        groups = join(groups, leaks.pairs)
-    else:
-        rows = kept["row"].to_numpy()[leaks.pairs[0]]
-        raise UserError(
-            f"rows {rows[0]:,} and {rows[1]:,} are near copies in two splits, still after {LEAK_ROUNDS} rounds of "
-            "joining groups: raise near_duplicates.threshold in the task, or remove one of the rows"
-        )
-    used = np.ones(len(kept), bool)
-    if task.limit is not None:
-        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, task.limit_of)
-    return kept.assign(split=splits, used=used), leaks
 
 
 def text_keys(normalised: Sequence[str]) -> list[str]:
@@ -97,6 +66,30 @@ def split_rows(
                 f"{' and '.join(missing)}: add rows of {label}, or take the class out of the task's `labels`"
             )
     return splits
+
+
+def hold_out(
+    labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, label_words: Sequence[str], share: float
+) -> np.ndarray:
+    """Whether each row is among the `share` that is held out, groups whole and class by class: bool.
+
+    A class of one group stays as it is. Arguments as in `split_rows`.
+    """
+    leaders, sizes = np.unique(groups, return_counts=True)
+    of_class = {label: labels[leaders] == label for label in label_words}
+    quotas = class_quotas([int(sizes[mine].sum()) for mine in of_class.values()], share)
+    out = np.zeros(len(labels), bool)
+    for mine, quota in zip(of_class.values(), quotas, strict=True):
+        chosen = np.flatnonzero(mine)[np.argsort(draws[leaders[mine]], kind="stable")]
+        if len(labels) < FEW_ROWS:
+            chosen = chosen[nearest_sum(sizes[chosen].tolist(), quota, 1, len(chosen) - 1)]
+        elif len(chosen) > 1:
+            most = int(np.searchsorted(draws[leaders[chosen]], share))
+            chosen = chosen[: min(max(most, 1), len(chosen) - 1)]
+        else:
+            chosen = chosen[:0]
+        out[leaders[chosen]] = True
+    return out[groups]
 
 
 def take_limit(
@@ -204,8 +197,7 @@ def nearest_sum(sizes: Sequence[int], wanted: int, least: int, most: int) -> lis
         with_it = fewest[at + 1, : top + 1 - sizes[at]] + 1
         np.minimum(fewest[at, sizes[at] :], with_it, out=fewest[at, sizes[at] :])
     sums = np.flatnonzero((fewest[0] <= most) & (fewest[0] >= least))
-    left = int(sums[np.argmin(np.abs(sums - wanted))])
-    taken: list[int] = []
+    left, taken = int(sums[np.argmin(np.abs(sums - wanted))]), list[int]()
     for at, size in enumerate(sizes):
         if size <= left and fewest[at + 1, left - size] + 1 + len(taken) <= most:
             taken.append(at)

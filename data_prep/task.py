@@ -29,24 +29,17 @@ from data_prep.settings import (
     read_settings,
     within,
 )  # fmt: skip
-from data_prep.table_settings import (
-    PLACE,
-    STRICT,
-    Columns,
-    OwnSplits,
-    TableSettings,
-    check_places,
-    distinct,
-)  # fmt: skip
+from data_prep.split_settings import Scheme as Scheme
+from data_prep.split_settings import SplitSettings as SplitSettings
+from data_prep.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
 from data_prep.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS
-from workspace.ranges import ROWS, SEED, TOKENS
+from workspace.ranges import ROWS, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 20)  # fewest and most label words
-Scheme = Literal["stratified", "original"]
 Conflicts = Literal["keep", "set_aside"]
 
 
@@ -116,25 +109,6 @@ class Source:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SplitSettings(OwnSplits):
-    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splitting), `val` and
-    `test` being shares of all rows."""
-
-    scheme: Scheme = "stratified"
-    seed: Annotated[Whole, within(SEED)] = 42
-    val: Annotated[Number, between(0.001, 0.9)] = 0.1
-    test: Annotated[Number, between(0.001, 0.9)] = Field(
-        default_factory=lambda given: 0.2 if given.get("scheme") == "original" else 0.1
-    )
-
-    @model_validator(mode="after")
-    def _leaves_train_rows(self) -> "SplitSettings":
-        if self.val + self.test > 0.95:
-            raise SettingError(f"and val take {self.val + self.test:.0%} of the rows, expected at most 95 %", "test")
-        return self
-
-
-@dataclass(frozen=True, config=STRICT)
 class NearDuplicates:
     """Two reviews are near duplicates when the Jaccard similarity of their character n-grams reaches the threshold."""
 
@@ -170,9 +144,9 @@ class Task:
     licence: String = ""
     split: SplitSettings = Field(default_factory=SplitSettings)
     near_duplicates: NearDuplicates = Field(default_factory=NearDuplicates)
-    # The original experiment kept every row, so its scheme does too where the file says nothing.
+    # The original experiment kept every row, and splits of the user's own are kept whole, where the file says nothing.
     conflicts: Conflicts = Field(
-        default_factory=lambda given: "keep" if given["split"].scheme == "original" else "set_aside"
+        default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
@@ -206,6 +180,11 @@ class Task:
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")
         return self
+
+    @property
+    def main_table(self) -> Path | None:
+        """The table that is read, where the command line names none: of own splits in files that of train."""
+        return self.split.files["train"] if self.split.files else self.csv
 
     @property
     def label_words(self) -> tuple[str, ...]:

@@ -199,8 +199,8 @@ def _absent(ready: Ready) -> Check:
 
 def _table(task: "Task") -> Path | None:
     """Where the task's table lies, or would lie in the cache; None where the task names none."""
-    if task.csv is not None and task.csv.exists():
-        return task.csv
+    if task.main_table is not None and (task.split.files or task.main_table.exists()):
+        return task.main_table
     if task.source is not None:
         name = task.csv.name if task.csv else task.source.url.rsplit("/", 1)[-1]
         return cache_folder() / "data" / name

@@ -36,6 +36,7 @@ from workspace.paths import ROOT, shown
 
 SCORED: tuple[SplitName, ...] = ("test", "val")
 SCHEMA_VERSION = 1
+LEAKS_NAMED = 20  # of each two splits
 STAGES = ("before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
 
@@ -69,6 +70,7 @@ def evaluate(folder: Path) -> Metrics:
         "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
+        "leaks": _leaks(manifest),
         "test": _looks(run, manifest, scores),
         "readings": {
             name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
@@ -118,6 +120,16 @@ def main(argv: list[str] | None = None) -> int:
         print(verdict["baseline"]["en"])
     print(f"scores: {shown(folder / 'metrics.json')}, {shown(folder / 'rows.jsonl')}")
     return 0
+
+
+def _leaks(manifest: Manifest) -> dict[str, Any] | None:
+    """The rows that stand in two splits, counted and the first few named; None where there are none."""
+    if not any(leak.exact + leak.near for leak in manifest.leaks.values()):
+        return None
+    return {
+        "counts": {key: leak.model_dump() for key, leak in manifest.leaks.items()},
+        "rows": {key: pairs[:LEAKS_NAMED] for key, pairs in manifest.leaking.items()},
+    }
 
 
 def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:

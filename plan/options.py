@@ -15,6 +15,7 @@ EPILOG = """\
 A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
 task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
+--cv K [--repeats N] in place of one run: cross-validation, for tables of a few hundred rows (docs/own-data.md).
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
 CHECKED = {*RANGES, "tuner_type"}  # without asking ms-swift

@@ -132,7 +132,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     check_options(sft, lambda key: f"option --{key}", folder)
-    table = options.csv or task.csv or Path()
+    table = options.csv or task.main_table or Path()
     check_space(
         needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}
     )
@@ -151,7 +151,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         model=recipe.sft.get("model", model.name) if options.model is None else options.model,
         model_folder=model,
         model_fingerprint=fingerprint(model),
-        csv=str(options.csv or task.csv),
+        csv=str(options.csv or task.main_table),
         limit=limit,
         prompt=prompt,
         max_length=max_length,

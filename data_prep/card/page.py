@@ -34,10 +34,14 @@ CONFLICTS = {
 }
 SCHEMES = {
     "stratified": Text("分层，按文本哈希，近似文本同在一份", "by class and a hash of the text, near copies together"),
+    "folds": Text("交叉验证的一折", "one fold of a cross-validation"),
+    "column": Text("任务的 split.column 一列", "by the column split.column"),
+    "files": Text("任务的 split.files，每份一个文件", "a file for each, split.files"),
     "original": Text(
         "原实验：train_test_split 两次，验证集取自余下的行", "as in the original experiment: train_test_split, twice"
     ),
 }
+LEAKS_SHOWN = 20
 Rows = list[list[str]]  # the cells of a table
 
 
@@ -76,12 +80,16 @@ def render_card(manifest: Manifest) -> str:
         large=max(m.labels, key=sums.__getitem__),  # max and min take the first of several: the task's order decides
         small=min(m.labels, key=sums.__getitem__),
         conflicts=CONFLICTS[m.duplicates.conflicts],
-        scheme=SCHEMES[m.split.scheme],
+        scheme=SCHEMES[m.scheme],
         leaked=any(leak.exact + leak.near for leak in m.leaks.values()),
         class_rows=_class_rows(m),
         length_rows=_length_rows,
         cut_rows=_cut_rows(m),
         leak_rows=_leak_rows(m),
+        leaking_rows=[
+            [key.replace("_in_", " → "), ", ".join(f"{row} ({partner})" for row, partner in pairs[:LEAKS_SHOWN])]
+            for key, pairs in m.leaking.items()
+        ],
         reject_rows=_reject_rows(m),
         left_out_rows=[
             [value or "（空 empty）", number(n), percent(n / counts.rows, 2)] for value, n in counts.left_out.items()
@@ -97,7 +105,8 @@ def render_card(manifest: Manifest) -> str:
 def command(manifest: Manifest) -> str:
     """The command that makes the dataset again, on one line; paths outside the repository as their last part."""
     made, table = manifest.made_by, manifest.source.path
-    words = ["python", "-m", "data_prep.build", shown_path(made.task), "--csv", shown_path(table)]
+    words = ["python", "-m", "data_prep.build", shown_path(made.task)]
+    words += [] if manifest.scheme == "files" else ["--csv", shown_path(table)]
     words += ["--model", "MODEL_FOLDER"] if manifest.tokenizer_sha256 else []
     words += ["--prompt", manifest.prompt, "--max-length", str(manifest.max_length)]
     words += ["--limit", str(manifest.limit)] if manifest.limit else []

@@ -108,6 +108,22 @@ def check_rows(table: Table, task: Task) -> Checked:
     return Checked(kept.astype({"label": "str"}), rejects.reset_index(drop=True), left_out.reset_index(drop=True))
 
 
+def id_warnings(frame: pd.DataFrame) -> list[str]:
+    """What is wrong with the ids in the user's own column, a sentence each; rows are told apart by their number."""
+    if "id" not in frame:
+        return []
+    ids, warnings = frame["id"].str.strip(), []
+    if (empty := ids == "").any():
+        warnings.append(f"{int(empty.sum()):,} rows have no id, first in {place(frame.loc[empty.idxmax()])}")
+    if (doubled := ids[~empty].duplicated(keep=False)).any():
+        first = doubled.idxmax()
+        warnings.append(
+            f"{int(doubled.sum()):,} rows share their id with another, first {_quoted(ids[first])} in "
+            f"{place(frame.loc[first])}: the row's number tells them apart"
+        )
+    return warnings
+
+
 def visible_lengths(texts: pd.Series) -> np.ndarray:
     """The number of visible characters of each text: int64."""
     pieces = (texts.iloc[start : start + PIECE] for start in range(0, len(texts), PIECE))

@@ -41,6 +41,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "decision": wording.decision(metrics, pair),
         "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
+        "leaks": wording.leak_note(metrics),
     }
 
 

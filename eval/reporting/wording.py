@@ -117,6 +117,22 @@ def disputed_note(metrics: Mapping[str, Any]) -> Text | None:
     )
 
 
+def leak_note(metrics: Mapping[str, Any]) -> Text | None:
+    """Which rows stand in two splits, and what that does to the figures; None where there are none."""
+    if not (leaks := metrics.get("leaks")):
+        return None
+    found = {key: leak["exact"] + leak["near"] for key, leak in leaks["counts"].items()}
+    parts = []
+    for key, count in found.items():
+        named = ", ".join(f"#{row} (#{copy})" for row, copy in leaks["rows"].get(key, []))
+        parts += [f"{key.replace('_in_', ' → ')} {count:,}{f': {named}' if named else ''}"] if count else []
+    listed = "; ".join(parts)
+    return Text(
+        f"有评论同时出现在两份里，测试结果会偏高（行号，括号里是另一份里的同文行）：{listed}。",
+        f"Reviews stand in two splits, so results on test are too high (rows, and their copies): {listed}.",
+    )
+
+
 def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
     """What to do, from the codes of the verdict and of the comparison by score, and nothing else.
 

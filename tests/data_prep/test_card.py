@@ -345,7 +345,7 @@ def test_bins_are_few_round_and_hold_every_length(lengths, limit):
 def test_every_code_has_its_words():
     assert REASON_WORDS.keys() == set(REASONS)
     assert CONFLICTS.keys() == set(get_args(Conflicts))
-    assert card.SCHEMES.keys() == set(get_args(Scheme))
+    assert card.SCHEMES.keys() == {*get_args(Scheme), "column", "files", "folds"}
     assert shown_path("data/my table.csv") == "data/my table.csv"
     assert shown_path("/home/someone/my table.csv") == "my table.csv"
 

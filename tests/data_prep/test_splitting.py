@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_prep.splitting import class_quotas, nearest_sum, row_draws, split_frame, split_rows, take_limit, text_keys
+from data_prep.split_frame import split_frame
+from data_prep.splitting import class_quotas, nearest_sum, row_draws, split_rows, take_limit, text_keys
 from data_prep.task import SPLITS, SplitSettings
 from tests.prep_tables import small_task
 from workspace.errors import UserError
@@ -194,16 +195,16 @@ def test_texts_with_a_place_keep_it_and_added_ones_are_placed(tmp_path):
     task = small_task(tmp_path, labels={"a": "a", "b": "b"})
     texts = [f"{n * 7919 % 10007} 号客人第 {n} 次来" for n in range(200)]
     labels = labelled(200, (0.5, 0.5, 0)).tolist()
-    first, _ = split_frame(frame_of(texts[:120], labels[:120]), task)
+    first, *_ = split_frame(frame_of(texts[:120], labels[:120]), task)
     places = dict(zip(text_keys(texts[:120]), first["split"], strict=True))
-    anew, _ = split_frame(frame_of(texts, labels), task)
+    anew, *_ = split_frame(frame_of(texts, labels), task)
     assert anew["split"][:120].tolist() != first["split"].tolist()  # without the file rows would move
-    more, _ = split_frame(frame_of(texts, labels), task, places)
+    more, *_ = split_frame(frame_of(texts, labels), task, places)
     assert more["split"][:120].tolist() == first["split"].tolist()
     assert (more["split"] == "test").sum() == 20
     # In another order, and with rows taken away, too.
     order = np.random.default_rng(0).permutation(200)[:150]
-    less, _ = split_frame(frame_of([texts[n] for n in order], [labels[n] for n in order]), task, places)
+    less, *_ = split_frame(frame_of([texts[n] for n in order], [labels[n] for n in order]), task, places)
     assert all(places.get(text_keys([texts[n]])[0], s) == s for n, s in zip(order, less["split"], strict=True))
 
 
@@ -212,7 +213,7 @@ def test_a_class_whose_test_rows_are_gone_gets_others(tmp_path):
     texts = [f"{n * 7919 % 10007} 号客人第 {n} 次来" for n in range(40)]
     labels = ["a", "b"] * 20
     places = dict.fromkeys(text_keys(texts), "train")
-    found, _ = split_frame(frame_of(texts, labels), task, places)
+    found, *_ = split_frame(frame_of(texts, labels), task, places)
     for word in ("a", "b"):
         assert set(found["split"][found["label"] == word]) == set(SPLITS)
     assert (found["split"] == "train").sum() == 36
