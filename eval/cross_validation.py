@@ -29,6 +29,7 @@ from eval.scoring.responses import load_split
 from eval.scoring.significance import Comparison, compare, wilson
 from eval.scoring.verdict import AGAINST_BASELINE
 from plan.options import parse_options
+from plan.planning import ensure_task
 from plan.recipes import DEFAULT_TASK, Recipe, load_recipe
 from plan.run import Run, locked_run
 from train.trials import Trial, TrialList, TrialResult
@@ -76,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     known, words = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
     options = parse_options(list(words))
+    ensure_task(options.recipe)
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
     trials = TrialList((options.run or RUNS / f"{recipe.name}.cv").absolute())
     with locked(trials.folder):
