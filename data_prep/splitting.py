@@ -213,8 +213,9 @@ def _too_few(label: str, labels: np.ndarray, groups: np.ndarray, found: int) -> 
             f"the class {label} has {rows} usable rows in {found} groups of distinct texts, {expected}: add rows of "
             f"{label}, or take the class out of the task's `labels`"
         )
+    whose = "one another" if found else "rows of other classes"
     return UserError(
-        f"all {rows} usable rows of the class {label} are copies or near copies of one another ({found} groups of "
+        f"all {rows} usable rows of the class {label} are copies or near copies of {whose} ({found} groups of "
         f"distinct texts, {expected}): add texts of {label} that are worded otherwise, or take the class out of the "
         "task's `labels`"
     )
