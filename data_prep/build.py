@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card.page import write_card
+from data_prep.card.pictures import CLASSES_SHOWN, shown_labels
 from data_prep.chat.injection import injected_reviews
 from data_prep.chat.prompt import prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
@@ -140,7 +141,8 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
     ]
     for name in SPLITS:
         rows = counts.of(name)
-        labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)
+        labels = ", ".join(f"{label} {rows[label]:,}" for label in shown_labels(manifest))
+        labels += ", …" if len(manifest.labels) > CLASSES_SHOWN else ""
         lines.append(f"{name:5} {rows['total']:>9,} rows ({labels})")
     if unused := counts.not_used["total"]:
         lines.append(f"{unused:,} rows are left out by the limit of {manifest.limit:,} train rows")

@@ -35,7 +35,7 @@ from workspace.yaml_files import YamlFile
 PLACE = "{review}"  # the place of the review in a prompt
 SPLITS = ("train", "val", "test")
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
-LABELS = (2, 20)  # fewest and most label words
+LABELS = (2, 200)  # fewest and most label words
 Scheme = Literal["stratified", "original"]
 Conflicts = Literal["keep", "set_aside"]
 STRICT = ConfigDict(extra="forbid")
