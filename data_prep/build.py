@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.card.page import write_card
 from data_prep.card.pictures import CLASSES_SHOWN, shown_labels
 from data_prep.chat.injection import injected_reviews
-from data_prep.chat.prompt import prompt_warnings
+from data_prep.chat.prompt import check_label_tokens, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
@@ -60,6 +60,8 @@ def build(
     check_replaceable(out)
     path = find_table(task, Path(csv) if csv else None)
     tokenizer = ModelTokenizer(Path(model)) if model else None
+    if tokenizer:
+        check_label_tokens(task, tokenizer)
     inputs = _inputs(task, path, tokenizer)
     if inputs and up_to_date(out, inputs):
         print(f"prep: {shown(out)} is up to date", flush=True)

@@ -92,6 +92,10 @@ INTERFACES = (
     Interface("transformers.cache_utils:DynamicLayer.lazy_initialization", r"\blazy_initialization\b"),
     Interface("transformers.cache_utils:DynamicLayer.update", r"\bRoomyLayer\b", ("key_states", "value_states")),
     Interface("transformers.cache_utils:DynamicCache.crop", r"\bcache\.crop\("),
+    Interface("transformers.cache_utils:DynamicSlidingWindowLayer", r"\bDynamicSlidingWindowLayer\b"),
+    Interface("transformers.cache_utils:LinearAttentionCacheLayerMixin", r"\bLinearAttentionCacheLayerMixin\b"),
+    Interface("transformers.cache_utils:Cache.is_sliding", r"\bcache\.is_sliding\b"),
+    Interface("transformers.cache_utils:Cache.is_croppable", r"\bcache\.is_croppable\b"),
     Interface("transformers.cache_utils:DynamicCache.get_seq_length", r"\bget_seq_length\b"),
     Interface("transformers.cache_utils:DynamicCache.batch_repeat_interleave", r"\bbatch_repeat_interleave\b"),
     # Decoder layers and adapters

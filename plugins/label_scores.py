@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
 from score_lines import FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
@@ -89,15 +90,16 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
             parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
-            logprobs, cache = torch.cat(parts), joined(list(caches), len(prefix))
-            scored = time.perf_counter()
-            # The last prompt token is run again: generation starts from its logits.
-            cache.crop(-1)
-            used = attended.shape[1]
+            logprobs, used = torch.cat(parts), attended.shape[1]
             before = ids.new_tensor(prefix).expand(len(ids), -1)
             inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
+            if can_be_cropped(caches[0]):
+                cache = joined(list(caches), len(prefix))
+                cache.crop(-1)  # the last prompt token is run again: generation starts from its logits
+                inputs["past_key_values"] = cache
+            scored = time.perf_counter()
             inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
-            output = super().generate(model, *args, past_key_values=cache, **inputs)
+            output = super().generate(model, *args, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
             generated = (time.perf_counter() - scored) / len(rows)
             answers = sequences[:, used:]
@@ -124,7 +126,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             """(Log probabilities, key/value cache) of the rows, of as many at a time as are fastest."""
             shared = len(prefix)
             lengths = attended[:, shared:].sum(-1).tolist()
-            together = PASS_TOKENS if ids.device.type == "cpu" else ids.numel()
+            small = ids.device.type == "cpu" and can_be_cropped(new_cache(model))  # only such caches can be joined
+            together = PASS_TOKENS if small else ids.numel()
             for rows in passes(lengths, together):
                 part, kept, longest = ids[rows], attended[rows], max(lengths[rows])
                 past = None
@@ -147,7 +150,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             kept_prefix = self.prefix[0]
             if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
                 prefix = kept_prefix
-            if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
+            if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS or not sees_all(model):
                 prefix = []
             elif kept_prefix != prefix:
                 tokens = torch.tensor([prefix], device=input_ids.device)

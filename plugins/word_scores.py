@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from prompt_cache import can_be_cropped, continued, new_cache, sees_all  # next to this file
 from transformers.cache_utils import DynamicLayer
 from word_tree import Tokens, WordTree  # next to this file
 
@@ -57,6 +58,7 @@ def score_words(
     tree = WordTree.of(words)
     rows, length = attention_mask.shape
     padded = bool((attention_mask == 0).any())
+    past = new_cache(model) if past is None else past
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
     steps: dict[Tokens, torch.Tensor] = {}
 
@@ -64,7 +66,7 @@ def score_words(
         return torch.tensor(tokens, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
 
     def forward(tokens: torch.Tensor, cache: Any, keep: int, **given: Any) -> Any:
-        total = (cache.get_seq_length() if cache is not None else 0) + tokens.shape[1]
+        total = cache.get_seq_length() + tokens.shape[1]
         after = torch.arange(1, total - length + 1, device=tokens.device)
         where = torch.cat([positions, positions[:, -1:] + after], 1)[:, -tokens.shape[1] :]
         # Without a mask the attention kernel takes its fast causal path.
@@ -82,7 +84,7 @@ def score_words(
 
     # The longest head runs along with the prompt: a pass over a few tokens costs nearly as much as its weights' way
     # from memory.
-    along = tree.deepest()
+    along = tree.deepest() if can_be_cropped(past) else ()
     output = forward(torch.cat([input_ids, row_of(along)], 1), past, len(along) + 1)
     cache = output.past_key_values
     take(beginnings(along), output.logits)
@@ -90,7 +92,7 @@ def score_words(
     if along:
         cache.crop(-len(along))
     left = [chain for chain in tree.chains() if chain not in done]
-    if len(left) > 1 and sees_masks(model, cache):
+    if len(left) > 1 and sees_branches(model):
         heads = [head for head in tree.heads if any(head and head == chain[: len(head)] for chain in left)]
         size = max(1, LOGITS // (rows * output.logits.shape[-1]))
         for part in (heads[start : start + size] for start in range(0, len(heads), size)):
@@ -102,8 +104,8 @@ def score_words(
         cache.crop(-len(heads))
     else:
         for chain in left:
-            take(beginnings(chain)[1:], forward(row_of(chain), cache, len(chain)).logits)
-            cache.crop(-len(chain))
+            with continued(cache, len(chain)) as branch:
+                take(beginnings(chain)[1:], forward(row_of(chain), branch, len(chain)).logits)
     return tree.logprobs(steps), cache
 
 
@@ -112,11 +114,12 @@ def beginnings(head: Tokens) -> list[Tokens]:
     return [head[:end] for end in range(len(head) + 1)]
 
 
-def sees_masks(model: Any, cache: Any) -> bool:
-    """Whether the model's attention heeds a mask of which token sees which, and the cache holds every token."""
-    attention = getattr(model.config, "_attn_implementation", None)
-    whole = (isinstance(layer, DynamicLayer) and not layer.is_sliding for layer in cache.layers)
-    return attention in ("sdpa", "eager") and all(whole)
+def sees_branches(model: Any) -> bool:
+    """Whether branches can be read side by side: attention heeds a mask of which token sees which, in every layer.
+
+    Other kernels take none, and a window would count the tokens of other branches.
+    """
+    return getattr(model.config, "_attn_implementation", None) in ("sdpa", "eager") and sees_all(model)
 
 
 def tree_mask(heads: Sequence[Tokens], held: int, attention_mask: torch.Tensor, model: Any) -> torch.Tensor:
