@@ -34,7 +34,7 @@ from workspace.progress import progress
 from workspace.ranges import ROWS, TOKENS
 from workspace.spreadsheet import write_csv
 
-VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
+VERSION = 8  # raised when the same inputs come to give other files, so that datasets are made again
 # What the manifest has from the task as it is.
 FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
