@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card.page import write_card
+from data_prep.card.pictures import CLASSES_SHOWN, shown_labels
 from data_prep.chat.columns import prompt_texts
 from data_prep.chat.injection import injected_reviews
-from data_prep.chat.prompt import prompt_warnings
+from data_prep.chat.prompt import check_label_tokens, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
@@ -62,6 +63,8 @@ def build(
     check_replaceable(out)
     path = find_table(task, Path(csv) if csv else None)
     tokenizer = ModelTokenizer(Path(model)) if model else None
+    if tokenizer:
+        check_label_tokens(task, tokenizer)
     inputs = _inputs(task, path, tokenizer)
     if inputs and up_to_date(out, inputs):
         print(f"prep: {shown(out)} is up to date", flush=True)
@@ -159,7 +162,8 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
         lines.append(f"{sum(counts.left_out.values()):,} rows are left out by their label ({values})")
     for name in SPLITS:
         rows = counts.of(name)
-        labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)
+        labels = ", ".join(f"{label} {rows[label]:,}" for label in shown_labels(manifest))
+        labels += ", …" if len(manifest.labels) > CLASSES_SHOWN else ""
         lines.append(f"{name:5} {rows['total']:>9,} rows ({labels})")
     if unused := counts.not_used["total"]:
         lines.append(f"{unused:,} rows are left out by the limit of {manifest.limit:,} train rows")

@@ -39,7 +39,7 @@ from workspace.ranges import ROWS, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
-LABELS = (2, 20)  # fewest and most label words
+LABELS = (2, 200)  # fewest and most label words
 Conflicts = Literal["keep", "set_aside"]
 
 

@@ -21,7 +21,15 @@ from eval.scoring.curves import load_curves
 from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
-from eval.scoring.predictions import Metrics, Predictions, RunPredictions, load_predictions, primary, row_records
+from eval.scoring.predictions import (
+    Metrics,
+    Predictions,
+    RunPredictions,
+    cut_off,
+    load_predictions,
+    primary,
+    row_records,
+)
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
@@ -176,6 +184,7 @@ def _reading(
         **asdict(score),
         "accuracy_ci": wilson(score.correct, score.n),
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
+        "cut_off": cut_off(predictions),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
         "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),

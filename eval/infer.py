@@ -104,6 +104,7 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
                 prompt_tokens=completion.score.prompt_tokens,
                 key=prompt.key,
                 prompt_sha256=completion.score.prompt_sha256,
+                finish_reason=completion.score.finish_reason,
             )
             for prompt, completion in pairs
             if prompt.purpose == purpose

@@ -18,6 +18,7 @@ from workspace.files import write_json, write_jsonl
 
 BINARY = ("正面", "负面")
 TEN = ("书籍", "平板", "手机", "水果", "洗发水", "热水器", "蒙牛", "衣服", "计算机", "酒店")
+MANY = tuple(f"{word} {at}" for at in range(50) for word in ("转账未到账", "card payment fee charged", "退款", "其他"))
 HOSTILE = (
     "<script>window.hacked = 1</script> 房间不错",
     '</td><img src="x" onerror="window.hacked = 2"> 服务差',

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from data_prep.card.pictures import SPLIT_WORDS, draw_card
+from data_prep.card.pictures import CLASSES_SHOWN, SPLIT_WORDS, draw_card, shown_labels
 from data_prep.manifest import Histogram, Manifest, Spread
 from data_prep.task import SPLITS
 from workspace import markdown
@@ -85,6 +85,7 @@ def render_card(manifest: Manifest) -> str:
         class_rows=_class_rows(m),
         length_rows=_length_rows,
         cut_rows=_cut_rows(m),
+        left_out=len(m.labels) - len(shown_labels(m)),
         leak_rows=_leak_rows(m),
         leaking_rows=[
             [key.replace("_in_", " → "), ", ".join(f"{row} ({partner})" for row, partner in pairs[:LEAKS_SHOWN])]
@@ -94,7 +95,7 @@ def render_card(manifest: Manifest) -> str:
         left_out_rows=[
             [value or "（空 empty）", number(n), percent(n / counts.rows, 2)] for value, n in counts.left_out.items()
         ],
-        known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in m.labels]
+        known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in shown_labels(m)]
         if m.known_public
         else [],
         hash_rows=_hash_rows(m),
@@ -166,7 +167,7 @@ def _shares(pairs: Sequence[tuple[int, int]]) -> list[str]:
 
 def _class_rows(manifest: Manifest) -> Rows:
     parts = [manifest.counts.of(name) for name in SPLITS]
-    rows = [[label, *_shares([(part[label], part["total"]) for part in parts])] for label in manifest.labels]
+    rows = [[label, *_shares([(part[label], part["total"]) for part in parts])] for label in shown_labels(manifest)]
     totals = [part["total"] for part in parts]
     return [*rows, ["合计 all", *map(number, (sum(totals), *totals))]]
 
@@ -175,13 +176,13 @@ def _cut_rows(manifest: Manifest) -> Rows:
     if manifest.cut is None:
         return []
     pairs = [(manifest.cut.of(name), manifest.counts.of(name)) for name in SPLITS]
-    keys = {**{label: label for label in manifest.labels}, "total": "合计 all"}
+    keys = {**{label: label for label in shown_labels(manifest)}, "total": "合计 all"}
     return [[name, *_shares([(cut[key], rows[key]) for cut, rows in pairs])] for key, name in keys.items()]
 
 
 def _length_rows(whole: Spread, parts: Histogram, after: Spread | None = None) -> Rows:
     splits = [(" ".join(SPLIT_WORDS[name]), part) for name, part in parts.split.items()]
-    spreads = [("合计 all", whole), *splits, *parts.classes.items()]
+    spreads = [("合计 all", whole), *splits, *(parts.classes.items() if len(parts.classes) <= CLASSES_SHOWN else ())]
     spreads += [("截断后 after cutting", after)] if after else []
     return [
         [name, *(f"{value:,.0f}" for value in (s.least, s.median, s.p95, s.p99, s.greatest)), f"{s.mean:,.1f}"]

@@ -4,7 +4,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.label_words import APART, alike, shortened
 from data_prep.task import Task
+from workspace.errors import UserError
+from workspace.paths import shown
 
 # What shows nothing and breaks a control token's text: WORD JOINER, or where a token has that itself, the next.
 JOINERS = ("\u2060", "\u200b", "\u2063", "\u2064", *map(chr, range(0xE0100, 0xE01F0)))
@@ -16,6 +19,7 @@ KNOWN_CONTROL_TOKENS = (
     *("<image>", "<video>", "<audio>", "<bbox>", "<ref-object>", "<cot-process>", "<start-image>", "[gMASK]", "<sop>"),
 )
 PROBES = 200  # reviews on which the template's joints are tried
+GROUPS = 3  # of labels with the same first token, told in a sentence each
 BROKEN_SHARE = 0.2  # of the probes: less is a matter of single reviews, not of the template
 
 
@@ -51,7 +55,7 @@ def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Seque
 
     Without a tokenizer only the wording is checked.
     """
-    warnings = _labels_in_template(task)
+    warnings = _labels_in_template(task) + alike(task.label_words)
     if tokenizer is not None:
         warnings += _broken_joint(task, tokenizer, reviews[:PROBES])
         warnings += _shared_first_tokens(task, tokenizer)
@@ -63,6 +67,17 @@ def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Seque
     return warnings
 
 
+def check_label_tokens(task: Task, tokenizer: ModelTokenizer) -> None:
+    """Raise `UserError` when the model reads two label words as the same tokens: it could never tell them apart."""
+    words: dict[tuple[int, ...], str] = {}
+    for label in task.label_words:
+        if (other := words.setdefault(tuple(tokenizer.ids(label)), label)) != label:
+            raise UserError(
+                f"{shown(task.path)}: {APART}: the labels {other!r} and {label!r} are the same tokens to the model in "
+                f"{shown(tokenizer.folder)}; put other words into `labels`"
+            )
+
+
 def _labels_in_template(task: Task) -> list[str]:
     # A label word inside another (好 in 不好) counts once, for the longer.
     longest_first = sorted(task.label_words, key=len, reverse=True)
@@ -70,7 +85,7 @@ def _labels_in_template(task: Task) -> list[str]:
     named = pattern.findall("\n".join([task.system, *_between_places(task)]))
     if not named:
         return []
-    order = ", ".join(dict.fromkeys(named))
+    order = shortened(list(dict.fromkeys(named)), 20)
     if sorted(named) == sorted(task.label_words):
         return [
             f"the prompt {task.prompt} names the labels ({order}, in this order): an untuned model is steered to "
@@ -113,11 +128,15 @@ def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer) -> list[str]:
     first: dict[int, list[str]] = {}
     for label in task.label_words:
         first.setdefault(tokenizer.ids(before + label)[at], []).append(label)
-    return [
-        f"the labels {', '.join(labels)} begin with the same token: the model's first token does not tell them apart"
-        for labels in first.values()
-        if len(labels) > 1
+    groups = [labels for labels in first.values() if len(labels) > 1]
+    said = [
+        f"the labels {shortened(labels)} begin with the same token: the model's first token does not tell them apart; "
+        "words that differ in their first character, put into `labels`, are learned sooner"
+        for labels in groups[:GROUPS]
     ]
+    if more := sum(map(len, groups[GROUPS:])):
+        said.append(f"{more} more labels begin with the same token as another")
+    return said
 
 
 def _tokens(count: int) -> str:

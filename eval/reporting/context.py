@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
+from eval.reporting.class_tables import worst_slices
 from eval.robustness.table import injection_section
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
@@ -27,6 +28,8 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
     for part in metrics["slices"]:
         if pair and part["reading"] in pair:
             slices.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
+    if pair and "label" in slices:
+        slices["label"] = worst_slices(slices["label"], pair[1])
     return {
         "m": metrics,
         # With --model the recipe's name alone would stand for another model than the one that was tuned.
@@ -36,6 +39,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
         "baseline": best_baseline(metrics),
+        "cut_off": wording.cut_off_notes(metrics["readings"]),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),

@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
+from eval.reporting.class_tables import MATRIX, class_rows, confusions
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
@@ -96,6 +97,7 @@ def _environment(markdown: bool) -> Environment:
         name_of=wording.reading_name,
         stage_of=wording.stage_of,
         slice_value=wording.slice_value,
+        classes_note=wording.classes_note,
         gain_sentence=wording.gain_sentence,
         selective_sentence=wording.selective_sentence,
         codes=wording.CODES,
@@ -103,6 +105,9 @@ def _environment(markdown: bool) -> Environment:
         slice_names=wording.SLICES,
         left_out=wording.LEFT_OUT,
         unparsed=wording.UNPARSED,
+        class_rows=class_rows,
+        confusions=confusions,
+        matrix=MATRIX,
         frame=FRAME,
         radius=RADIUS,
     )

@@ -180,6 +180,32 @@ def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
     )
 
 
+def classes_note(labels: int, shown: int) -> Text:
+    """That a table holds the worst of many classes, and where the others are."""
+    return Text(
+        f"共 {labels} 个类别，列出 F1 最低的 {shown} 个和最常见的混淆；全部在 metrics.json，逐条在 rows.jsonl。",
+        f"{labels} classes: the {shown} with the lowest F1 and the most frequent confusions are shown; metrics.json "
+        "has all, rows.jsonl every row.",
+    )
+
+
+def cut_off_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    """Of each reading with unparsed answers: how many of those were cut off, where that is known."""
+    notes = []
+    for name, reading in readings.items():
+        found, unparsed = reading.get("cut_off"), number(reading["unparsed"])
+        if found is None or not reading["unparsed"]:
+            continue
+        text, n = reading_name(name), number(found["unparsed"])
+        notes.append(
+            Text(
+                f"{text.zh}：{unparsed} 条未解析的回答中，{n} 条是写到 max_new_tokens 被截断的。",
+                f"{text.en}: {n} of {unparsed} unparsed answers were cut off at max_new_tokens.",
+            )
+        )
+    return notes
+
+
 def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
     """How much of the gain in `metric` is the answer's format and how much is the task."""
     name = {"accuracy": Text("准确率", "Accuracy"), "macro_f1": Text("宏平均 F1 ", "Macro F1")}[metric]

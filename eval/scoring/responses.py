@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from data_prep.chat.parts import joined
 from data_prep.rows import read_rows
+from plugins.score_lines import FinishReason
 from workspace.errors import UserError
 from workspace.files import write_jsonl
 from workspace.paths import shown
@@ -55,7 +56,8 @@ class Response:
 
     `answer`: the generated text; `probabilities`: P(label) by label word; either may be None. `prompt_tokens`: of the
     prompt; `cut`: whether the review was cut in it. `key` and `prompt_sha256` (of its token ids) name the prompt: None
-    for a model without one, and in files of an earlier version.
+    for a model without one, and in files of an earlier version. `finish_reason`: why the text ended, None where
+    that is not known.
     """
 
     id: RowId
@@ -66,14 +68,19 @@ class Response:
     prompt_tokens: int = 0
     key: str | None = None
     prompt_sha256: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
 class Responses:
-    """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels)."""
+    """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels).
+
+    finish_reasons (n,): why each text ended, None where that is not known.
+    """
 
     texts: tuple[str, ...] | None
     probabilities: NDArray[np.float64] | None
+    finish_reasons: tuple[str | None, ...] | None = None
 
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
@@ -131,6 +138,7 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     return Responses(
         texts=None if texts is None else tuple(texts[place] for place in at),
         probabilities=None if shares is None else _matrix(path, shares, labels)[at],
+        finish_reasons=None if texts is None else tuple(rows[place].finish_reason for place in at),
     )
 
 

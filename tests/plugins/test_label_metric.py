@@ -41,7 +41,7 @@ def outright(model, row: dict[str, list[int]]) -> int:
     for word in sorted(WORDS):
         with torch.no_grad():
             steps = torch.log_softmax(model(input_ids=torch.tensor([prompt + list(word)])).logits[0], -1)
-        scores.append(sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word)))
+        scores.append(sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word[:-1])))
     return int(np.argmax(scores))
 
 
@@ -76,7 +76,7 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches
         eval_dataset=data,
         model=model,
         args=SimpleNamespace(device="cpu", output_dir=str(tmp_path)),
-        processing_class=SimpleNamespace(pad_token_id=0),
+        processing_class=SimpleNamespace(pad_token_id=0, eos_token_id=0, added_tokens_decoder={}),
         is_world_process_zero=lambda: True,
     )
     metric = LabelMetrics(trainer.args, trainer)

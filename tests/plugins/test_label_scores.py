@@ -91,22 +91,6 @@ def test_shared_prefix_leaves_every_prompt_its_last_token() -> None:
     assert shared_prefix([[5, 6, 7], [5, 8, 7], [5, 6, 9]]) == [5]
 
 
-class Letters:
-    """A tokenizer of one token a character, with an end token."""
-
-    eos_token_id = 0
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        return [ord(letter) for letter in text]
-
-
-def test_the_end_token_counts_only_where_a_word_begins_another() -> None:
-    from plugins.word_scores import word_tokens
-
-    assert word_tokens(Letters(), ["ab", "c"]) == [[97, 98], [99]]
-    assert word_tokens(Letters(), ["a", "ab"]) == [[97, 0], [97, 98, 0]]
-
-
 class Words:
     """As much of a tokenizer as the plugin asks for."""
 
@@ -233,3 +217,32 @@ def test_a_batch_that_is_not_the_one_put_together_is_refused(model, prompts, tmp
     with pytest.raises(ValueError, match="a row has no channel"):
         template.data_collator([{"input_ids": [1]}])
     assert not (tmp_path / "out").exists()
+
+
+def test_why_an_answer_ended_is_told_by_its_end_token_not_by_its_length_alone() -> None:
+    from plugins.label_scores import finish_reasons
+
+    given = {"max_new_tokens": 3, "eos_token_id": [1, 5]}
+    answers = {"stop": [[7, 9, 1], [7, 9, 5], [7, 1, 0]], "length": [[7, 9, 4]]}
+    for reason, rows in answers.items():
+        assert finish_reasons(rows, given, Words) == [reason] * len(rows)
+    assert finish_reasons([[7, 9]], given, Words) == ["stop"]  # another criterion ended it before the limit
+
+
+def test_the_line_of_a_generated_answer_says_why_it_ended_and_of_a_scored_one_nothing(model, prompts, tmp_path) -> None:
+    from plugins.label_scores import scoring_template
+
+    keys = [f"test/{row}" for row in range(ROWS)]
+    modes = {"generate": keys[:10], "score": keys[10:]}
+    template = scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": modes, "out": str(tmp_path / "out")})
+    )()
+    inputs = template.data_collator(encoded(template, prompts, range(ROWS)))
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
+    with torch.inference_mode():
+        sequences = template.generate(model, **inputs, return_dict_in_generate=True, **options)["sequences"]
+    answers = sequences[:10, inputs["input_ids"].shape[1] :].tolist()
+    lines = {line.key: line for line in score_lines(tmp_path / "out")}
+    for key, answer in zip(keys, answers, strict=False):
+        assert lines[key].finish_reason == ("stop" if 1 in answer else "length")
+    assert all(lines[key].finish_reason is None for key in keys[10:])
