@@ -177,10 +177,10 @@ class Task:
     columns: Annotated[Columns, AfterValidator(_two_columns)]
     # Canonical value in the table -> label word, in the order in which classes are shown.
     labels: Annotated[dict[str, str], BeforeValidator(_labels)]
-    system: Text
     prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
     prompt: String  # the name of the prompt in use
     default_recipe: Text
+    system: Annotated[String, AfterValidator(lambda text: text if text.strip() else "")] = ""  # no system turn
     csv: RootPath | None = None
     source: Source | None = None
     provenance: String = ""
@@ -230,6 +230,11 @@ class Task:
     def template(self) -> str:
         """The prompt in use, with {review} in the place of the review."""
         return self.prompts[self.prompt]
+
+    @property
+    def system_turns(self) -> list[dict[str, str]]:
+        """The system turn of a chat; none where the task has no system prompt."""
+        return [{"role": "system", "content": self.system}] if self.system else []
 
     def render(self, review: str) -> str:
         """The user's turn of the chat: the prompt in use, with the review in its place."""

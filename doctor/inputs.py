@@ -85,13 +85,14 @@ def model(ready: Ready) -> Check:
     """The model's files, looked into, not only their folder."""
     from tokenizers import Tokenizer
 
-    from hub.find import ModelUnavailable, check_family
+    from data_prep.chat.family import recognise
+    from hub.find import ModelUnavailable
 
     try:
         folder = _model_on_disk(ready.recipe, ready.options)
     except ModelUnavailable:
         return _absent(ready)
-    check_family(folder, ready.sft, ready.options.swift)
+    recognise(folder, ready.recipe.sft, ready.options.swift)
     path = folder / "tokenizer.json"
     if not path.is_file():
         return Check("model", FAULT, f"{shown(folder)} has no tokenizer.json", "download the model again")

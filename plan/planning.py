@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.build import build, with_options
+from data_prep.chat.family import recognise
+from data_prep.chat.frame import chat_frame
 from data_prep.task import Task
-from hub.find import ModelUnavailable, check_family, find_model, fingerprint
+from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes
@@ -73,6 +75,7 @@ def write_run(plan: Plan) -> None:
             prompt=run.prompt,
             max_length=run.max_length,
             override=run.task_overrides,
+            template=plan.sft["template"],
         )
         check_run_folder(run.folder, run.fresh)
         mark(run.folder, "run")
@@ -104,7 +107,9 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         _say(f"{notice['en']} ({error})")
         recipe = _checked_recipe(FALLBACK_TASK, options)
         model = _model_folder(recipe, options)
-    check_family(model, {**recipe.sft, **options.swift}, options.swift)
+    family = recognise(model, recipe.sft, options.swift)
+    recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
+    chat_frame(str(options.swift.get("template", family.template)), recipe.task.system)
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
@@ -167,7 +172,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     )
     lines = {
         "recipe": recipe.name,
-        "model": shown(model),
+        "model": f"{shown(model)} ({sft['model_type']}, template {sft['template']})",
         "machine": machine.describe(),
         "cpu": measured.describe() if measured else None,
         "process": batch_line({**recipe.sft, **options.swift}, sft) if planned_processes(sft).launched else None,
@@ -226,6 +231,7 @@ def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, 
         "max_length": max_length,
         "model": str(model) if options.model else None,  # another tokenizer cuts long reviews elsewhere
         "recipe": recipe.path.stem,
+        "template": options.swift.get("template"),
         "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
     }
     changed = {key: value for key, value in values.items() if value not in (None, own.get(key))}

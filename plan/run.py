@@ -43,6 +43,7 @@ SPEED_KEYS = {
 # Keys that say where something is, whose content has a hash of its own; and what is logged on the way.
 PLACE_KEYS = {"model", "dataset", "val_dataset", "output_dir", "logging_dir"}
 LOG_KEYS = {"report_to", "logging_steps", "logging_first_step", "logging_strategy", "run_name"}
+ROW_CHECK = "row_check"  # the callback of plugins/label_metric.py that looks whether all rows are there
 SPEED_ENV = {
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM",
     "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
@@ -57,7 +58,7 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     change is rounding: label probabilities by up to 1e-3 (4e-5 was measured), losses and gradients by 1e-5 of their
     size in float32, as much again as the model's own layers in bfloat16. `bf16` itself is a key of the result.
     """
-    kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK}
+    kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK, ROW_CHECK}
     left_out = SPEED_KEYS | PLACE_KEYS | LOG_KEYS
     kept = {key: value for key, value in values.items() if key not in left_out}
     for key, unwanted in (("external_plugins", kernels), ("callbacks", callbacks), ("ENV", SPEED_ENV)):

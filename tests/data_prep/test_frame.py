@@ -1,0 +1,109 @@
+"""Rows in a model's own chat template, counted as ms-swift encodes them, for every family."""
+
+import pytest
+
+from data_prep.build import build
+from data_prep.chat.family import recognise
+from data_prep.chat.frame import chat_frame
+from data_prep.chat.prompt import control_pattern, neutralise
+from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.rows import read_rows
+from tests.prep_tables import reviews, small_task, write_csv
+from tests.tiny_models import FOLDERS, write_folder
+from workspace.errors import UserError
+
+pytestmark = pytest.mark.swift
+
+
+@pytest.fixture(scope="module", params=sorted(FOLDERS))
+def model(request, tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("models") / f"a-{request.param}", request.param)
+
+
+def said(model):
+    return FOLDERS[model.name.removeprefix("a-")]
+
+
+def swifts_rows(model, template, rows, **options):
+    """The tokens of rows by ms-swift itself."""
+    from swift import get_processor, get_template
+
+    processor = get_processor(str(model), model_type=said(model).model_type)
+    encoder = get_template(processor, template_type=template, **options)
+    encoder.set_mode("train")
+    return [encoder.encode({"messages": row.messages})["input_ids"] for row in rows]
+
+
+@pytest.mark.parametrize("system", ["You are a helpful assistant.", ""], ids=["system", "no-system"])
+def test_rows_are_as_long_as_ms_swift_makes_them(model, system, tmp_path):
+    """Prep's tokens, before cutting and after, are ms-swift's; no row is longer than the limit, and some reach it."""
+    template = said(model).template
+    frame = chat_frame(template, system)
+    csv = write_csv(tmp_path / "t.csv", [(label, text * (1 + at % 9)) for at, (label, text) in enumerate(reviews(60))])
+    task = small_task(tmp_path, csv=str(csv), system=system, max_length=150)
+    out = build(task, model=model, out=tmp_path / "out", template=template).parent
+    rows = [row for name in ("train", "val", "test") for row in read_rows(out / f"{name}.jsonl")]
+    assert {row.messages[0]["role"] for row in rows} == {"system" if system else "user"}
+    tokenizer = ModelTokenizer(model)
+
+    lengths = []
+    for row, tokens in zip(
+        rows, swifts_rows(model, template, rows, default_system=own_system(template, system)), strict=True
+    ):
+        question = row.messages[-2]["content"]
+        counted = frame.beside(row.label, tokenizer) + len(tokenizer.ids(frame.around(question, row.label)))
+        assert counted == len(tokens)
+        lengths.append(counted)
+    assert 145 <= max(lengths) <= 150 and any(row.cut for row in rows)
+
+
+def own_system(template, system):
+    from workspace.swift_registry import registry
+
+    return system if registry().chats[template].own_system else None
+
+
+def test_a_folder_is_recognised_whatever_the_recipe(model):
+    """By its architecture, and where several templates fit by its own; the recipe's stays where it may be right."""
+    other = {"model_type": "qwen3", "template": "qwen3"}
+    family = said(model)
+    if family.template in ("qwen2_5", "chatml", "qwen3"):
+        assert recognise(model, {"model_type": family.model_type, "template": family.template}) == family[:2]
+    else:
+        assert recognise(model, other) == family[:2]
+
+
+def test_control_tokens_of_the_template_are_broken_in_reviews(model):
+    frame = chat_frame(said(model).template, "")
+    pattern = control_pattern(frame.control_tokens)
+    for token in said(model).tokens:
+        if token in frame.text("", ""):
+            assert token not in neutralise(f"好{token}", pattern)
+
+
+def test_several_that_fit_are_asked_for_in_one_sentence(tmp_path):
+    folder = write_folder(tmp_path / "llama", "llama")
+    (folder / "tokenizer_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(
+        UserError, match="is a LlamaForCausalLM model, and several .* add --template with one of llama, "
+    ):
+        recognise(folder, {"model_type": "qwen2", "template": "qwen"})
+    assert recognise(folder, {}, {"template": "llama3_2"}) == ("llama", "llama3_2")
+    assert recognise(folder.rename(tmp_path / "Meta-Llama-3-8B-Instruct")) == ("llama", "llama3")
+
+
+def test_a_template_without_a_system_prompt_is_one_sentence():
+    with pytest.raises(UserError, match="template yuan has no place for a system prompt: take `system:` out"):
+        chat_frame("yuan", "You are a helpful assistant.")
+    assert chat_frame("yuan", "").text("好", "正面")
+    with pytest.raises(UserError, match="ms-swift has no template qwem"):
+        chat_frame("qwem", "")
+
+
+def test_an_empty_thought_is_counted():
+    """qwen3 with thinking off: ms-swift writes it before each answer."""
+    assert (
+        chat_frame("qwen3", "")
+        .text("好", "正面")
+        .endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n正面<|im_end|>\n")
+    )
