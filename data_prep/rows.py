@@ -34,9 +34,9 @@ class DatasetRow:
     """A row of a dataset.
 
     `messages` are system (where the task has one), user and assistant turn; `label_id` is the label's place among the
-    manifest's `labels` (None in datasets of the first versions); `id` the row's number in the table,
-    from 1; `review` the whole text as in the table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's `known_public` (None:
-    not looked up).
+    manifest's `labels` (None in datasets of the first versions); `id` the row's number in the table, from 1; `review`
+    the whole text as in the table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's
+    `known_public` (None: not looked up).
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # ms-swift would fetch what lies behind `images`

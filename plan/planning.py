@@ -5,6 +5,7 @@ infer.yaml, packages.txt, data.json and run.json are written.
 """
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from data_prep.build import build, with_options
 from data_prep.chat.family import recognise
 from data_prep.chat.frame import chat_frame
-from data_prep.task import Task
+from data_prep.task import Task, find_task
 from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.disk import check_space, dataset_cache, needed_space
@@ -27,6 +28,7 @@ from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
 from plan.resolve import resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
+from plan.start_adapter import adapter_notice, adapter_values
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
@@ -89,6 +91,9 @@ def write_run(plan: Plan) -> None:
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
+        if run.start_adapter:
+            task = find_task(str(run.task_file), run.task_overrides)
+            run = dataclasses.replace(run, notice=adapter_notice(run.start_adapter, run.dataset, task))
         run.write()
 
 
@@ -120,6 +125,10 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
+    if options.adapters:
+        chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
+        given = {**chosen_values, **options.swift}
+        sft |= adapter_values(options.adapters, folder, given, sft, fingerprint(model))
     if options.auto_batch:
         sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)
@@ -168,6 +177,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         auto_batch=options.auto_batch,
         planned=time.strftime("%Y-%m-%d %H:%M:%S"),
         notice=notice,
+        start_adapter=options.adapters,
         **software(),
     )
     lines = {

@@ -28,7 +28,7 @@ from workspace.records import Damaged, Json, Stored, parse, read
 
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
-PATHS = ("task_file", "model_folder", "dataset", "again_of")
+PATHS = ("task_file", "model_folder", "dataset", "again_of", "start_adapter")
 PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
@@ -41,7 +41,7 @@ SPEED_KEYS = {
     "vllm_max_num_seqs",
 }  # fmt: skip
 # Keys that say where something is, whose content has a hash of its own; and what is logged on the way.
-PLACE_KEYS = {"model", "dataset", "val_dataset", "output_dir", "logging_dir"}
+PLACE_KEYS = {"model", "adapters", "dataset", "val_dataset", "output_dir", "logging_dir"}
 LOG_KEYS = {"report_to", "logging_steps", "logging_first_step", "logging_strategy", "run_name"}
 ROW_CHECK = "row_check"  # the callback of plugins/label_metric.py that looks whether all rows are there
 SPEED_ENV = {
@@ -126,6 +126,7 @@ class Run:
     planned: str | None = None
     notice: Notice | None = None
     again_of: Stored | None = None
+    start_adapter: Stored | None = None  # the adapter that tuning goes on from, and that "before" answers with
     format: int | None = None
 
     @classmethod

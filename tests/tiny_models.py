@@ -56,11 +56,13 @@ FOLDERS = {
     "llama": Folder(
         "llama", "llama3", ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
         "<|begin_of_text|>", "<|eot_id|>",
-        "{{ bos_token }}{% for m in messages %}" + HEADERS + "{% endfor %}<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "{{ bos_token }}{% for m in messages %}" + HEADERS + "{% endfor %}"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
         True,
     ),
     "gemma3": Folder(
-        "gemma3_text", "gemma3_text", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>", None, True
+        "gemma3_text", "gemma3_text", ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"), "<bos>", "<eos>", None,
+        True,
     ),
     "mistral": Folder(
         "mistral", "llama", ("<s>", "</s>"), "<s>", "</s>",

@@ -28,7 +28,16 @@ from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
 from plan.provenance import code_sha256, current_model, made_by
 from plan.run import Run, locked_run, result_values
-from train.checkpoints import checkpoints, choose_best, newest_whole, settings_files, step_of, weight_files
+from train.checkpoints import (
+    checkpoints,
+    choose_best,
+    newest_whole,
+    settings_files,
+    settings_sha256,
+    step_of,
+    weight_files,
+    weights_sha256,
+)
 from train.estimate import LossLine, warn_if_long
 from train.trainer_state import LABEL_METRIC, LabelMetric, is_finished
 from workspace import stages
@@ -162,8 +171,9 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
 
 def _inputs(run: Run) -> dict[str, Any]:
     """All that the tuned weights depend on, by hash."""
-    decisive = result_values(run.sft_values())
-    return {
+    decisive, start = result_values(run.sft_values()), run.start_adapter
+    begun = {"adapter": weights_sha256(start), "adapter_settings": settings_sha256(start)} if start else {}
+    return begun | {
         "sft.yaml": sha256_json(decisive),
         "model": current_model(run),
         "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
