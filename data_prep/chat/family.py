@@ -73,6 +73,8 @@ def _candidates(folder: Path, config: Mapping[str, Any]) -> Iterator[Family]:
     known = registry()
     architecture = next(iter(config.get("architectures") or ()), None)
     fitting = {name: model for name, model in known.models.items() if architecture in model.architectures}
+    if not architecture:
+        fitting = {name: model for name, model in known.models.items() if name == config.get("model_type")}
     model_type, template = known.names.get(_name(folder), ("", None))
     if model_type in fitting and template:
         yield Family(model_type, template)
