@@ -92,7 +92,7 @@ def model(ready: Ready) -> Check:
         folder = _model_on_disk(ready.recipe, ready.options)
     except ModelUnavailable:
         return _absent(ready)
-    recognise(folder, ready.recipe.sft, ready.options.swift)
+    recognise(folder, ready.recipe.sft, ready.options.swift, ready.options.model is None)
     path = folder / "tokenizer.json"
     if not path.is_file():
         return Check("model", FAULT, f"{shown(folder)} has no tokenizer.json", "download the model again")

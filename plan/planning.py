@@ -112,7 +112,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         _say(f"{notice['en']} ({error})")
         recipe = _checked_recipe(FALLBACK_TASK, options)
         model = _model_folder(recipe, options)
-    family = recognise(model, recipe.sft, options.swift)
+    family = recognise(model, recipe.sft, options.swift, options.model is None)
     recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
     chat_frame(str(options.swift.get("template", family.template)), recipe.task.system)
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)

@@ -26,17 +26,19 @@ class Family(NamedTuple):
     template: str
 
 
-def recognise(folder: Path, recipe: Mapping[str, Any] = {}, given: Mapping[str, Any] = {}) -> Family:
+def recognise(
+    folder: Path, recipe: Mapping[str, Any] = {}, given: Mapping[str, Any] = {}, own_model: bool = False
+) -> Family:
     """The family of the model in `folder`.
 
-    What the user has `given` (`model_type`, `template`) counts first; then the `recipe`'s, where it is of this family
-    and the model's own chat template does not say otherwise. Raises `UserError`, with the choices, where several fit
-    and none of this decides, and for a model that ms-swift does not know.
+    What the user has `given` (`model_type`, `template`) counts first; then the `recipe`'s, where the model is its
+    `own_model`, or is of this family and its own chat template does not say otherwise. Raises `UserError`, with the
+    choices, where several fit and none of this decides, and for a model that ms-swift does not know.
     """
-    if given.keys() >= {"model_type", "template"}:
-        return Family(str(given["model_type"]), str(given["template"]))
-    config = _settings(folder / "config.json")
     own = Family(*(str({**recipe, **given}.get(key, "")) for key in Family._fields))
+    if given.keys() >= set(Family._fields) or (own_model and all(own)):
+        return own
+    config = _settings(folder / "config.json")
     candidates = list(_candidates(folder, config))
     # A folder that says no architecture is taken for the recipe's where the kind is the same.
     if not candidates and config.get("model_type") == own.model_type and own.template:
