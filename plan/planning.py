@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from data_prep.build import build, with_options
 from data_prep.chat.family import recognise
-from data_prep.chat.frame import chat_frame
 from data_prep.task import Task, find_task
 from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
@@ -26,7 +25,7 @@ from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
-from plan.resolve import resolve_infer, resolve_sft, room_for_labels
+from plan.resolve import in_its_chat, resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values
 from plan.swift_schema import check_packages, check_values
@@ -114,7 +113,6 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         model = _model_folder(recipe, options)
     family = recognise(model, recipe.sft, options.swift, options.model is None)
     recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
-    chat_frame(str(options.swift.get("template", family.template)), recipe.task.system)
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
@@ -125,6 +123,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
+    sft = in_its_chat(sft, task.system)
     if options.adapters:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
         given = {**chosen_values, **options.swift}

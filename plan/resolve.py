@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
-from data_prep.chat.frame import is_known
+from data_prep.chat.frame import chat_frame, is_known
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
@@ -56,6 +56,7 @@ def resolve_sft(
     values = {
         **recipe.sft,
         "model": str(model),
+        "system": recipe.task.system,  # empty: none, not the template's own
         "dataset": [str(dataset / "train.jsonl")],
         "val_dataset": [str(dataset / "val.jsonl")],
         "output_dir": str(run / "train"),
@@ -65,11 +66,6 @@ def resolve_sft(
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
     values.update(overrides)
-    chat = registry().chats.get(str(values.get("template")))
-    if chat is None or chat.own_system:
-        values["system"] = recipe.task.system  # empty: none, not the template's own
-    if "template" in values and "max_length" in values and not is_known(str(values["template"])):
-        values["max_length"] = whole_number(values, "max_length") + UNKNOWN_CHAT
     values.update(row_check(values))
     if str(values.setdefault("check_model", False)).lower() == "true":
         raise UserError(
@@ -87,6 +83,20 @@ def resolve_sft(
     elif BATCH not in overrides:
         values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
+
+
+def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
+    """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
+
+    Raises `UserError` where the template has no place for a system prompt.
+    """
+    template, found = str(values["template"]), dict(values)
+    chat_frame(template, system)
+    if not registry().chats[template].own_system:
+        del found["system"]
+    if not is_known(template):
+        found["max_length"] = whole_number(values, "max_length") + UNKNOWN_CHAT
+    return found
 
 
 def row_check(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 from workspace.errors import UserError
@@ -142,13 +143,7 @@ class Registry:
 @cache
 def registry() -> Registry:
     """What the installed ms-swift knows. Raises `UserError` when it cannot be asked."""
-    try:
-        version = importlib.metadata.version("ms_swift")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            "ms-swift is not installed here: run `bash run_sft.sh`, or `source .venv/bin/activate`"
-        ) from None
-    path = cache_folder() / f"swift-{FORMAT}-{version}-{importlib.metadata.version('transformers')}.json"
+    path = _place()
     kept = read_if_whole(path, Registry)
     if kept is None:
         text = _ask()
@@ -157,6 +152,21 @@ def registry() -> Registry:
         with contextlib.suppress(OSError):
             write_text(path, text)
     return kept
+
+
+def is_kept() -> bool:
+    """Whether the answer is kept from an earlier time. Raises `UserError` where there is no ms-swift."""
+    return _place().is_file()
+
+
+def _place() -> Path:
+    try:
+        version = importlib.metadata.version("ms_swift")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError(
+            "ms-swift is not installed here: run `bash run_sft.sh`, or `source .venv/bin/activate`"
+        ) from None
+    return cache_folder() / f"swift-{FORMAT}-{version}-{importlib.metadata.version('transformers')}.json"
 
 
 def _ask() -> str:
