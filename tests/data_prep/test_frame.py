@@ -24,11 +24,11 @@ def said(model):
     return FOLDERS[model.name.removeprefix("a-")]
 
 
-def swifts_rows(model, template, rows, **options):
+def swifts_rows(model, model_type, template, rows, **options):
     """The tokens of rows by ms-swift itself."""
     from swift import get_processor, get_template
 
-    processor = get_processor(str(model), model_type=said(model).model_type)
+    processor = get_processor(str(model), model_type=model_type)
     encoder = get_template(processor, template_type=template, **options)
     encoder.set_mode("train")
     return [encoder.encode({"messages": row.messages})["input_ids"] for row in rows]
@@ -47,9 +47,8 @@ def test_rows_are_as_long_as_ms_swift_makes_them(model, system, tmp_path):
     tokenizer = ModelTokenizer(model)
 
     lengths = []
-    for row, tokens in zip(
-        rows, swifts_rows(model, template, rows, default_system=own_system(template, system)), strict=True
-    ):
+    by_swift = swifts_rows(model, said(model).model_type, template, rows, default_system=own_system(template, system))
+    for row, tokens in zip(rows, by_swift, strict=True):
         question = row.messages[-2]["content"]
         counted = frame.beside(row.label, tokenizer) + len(tokenizer.ids(frame.around(question, row.label)))
         assert counted == len(tokens)
@@ -107,3 +106,14 @@ def test_an_empty_thought_is_counted():
         .text("好", "正面")
         .endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n正面<|im_end|>\n")
     )
+
+
+@pytest.mark.slow
+def test_no_row_of_the_hotel_file_is_longer_than_the_limit_with_an_empty_thought(shared, tmp_path):
+    """ms-swift dropped 51 train and 8 val rows of it, and the run stopped after all training."""
+    model, csv = shared / "models" / "qwen1.5-0.5b-chat-shape", shared / "data" / "ChnSentiCorp_htl_all.csv"
+    out = build("hotel_reviews", csv=csv, model=model, out=tmp_path / "out", template="qwen3").parent
+    rows = [row for name in ("train", "val", "test") for row in read_rows(out / f"{name}.jsonl")]
+    longest = [row for row in rows if row.cut or len(row.review) > 450]
+    assert sum(row.cut for row in longest) > 50
+    assert max(map(len, swifts_rows(model, "qwen3", "qwen3", longest))) == 512
