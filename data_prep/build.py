@@ -11,6 +11,8 @@ from typing import Any
 from data_prep.card.page import write_card
 from data_prep.card.pictures import CLASSES_SHOWN, shown_labels
 from data_prep.chat.columns import prompt_texts
+from data_prep.chat.family import recognise
+from data_prep.chat.frame import ChatFrame, chat_frame
 from data_prep.chat.injection import injected_reviews
 from data_prep.chat.prompt import check_label_tokens, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
@@ -51,10 +53,12 @@ def build(
     prompt: str | None = None,
     max_length: int | None = None,
     override: Sequence[str] = (),
+    template: str | None = None,
 ) -> Path:
     """Write the dataset of `task` into the folder `out` (default dataset_jsonl/<task>); return its manifest's path.
 
-    `model` is a model's folder, whose tokenizer counts lengths; without one nothing is cut. `limit` is the number of
+    `model` is a model's folder, whose tokenizer counts lengths, in ms-swift's chat `template` (by default the one that
+    the folder says); without one nothing is cut. `limit` is the number of
     train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
     correct; `out` is then as it was.
     """
@@ -65,7 +69,10 @@ def build(
     tokenizer = ModelTokenizer(Path(model)) if model else None
     if tokenizer:
         check_label_tokens(task, tokenizer)
-    inputs = _inputs(task, path, tokenizer)
+        if template is None and (tokenizer.folder / "config.json").is_file():
+            template = recognise(tokenizer.folder).template
+    frame = chat_frame(template, task.system)
+    inputs = _inputs(task, path, tokenizer, frame)
     if inputs and up_to_date(out, inputs):
         print(f"prep: {shown(out)} is up to date", flush=True)
         return out / MANIFEST
@@ -79,7 +86,7 @@ def build(
     kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
-    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected)
+    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected, frame)
     facts, label_words = kept.drop(columns="text"), task.label_words
     counts = count_rows(len(table.frame), facts, checked, label_words)
     manifest = Manifest(
@@ -113,7 +120,7 @@ def build(
             *ids_told,
             *split_warnings,
             *few_rows(counts, task, duplicates),
-            *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist()),
+            *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist(), frame),
         ],
         rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         made_by=MadeBy(
@@ -195,7 +202,7 @@ def _corrected(corrections: CorrectionCounts) -> str:
     return line
 
 
-def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
+def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: ChatFrame) -> dict[str, Any]:
     """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
@@ -224,6 +231,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         "source_sha256": source,
         "task_sha256": sha256_json(settings),
         "tokenizer": tokenizer.identity if tokenizer else None,
+        "chat": sha256_json(frame.parts),
     } | files
 
 
@@ -255,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--override", nargs="+", default=(), metavar="NAME", help="overrides of the task, see swift_configs"
+    )
+    parser.add_argument(
+        "--template", metavar="NAME", help="ms-swift's name for the model's chat template; default: as its folder says"
     )
     options = parser.parse_args(argv)
     build(**vars(options))

@@ -34,11 +34,11 @@ def _a_chat(messages: list[Message]) -> list[Message]:
 class DatasetRow:
     """A row of a dataset.
 
-    `messages` are system, user and assistant turn; `label_id` is the label's place among the manifest's `labels` (None
-    in datasets of the first versions); `id` the row's number in the table, from 1; `review` the whole text as in the
-    table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's `known_public` (None:
-    not looked up). `source_id` is the row's id in the user's own column, `texts` the text of each of several text
-    columns by its name, which `review` has one a line; both None where the task's `columns` names none.
+    `messages` are system (where the task has one), user and assistant turn; `label_id` is the label's place among the
+    manifest's `labels` (None in datasets of the first versions); `id` the row's number in the table, from 1; `review`
+    the whole text as in the table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's
+    `known_public` (None: not looked up). `source_id` is the row's id in the user's own column, `texts` the text of each
+    of several text columns by its name, which `review` has one a line; both None where the task's `columns` names none.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # ms-swift would fetch what lies behind `images`
@@ -89,7 +89,6 @@ def dataset_rows(pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[
     `advance` is called with the number of rows after each piece.
     """
     label_ids = {label: label_id for label_id, label in enumerate(task.label_words)}
-    system = {"role": "system", "content": task.system}
     for rows in pieces:
         columns = [rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")]
         with_known = "known" in rows and (rows["split"] == "test").all()
@@ -99,7 +98,7 @@ def dataset_rows(pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[
         texts = [dict(zip((name[1:-1] for name in names), parts, strict=True)) or None for parts in rows[names].values]
         for row, text, label, review, cut, is_known, source_id, parts in zip(*columns, known, own, texts, strict=True):
             turns = [
-                system,
+                *task.system_turns,
                 {"role": "user", "content": task.render(review)},
                 {"role": "assistant", "content": label},
             ]

@@ -133,10 +133,10 @@ class Task:
     columns: Annotated[Columns, AfterValidator(distinct)]
     # Canonical value in the table -> label word, in the order in which classes are shown; None: such rows are left out.
     labels: Annotated[dict[str, str | None], BeforeValidator(_labels)]
-    system: Text
     prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
     prompt: String  # the name of the prompt in use
     default_recipe: Text
+    system: Annotated[String, AfterValidator(lambda text: text if text.strip() else "")] = ""  # no system turn
     csv: RootPath | None = None
     table: TableSettings = Field(default_factory=TableSettings)  # how it is read
     source: Source | None = None
@@ -196,6 +196,11 @@ class Task:
         """The prompt in use, with the places of `columns`: {review} where there is one text column."""
         prompt = self.prompts[self.prompt]
         return prompt.replace(f"{{{self.columns.text[0]}}}", PLACE) if len(self.columns.text) == 1 else prompt
+
+    @property
+    def system_turns(self) -> list[dict[str, str]]:
+        """The system turn of a chat; none where the task has no system prompt."""
+        return [{"role": "system", "content": self.system}] if self.system else []
 
     def render(self, review: str) -> str:
         """The user's turn of the chat: the prompt in use, with the review in its place, or with the parts of several

@@ -81,8 +81,8 @@ def check_responses_are_current(run: Run) -> None:
         if summary is None or not summary.inputs:
             continue
         now = model_inputs(run) | {name: sha256_file(run.dataset / name) for name in DATA_FILES}
-        if side == "after":
-            now |= adapter_inputs(best_checkpoint(run.folder))
+        if side == "after" or run.start_adapter:
+            now |= adapter_inputs(best_checkpoint(run.folder) if side == "after" else run.start_adapter)
         if changed := sorted(name for name in now.keys() & summary.inputs.keys() if summary.inputs[name] != now[name]):
             raise UserError(
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.chat.frame import chat_frame
 from data_prep.chat.injection import TRIGGERS
 from data_prep.chat.parts import as_read
 from data_prep.chat.prompt import control_pattern, neutralise
@@ -112,11 +113,11 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
     """The model's most probable label of each attacked review, which goes into the prompt as prep puts it there."""
     if run.model_folder is None:
         raise UserError(f"{shown(run.folder)} names no model folder: run `bash run_sft.sh` again")
-    pattern = control_pattern(ModelTokenizer(run.model_folder).control_tokens)
-    system = {"role": "system", "content": task.system}
+    frame = chat_frame(run.sft_values().get("template"), task.system)
+    pattern = control_pattern((*frame.control_tokens, *ModelTokenizer(run.model_folder).control_tokens))
     questions = (task.render(neutralise(attack.review, pattern)) for attack in attacks)
     prompts = [
-        Prompt("injection", attack.key, attack.gold, False, (system, {"role": "user", "content": question}))
+        Prompt("injection", attack.key, attack.gold, False, (*task.system_turns, {"role": "user", "content": question}))
         for attack, question in zip(attacks, questions, strict=True)
     ]
     job, ordered = InferenceJob.of(run, side, f"injection/{side}"), by_length(prompts)

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     fresh: bool
     auto_batch: bool
     swift: dict[str, Any]
+    adapters: Path | None = None
 
     def number(self, key: str, default: Any) -> int:
         """The whole number given for an option of `swift sft`, or `default`. Raises `UserError` for another value."""
@@ -58,6 +59,9 @@ def parse_options(argv: list[str] | None) -> Options:
         allow_abbrev=False,
     )
     parser.add_argument("--model", help="folder or hub id of the model to tune, in place of the recipe's")
+    parser.add_argument(
+        "--adapters", type=given_path, metavar="DIR", help="go on from this adapter; “before” is the model with it"
+    )
     parser.add_argument("--csv", type=given_path, help="the labelled reviews, in place of the task's")
     parser.add_argument(
         "--limit",

@@ -9,14 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
+from data_prep.chat.frame import chat_frame, is_known
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
+from plan.run import ROW_CHECK
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.records import read
+from workspace.swift_registry import registry
 
 GPU_INFER_BATCH = 64
 FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
@@ -33,6 +36,7 @@ HALF = ("bfloat16", "float16")  # what flash-attn computes in
 ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
 HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
 TASK_TYPES = ("causal_lm", "seq_cls")
+UNKNOWN_CHAT = 64  # tokens more for a template that lengths could not be counted in: no row is dropped for them
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
@@ -53,7 +57,7 @@ def resolve_sft(
         **dtype_flags(machine),
         **recipe.sft,
         "model": str(model),
-        "system": recipe.task.system,
+        "system": recipe.task.system,  # empty: none, not the template's own
         "dataset": [str(dataset / "train.jsonl")],
         "val_dataset": [str(dataset / "val.jsonl")],
         "output_dir": str(run / "train"),
@@ -62,6 +66,7 @@ def resolve_sft(
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
     values.update(options)
+    values.update(row_check(values))
     if str(values.setdefault("check_model", False)).lower() == "true":
         raise UserError(
             "check_model: true has ms-swift unpickle a hidden file of the model's folder, which can run code "
@@ -78,6 +83,28 @@ def resolve_sft(
     elif BATCH not in options:
         values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
+
+
+def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
+    """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
+
+    Raises `UserError` where the template has no place for a system prompt.
+    """
+    template, found = str(values["template"]), dict(values)
+    chat_frame(template, system)
+    if not registry().chats[template].own_system:
+        del found["system"]
+    if not is_known(template):
+        found["max_length"] = whole_number(values, "max_length") + UNKNOWN_CHAT
+    return found
+
+
+def row_check(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The key of `swift sft` that has plugins/label_metric.py count rows before the first step, where it is used."""
+    used = any(Path(plugin).name == "label_metric.py" for plugin in values.get("external_plugins", []))
+    callbacks = values.get("callbacks", [])
+    callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
+    return {"callbacks": [*callbacks, ROW_CHECK]} if used and ROW_CHECK not in callbacks else {}
 
 
 def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:

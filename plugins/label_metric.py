@@ -6,8 +6,9 @@ what counts when the model is used (P* of word_tree.py, as in scoring); ms-swift
 teacher-forced and count the end token too. The label words are those that occur as answers in the training and
 validation rows. With `task_type: seq_cls` the prediction is the head's most probable class.
 
-What ms-swift really trained on is written to `output_dir`/label_metric.json: {"train_rows", "val_rows",
-"val_prompt_sha256": [hex over each validation prompt's token ids, in row order]}.
+With `callbacks: [row_check]` what ms-swift really trains on is written, before the first step, to
+`output_dir`/label_metric.json: {"train_rows", "val_rows", "val_prompt_sha256": [hex over each validation prompt's token
+ids, in row order]}; where the environment variable LABEL_ROWS names other counts ("train val"), nothing is trained.
 
 The evaluation pass has the log probability of the gold word, and of every other word that of its tokens as far as the
 gold word goes along and one more: an upper bound on that word. Only where the bounds leave the winner open are the
@@ -16,6 +17,7 @@ other words run, so that the result is exact at little cost.
 
 import itertools
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +26,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from score_lines import tokens_sha256  # next to this file
+from swift.callbacks import TrainerCallback, callbacks_map
 from swift.metrics import eval_metrics_map
 from swift.metrics.base import EvalMetrics
 from transformers.trainer_utils import EvalPrediction
 from word_scores import pad_left, score_words  # next to this file
 from word_tree import Tokens, WordTree
 
+SPLITS = ("train", "validation")
 IGNORED = -100  # the label of a token without loss
 RESCORE_ROWS = 8  # rows in a batch when open rows are run again
 
@@ -96,14 +100,27 @@ def prompt_tokens(features: dict[str, Any]) -> list[int]:
     return list(features["input_ids"][: int(answer.argmax())])
 
 
+class RowCheck(TrainerCallback):
+    """Records the rows before the first step, and ends where they are not those that LABEL_ROWS ("train val") names."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise `ValueError` where ms-swift left rows out: it says nothing of it."""
+        write_rows(self.trainer)
+        datasets = (self.trainer.train_dataset, self.trainer.eval_dataset)
+        wanted = os.environ.get("LABEL_ROWS", "").split()
+        for name, rows, count in zip(SPLITS, datasets, wanted, strict=False):
+            if rows is not None and len(rows) != int(count):
+                raise ValueError(f"ms-swift kept {len(rows)} of {count} {name} rows")
+
+
 def write_rows(trainer: Any) -> None:
-    """Record in label_metric.json how many rows ms-swift kept, and which prompts it tuned for."""
+    """Record in label_metric.json how many rows ms-swift kept, and which prompts it tunes for."""
     if not trainer.is_world_process_zero():
         return
-    prompts = [prompt_tokens(row) for row in trainer.eval_dataset]
+    prompts = [prompt_tokens(row) for row in trainer.eval_dataset or ()]
     seen = {
         "train_rows": len(trainer.train_dataset),
-        "val_rows": len(prompts),
+        "val_rows": None if trainer.eval_dataset is None else len(prompts),
         "val_prompt_sha256": [tokens_sha256(prompt) for prompt in prompts],
     }
     Path(trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
@@ -143,7 +160,6 @@ class LabelMetrics(EvalMetrics):
         if not self.answers:
             self.answers = tuple(answers_of([self.trainer.train_dataset, self.trainer.eval_dataset]))
             self.tree = WordTree.of([without_end(one, self.trainer.processing_class) for one in self.answers])
-            write_rows(self.trainer)
         if isinstance(logits, list | tuple):
             logits = logits[0]
         found = []
@@ -202,13 +218,8 @@ class LabelMetrics(EvalMetrics):
 class HeadMetrics(EvalMetrics):
     """Accuracy and macro F1 of a classification head's most probable class, on the whole evaluation set."""
 
-    rows_written = False
-
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """[rows] the most probable class; `logits` [rows, classes]."""
-        if not self.rows_written:
-            self.rows_written = True
-            write_rows(self.trainer)
         return (logits[0] if isinstance(logits, list | tuple) else logits).argmax(-1)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -224,3 +235,4 @@ def label_metrics(args: Any, trainer: Any) -> EvalMetrics:
 
 
 eval_metrics_map["label"] = label_metrics
+callbacks_map["row_check"] = RowCheck

@@ -85,7 +85,7 @@ def render_card(manifest: Manifest) -> str:
         class_rows=_class_rows(m),
         length_rows=_length_rows,
         cut_rows=_cut_rows(m),
-        left_out=len(m.labels) - len(shown_labels(m)),
+        all_shown=len(shown_labels(m)) == len(m.labels),
         leak_rows=_leak_rows(m),
         leaking_rows=[
             [key.replace("_in_", " → "), ", ".join(f"{row} ({partner})" for row, partner in pairs[:LEAKS_SHOWN])]

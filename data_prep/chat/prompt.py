@@ -1,8 +1,9 @@
-"""The chat as the model reads it, control tokens in reviews made harmless, and warnings of a prompt's faults."""
+"""Control tokens in reviews made harmless, and warnings of a prompt's faults."""
 
 import re
 from collections.abc import Iterable, Sequence
 
+from data_prep.chat.frame import ChatFrame, chat_frame
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.label_words import APART, alike, shortened
 from data_prep.task import Task
@@ -21,14 +22,6 @@ KNOWN_CONTROL_TOKENS = (
 PROBES = 200  # reviews on which the template's joints are tried
 GROUPS = 3  # of labels with the same first token, told in a sentence each
 BROKEN_SHARE = 0.2  # of the probes: less is a matter of single reviews, not of the template
-
-
-def chat_text(task: Task, review: str, answer: str) -> str:
-    """The whole text of a row in the ChatML template of Qwen, as ms-swift trains on it, its last line end included."""
-    return (
-        f"<|im_start|>system\n{task.system}<|im_end|>\n<|im_start|>user\n{task.render(review)}<|im_end|>\n"
-        f"<|im_start|>assistant\n{answer}<|im_end|>\n"
-    )
 
 
 def control_pattern(control_tokens: Iterable[str] = ()) -> re.Pattern[str]:
@@ -50,19 +43,23 @@ def neutralise(text: str, pattern: re.Pattern[str]) -> str:
     return text
 
 
-def prompt_warnings(task: Task, tokenizer: ModelTokenizer | None, reviews: Sequence[str]) -> list[str]:
+def prompt_warnings(
+    task: Task, tokenizer: ModelTokenizer | None, reviews: Sequence[str], frame: ChatFrame | None = None
+) -> list[str]:
     """What is wrong with the task's prompt for this tokenizer, a sentence each; tried on the first of `reviews`.
 
-    Without a tokenizer only the wording is checked.
+    `frame` is that of the model's chat template. Without a tokenizer only the wording is checked.
     """
     warnings = _labels_in_template(task) + alike(task.label_words)
     if tokenizer is not None:
         warnings += _broken_joint(task, tokenizer, reviews[:PROBES])
-        warnings += _shared_first_tokens(task, tokenizer)
-        if unknown := [token for token in ("<|im_start|>", "<|im_end|>") if len(tokenizer.ids(token)) != 1]:
+        frame = frame or chat_frame(None, task.system)
+        warnings += _shared_first_tokens(task, tokenizer, frame.before_answer)
+        marks = [token for token in frame.control_tokens if token.startswith("<|")]
+        if unknown := [token for token in marks if len(tokenizer.ids(token)) != 1]:
             warnings.append(
-                f"{' and '.join(unknown)} is no token of this model: its chat template is not the one that lengths are "
-                "counted with"
+                f"{' and '.join(unknown)} is no token of this model: its chat template is not the one that it is to be "
+                "tuned with"
             )
     return warnings
 
@@ -122,8 +119,7 @@ def _broken_joint(task: Task, tokenizer: ModelTokenizer, reviews: Sequence[str])
     ]
 
 
-def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer) -> list[str]:
-    before = "<|im_start|>assistant\n"
+def _shared_first_tokens(task: Task, tokenizer: ModelTokenizer, before: str) -> list[str]:
     at = len(tokenizer.ids(before))
     first: dict[int, list[str]] = {}
     for label in task.label_words:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.chat.columns import prompt_texts
+from data_prep.chat.frame import ChatFrame, chat_frame
 from data_prep.chat.parts import SEPARATOR, level
-from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
+from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, control_pattern, neutralise
 from data_prep.chat.token_bound import TokenBound
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import TokenLengths
@@ -58,20 +59,23 @@ def fit_reviews(
     max_length: int,
     keep_head: float,
     counted: np.ndarray | None = None,
+    beside: int = 0,
 ) -> Fitted:
     """Cut every review whose chat has more than `max_length` tokens; question and answer stay whole.
 
-    `chat` makes the whole text of a row from a review. `counted` are the positions of the reviews to count, in order;
-    the others are known to fit. Each result is counted, so none is longer than `max_length`.
+    `chat` makes the text of a row from a review, but for parts that have `beside` tokens. `counted` are the positions
+    of the reviews to count, in order; the others are known to fit. Each result is counted, so none is longer than
+    `max_length`.
     Raises UserError when the chat is too long even without a review.
     """
     chosen = np.arange(len(reviews)) if counted is None else counted
     before = np.full(len(reviews), -1, np.int64)
-    before[chosen] = tokenizer.count((chat(review) for review in texts_at(reviews, chosen)), len(chosen))
+    before[chosen] = beside + tokenizer.count((chat(review) for review in texts_at(reviews, chosen)), len(chosen))
     long = np.flatnonzero(before > max_length)
     if not len(long):
         return Fitted({}, np.zeros(len(reviews), bool), before, before)
-    smallest = len(tokenizer.ids(chat(SEPARATOR.join([GAP] * (reviews[int(long[0])].count(SEPARATOR) + 1)))))
+    gaps = SEPARATOR.join([GAP] * (reviews[int(long[0])].count(SEPARATOR) + 1))
+    smallest = beside + len(tokenizer.ids(chat(gaps)))
     if smallest > max_length:
         raise UserError(
             f"system, prompt and answer take {smallest} tokens without a review, more than max_length = {max_length}: "
@@ -90,7 +94,7 @@ def fit_reviews(
         step = (over[open_] - fits[open_]) / 2 if halve else slope * (max_length - SLACK / 2 - fits_tokens[open_])
         keep = np.clip(fits[open_] + step.astype(np.int64), fits[open_] + 1, over[open_] - 1)
         texts = (chat(cut_text(whole[at], int(k), keep_head)) for at, k in zip(open_, keep, strict=True))
-        counted = tokenizer.count(texts, len(open_))
+        counted = beside + tokenizer.count(texts, len(open_))
         good = (counted <= max_length) & (keep > fits[open_])
         fits[open_[good]], fits_tokens[open_[good]] = keep[good], counted[good]
         over[open_[~good]], over_tokens[open_[~good]] = keep[~good], counted[~good]
@@ -102,15 +106,22 @@ def fit_reviews(
 
 
 def fit_frame(
-    kept: pd.DataFrame, task: Task, tokenizer: ModelTokenizer | None, injected: Mapping[int, str]
+    kept: pd.DataFrame,
+    task: Task,
+    tokenizer: ModelTokenizer | None,
+    injected: Mapping[int, str],
+    frame: ChatFrame | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str], TokenLengths | None]:
     """`kept` with the column cut; the reviews, by position, that differ in the prompt from the table: as in `injected`,
     cut, or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
 
-    Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
-    sample; which rows must be cut is looked up for every used row.
+    `frame` is that of the model's chat template, by default ChatML's. Without a tokenizer nothing is counted or cut,
+    and the spread is None. Of a large table the spread is that of a sample; which rows must be cut is looked up for
+    every used row.
     """
-    pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
+    frame = frame or chat_frame(None, task.system)
+    control_tokens = (*frame.control_tokens, *(tokenizer.control_tokens if tokenizer else ()))
+    pattern = control_pattern(control_tokens)
     column = prompt_texts(kept)
     if injected:
         column = column.copy()
@@ -122,17 +133,18 @@ def fit_frame(
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
     def chat(review: str) -> str:
-        return chat_text(task, neutralise(review, pattern), longest)
+        return frame.around(task.render(neutralise(review, pattern)), longest)
+
+    beside = frame.beside(longest, tokenizer)
 
     bound = tokenizer.bound() if len(used) > COUNT_ALL else None
     sample, counted = None, used
     if bound:
         sample = sample_rows(kept, task.split.seed)
-        frame, places = chat(""), len(task.columns.places)
-        room = bound.room(frame, task.max_length, places)
-        longer = may_be_longer(texts.at(used), bound, room, tokenizer.control_tokens)
+        room = bound.room(chat(""), task.max_length - beside, len(task.columns.places))
+        longer = may_be_longer(texts.at(used), bound, room, control_tokens)
         counted = np.union1d(used[longer], sample)
-    fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
+    fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted, beside)
     looked_at = used if sample is None else sample
     before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
     splits, labels = kept["split"].iloc[looked_at], kept["label"].iloc[looked_at]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_prep.chat.family import recognise
 from data_prep.chat.tokenizer import ModelTokenizer
-from hub.find import check_family, find_model, missing_parts
+from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
@@ -271,11 +272,17 @@ def test_ms_swift_is_given_no_token_of_a_hub(monkeypatch: pytest.MonkeyPatch) ->
     assert [name for name, value in child_environment(CPU).items() if value == "secret"] == ["WANDB_API_KEY"]
 
 
-def test_a_model_of_another_family_needs_its_names(model: Path) -> None:
+def test_a_model_of_another_family_is_recognised_or_asked_for(model: Path) -> None:
+    recipe = {"model_type": "qwen2", "template": "qwen"}
     (model / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match="is a llama model and the recipe is for qwen2"):
-        check_family(model, {"model_type": "qwen2"}, {})
-    check_family(model, {"model_type": "llama3_2"}, {"model_type": "llama3_2"})
+    with pytest.raises(UserError, match=r"is a llama model, and several of .* add --template with one of .*llama, "):
+        recognise(model, recipe)
+    assert recognise(model, recipe, {"template": "llama3_2"}) == ("llama", "llama3_2")
+    (model / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
+    assert recognise(model, recipe) == ("gemma3_text", "gemma3_text")
+    (model / "config.json").write_text('{"architectures": ["NobodysForCausalLM"]}')
+    with pytest.raises(UserError, match="NobodysForCausalLM model, which ms-swift has no name for: add --model_type"):
+        recognise(model, recipe)
 
 
 def test_a_torn_weights_index_is_told(model: Path) -> None:

@@ -116,3 +116,23 @@ def test_answers_in_one_row_are_told_apart_and_others_refused() -> None:
         (7, 9, 0), (11, 0), (7, 5, 0), (7, 9, 0))]  # fmt: skip
     with pytest.raises(ValueError, match=r"\[5, 0\] are no answer"):
         split_answers([11, 0, 5, 0], words)
+
+
+def test_rows_that_ms_swift_left_out_end_the_training_before_it_begins(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from plugins.label_metric import RowCheck
+
+    row = {"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}
+    arguments = SimpleNamespace(output_dir=str(tmp_path))
+    trainer = SimpleNamespace(
+        args=arguments, train_dataset=[row] * 3, eval_dataset=[row] * 2, is_world_process_zero=lambda: True
+    )
+    check = RowCheck(arguments, trainer)
+    for counts in ("", "3 2"):
+        monkeypatch.setenv("LABEL_ROWS", counts)
+        check.on_train_begin(arguments, None, None)
+    monkeypatch.setenv("LABEL_ROWS", "4 2")
+    with pytest.raises(ValueError, match="kept 3 of 4 train rows"):
+        check.on_train_begin(arguments, None, None)
+    assert '"train_rows": 3, "val_rows": 2' in (tmp_path / "label_metric.json").read_text(encoding="utf-8")
