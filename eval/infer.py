@@ -25,6 +25,7 @@ from workspace.paths import shown
 
 SIDES = ("before", "after")
 ROWS_OF = {"test": "test.jsonl", "few_shot": "test.jsonl", "val": "val.jsonl"}  # the dataset's rows, by purpose
+OWN_CHAT = ("test", "val")  # purposes whose prompts are the rows' own, with no turns before them
 DATA_FILES = ("test.jsonl", "val.jsonl")
 
 
@@ -103,6 +104,7 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
                 cut=prompt.cut,
                 prompt_tokens=completion.score.prompt_tokens,
                 key=prompt.key,
+                chat_sha256=prompt.chat_sha256 if purpose in OWN_CHAT else None,
                 prompt_sha256=completion.score.prompt_sha256,
                 finish_reason=completion.score.finish_reason,
             )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from data_prep.chat.parts import joined
 from data_prep.rows import read_rows
-from plugins.score_lines import FinishReason
+from plugins.score_lines import FinishReason, chat_sha256
 from workspace.errors import UserError
 from workspace.files import write_jsonl
 from workspace.paths import shown
@@ -26,7 +26,7 @@ SplitName = Literal["train", "val", "test"]
 class Split:
     """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut; where
     the task has them, ids in a column of the user's own, and the texts of several columns as data_prep.chat.parts joins
-    them."""
+    them; the hash of the prompt's chat."""
 
     path: Path
     ids: tuple[str, ...]
@@ -35,6 +35,7 @@ class Split:
     cut: tuple[bool, ...]
     source_ids: tuple[str | None, ...] = ()
     columns: tuple[str, ...] = ()
+    chats: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -46,7 +47,7 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """The rows at these positions, in their order."""
         at = list(rows)
-        columns = (self.ids, self.reviews, self.gold, self.cut, self.source_ids, self.columns)
+        columns = (self.ids, self.reviews, self.gold, self.cut, self.source_ids, self.columns, self.chats)
         return Split(self.path, *(tuple(column[row] for row in at if column) for column in columns))  # type: ignore[arg-type]
 
 
@@ -55,8 +56,9 @@ class Response:
     """One row of a response file: what a model said of a dataset row.
 
     `answer`: the generated text; `probabilities`: P(label) by label word; either may be None. `prompt_tokens`: of the
-    prompt; `cut`: whether the review was cut in it. `key` and `prompt_sha256` (of its token ids) name the prompt: None
-    for a model without one, and in files of an earlier version. `finish_reason`: why the text ended, None where
+    prompt; `cut`: whether the review was cut in it. `key`, `chat_sha256` (of the dataset row's chat) and
+    `prompt_sha256` (of the token ids) name the prompt: None for a model without one, in files of an earlier version, and the second
+    where the prompt is another chat than the row's. `finish_reason`: why the text ended, None where
     that is not known.
     """
 
@@ -67,6 +69,7 @@ class Response:
     cut: bool = False
     prompt_tokens: int = 0
     key: str | None = None
+    chat_sha256: str | None = None
     prompt_sha256: str | None = None
     finish_reason: FinishReason | None = None
 
@@ -106,6 +109,7 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
         cut=tuple(row.cut for row in rows),
         source_ids=tuple(row.source_id for row in rows) if any(row.source_id is not None for row in rows) else (),
         columns=tuple(joined(row.texts.values()) for row in rows if row.texts),
+        chats=tuple(chat_sha256(row.messages[:-1]) for row in rows),
     )
 
 
@@ -123,9 +127,11 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
             "run the inference again"
         )
     gold = dict(zip(split.ids, split.gold, strict=True))
+    chats = dict(zip(split.ids, split.chats, strict=bool(split.chats)))
     places: dict[str, int] = {}
     for place, row in enumerate(rows):
         prompt = row.key is None or row.key == f"{path.stem}/{row.id}"
+        prompt &= row.chat_sha256 is None or chats.get(row.id, row.chat_sha256) == row.chat_sha256
         if gold.get(row.id) != row.gold or row.id in places or not prompt:
             raise UserError(
                 f"{shown(path)}, line {place + 1}: the answer to row {row.id} ({row.gold}) is none to a row of "
