@@ -57,8 +57,8 @@ class Response:
 
     `answer`: the generated text; `probabilities`: P(label) by label word; either may be None. `prompt_tokens`: of the
     prompt; `cut`: whether the review was cut in it. `key`, `chat_sha256` (of the dataset row's chat) and
-    `prompt_sha256` (of the token ids) name the prompt: None for a model without one, in files of an earlier version, and the second
-    where the prompt is another chat than the row's. `finish_reason`: why the text ended, None where
+    `prompt_sha256` (of the token ids) name the prompt: None for a model without one and in files of an earlier version;
+    the second also where the prompt is another chat than the row's. `finish_reason`: why the text ended, None where
     that is not known.
     """
 
