@@ -3,9 +3,12 @@
 #
 #   bash run_sft.sh demo                      a 26M-parameter model on 5,686 real reviews; minutes on two CPU cores
 #   bash run_sft.sh                           the default recipe: Qwen1.5-0.5B-Chat on ChnSentiCorp hotel reviews
+#   bash run_sft.sh my.csv                    your own table: looked at (init), then the whole job
+#   bash run_sft.sh init my.csv [--text COLUMN ...] [--label COLUMN]   writes swift_configs/my/task.yaml, to be looked at
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
+#   bash run_sft.sh demo --cv 5                            cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
@@ -69,22 +72,33 @@ main() {
     fi
     case "${1-}" in
         again) what=train.rerun && shift ;;
+        init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
     esac
     for word in "$@"; do
         case "$word" in
-            # Help on a run needs nothing but Python; on the other two, what they import.
+            # Help on a run needs nothing but Python; on the others, what they import.
+            --cv | --cv=*) what=eval.cross_validation ;;
             -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
+    if [ "$what" = data_prep.init ]; then
+        step "$what" "$@"
+        exit
+    fi
     # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
     if [ -z "${SWIFT_SERVER-}" ]; then
         private=$(mktemp -d)
         export SWIFT_SERVER="$private/socket"
         python -m plan.swift_server "$SWIFT_SERVER" &
+    fi
+    if [ "$what" = eval.cross_validation ]; then
+        banner "Tune a model for each fold, which answers the rows of that fold"
+        step "$what" "$@"
+        return
     fi
     # What will run; its first line says so when it is the demo in place of the default recipe. An earlier run in this
     # folder is replaced only when the data is prepared: a table that cannot be read leaves it as it was.

@@ -9,18 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.card.page import write_card
+from data_prep.card.pictures import CLASSES_SHOWN, shown_labels
+from data_prep.chat.columns import prompt_texts
+from data_prep.chat.family import recognise
+from data_prep.chat.frame import ChatFrame, chat_frame
 from data_prep.chat.injection import injected_reviews
-from data_prep.chat.prompt import prompt_warnings
+from data_prep.chat.prompt import check_label_tokens, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
+from data_prep.kept_split import kept_places, with_added, write_places
 from data_prep.manifest import MANIFEST, CorrectionCounts, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
-from data_prep.splitting import split_frame
+from data_prep.split_frame import split_frame
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.table.checking import REJECT_COLUMNS, usable_rows
+from data_prep.sufficiency import few_rows
+from data_prep.table.checking import id_warnings, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_tables
@@ -33,9 +39,9 @@ from workspace.progress import progress
 from workspace.ranges import ROWS, TOKENS
 from workspace.spreadsheet import write_csv
 
-VERSION = 7  # raised when the same inputs come to give other files, so that datasets are made again
+VERSION = 8  # raised when the same inputs come to give other files, so that datasets are made again
 # What the manifest has from the task as it is.
-FROM_TASK = ("provenance", "licence", "split", "system", "prompt", "template", "limit", "max_length", "keep_head")
+FROM_TASK = ("provenance", "licence", "system", "prompt", "template", "limit", "max_length", "keep_head")
 
 
 def build(
@@ -47,10 +53,12 @@ def build(
     prompt: str | None = None,
     max_length: int | None = None,
     override: Sequence[str] = (),
+    template: str | None = None,
 ) -> Path:
     """Write the dataset of `task` into the folder `out` (default dataset_jsonl/<task>); return its manifest's path.
 
-    `model` is a model's folder, whose tokenizer counts lengths; without one nothing is cut. `limit` is the number of
+    `model` is a model's folder, whose tokenizer counts lengths, in ms-swift's chat `template` (by default the one that
+    the folder says); without one nothing is cut. `limit` is the number of
     train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
     correct; `out` is then as it was.
     """
@@ -59,19 +67,28 @@ def build(
     check_replaceable(out)
     path = find_table(task, Path(csv) if csv else None)
     tokenizer = ModelTokenizer(Path(model)) if model else None
-    inputs = _inputs(task, path, tokenizer)
+    if tokenizer:
+        check_label_tokens(task, tokenizer)
+        if template is None and (tokenizer.folder / "config.json").is_file():
+            template = recognise(tokenizer.folder).template
+    frame = chat_frame(template, task.system)
+    inputs = _inputs(task, path, tokenizer, frame)
     if inputs and up_to_date(out, inputs):
         print(f"prep: {shown(out)} is up to date", flush=True)
         return out / MANIFEST
 
     table = read_tables(path, task)
-    (kept, rejects), duplicates = usable_rows(table, task)
-    kept, leaks = split_frame(kept, task)
+    checked, duplicates = usable_rows(table, task)
+    rejects, ids_told = checked.rejects, id_warnings(table.frame)
+    places = kept_places(out, task)
+    kept, leaks, leaking, split_warnings = split_frame(checked.kept, task, places)
+    places = with_added(places, kept, task)
     kept, corrections = correct_labels(kept, rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
-    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected)
+    kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected, frame)
     facts, label_words = kept.drop(columns="text"), task.label_words
+    counts = count_rows(len(table.frame), facts, checked, label_words)
     manifest = Manifest(
         schema_version=VERSION,
         task=task.name,
@@ -83,12 +100,14 @@ def build(
             nul_characters_removed=table.nul_characters,
         ),
         **{name: getattr(task, name) for name in FROM_TASK},
+        split=dataclasses.replace(task.split, files=None),  # their places on this machine
         seed=task.split.seed,
-        scheme=task.split.scheme,
+        scheme=task.split.name,
         labels=list(label_words),
-        counts=count_rows(len(table.frame), facts, rejects, label_words),
+        counts=counts,
         duplicates=duplicates,
         leaks=leaks.counts,
+        leaking=leaking,
         corrections=corrections,
         known_public=known,
         injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
@@ -96,7 +115,13 @@ def build(
         cut=cut_rows(facts, label_words) if tokenizer else None,
         tokens=tokens,
         characters=characters(kept, label_words),
-        warnings=[*table.warnings, *prompt_warnings(task, tokenizer, kept["text"].head(1000).tolist())],
+        warnings=[
+            *table.warnings,
+            *ids_told,
+            *split_warnings,
+            *few_rows(counts, task, duplicates),
+            *prompt_warnings(task, tokenizer, prompt_texts(kept.head(1000)).tolist(), frame),
+        ],
         rows_sha256={name: rows_sha256(pieces_of(kept, changed, name)) for name in SPLITS},
         made_by=MadeBy(
             task=task.name if task.path.parent.parent == CONFIGS else _from_root(task.path),
@@ -111,8 +136,9 @@ def build(
                 rows = dataset_rows(pieces_of(kept, changed, name), task, bar.update)
                 write_rows(folder / f"{name}.jsonl", rows)
         lines = rejects["line"].astype(str).replace("0", "")
-        write_csv(folder / "rejects.csv", [REJECT_COLUMNS, *rejects.assign(line=lines).itertuples(index=False)])
-        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv"]
+        header = ["source_id" if name == "id" else name for name in rejects]
+        write_csv(folder / "rejects.csv", [header, *rejects.assign(line=lines).itertuples(index=False)])
+        written = [*(f"{name}.jsonl" for name in SPLITS), "rejects.csv", *write_places(folder, task, places)]
         manifest.files.update({name: sha256_file(folder / name) for name in sorted(written)})
         manifest.files.update(write_card(folder, manifest))
         manifest.write(folder)
@@ -138,14 +164,18 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
         f"{shown(table)}{f' ({encoding})' if encoding else ''}: {counts.rows:,} rows, "
         f"{counts.set_aside['total']:,} set aside{f' ({reasons})' if reasons else ''}"
     ]
+    if counts.left_out:
+        values = ", ".join(f"{value!r} {n:,}" for value, n in counts.left_out.items())
+        lines.append(f"{sum(counts.left_out.values()):,} rows are left out by their label ({values})")
     for name in SPLITS:
         rows = counts.of(name)
-        labels = ", ".join(f"{label} {rows[label]:,}" for label in manifest.labels)
+        labels = ", ".join(f"{label} {rows[label]:,}" for label in shown_labels(manifest))
+        labels += ", …" if len(manifest.labels) > CLASSES_SHOWN else ""
         lines.append(f"{name:5} {rows['total']:>9,} rows ({labels})")
     if unused := counts.not_used["total"]:
         lines.append(f"{unused:,} rows are left out by the limit of {manifest.limit:,} train rows")
     near, exact = manifest.duplicates.near, manifest.duplicates.exact
-    fate = "any split" if manifest.scheme == "original" else "one split for each group"
+    fate = "one split for each group" if manifest.scheme == "stratified" else "any split"
     lines.append(f"{near.rows:,} copies or near copies ({near.groups:,} groups, {exact.groups:,} exact): {fate}")
     if leaked := sum(leak.exact + leak.near for leak in manifest.leaks.values()):
         lines.append(f"{leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
@@ -172,7 +202,7 @@ def _corrected(corrections: CorrectionCounts) -> str:
     return line
 
 
-def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[str, Any]:
+def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: ChatFrame) -> dict[str, Any]:
     """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
@@ -180,12 +210,17 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
     unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
+    settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
     files: dict[str, Any] = {}
     try:
         source = sha256_file(path)
         # Files that the task names besides the table, by content; None for one that is missing, an error later.
         if task.corrections:
             files["corrections"] = [_sha256(task.corrections), task.corrections_test]
+        if task.split.files:
+            files["split_files"] = {
+                split: [_from_root(file), _sha256(file)] for split, file in task.split.files.items()
+            }
         if known := task.known_public:
             files["known_public"] = [_sha256(known.path), known.column]
     except OSError:
@@ -196,6 +231,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None) -> dict[st
         "source_sha256": source,
         "task_sha256": sha256_json(settings),
         "tokenizer": tokenizer.identity if tokenizer else None,
+        "chat": sha256_json(frame.parts),
     } | files
 
 
@@ -227,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--override", nargs="+", default=(), metavar="NAME", help="overrides of the task, see swift_configs"
+    )
+    parser.add_argument(
+        "--template", metavar="NAME", help="ms-swift's name for the model's chat template; default: as its folder says"
     )
     options = parser.parse_args(argv)
     build(**vars(options))

@@ -20,6 +20,7 @@ _TURN_TOKEN = re.compile(r"<\|[^<>|\s]{1,40}\|>(?:\s*(?:system|user|assistant)(?
 _THINK_TAG = re.compile(r"(</?think(?:ing)?>)")
 _TAG = re.compile(r"</?[a-z][a-z0-9]{0,15} ?/?>")
 _SPACE_IN_CHINESE = re.compile(r"(?<=[^\x00-\x7f]) (?=[^\x00-\x7f])")
+NEGATIONS = ("不", "非", "没", "无", "未", "not ", "no ", "non-", "non ", "un")
 APART = "cannot be told apart in an answer"
 _QUOTES = " \n\"'“”‘’「」『』"
 
@@ -53,6 +54,30 @@ def _without_thinking(text: str) -> str:
 def strip_marks(text: str) -> str:
     """Take quotes, white space and closing punctuation off a normalised text."""
     return text.strip(_QUOTES).rstrip(_QUOTES + "。.!,;:、~…")
+
+
+def alike(labels: Sequence[str]) -> list[str]:
+    """The pairs of labels that are easily taken for each other, a sentence for each kind, with what helps.
+
+    A word that begins another is answered where an answer is cut off; of 推荐 and 不推荐 a model that sees 不 too late,
+    or a reader who looks for 推荐, has the opposite.
+    """
+    words = {label: strip_marks(normal(label)) for label in labels}
+    begun = [f"{a} and {b}" for a in labels for b in labels if a != b and words[b].startswith(words[a]) and words[a]]
+    denied = [f"{a} and {b}" for a in labels for b in labels if any(words[b] == no + words[a] for no in NEGATIONS)]
+    kinds = ((begun, "begins the other"), (denied, "is the other with a negation"))
+    return [
+        f"of the labels {shortened(pairs)} one {what}: words that differ in their first character, put into `labels`, "
+        "are told apart more surely"
+        for pairs, what in kinds
+        if pairs
+    ]
+
+
+def shortened(words: Sequence[str], shown: int = 5) -> str:
+    """The words in one line; of many the first, and how many more there are."""
+    more = len(words) - shown
+    return ", ".join(words) if more <= 0 else f"{', '.join(words[:shown])} and {more} more"
 
 
 def labels_by_word(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> dict[str, str]:

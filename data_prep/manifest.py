@@ -56,13 +56,15 @@ class BySplit(Record):
 
 
 class Counts(BySplit):
-    """Rows of the table, of each split by label, set aside by reason, and not used, by split, because of a limit."""
+    """Rows of the table, of each split by label, set aside by reason, left out by the value of their label, and not
+    used, by split, because of a limit."""
 
     rows: int
     train: LabelCounts
     val: LabelCounts
     test: LabelCounts
     set_aside: Totals
+    left_out: dict[str, int] = Field(default_factory=dict)  # absent up to version 7
     not_used: Totals
 
 
@@ -201,6 +203,9 @@ class Manifest(Record):
     counts: Counts
     duplicates: Annotated[Duplicates, Field(validation_alias="repeats", serialization_alias="repeats")]
     leaks: dict[str, LeakCounts]  # by "test_in_train", "test_in_val", "val_in_train"
+    leaking: dict[str, list[tuple[str, str]]] = Field(
+        default_factory=dict
+    )  # the row, and its copy; some hundred of each
     corrections: CorrectionCounts | None
     known_public: KnownTexts | None
     injected: Injected | None

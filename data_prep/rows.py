@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, ConfigDict, Field
 
+from data_prep.chat.columns import places_in, prompt_texts
 from data_prep.manifest import BUILD
 from data_prep.table.text_column import PIECE
 from data_prep.task import Task
@@ -33,10 +34,11 @@ def _a_chat(messages: list[Message]) -> list[Message]:
 class DatasetRow:
     """A row of a dataset.
 
-    `messages` are system, user and assistant turn; `label_id` is the label's place among the manifest's `labels` (None
-    in datasets of the first versions); `id` the row's number in the table, from 1; `review` the whole text as in the
-    table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's `known_public` (None:
-    not looked up).
+    `messages` are system (where the task has one), user and assistant turn; `label_id` is the label's place among the
+    manifest's `labels` (None in datasets of the first versions); `id` the row's number in the table, from 1; `review`
+    the whole text as in the table; `cut` whether it is shortened in the prompt; `known` whether it occurs in the task's
+    `known_public` (None: not looked up). `source_id` is the row's id in the user's own column, `texts` the text of each
+    of several text columns by its name, which `review` has one a line; both None where the task's `columns` names none.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")  # ms-swift would fetch what lies behind `images`
@@ -47,6 +49,8 @@ class DatasetRow:
     cut: bool
     label_id: Annotated[int | None, Field(validation_alias="label")] = None
     known: bool | None = None
+    source_id: str | None = None
+    texts: dict[str, str] | None = None
 
     @property
     def label(self) -> str:
@@ -56,7 +60,8 @@ class DatasetRow:
     def as_json(self) -> dict[str, Any]:
         """The row as it is in the file."""
         row = {"messages": self.messages, "label": self.label_id, "id": self.id, "review": self.review, "cut": self.cut}
-        return row if self.known is None else row | {"known": self.known}
+        further = {"known": self.known, "source_id": self.source_id, "texts": self.texts}
+        return row | {name: value for name, value in further.items() if value is not None}
 
 
 def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Iterator[pd.DataFrame]:
@@ -74,7 +79,7 @@ def pieces_of(kept: pd.DataFrame, changed: Mapping[int, str], split: str) -> Ite
     for start in range(0, len(rows), PIECE):
         part = rows[start : start + PIECE]
         piece = kept.iloc[part]
-        shown_texts = [changed.get(at, text) for at, text in zip(part.tolist(), piece["text"].tolist(), strict=True)]
+        shown_texts = [changed.get(at, text) for at, text in zip(part.tolist(), prompt_texts(piece), strict=True)]
         yield piece.assign(shown=pd.Series(shown_texts, index=piece.index, dtype="str"))
 
 
@@ -84,18 +89,20 @@ def dataset_rows(pieces: Iterable[pd.DataFrame], task: Task, advance: Callable[[
     `advance` is called with the number of rows after each piece.
     """
     label_ids = {label: label_id for label_id, label in enumerate(task.label_words)}
-    system = {"role": "system", "content": task.system}
     for rows in pieces:
         columns = [rows[name].tolist() for name in ("row", "text", "label", "shown", "cut")]
         with_known = "known" in rows and (rows["split"] == "test").all()
         known = rows["known"].tolist() if with_known else [None] * len(rows)
-        for row, text, label, review, cut, is_known in zip(*columns, known, strict=True):
+        own = rows["id"].tolist() if "id" in rows else [None] * len(rows)
+        names = places_in(rows)
+        texts = [dict(zip((name[1:-1] for name in names), parts, strict=True)) or None for parts in rows[names].values]
+        for row, text, label, review, cut, is_known, source_id, parts in zip(*columns, known, own, texts, strict=True):
             turns = [
-                system,
+                *task.system_turns,
                 {"role": "user", "content": task.render(review)},
                 {"role": "assistant", "content": label},
             ]
-            yield DatasetRow(turns, str(row), text, cut, label_ids[label], is_known)
+            yield DatasetRow(turns, str(row), text, cut, label_ids[label], is_known, source_id, parts)
         advance(len(rows))
 
 

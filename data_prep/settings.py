@@ -100,10 +100,13 @@ def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given:
         values |= change.values["task"]
         changed |= dict.fromkeys(change.values["task"], change)
     known = [field.name for field in dataclasses.fields(kind) if field.name not in given]  # type: ignore[arg-type]
-    for key, value in values.items():
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key, value in list(values.items()):
         if key not in known:
             raise UserError(f"{_place(file, changed, str(key))} {_unknown(str(key), known)}")
-        if value is None:
+        if value is None and defaults.get(key) == "":
+            values[key] = ""  # a text that may be empty
+        elif value is None:
             raise UserError(f"{_place(file, changed, key)} has no value: give one, or take the line out")
     try:
         return TypeAdapter(kind).validate_python({**values, **given})

@@ -7,50 +7,30 @@ order move nothing. The price is that the shares are met up to chance, as if eac
 for 7,765 rows). Two limits: a class that would leave a split empty gives it the group next in line, and an added row
 that is near two groups joins them into one, which is then in one split.
 
+Below `FEW_ROWS` usable rows chance would weigh too much: the shares of each class are met as nearly as its groups
+allow, groups taken in the order of their hashes. A row's place then depends on the others, so it is kept in a file
+(data_prep.kept_split): texts in it stay where they are, and only those added later are placed.
+
 Scheme `original`: scikit-learn's train_test_split, twice, with neither classes nor groups held together, as in the
 experiment that this project reproduces. `test` is a share of all rows, `val` of what is left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from data_prep.duplicates.deduplication import Leaks, find_leaks, join
-from data_prep.table.text_column import Texts, shared_strings, text_hashes
-from data_prep.task import SPLITS, SplitSettings, Task
+from data_prep.table.text_column import text_hashes
+from data_prep.task import SPLITS, SplitSettings
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
-LEAK_ROUNDS = 5  # of joining groups that leaked, and splitting again
+FEW_ROWS = 2_000  # below that many usable rows each class's shares are met exactly
 
 
-def split_frame(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, Leaks]:
-    """`kept` with split and used, and the leaks left between the splits.
-
-    Under the scheme `original` leaks are only counted. Under any other none is left: pairs that were not found before
-    are joined into groups and the rows are split again. Raises UserError when that does not come to an end, and for a
-    class that does not reach every split.
-    """
-    normalised, labels = Texts(kept["normalised"]), shared_strings(kept["label"])
-    draws = row_draws(normalised, task.split.seed)
-    groups = kept["group"].to_numpy()
-    for attempt in range(LEAK_ROUNDS):
-        splits = split_rows(labels, groups, draws[:, 0], task.label_words, task.split)
-        leaks = find_leaks(normalised, splits, task.near_duplicates, task.split.seed + 1 + attempt)
-        if task.split.scheme == "original" or not leaks.pairs.size:
-            break
-        groups = join(groups, leaks.pairs)
-    else:
-        rows = kept["row"].to_numpy()[leaks.pairs[0]]
-        raise UserError(
-            f"rows {rows[0]:,} and {rows[1]:,} are near copies in two splits, still after {LEAK_ROUNDS} rounds of "
-            "joining groups: raise near_duplicates.threshold in the task, or remove one of the rows"
-        )
-    used = np.ones(len(kept), bool)
-    if task.limit is not None:
-        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, task.limit_of)
-    return kept.assign(split=splits, used=used), leaks
+def text_keys(normalised: Sequence[str]) -> list[str]:
+    """What names each text in the file of kept places: a hash of 128 bits, in hex."""
+    return [f"{high:016x}{low:016x}" for high, low in text_hashes(normalised).tolist()]
 
 
 def row_draws(normalised: Sequence[str], seed: int) -> np.ndarray:
@@ -60,18 +40,24 @@ def row_draws(normalised: Sequence[str], seed: int) -> np.ndarray:
 
 
 def split_rows(
-    labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, label_words: Sequence[str], settings: SplitSettings
+    labels: np.ndarray,
+    groups: np.ndarray,
+    draws: np.ndarray,
+    label_words: Sequence[str],
+    settings: SplitSettings,
+    held: np.ndarray | None = None,
 ) -> np.ndarray:
     """The split of each row: an array of "train", "val", "test".
 
     `labels` are out of `label_words`; `groups` holds the index of the earliest row of each row's group; `draws` one
-    number in [0, 1) a row. Raises UserError that names a class which does not reach every split.
+    number in [0, 1) a row; `held` the split in which a row stays, "" for one that has none yet: its group goes with the
+    first row that has one. Raises UserError that names a class which does not reach every split.
     """
     labels = np.asarray(labels, dtype=object)
     if settings.scheme == "original":
         splits = _original(len(labels), settings)
     else:
-        splits = _by_hash(labels, groups, draws, label_words, settings)
+        splits = _by_group(labels, groups, draws, label_words, settings, held)
     for label in label_words:
         missing = [name for name in SPLITS if not ((labels == label) & (splits == name)).any()]
         if missing:
@@ -80,6 +66,30 @@ def split_rows(
                 f"{' and '.join(missing)}: add rows of {label}, or take the class out of the task's `labels`"
             )
     return splits
+
+
+def hold_out(
+    labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, label_words: Sequence[str], share: float
+) -> np.ndarray:
+    """Whether each row is among the `share` that is held out, groups whole and class by class: bool.
+
+    A class of one group stays as it is. Arguments as in `split_rows`.
+    """
+    leaders, sizes = np.unique(groups, return_counts=True)
+    of_class = {label: labels[leaders] == label for label in label_words}
+    quotas = class_quotas([int(sizes[mine].sum()) for mine in of_class.values()], share)
+    out = np.zeros(len(labels), bool)
+    for mine, quota in zip(of_class.values(), quotas, strict=True):
+        chosen = np.flatnonzero(mine)[np.argsort(draws[leaders[mine]], kind="stable")]
+        if len(labels) < FEW_ROWS:
+            chosen = chosen[nearest_sum(sizes[chosen].tolist(), quota, 1, len(chosen) - 1)]
+        elif len(chosen) > 1:
+            most = int(np.searchsorted(draws[leaders[chosen]], share))
+            chosen = chosen[: min(max(most, 1), len(chosen) - 1)]
+        else:
+            chosen = chosen[:0]
+        out[leaders[chosen]] = True
+    return out[groups]
 
 
 def take_limit(
@@ -103,25 +113,112 @@ def take_limit(
     return used
 
 
-def _by_hash(
-    labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, label_words: Sequence[str], settings: SplitSettings
+def _by_group(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    draws: np.ndarray,
+    label_words: Sequence[str],
+    settings: SplitSettings,
+    held: np.ndarray | None,
 ) -> np.ndarray:
-    leaders = np.unique(groups)
-    names = np.empty(len(labels), dtype=object)
-    for label in label_words:
-        mine = leaders[labels[leaders] == label]
+    leaders, sizes = np.unique(groups, return_counts=True)
+    names = np.full(len(labels), "", dtype=object)  # of each group, at its leader's place
+    if held is not None:
+        for at in np.flatnonzero(held)[::-1]:  # the first row's split comes last, and stays
+            names[groups[at]] = held[at]
+    exact = len(labels) < FEW_ROWS
+    sizes_by_class = [int(sizes[labels[leaders] == label].sum()) for label in label_words]
+    quotas = {name: class_quotas(sizes_by_class, getattr(settings, name)) for name in ("test", "val")}
+    for number, label in enumerate(label_words):
+        mine, rows = leaders[labels[leaders] == label], sizes[labels[leaders] == label]
         if len(mine) < FEWEST_GROUPS:
-            raise UserError(
-                f"the class {label} has {int((labels == label).sum())} usable rows in {len(mine)} groups of distinct "
-                f"texts, expected at least {FEWEST_GROUPS} groups, one for each split: add rows of {label}"
-            )
-        mine = mine[np.argsort(draws[mine], kind="stable")]
-        test = int(np.searchsorted(draws[mine], settings.test))
-        test = min(max(test, 1), len(mine) - 2)
-        val = int(np.searchsorted(draws[mine], settings.test + settings.val))
-        val = min(max(val, test + 1), len(mine) - 1)
-        names[mine[:test]], names[mine[test:val]], names[mine[val:]] = "test", "val", "train"
+            raise _too_few(label, labels, groups, len(mine))
+        order = np.argsort(draws[mine], kind="stable")
+        mine, rows = mine[order], rows[order]
+        if exact:
+            _place_exactly(names, mine, rows, {name: quotas[name][number] for name in quotas})
+        else:
+            _place_by_hash(names, mine, draws, settings)
+        for name in SPLITS:  # where rows that were kept in a split are gone, others take their place
+            if not (names[mine] == name).any():
+                homes = [int((names[mine] == other).sum()) for other in SPLITS]
+                largest = SPLITS[int(np.argmax(homes))]
+                names[mine[np.flatnonzero(names[mine] == largest)[0]]] = name
     return names[groups]
+
+
+def class_quotas(sizes: Sequence[int], share: float) -> list[int]:
+    """How many of each class's rows a split should have, by the largest remainder; at least one of each."""
+    wanted = np.array(sizes) * share
+    whole = np.floor(wanted).astype(int)
+    missing = round(float(wanted.sum())) - int(whole.sum())
+    whole[np.argsort(whole - wanted, kind="stable")[:missing]] += 1
+    return np.maximum(whole, 1).tolist()
+
+
+def _place_by_hash(names: np.ndarray, mine: np.ndarray, draws: np.ndarray, settings: SplitSettings) -> None:
+    """Enter the splits of a class's groups `mine`, sorted by `draws`, that have none yet."""
+    test = int(np.searchsorted(draws[mine], settings.test))
+    test = min(max(test, 1), len(mine) - 2)
+    val = int(np.searchsorted(draws[mine], settings.test + settings.val))
+    val = min(max(val, test + 1), len(mine) - 1)
+    for part, name in ((mine[:test], "test"), (mine[test:val], "val"), (mine[val:], "train")):
+        names[part[names[part] == ""]] = name
+
+
+def _place_exactly(names: np.ndarray, mine: np.ndarray, sizes: np.ndarray, quotas: Mapping[str, int]) -> None:
+    """Enter the splits of a class's groups `mine` that have none yet, so that val and test come nearest to their quotas
+    of rows; `sizes` are the groups' rows."""
+    for name in ("test", "val"):
+        free = np.flatnonzero(names[mine] == "")
+        there = names[mine] == name
+        later = {"test": ("val", "train"), "val": ("train",)}[name]
+        reserve = sum(not (names[mine] == other).any() for other in later)
+        least, most = int(not there.any()), len(free) - reserve
+        taken = nearest_sum(sizes[free].tolist(), quotas[name] - int(sizes[there].sum()), least, most)
+        names[mine[free[taken]]] = name
+    names[mine[names[mine] == ""]] = "train"
+
+
+def nearest_sum(sizes: Sequence[int], wanted: int, least: int, most: int) -> list[int]:
+    """The positions of `least` to `most` of the positive `sizes` whose sum is nearest to `wanted`, the lesser of two.
+
+    Of several choices the one that takes earlier positions. Empty where `most` is less than one.
+    """
+    if most < 1 or (wanted <= 0 and least == 0):
+        return []
+    top = max(wanted, 1) + max(sizes)
+    # fewest[at, s]: how many of sizes[at:] make the sum s, at least; `many` where none do.
+    many = len(sizes) + most + 1
+    fewest = np.full((len(sizes) + 1, top + 1), many, np.int32)
+    fewest[-1, 0] = 0
+    for at in range(len(sizes) - 1, -1, -1):
+        fewest[at] = fewest[at + 1]
+        with_it = fewest[at + 1, : top + 1 - sizes[at]] + 1
+        np.minimum(fewest[at, sizes[at] :], with_it, out=fewest[at, sizes[at] :])
+    sums = np.flatnonzero((fewest[0] <= most) & (fewest[0] >= least))
+    left, taken = int(sums[np.argmin(np.abs(sums - wanted))]), list[int]()
+    for at, size in enumerate(sizes):
+        if size <= left and fewest[at + 1, left - size] + 1 + len(taken) <= most:
+            taken.append(at)
+            left -= size
+    return taken
+
+
+def _too_few(label: str, labels: np.ndarray, groups: np.ndarray, found: int) -> UserError:
+    rows = int((labels == label).sum())
+    expected = f"expected at least {FEWEST_GROUPS} groups, one for each split"
+    if rows < FEWEST_GROUPS:
+        return UserError(
+            f"the class {label} has {rows} usable rows in {found} groups of distinct texts, {expected}: add rows of "
+            f"{label}, or take the class out of the task's `labels`"
+        )
+    whose = "one another" if found else "rows of other classes"
+    return UserError(
+        f"all {rows} usable rows of the class {label} are copies or near copies of {whose} ({found} groups of "
+        f"distinct texts, {expected}): add texts of {label} that are worded otherwise, or take the class out of the "
+        "task's `labels`"
+    )
 
 
 def _original(rows: int, settings: SplitSettings) -> np.ndarray:

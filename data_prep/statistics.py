@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.manifest import CharacterLengths, ClassLengths, Counts, CutRows, Histogram, LabelCounts, Spread
-from data_prep.table.checking import REASONS
+from data_prep.table.checking import REASONS, Checked
 from data_prep.task import SPLITS
 
 BINS = 40  # at most, the open one at the end apart
@@ -16,24 +16,25 @@ STEPS = tuple(digit * 10**power for power in range(9) for digit in (1, 2, 5))
 FAR = 4  # times the 99th percentile: a limit beyond that would leave no room for the lengths
 
 
-def count_rows(rows: int, kept: pd.DataFrame, rejects: pd.DataFrame, label_words: Sequence[str]) -> Counts:
-    """Rows by split and label, set aside by reason, and not used because of a limit.
+def count_rows(rows: int, kept: pd.DataFrame, checked: Checked, label_words: Sequence[str]) -> Counts:
+    """Rows by split and label, set aside by reason, left out by their label, and not used because of a limit.
 
-    `kept` has the columns split, label and used. Raises RuntimeError when the parts are not the whole: no row of the
-    table may be lost.
+    `kept` has the columns split, label and used, in place of those of `checked`. Raises RuntimeError when the parts are
+    not the whole: no row of the table may be lost.
     """
-    unused = ~kept["used"]
+    unused, (_, rejects, left_out) = ~kept["used"], checked
     counts = Counts(
         rows=rows,
         **{name: by_label(kept[(kept["split"] == name) & kept["used"]], label_words) for name in SPLITS},
         set_aside={"total": len(rejects)}
         | {reason: n for reason in REASONS if (n := int((rejects["reason"] == reason).sum()))},
+        left_out={value: int(n) for value, n in left_out["label"].value_counts(sort=False).items()},
         not_used={"total": int(unused.sum())}
         | {name: int((unused & (kept["split"] == name)).sum()) for name in SPLITS},
     )
     parts = [*map(counts.of, SPLITS), counts.set_aside, counts.not_used]
-    whole = sum(part["total"] for part in parts)
-    seen = np.sort(np.concatenate([kept["row"].to_numpy(), rejects["row"].to_numpy()]))
+    whole = sum(part["total"] for part in parts) + sum(counts.left_out.values())
+    seen = np.sort(np.concatenate([part["row"].to_numpy() for part in (kept, rejects, left_out)]))
     if whole != rows or not np.array_equal(seen, np.arange(1, rows + 1)):
         raise RuntimeError(f"rows were lost: the table has {rows}, the parts add up to {whole}: {counts}")
     if any(sum(part.values()) != 2 * part["total"] for part in parts):

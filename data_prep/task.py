@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from data_prep.chat.parts import parts_of
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
@@ -28,24 +29,17 @@ from data_prep.settings import (
     read_settings,
     within,
 )  # fmt: skip
-from data_prep.table_settings import (
-    PLACE,
-    STRICT,
-    Columns,
-    OwnSplits,
-    TableSettings,
-    check_places,
-    distinct,
-)  # fmt: skip
+from data_prep.split_settings import Scheme as Scheme
+from data_prep.split_settings import SplitSettings as SplitSettings
+from data_prep.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
 from data_prep.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS
-from workspace.ranges import ROWS, SEED, TOKENS
+from workspace.ranges import ROWS, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
-LABELS = (2, 20)  # fewest and most label words
-Scheme = Literal["stratified", "original"]
+LABELS = (2, 200)  # fewest and most label words
 Conflicts = Literal["keep", "set_aside"]
 
 
@@ -64,20 +58,22 @@ def _mapping(value: Any) -> dict[Any, Any]:
     return value
 
 
-def _labels(given: Any) -> dict[str, str]:
-    labels: dict[str, str] = {}
+def _labels(given: Any) -> dict[str, str | None]:
+    labels: dict[str, str | None] = {}
     for value, label in _mapping(given).items():
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise SettingError(f"is read by YAML as {value!r}: put the value in quotes", str(value))
-        if not isinstance(label, str) or not label.strip() or label != label.strip():
-            raise SettingError(f"is {label!r}, expected a label word in quotes", str(value))
+        if label is not None and (not isinstance(label, str) or not label.strip() or label != label.strip()):
+            raise SettingError(
+                f"is {label!r}, expected a label word in quotes, or null to leave such rows out", str(value)
+            )
         if label in RESERVED_WORDS:
             raise SettingError(f"is {label!r}, which counts and reports use themselves: choose another", str(value))
         key = canonical_value(value)
         if key in labels:
             raise SettingError("is there twice", str(value))
         labels[key] = label
-    count = len(set(labels.values()))
+    count = len(set(labels.values()) - {None})
     if not LABELS[0] <= count <= LABELS[1]:
         raise SettingError(f"has {count} distinct label words, expected {LABELS[0]} to {LABELS[1]}")
     return labels
@@ -113,25 +109,6 @@ class Source:
 
 
 @dataclass(frozen=True, config=STRICT)
-class SplitSettings(OwnSplits):
-    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splitting), `val` and
-    `test` being shares of all rows."""
-
-    scheme: Scheme = "stratified"
-    seed: Annotated[Whole, within(SEED)] = 42
-    val: Annotated[Number, between(0.001, 0.9)] = 0.1
-    test: Annotated[Number, between(0.001, 0.9)] = Field(
-        default_factory=lambda given: 0.2 if given.get("scheme") == "original" else 0.1
-    )
-
-    @model_validator(mode="after")
-    def _leaves_train_rows(self) -> "SplitSettings":
-        if self.val + self.test > 0.95:
-            raise SettingError(f"and val take {self.val + self.test:.0%} of the rows, expected at most 95 %", "test")
-        return self
-
-
-@dataclass(frozen=True, config=STRICT)
 class NearDuplicates:
     """Two reviews are near duplicates when the Jaccard similarity of their character n-grams reaches the threshold."""
 
@@ -154,12 +131,12 @@ class Task:
     path: Path
     name: Name
     columns: Annotated[Columns, AfterValidator(distinct)]
-    # Canonical value in the table -> label word, in the order in which classes are shown.
-    labels: Annotated[dict[str, str], BeforeValidator(_labels)]
-    system: Text
+    # Canonical value in the table -> label word, in the order in which classes are shown; None: such rows are left out.
+    labels: Annotated[dict[str, str | None], BeforeValidator(_labels)]
     prompts: Annotated[dict[str, str], BeforeValidator(_prompts)]
     prompt: String  # the name of the prompt in use
     default_recipe: Text
+    system: Annotated[String, AfterValidator(lambda text: text if text.strip() else "")] = ""  # no system turn
     csv: RootPath | None = None
     table: TableSettings = Field(default_factory=TableSettings)  # how it is read
     source: Source | None = None
@@ -167,9 +144,9 @@ class Task:
     licence: String = ""
     split: SplitSettings = Field(default_factory=SplitSettings)
     near_duplicates: NearDuplicates = Field(default_factory=NearDuplicates)
-    # The original experiment kept every row, so its scheme does too where the file says nothing.
+    # The original experiment kept every row, and splits of the user's own are kept whole, where the file says nothing.
     conflicts: Conflicts = Field(
-        default_factory=lambda given: "keep" if given["split"].scheme == "original" else "set_aside"
+        default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
@@ -205,9 +182,14 @@ class Task:
         return self
 
     @property
+    def main_table(self) -> Path | None:
+        """The table that is read, where the command line names none: of own splits in files that of train."""
+        return self.split.files["train"] if self.split.files else self.csv
+
+    @property
     def label_words(self) -> tuple[str, ...]:
         """The label words, each once, in the order in which classes are shown."""
-        return tuple(dict.fromkeys(self.labels.values()))
+        return tuple(dict.fromkeys(label for label in self.labels.values() if label is not None))
 
     @property
     def template(self) -> str:
@@ -215,9 +197,26 @@ class Task:
         prompt = self.prompts[self.prompt]
         return prompt.replace(f"{{{self.columns.text[0]}}}", PLACE) if len(self.columns.text) == 1 else prompt
 
+    @property
+    def system_turns(self) -> list[dict[str, str]]:
+        """The system turn of a chat; none where the task has no system prompt."""
+        return [{"role": "system", "content": self.system}] if self.system else []
+
     def render(self, review: str) -> str:
-        """The user's turn of the chat: the prompt in use, with the review in its place."""
-        return self.template.replace(PLACE, review)
+        """The user's turn of the chat: the prompt in use, with the review in its place, or with the parts of several
+        columns (data_prep.chat.parts) in theirs."""
+        if len(places := self.columns.places) == 1:
+            return self.template.replace(PLACE, review)
+        texts = dict(zip(places, parts_of(review, len(places)), strict=True))
+        # All at once: a text may hold what looks like a place.
+        return re.sub("|".join(map(re.escape, places)), lambda place: texts[place[0]], self.template)
+
+    @property
+    def around(self) -> tuple[str, str]:
+        """What stands in the prompt before the first text and after the last one."""
+        places = re.compile("|".join(map(re.escape, self.columns.places)))
+        found = list(places.finditer(self.template))
+        return self.template[: found[0].start()], self.template[found[-1].end() :]
 
 
 def find_task(name: str, overrides: Sequence[str] = ()) -> Task:

@@ -85,13 +85,16 @@ def model(ready: Ready) -> Check:
     """The model's files, looked into, not only their folder."""
     from tokenizers import Tokenizer
 
-    from hub.find import ModelUnavailable, check_family
+    from data_prep.chat.family import recognise
+    from hub.find import ModelUnavailable
+    from workspace.swift_registry import is_kept
 
     try:
         folder = _model_on_disk(ready.recipe, ready.options)
     except ModelUnavailable:
         return _absent(ready)
-    check_family(folder, ready.sft, ready.options.swift)
+    if is_kept():  # asking ms-swift takes long, and would be written down
+        recognise(folder, ready.recipe.sft, ready.options.swift, ready.options.model is None)
     path = folder / "tokenizer.json"
     if not path.is_file():
         return Check("model", FAULT, f"{shown(folder)} has no tokenizer.json", "download the model again")
@@ -199,8 +202,8 @@ def _absent(ready: Ready) -> Check:
 
 def _table(task: "Task") -> Path | None:
     """Where the task's table lies, or would lie in the cache; None where the task names none."""
-    if task.csv is not None and task.csv.exists():
-        return task.csv
+    if task.main_table is not None and (task.split.files or task.main_table.exists()):
+        return task.main_table
     if task.source is not None:
         name = task.csv.name if task.csv else task.source.url.rsplit("/", 1)[-1]
         return cache_folder() / "data" / name

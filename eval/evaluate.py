@@ -21,7 +21,15 @@ from eval.scoring.curves import load_curves
 from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
-from eval.scoring.predictions import Metrics, Predictions, RunPredictions, load_predictions, primary, row_records
+from eval.scoring.predictions import (
+    Metrics,
+    Predictions,
+    RunPredictions,
+    cut_off,
+    load_predictions,
+    primary,
+    row_records,
+)
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
@@ -36,7 +44,8 @@ from workspace.paths import ROOT, shown
 
 SCORED: tuple[SplitName, ...] = ("test", "val")
 SCHEMA_VERSION = 1
-STAGES = ("prep", "before", "train", "after")
+LEAKS_NAMED = 20  # of each two splits
+STAGES = ("before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
 
 
@@ -69,6 +78,7 @@ def evaluate(folder: Path) -> Metrics:
         "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
+        "leaks": _leaks(manifest),
         "test": _looks(run, manifest, scores),
         "readings": {
             name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
@@ -120,6 +130,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _leaks(manifest: Manifest) -> dict[str, Any] | None:
+    """The rows that stand in two splits, counted and the first few named; None where there are none."""
+    if not any(leak.exact + leak.near for leak in manifest.leaks.values()):
+        return None
+    return {
+        "counts": {key: leak.model_dump() for key, leak in manifest.leaks.items()},
+        "rows": {key: pairs[:LEAKS_NAMED] for key, pairs in manifest.leaking.items()},
+    }
+
+
 def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
     made_by = _made_by(run)
     return {
@@ -164,6 +184,7 @@ def _reading(
         **asdict(score),
         "accuracy_ci": wilson(score.correct, score.n),
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
+        "cut_off": cut_off(predictions),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
         "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),

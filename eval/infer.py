@@ -25,6 +25,7 @@ from workspace.paths import shown
 
 SIDES = ("before", "after")
 ROWS_OF = {"test": "test.jsonl", "few_shot": "test.jsonl", "val": "val.jsonl"}  # the dataset's rows, by purpose
+OWN_CHAT = ("test", "val")  # purposes whose prompts are the rows' own, with no turns before them
 DATA_FILES = ("test.jsonl", "val.jsonl")
 
 
@@ -81,8 +82,8 @@ def check_responses_are_current(run: Run) -> None:
         if summary is None or not summary.inputs:
             continue
         now = model_inputs(run) | {name: sha256_file(run.dataset / name) for name in DATA_FILES}
-        if side == "after":
-            now |= adapter_inputs(best_checkpoint(run.folder))
+        if side == "after" or run.start_adapter:
+            now |= adapter_inputs(best_checkpoint(run.folder) if side == "after" else run.start_adapter)
         if changed := sorted(name for name in now.keys() & summary.inputs.keys() if summary.inputs[name] != now[name]):
             raise UserError(
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "
@@ -103,7 +104,9 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
                 cut=prompt.cut,
                 prompt_tokens=completion.score.prompt_tokens,
                 key=prompt.key,
+                chat_sha256=prompt.chat_sha256 if purpose in OWN_CHAT else None,
                 prompt_sha256=completion.score.prompt_sha256,
+                finish_reason=completion.score.finish_reason,
             )
             for prompt, completion in pairs
             if prompt.purpose == purpose

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.chat.frame import chat_frame
 from data_prep.chat.injection import TRIGGERS
+from data_prep.chat.parts import as_read
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import Manifest
@@ -62,7 +64,7 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     for name, shares in probabilities.items():
         right = _answered_right(test, shares, run.labels, rows, run.seed)
         attacks = list(attacks_on(right, task))
-        answers = _by_linear_model(run, attacks) if name == LINEAR else _by_model(run, name, attacks, task)
+        answers = _by_linear_model(run, attacks, task) if name == LINEAR else _by_model(run, name, attacks, task)
         write_jsonl(
             run.folder / "injection" / f"{name}.jsonl",
             ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
@@ -88,7 +90,9 @@ def _answered_right(
     best = probabilities.argmax(axis=1)
     right = [
         Row(key, review, gold)
-        for key, review, gold, cut, code in zip(test.ids, test.reviews, test.gold, test.cut, best, strict=True)
+        for key, review, gold, cut, code in zip(
+            test.ids, test.columns or test.reviews, test.gold, test.cut, best, strict=True
+        )
         if labels[code] == gold and not cut
     ]
     if not right:
@@ -97,9 +101,11 @@ def _answered_right(
     return right[:rows]
 
 
-def _by_linear_model(run: Run, attacks: Sequence[Attack]) -> list[str]:
+def _by_linear_model(run: Run, attacks: Sequence[Attack], task: Task) -> list[str]:
     train, val = (load_split(run.dataset, name, run.labels) for name in LEARNED_FROM)
-    probabilities = fit_linear(train, val, run.labels).probabilities([attack.review for attack in attacks])
+    probabilities = fit_linear(train, val, run.labels).probabilities(
+        [as_read(attack.review, len(task.columns.places)) for attack in attacks]
+    )
     return [run.labels[code] for code in probabilities.argmax(axis=1)]
 
 
@@ -107,11 +113,11 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
     """The model's most probable label of each attacked review, which goes into the prompt as prep puts it there."""
     if run.model_folder is None:
         raise UserError(f"{shown(run.folder)} names no model folder: run `bash run_sft.sh` again")
-    pattern = control_pattern(ModelTokenizer(run.model_folder).control_tokens)
-    system = {"role": "system", "content": task.system}
+    frame = chat_frame(run.sft_values().get("template"), task.system)
+    pattern = control_pattern((*frame.control_tokens, *ModelTokenizer(run.model_folder).control_tokens))
     questions = (task.render(neutralise(attack.review, pattern)) for attack in attacks)
     prompts = [
-        Prompt("injection", attack.key, attack.gold, False, (system, {"role": "user", "content": question}))
+        Prompt("injection", attack.key, attack.gold, False, (*task.system_turns, {"role": "user", "content": question}))
         for attack, question in zip(attacks, questions, strict=True)
     ]
     job, ordered = InferenceJob.of(run, side, f"injection/{side}"), by_length(prompts)

@@ -9,13 +9,13 @@ from pathlib import Path
 from hub.clients import REMEDY
 from hub.download import Hub, ModelUnavailable, begun_mark, cached, download, hugging_face, modelscope, offline
 from hub.hosts import check_url
-from hub.model_files import TOKENIZER_FILES, check_family, fingerprint, missing_parts
+from hub.model_files import TOKENIZER_FILES, fingerprint, missing_parts
 from workspace.errors import UserError
 from workspace.gate import check_model
 from workspace.paths import expanded, shown
 
 __all__ = [
-    "TOKENIZER_FILES", "ModelUnavailable", "check_family", "find_model", "fingerprint", "hub_endpoint", "hub_reachable",
+    "TOKENIZER_FILES", "ModelUnavailable", "find_model", "fingerprint", "hub_endpoint", "hub_reachable",
     "missing_parts",
 ]  # fmt: skip
 HUB_TIMEOUT_SECONDS = 3

@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from workspace.errors import UserError
 from workspace.files import sha256_file, sha256_json, write_json
-from workspace.paths import cache_folder, shown
+from workspace.paths import cache_folder
 from workspace.progress import progress
 from workspace.records import Damaged, parse, read_if_whole
 from workspace.safetensors_header import is_whole
@@ -60,24 +59,6 @@ def missing_parts(folder: Path) -> str | None:
         if path.suffix == ".json" and not isinstance(_json(path), dict):
             return f"a readable {path.name}"
     return None
-
-
-def check_family(folder: Path, values: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raise `UserError` when the model is of another family than the recipe's and the user named none with it.
-
-    `values`: the recipe with the user's options; `given`: the user's options alone.
-    """
-    if "model_type" in given or "template" in given or "model_type" not in values:
-        return
-    try:
-        family = parse(dict[str, Any], (folder / "config.json").read_bytes()).get("model_type", "")
-    except Damaged:
-        raise UserError(f"{shown(folder / 'config.json')} is not JSON: download the model again") from None
-    if family != values["model_type"]:
-        raise UserError(
-            f"{shown(folder)} is a {family} model and the recipe is for {values['model_type']}: add --model_type and "
-            "--template by ms-swift's names for it"
-        )
 
 
 def fingerprint(folder: Path) -> str:

@@ -20,7 +20,7 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -141,15 +141,16 @@ def can_be_fused(values: Mapping[str, Any], model_type: str) -> bool:
     return lora and str(values.get("use_dora", False)).lower() != "true" and model_type in FAMILIES
 
 
-def sft_values(precision: Precision | None, values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The keys of `swift sft` in `values` that change with what was measured. The user's `overrides` stand."""
+def sft_values(precision: Precision | None, values: dict[str, Any], named: Collection[str]) -> dict[str, Any]:
+    """The keys of `swift sft` in `values` that change with what was measured; those that the recipe or the user has
+    `named` stand."""
     if precision is None or values.get("torch_dtype") != "float32":
         return {}
     plugins = [*values.get("external_plugins", []), *_plugins(precision)]
     changed: dict[str, Any] = {"external_plugins": plugins}
     # DeepSpeed and FSDP have settings of their own for mixed precision, and hold the weights in pieces.
     if not {"deepspeed", "fsdp"} & values.keys():
-        if precision.trains_in_bf16 and not {"bf16", "fp16"} & overrides.keys():
+        if precision.trains_in_bf16 and not {"bf16", "fp16"} & {*named}:
             changed["bf16"] = True
         if trains_fused(values):
             callbacks = values.get("callbacks", [])

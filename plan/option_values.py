@@ -30,7 +30,7 @@ NOWHERE = {
     "cached_val_dataset": "use --csv PATH",
     "resume_from_checkpoint": "the same command goes on by itself",
     "save_only_model": "going on after an interruption needs the optimiser's state",
-    "adapters": "tuning begins with the model alone, and the answers after it take the run's own checkpoint",
+    "adapters": "use --adapters DIR on the command line of run_sft.sh: the answers before tuning take it too",
     "result_path": "answers are written into the run",
 }
 PLUGINS = {"external_plugins": "put the plugin into plugins/ and name it in a recipe of your own"}

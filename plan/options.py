@@ -15,6 +15,7 @@ EPILOG = """\
 A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
 task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
+--cv K [--repeats N] in place of one run: cross-validation, for tables of a few hundred rows (docs/own-data.md).
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
 CHECKED = {*RANGES, "tuner_type"}  # without asking ms-swift
@@ -33,6 +34,7 @@ class Options(NamedTuple):
     fresh: bool
     auto_batch: bool
     swift: dict[str, Any]
+    adapters: Path | None = None
 
     def number(self, key: str, default: Any) -> int:
         """The whole number given for an option of `swift sft`, or `default`. Raises `UserError` for another value."""
@@ -57,6 +59,9 @@ def parse_options(argv: list[str] | None) -> Options:
         allow_abbrev=False,
     )
     parser.add_argument("--model", help="folder or hub id of the model to tune, in place of the recipe's")
+    parser.add_argument(
+        "--adapters", type=given_path, metavar="DIR", help="go on from this adapter; “before” is the model with it"
+    )
     parser.add_argument("--csv", type=given_path, help="the labelled reviews, in place of the task's")
     parser.add_argument(
         "--limit",

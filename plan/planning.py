@@ -5,6 +5,7 @@ infer.yaml, packages.txt, data.json and run.json are written.
 """
 
 import contextlib
+import dataclasses
 import shlex
 import sys
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.build import build, with_options
-from data_prep.task import Task
-from hub.find import ModelUnavailable, check_family, find_model, fingerprint
+from data_prep.chat.family import recognise
+from data_prep.task import Task, find_task
+from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes
@@ -22,9 +24,10 @@ from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
-from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, load_recipe
-from plan.resolve import resolve_infer, resolve_sft, room_for_labels
+from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, is_table, load_recipe, task_of_table
+from plan.resolve import in_its_chat, resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
+from plan.start_adapter import adapter_notice, adapter_values
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
@@ -32,7 +35,7 @@ from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.gate import check_options
 from workspace.marker import mark
-from workspace.paths import DATASETS, RUNS, shown
+from workspace.paths import DATASETS, RUNS, expanded, shown
 
 FALLBACK_TASK = "demo"
 
@@ -73,6 +76,7 @@ def write_run(plan: Plan) -> None:
             prompt=run.prompt,
             max_length=run.max_length,
             override=run.task_overrides,
+            template=plan.sft["template"],
         )
         check_run_folder(run.folder, run.fresh)
         mark(run.folder, "run")
@@ -86,14 +90,19 @@ def write_run(plan: Plan) -> None:
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
+        if run.start_adapter:
+            task = find_task(str(run.task_file), run.task_overrides)
+            run = dataclasses.replace(run, notice=adapter_notice(run.start_adapter, run.dataset, task))
         run.write()
 
 
 def make_plan(options: Options, argv: list[str]) -> Plan:
-    """Resolve everything for this machine. Writes nothing but what is fetched: the model, the demo's table.
+    """Resolve everything for this machine. Writes nothing but what is fetched, the model and the demo's table, and the
+    task of a table that has none.
 
     Raises `UserError` for what cannot run, before anything slow starts.
     """
+    ensure_task(options.recipe)
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
     try:
         model = _model_folder(recipe, options)
@@ -104,7 +113,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         _say(f"{notice['en']} ({error})")
         recipe = _checked_recipe(FALLBACK_TASK, options)
         model = _model_folder(recipe, options)
-    check_family(model, {**recipe.sft, **options.swift}, options.swift)
+    family = recognise(model, recipe.sft, options.swift, options.model is None)
+    recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
@@ -115,13 +125,19 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     dataset = _dataset_folder(task, options, model, max_length, recipe)
     check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
+    sft = in_its_chat(sft, task.system)
+    if options.adapters:
+        chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
+        given = {**chosen_values, **options.swift}
+        sft |= adapter_values(options.adapters, folder, given, sft, fingerprint(model))
     if options.auto_batch:
         sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
-    chosen = sft_values(measured, sft, options.swift)
-    decided = {"bf16", "fp16", "torch_dtype"} & options.swift.keys() or {"deepspeed", "fsdp"} & sft.keys()
+    named = {*recipe.sft, *options.swift}
+    chosen = sft_values(measured, sft, named)
+    decided = {"bf16", "fp16", "torch_dtype"} & named or {"deepspeed", "fsdp"} & sft.keys()
     bf16 = None if measured is None or decided else bool(chosen.get("bf16"))
     if bf16 is not None and not options.fresh:
         bf16 = _bf16_as_begun(folder, bf16)
@@ -129,7 +145,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     check_options(sft, lambda key: f"option --{key}", folder)
-    table = options.csv or task.csv or Path()
+    table = options.csv or task.main_table or Path()
     check_space(
         needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}
     )
@@ -148,7 +164,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         model=recipe.sft.get("model", model.name) if options.model is None else options.model,
         model_folder=model,
         model_fingerprint=fingerprint(model),
-        csv=str(options.csv or task.csv),
+        csv=str(options.csv or task.main_table),
         limit=limit,
         prompt=prompt,
         max_length=max_length,
@@ -163,11 +179,12 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         auto_batch=options.auto_batch,
         planned=time.strftime("%Y-%m-%d %H:%M:%S"),
         notice=notice,
+        start_adapter=options.adapters,
         **software(),
     )
     lines = {
         "recipe": recipe.name,
-        "model": shown(model),
+        "model": f"{shown(model)} ({sft['model_type']}, template {sft['template']})",
         "machine": machine.describe(),
         "cpu": measured.describe() if measured else None,
         "process": batch_line({**recipe.sft, **options.swift}, sft) if planned_processes(sft).launched else None,
@@ -175,6 +192,14 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     }
     _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))
     return Plan(run, sft, infer, options.csv)
+
+
+def ensure_task(name: str | None) -> None:
+    """Where a table is given in place of a recipe and no task reads it, write one, and print what it took."""
+    if name is not None and is_table(path := caller_folder() / expanded(name)) and task_of_table(path) is None:
+        from data_prep.init import init  # here, because it is seldom needed
+
+        init(path)
 
 
 def _checked_recipe(name: str, options: Options) -> Recipe:
@@ -226,6 +251,7 @@ def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, 
         "max_length": max_length,
         "model": str(model) if options.model else None,  # another tokenizer cuts long reviews elsewhere
         "recipe": recipe.path.stem,
+        "template": options.swift.get("template"),
         "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
     }
     changed = {key: value for key, value in values.items() if value not in (None, own.get(key))}

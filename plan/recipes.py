@@ -4,6 +4,7 @@ A task's folder, in swift_configs or anywhere, needs a task.yaml alone. A recipe
 come before those that all tasks share.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +48,8 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), caller: Path | None = None) -> Recipe:
-    """The recipe called `name`: <task>, <task>/<model>, or the path of a task's folder or of a YAML file in one.
+    """The recipe called `name`: <task>, <task>/<model>, or the path of a task's folder, of a YAML file in one, or of a
+    task's table.
 
     Relative paths are taken from `caller`. Of keys that several files set, those of the recipe come first, then those
     below `sft:` in task.yaml, then those of the overrides, the later replacing the earlier. Raises `UserError` for an
@@ -110,7 +112,33 @@ def _find(name: str, caller: Path | None) -> tuple[Path, str | None]:
         return path.parent, path.stem
     if (path.parent / "task.yaml").is_file() and _recipe_file(path.parent, path.name):
         return path.parent, path.name
+    if is_table(path):
+        if found := task_of_table(path):
+            return found, None
+        raise UserError(f"{shown(path)} has no task yet: `bash run_sft.sh init {shown(path)}` writes one")
     raise _unknown(name)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a word of the command line that names a file means a table, and not a recipe."""
+    return path.is_file() and path.suffix not in (".yaml", ".yml")
+
+
+def task_of_table(table: Path) -> Path | None:
+    """The folder of the task below swift_configs that reads this table; None where there is none.
+
+    Raises `UserError` where several do.
+    """
+    found = []
+    for path in sorted(CONFIGS.glob("*/task.yaml")):
+        with contextlib.suppress(UserError):  # another task's fault is told when that task is run
+            task = load_task(path)
+            if task.csv is not None and task.csv.absolute() == table.absolute():
+                found.append(path.parent)
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found)
+        raise UserError(f"{shown(table)} is the table of several tasks ({names}): give one of them in its place")
+    return found[0] if found else None
 
 
 def _unknown(name: str) -> UserError:

@@ -9,14 +9,17 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
+from data_prep.chat.frame import chat_frame, is_known
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
+from plan.run import ROW_CHECK
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.records import read
+from workspace.swift_registry import registry
 
 GPU_INFER_BATCH = 64
 FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
@@ -33,51 +36,75 @@ HALF = ("bfloat16", "float16")  # what flash-attn computes in
 ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
 HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
 TASK_TYPES = ("causal_lm", "seq_cls")
+UNKNOWN_CHAT = 64  # tokens more for a template that lengths could not be counted in: no row is dropped for them
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
 def resolve_sft(
     recipe: Recipe,
-    overrides: dict[str, Any],
+    options: dict[str, Any],
     machine: Machine,
     model: Path,
     dataset: Path,
     run: Path,
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Any]:
-    """The keys of `swift sft` for this run: the recipe, then what the machine asks for, then the user's overrides.
+    """The keys of `swift sft` for this run: the recipe, what the machine asks for and it does not name, the `options`.
 
     The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
     """
     values = {
+        **dtype_flags(machine),
         **recipe.sft,
         "model": str(model),
-        "system": recipe.task.system,
+        "system": recipe.task.system,  # empty: none, not the template's own
         "dataset": [str(dataset / "train.jsonl")],
         "val_dataset": [str(dataset / "val.jsonl")],
         "output_dir": str(run / "train"),
-        **dtype_flags(machine),
     }
     # Absolute, because ms-swift writes them into each checkpoint's args.json and `swift infer` imports them again.
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
-    values.update(overrides)
+    values.update(options)
+    values.update(row_check(values))
     if str(values.setdefault("check_model", False)).lower() == "true":
         raise UserError(
             "check_model: true has ms-swift unpickle a hidden file of the model's folder, which can run code "
             "(CVE-2025-50472): leave it out; files from a hub are verified when they are downloaded"
         )
-    values.update(_matching_evaluation(values, overrides))
-    values.update(head_values(values, overrides, len(recipe.task.label_words)))
+    values.update(_matching_evaluation(values, options))
+    values.update(head_values(values, options, len(recipe.task.label_words)))
     values.update(gpu_attention(values, machine))
     processes = wanted_processes(values, machine, environ)
-    values.update(share_batch(values, overrides, processes))
+    values.update(share_batch(values, options, processes))
     if machine.gpu is None:
         share = machine.memory_gib / processes.per_node
         values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
-    elif BATCH not in overrides:
+    elif BATCH not in options:
         values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
     return values | _launch_values(values, machine, processes)
+
+
+def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
+    """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
+
+    Raises `UserError` where the template has no place for a system prompt.
+    """
+    template, found = str(values["template"]), dict(values)
+    chat_frame(template, system)
+    if not registry().chats[template].own_system:
+        del found["system"]
+    if not is_known(template):
+        found["max_length"] = whole_number(values, "max_length") + UNKNOWN_CHAT
+    return found
+
+
+def row_check(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The key of `swift sft` that has plugins/label_metric.py count rows before the first step, where it is used."""
+    used = any(Path(plugin).name == "label_metric.py" for plugin in values.get("external_plugins", []))
+    callbacks = values.get("callbacks", [])
+    callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
+    return {"callbacks": [*callbacks, ROW_CHECK]} if used and ROW_CHECK not in callbacks else {}
 
 
 def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
@@ -134,19 +161,19 @@ def gpu_attention(
     return {"attn_impl": "flash_attn", "padding_free": True} if works() else {}
 
 
-def head_values(values: Mapping[str, Any], overrides: Mapping[str, Any], classes: int) -> dict[str, Any]:
+def head_values(values: Mapping[str, Any], options: Mapping[str, Any], classes: int) -> dict[str, Any]:
     """The keys of `swift sft` that follow where `values` tune a classification head; none where they tune words.
 
     The head has one output a class of the task; plugins/label_head.py, without which ms-swift shows the head the
-    answer, is added where it is missing. `overrides` are the user's. Raises `UserError` for what cannot be evaluated.
+    answer, is added where it is missing. `options` are the user's. Raises `UserError` for what cannot be evaluated.
     """
     kind = values.get("task_type", "causal_lm")
     if kind not in TASK_TYPES:
         raise UserError(f"task_type {kind} cannot be evaluated here: use one of {', '.join(TASK_TYPES)}")
     if kind != "seq_cls":
         return {}
-    if str(overrides.get("num_labels", classes)) != str(classes):
-        raise UserError(f"--num_labels {overrides['num_labels']}: the task has {classes} labels; leave the option out")
+    if str(options.get("num_labels", classes)) != str(classes):
+        raise UserError(f"--num_labels {options['num_labels']}: the task has {classes} labels; leave the option out")
     if (problem := values.get("problem_type", "single_label_classification")) != "single_label_classification":
         raise UserError(f"problem_type {problem}: every review has one label here; leave the option out")
     plugins = values.get("external_plugins", [])
@@ -205,7 +232,7 @@ def _trains_fused(values: Mapping[str, Any], machine: Machine, model: Path) -> b
     return by_cpu and can_be_fused(values, _Shape.read(model).model_type)
 
 
-def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+def _matching_evaluation(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What must change with the user's --eval_strategy: the best checkpoint needs saving and evaluating in step."""
     strategy = str(values.get("eval_strategy", "no"))
     if strategy == "no":
@@ -213,7 +240,7 @@ def _matching_evaluation(values: dict[str, Any], overrides: dict[str, Any]) -> d
     matched = {"save_strategy": strategy}
     if strategy == "steps" and "eval_steps" in values:
         matched["save_steps"] = values["eval_steps"]
-    return {key: value for key, value in matched.items() if key not in overrides}
+    return {key: value for key, value in matched.items() if key not in options}
 
 
 def _launch_values(values: Mapping[str, Any], machine: Machine, processes: Processes) -> dict[str, Any]:

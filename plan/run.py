@@ -28,7 +28,7 @@ from workspace.records import Damaged, Json, Stored, parse, read
 
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
-PATHS = ("task_file", "model_folder", "dataset", "again_of")
+PATHS = ("task_file", "model_folder", "dataset", "again_of", "start_adapter")
 PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
@@ -41,8 +41,9 @@ SPEED_KEYS = {
     "vllm_max_num_seqs",
 }  # fmt: skip
 # Keys that say where something is, whose content has a hash of its own; and what is logged on the way.
-PLACE_KEYS = {"model", "dataset", "val_dataset", "output_dir", "logging_dir"}
+PLACE_KEYS = {"model", "adapters", "dataset", "val_dataset", "output_dir", "logging_dir"}
 LOG_KEYS = {"report_to", "logging_steps", "logging_first_step", "logging_strategy", "run_name"}
+ROW_CHECK = "row_check"  # the callback of plugins/label_metric.py that looks whether all rows are there
 SPEED_ENV = {
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "TOKENIZERS_PARALLELISM",
     "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_",
@@ -57,7 +58,7 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     change is rounding: label probabilities by up to 1e-3 (4e-5 was measured), losses and gradients by 1e-5 of their
     size in float32, as much again as the model's own layers in bfloat16. `bf16` itself is a key of the result.
     """
-    kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK}
+    kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK, ROW_CHECK}
     left_out = SPEED_KEYS | PLACE_KEYS | LOG_KEYS
     kept = {key: value for key, value in values.items() if key not in left_out}
     for key, unwanted in (("external_plugins", kernels), ("callbacks", callbacks), ("ENV", SPEED_ENV)):
@@ -125,6 +126,7 @@ class Run:
     planned: str | None = None
     notice: Notice | None = None
     again_of: Stored | None = None
+    start_adapter: Stored | None = None  # the adapter that tuning goes on from, and that "before" answers with
     format: int | None = None
 
     @classmethod

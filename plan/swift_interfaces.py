@@ -56,6 +56,13 @@ INTERFACES = (
     Interface("swift.template.register:TEMPLATE_MAPPING", r"\bTEMPLATE_MAPPING\b"),
     Interface("swift.template:register_template", r"\bregister_template\b", ("exist_ok",)),
     Interface("swift.template:TemplateMeta.template_cls", r"\btemplate_cls\b"),
+    # What the registry's question reads (workspace/swift_registry.py)
+    Interface("swift.model.model_meta:MODEL_MAPPING", r"\bMODEL_MAPPING\b"),
+    Interface("swift.template:Template._swift_encode", r"\b_swift_encode\b", ("inputs",)),
+    Interface("swift.template:Template._swift_prepare_inputs", r"\b_swift_prepare_inputs\b", ("inputs",)),
+    Interface("swift.template:Template._simplify_context_list", r"\b_simplify_context_list\b"),
+    Interface("swift.template.template_inputs:StdTemplateInputs", r"\bStdTemplateInputs\b"),
+    Interface("swift.pipelines.train.tuner:", r'"adapters": \[', text="args.resume_from_checkpoint or args.adapters"),
     # Methods that plugins override
     Interface("swift.template:Template.generate", r"def generate\(self, model", ("model",)),
     Interface("swift.template:Template.encode", r"super\(\)\.encode\("),
@@ -92,6 +99,10 @@ INTERFACES = (
     Interface("transformers.cache_utils:DynamicLayer.lazy_initialization", r"\blazy_initialization\b"),
     Interface("transformers.cache_utils:DynamicLayer.update", r"\bRoomyLayer\b", ("key_states", "value_states")),
     Interface("transformers.cache_utils:DynamicCache.crop", r"\bcache\.crop\("),
+    Interface("transformers.cache_utils:DynamicSlidingWindowLayer", r"\bDynamicSlidingWindowLayer\b"),
+    Interface("transformers.cache_utils:LinearAttentionCacheLayerMixin", r"\bLinearAttentionCacheLayerMixin\b"),
+    Interface("transformers.cache_utils:Cache.is_sliding", r"\bcache\.is_sliding\b"),
+    Interface("transformers.cache_utils:Cache.is_croppable", r"\bcache\.is_croppable\b"),
     Interface("transformers.cache_utils:DynamicCache.get_seq_length", r"\bget_seq_length\b"),
     Interface("transformers.cache_utils:DynamicCache.batch_repeat_interleave", r"\bbatch_repeat_interleave\b"),
     # Decoder layers and adapters

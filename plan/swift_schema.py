@@ -1,51 +1,15 @@
 """The options that the installed ms-swift knows, with their types: a slip is reported before anything slow starts."""
 
-import contextlib
 import difflib
-import importlib.metadata
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from plan.option_values import environment_fault, limits_fault, reserved
 from workspace.errors import UserError
-from workspace.files import write_text
 from workspace.gate import check_options
-from workspace.paths import cache_folder
-from workspace.records import parse, read_if_whole
+from workspace.swift_registry import Option, registry
 
-# ms-swift is asked in a process of its own: importing it takes many seconds, so the answer is kept by version. Its
-# argument classes are put through the parser that `swift sft` itself uses.
-QUESTION = """
-import json, sys
-from swift.arguments import InferArguments, SftArguments
-from transformers import HfArgumentParser
-from transformers.trainer_utils import IntervalStrategy, SaveStrategy, SchedulerType
-# What ms-swift declares as text and transformers takes only these for.
-texts = {"eval_strategy": IntervalStrategy, "logging_strategy": IntervalStrategy, "save_strategy": SaveStrategy,
-         "lr_scheduler_type": SchedulerType}
-answer = {}
-for name, cls in (("sft", SftArguments), ("infer", InferArguments)):
-    options = answer[name] = {}
-    for action in HfArgumentParser([cls])._actions:
-        if action.dest == "help" or type(action).__name__ == "_StoreFalseAction":
-            continue
-        kind = getattr(action.type, "__name__", "str")
-        choices = [one for one in action.choices or () if one is not None]
-        if action.dest in texts:
-            choices = [one.value for one in texts[action.dest]]
-        options[action.dest] = {
-            "kind": {"string_to_bool": "bool"}.get(kind, kind if kind in ("int", "float") else "str"),
-            "choices": [str(one) for one in choices],
-            "many": action.nargs == "+",
-        }
-sys.stdout.write("\\n@" + json.dumps(answer))
-"""
-FORMAT = 2  # raised when the answer's form changes
 KINDS = {"bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
 BOOLEANS = {"true", "false", "yes", "no", "t", "f", "y", "n", "1", "0"}
 
@@ -64,39 +28,9 @@ PACKAGES = {
 }
 
 
-class Option(NamedTuple):
-    """An option of ms-swift: its kind (bool, int, float or str), the values it may have (none: any), list or not."""
-
-    kind: str
-    choices: list[str]
-    many: bool
-
-
-@dataclass(frozen=True)
-class _Answer:
-    sft: dict[str, Option]
-    infer: dict[str, Option]
-
-
-@cache
 def known_options(command: str) -> dict[str, Option]:
     """The options of `swift <command>` (sft or infer), by name. Raises `UserError` when ms-swift cannot be asked."""
-    try:
-        version = importlib.metadata.version("ms_swift")
-    except importlib.metadata.PackageNotFoundError:
-        raise UserError(
-            "ms-swift is not installed here: run `bash run_sft.sh`, or `source .venv/bin/activate`"
-        ) from None
-    name = f"swift-options-{FORMAT}-{version}-{importlib.metadata.version('transformers')}.json"
-    path = cache_folder() / name
-    kept = read_if_whole(path, _Answer)
-    if kept is None:
-        text = _ask()
-        kept = parse(_Answer, text)
-        # A cache that cannot be written costs the next start some seconds, no more.
-        with contextlib.suppress(OSError):
-            write_text(path, text)
-    return getattr(kept, command)
+    return getattr(registry(), command)
 
 
 def check_values(
@@ -163,12 +97,3 @@ def _fault(key: str, value: Any, option: Option) -> str | None:
             f"is {value!r}, expected one of {', '.join(option.choices)}{f'; did you mean {near[0]}?' if near else ''}"
         )
     return limits_fault(key, value, option.kind)
-
-
-def _ask() -> str:
-    result = subprocess.run([sys.executable, "-c", QUESTION], capture_output=True, text=True)
-    if result.returncode != 0:
-        raise UserError(
-            f"ms-swift cannot be imported ({result.stderr.strip().splitlines()[-1]}): install requirements.txt"
-        )
-    return result.stdout.rsplit("\n@", 1)[1]

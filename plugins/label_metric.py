@@ -2,19 +2,22 @@
 
 `external_plugins: [plugins/label_metric.py]` with `eval_metric: label` logs `eval_label_accuracy` and
 `eval_label_macro_f1`. A row's prediction is the label word with the highest probability after the prompt, which is
-what counts when the model is used; ms-swift's own token and sequence accuracy are teacher-forced and count the end
-token too. The label words are those that occur as answers in the training and validation rows. With `task_type:
-seq_cls` the prediction is the head's most probable class.
+what counts when the model is used (P* of word_tree.py, as in scoring); ms-swift's own token and sequence accuracy are
+teacher-forced and count the end token too. The label words are those that occur as answers in the training and
+validation rows. With `task_type: seq_cls` the prediction is the head's most probable class.
 
-What ms-swift really trained on is written to `output_dir`/label_metric.json: {"train_rows", "val_rows",
-"val_prompt_sha256": [hex over each validation prompt's token ids, in row order]}.
+With `callbacks: [row_check]` what ms-swift really trains on is written, before the first step, to
+`output_dir`/label_metric.json: {"train_rows", "val_rows", "val_prompt_sha256": [hex over each validation prompt's token
+ids, in row order]}; where the environment variable LABEL_ROWS names other counts ("train val"), nothing is trained.
 
-The evaluation pass has the log probability of the gold word, and of the first token of every other word: an upper
-bound on that word. Only where the bound leaves the winner open are the other words run, so that the result is
-exact at little cost.
+The evaluation pass has the log probability of the gold word, and of every other word that of its tokens as far as the
+gold word goes along and one more: an upper bound on that word. Only where the bounds leave the winner open are the
+other words run, so that the result is exact at little cost.
 """
 
+import itertools
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,16 +26,20 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from score_lines import tokens_sha256  # next to this file
+from swift.callbacks import TrainerCallback, callbacks_map
 from swift.metrics import eval_metrics_map
 from swift.metrics.base import EvalMetrics
 from transformers.trainer_utils import EvalPrediction
+from word_scores import pad_left, score_words  # next to this file
+from word_tree import Tokens, WordTree
 
+SPLITS = ("train", "validation")
 IGNORED = -100  # the label of a token without loss
 RESCORE_ROWS = 8  # rows in a batch when open rows are run again
 
 
-def answer_words(datasets: Iterable[Any]) -> list[tuple[int, ...]]:
-    """The distinct answers of tokenised rows, as token ids with the end token, in a fixed order."""
+def answers_of(datasets: Iterable[Any]) -> list[Tokens]:
+    """The distinct answers of tokenised rows, as token ids with what ends them, in a fixed order."""
     words = {
         tuple(token for token in row["labels"] if token != IGNORED)
         for dataset in datasets
@@ -42,10 +49,17 @@ def answer_words(datasets: Iterable[Any]) -> list[tuple[int, ...]]:
     return sorted(words)
 
 
-def split_answers(tokens: list[int], words: Sequence[tuple[int, ...]]) -> list[int]:
-    """The indices of the words, one after the other, that `tokens` consist of. Raises `ValueError` for other tokens.
+def without_end(answer: Tokens, tokenizer: Any) -> Tokens:
+    """The label word of an answer: its tokens before the first one that ends a turn, as every template has them."""
+    ends = {tokenizer.eos_token_id, *(token for token, one in tokenizer.added_tokens_decoder.items() if one.special)}
+    return tuple(itertools.takewhile(lambda token: token not in ends, answer))
 
-    Of two words that fit the longer is taken; with its end token no word begins another.
+
+def split_answers(tokens: list[int], words: Sequence[Tokens]) -> list[int]:
+    """The indices of the answers `words`, one after the other, that `tokens` consist of. Raises `ValueError` for other
+    tokens.
+
+    Of two that fit the longer is taken; with what ends it none begins another.
     """
     found, start = [], 0
     while start < len(tokens):
@@ -86,33 +100,66 @@ def prompt_tokens(features: dict[str, Any]) -> list[int]:
     return list(features["input_ids"][: int(answer.argmax())])
 
 
+class RowCheck(TrainerCallback):
+    """Records the rows before the first step, and ends where they are not those that LABEL_ROWS ("train val") names."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Raise `ValueError` where ms-swift left rows out: it says nothing of it."""
+        write_rows(self.trainer)
+        datasets = (self.trainer.train_dataset, self.trainer.eval_dataset)
+        wanted = os.environ.get("LABEL_ROWS", "").split()
+        for name, rows, count in zip(SPLITS, datasets, wanted, strict=False):
+            if rows is not None and len(rows) != int(count):
+                raise ValueError(f"ms-swift kept {len(rows)} of {count} {name} rows")
+
+
 def write_rows(trainer: Any) -> None:
-    """Record in label_metric.json how many rows ms-swift kept, and which prompts it tuned for."""
+    """Record in label_metric.json how many rows ms-swift kept, and which prompts it tunes for."""
     if not trainer.is_world_process_zero():
         return
-    prompts = [prompt_tokens(row) for row in trainer.eval_dataset]
+    prompts = [prompt_tokens(row) for row in trainer.eval_dataset or ()]
     seen = {
         "train_rows": len(trainer.train_dataset),
-        "val_rows": len(prompts),
+        "val_rows": None if trainer.eval_dataset is None else len(prompts),
         "val_prompt_sha256": [tokens_sha256(prompt) for prompt in prompts],
     }
     Path(trainer.args.output_dir, "label_metric.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
+def upper_bounds(steps: torch.Tensor, words: Sequence[Tokens], gold: int) -> torch.Tensor:
+    """[words] log probabilities that none of `words` exceeds; of the one at `gold`, its own.
+
+    `steps` [gold word's tokens or more, vocabulary]: those after the prompt and after each of the gold word's tokens.
+    """
+    own = words[gold]
+    along = steps[torch.arange(len(own)), own].cumsum(0)
+    sums = torch.cat([along.new_zeros(1), along])
+    same = [
+        next(at for at, (a, b) in enumerate(zip((*word, None), (*own, IGNORED), strict=False)) if a != b)
+        for word in words
+    ]
+    bounds = sums[same]
+    goes_on = [at for at, word in enumerate(words) if same[at] < min(len(word), len(steps))]
+    bounds[goes_on] += steps[[same[at] for at in goes_on], [words[at][same[at]] for at in goes_on]]
+    return bounds
+
+
 class LabelMetrics(EvalMetrics):
     """Accuracy and macro F1 of the most probable label word, on the whole evaluation set."""
 
-    words: tuple[tuple[int, ...], ...] = ()  # known with the first batch
+    answers: tuple[Tokens, ...] = ()  # with what ends them; known with the first batch
+    tree: WordTree  # of the words, in the same order
 
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
-        """[answers, words + 1]: log probabilities, exact for an answer's gold word, an upper bound for the others.
+        """[answers, words + 1]: log P*, exact for an answer's gold word, an upper bound for the others.
 
         `logits` [rows, tokens, vocabulary], `labels` [rows, tokens] with -100 where there is no loss. The last column
-        is the gold word's index. With `padding_free` a batch is one row, which holds the answers of all.
+        is the gold word's index. With `padding_free` a batch is one row, which holds the answers of all. A gold word
+        that begins others has -inf: its exact value is left to be run.
         """
-        if not self.words:
-            self.words = tuple(answer_words([self.trainer.train_dataset, self.trainer.eval_dataset]))
-            write_rows(self.trainer)
+        if not self.answers:
+            self.answers = tuple(answers_of([self.trainer.train_dataset, self.trainer.eval_dataset]))
+            self.tree = WordTree.of([without_end(one, self.trainer.processing_class) for one in self.answers])
         if isinstance(logits, list | tuple):
             logits = logits[0]
         found = []
@@ -120,12 +167,12 @@ class LabelMetrics(EvalMetrics):
             where = torch.nonzero(row_labels != IGNORED)[:, 0]
             steps = torch.log_softmax(logits[row, where - 1].float(), -1)
             start = 0
-            for gold in split_answers(row_labels[where].tolist(), self.words):
-                word = torch.tensor(self.words[gold], device=steps.device)
-                bounds = steps[start, [word[0] for word in self.words]]
-                bounds[gold] = steps[start : start + len(word)].gather(1, word[:, None]).sum()
+            for gold in split_answers(row_labels[where].tolist(), self.answers):
+                bounds = upper_bounds(steps[start:], self.tree.words, gold)
+                if gold in self.tree.longer:
+                    bounds[gold] = -torch.inf
                 found.append(torch.cat([bounds, bounds.new_tensor([gold])]))
-                start += len(word)
+                start += len(self.answers[gold])
         return torch.stack(found).to(labels.device)  # where ranks can gather it
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -140,7 +187,7 @@ class LabelMetrics(EvalMetrics):
         return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
 
     def exact_scores(self, rows: np.ndarray) -> np.ndarray:
-        """[rows, words] exact log probabilities of every word, each with its end token, after the rows' prompts.
+        """[rows, words] exact log P* of every word after the rows' prompts.
 
         Under several processes each runs its share: all of them call this with the same rows. The shares are filled
         up to one size, because a model that is itself spread over the processes needs them all at each step.
@@ -157,40 +204,22 @@ class LabelMetrics(EvalMetrics):
 
     @torch.no_grad()
     def run_words(self, rows: np.ndarray) -> torch.Tensor:
-        """[rows, words] log probabilities in float32 of every word after the prompts of the evaluation rows `rows`."""
+        """[rows, words] log P* in float32 of every word after the prompts of the evaluation rows `rows`."""
         model, device = self.trainer.model, self.trainer.args.device
         pad = self.trainer.processing_class.pad_token_id or 0
-        result = torch.empty(len(rows), len(self.words), device=device)
+        parts = []
         for start in range(0, len(rows), RESCORE_ROWS):
             chunk = rows[start : start + RESCORE_ROWS]
             prompts = [prompt_tokens(self.trainer.eval_dataset[int(row)]) for row in chunk]
-            for column, word in enumerate(self.words):
-                width = max(map(len, prompts)) + len(word)
-                padding = [width - len(prompt) - len(word) for prompt in prompts]
-                ids = [[pad] * short + prompt + list(word) for short, prompt in zip(padding, prompts, strict=True)]
-                mask = torch.tensor([[0] * short + [1] * (width - short) for short in padding], device=device)
-                output = model(
-                    input_ids=torch.tensor(ids, device=device),
-                    attention_mask=mask,
-                    position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                    logits_to_keep=len(word) + 1,
-                )
-                steps = torch.log_softmax(output.logits[:, :-1].float(), -1)
-                tokens = torch.tensor(word, device=device)
-                result[start : start + len(chunk), column] = steps[:, torch.arange(len(word)), tokens].sum(-1)
-        return result
+            parts.append(score_words(model, *pad_left(prompts, pad, device), self.tree.words)[0])
+        return torch.cat(parts)
 
 
 class HeadMetrics(EvalMetrics):
     """Accuracy and macro F1 of a classification head's most probable class, on the whole evaluation set."""
 
-    rows_written = False
-
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """[rows] the most probable class; `logits` [rows, classes]."""
-        if not self.rows_written:
-            self.rows_written = True
-            write_rows(self.trainer)
         return (logits[0] if isinstance(logits, list | tuple) else logits).argmax(-1)
 
     def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
@@ -206,3 +235,4 @@ def label_metrics(args: Any, trainer: Any) -> EvalMetrics:
 
 
 eval_metrics_map["label"] = label_metrics
+callbacks_map["row_check"] = RowCheck

@@ -19,10 +19,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from score_lines import KeyedRow, KeyedRows, ScoreFile  # next to this file
+from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
+from score_lines import FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
-from word_scores import joined, pad_left, passes, score_words, shared_prefix, word_tokens  # next to this file
+from word_scores import joined, pad_left, passes, score_words, shared_prefix  # next to this file
+from word_tree import word_tokens  # next to this file
 
 MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
 PASS_TOKENS = 1024  # in one pass on a CPU: more are no faster, and padded more; text is generated for all together
@@ -88,19 +90,23 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
             parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
-            logprobs, cache = torch.cat(parts), joined(list(caches), len(prefix))
-            scored = time.perf_counter()
-            # The last prompt token is run again: generation starts from its logits.
-            cache.crop(-1)
-            used = attended.shape[1]
+            logprobs, used = torch.cat(parts), attended.shape[1]
             before = ids.new_tensor(prefix).expand(len(ids), -1)
             inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
+            if can_be_cropped(caches[0]):
+                cache = joined(list(caches), len(prefix))
+                cache.crop(-1)  # the last prompt token is run again: generation starts from its logits
+                inputs["past_key_values"] = cache
+            scored = time.perf_counter()
             inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
-            output = super().generate(model, *args, past_key_values=cache, **inputs)
+            output = super().generate(model, *args, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
             generated = (time.perf_counter() - scored) / len(rows)
-            scores.append(rows, logprobs.tolist(), [(scored - begin) / len(rows)] * len(rows), generated)
-            return list(sequences[:, used:])
+            answers = sequences[:, used:]
+            reasons = finish_reasons(answers.tolist(), kwargs, self.tokenizer)
+            seconds = [(scored - begin) / len(rows)] * len(rows)
+            scores.append(rows, logprobs.tolist(), seconds, generated, reasons)
+            return list(answers)
 
         def score_only(
             self, model: Any, rows: list[KeyedRow], input_ids: torch.Tensor, mask: torch.Tensor
@@ -120,7 +126,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             """(Log probabilities, key/value cache) of the rows, of as many at a time as are fastest."""
             shared = len(prefix)
             lengths = attended[:, shared:].sum(-1).tolist()
-            together = PASS_TOKENS if ids.device.type == "cpu" else ids.numel()
+            small = ids.device.type == "cpu" and can_be_cropped(new_cache(model))  # only such caches can be joined
+            together = PASS_TOKENS if small else ids.numel()
             for rows in passes(lengths, together):
                 part, kept, longest = ids[rows], attended[rows], max(lengths[rows])
                 past = None
@@ -143,7 +150,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             kept_prefix = self.prefix[0]
             if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
                 prefix = kept_prefix
-            if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS:
+            if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS or not sees_all(model):
                 prefix = []
             elif kept_prefix != prefix:
                 tokens = torch.tensor([prefix], device=input_ids.device)
@@ -153,6 +160,19 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             return ids, torch.cat([kept.new_ones(len(prompts), len(prefix)), kept], 1), prefix
 
     return ScoringTemplate
+
+
+def finish_reasons(answers: list[list[int]], given: dict[str, Any], tokenizer: Any) -> list[FinishReason]:
+    """Why each of `answers` (token ids, filled up to the longest) ended: "length" where max_new_tokens ended it.
+
+    `given` are the arguments of `generate`. An answer that another ended before is filled up; ms-swift itself calls all
+    of max_new_tokens "length", one whose last token is its end too.
+    """
+    config = given.get("generation_config")
+    limit, ends = (given.get(name, getattr(config, name, None)) for name in ("max_new_tokens", "eos_token_id"))
+    stops = {tokenizer.eos_token_id, tokenizer.pad_token_id, *(ends if isinstance(ends, list | tuple) else [ends])}
+    ended = [limit is None or len(answer) < limit or bool(stops & set(answer)) for answer in answers]
+    return ["stop" if stop else "length" for stop in ended]
 
 
 def prompts_of(input_ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:

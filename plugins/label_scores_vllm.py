@@ -9,32 +9,26 @@ Rows of the mode "score" answer with a label word alone (constrained choice); ro
 """
 
 import copy
+import re
 import time
 from itertools import groupby
 from typing import Any
 
+import torch
 from score_lines import KEY, KeyedRow, ScoreFile, chat_sha256  # next to this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
-from word_scores import word_tokens  # next to this file
+from word_tree import WordTree, word_tokens  # next to this file
 
 ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
 ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
 
 
-def next_tokens(words: list[list[int]]) -> dict[tuple[int, ...], list[int]]:
-    """What `words` go on with after each of their beginnings, the shorter first; the empty one is the prompt itself."""
-    found: dict[tuple[int, ...], set[int]] = {}
-    for word in words:
-        for step, token in enumerate(word):
-            found.setdefault(tuple(word[:step]), set()).add(token)
-    return {head: sorted(tokens) for head, tokens in sorted(found.items(), key=lambda item: (len(item[0]), item[0]))}
-
-
 def run_words(engine: Any, prompts: list[list[int]], words: list[list[int]], adapter: Any) -> list[list[float]]:
-    """[rows][words] log probabilities of `words` after each of `prompts`, both token ids."""
-    steps: list[dict[tuple[int, ...], float]] = [{} for _ in prompts]  # of each beginning of a word, its last token's
-    heads = next_tokens(words)
+    """[rows][words] log P* (see word_tree.py) of `words` after each of `prompts`, both token ids."""
+    tree = WordTree.of(words)
+    heads = tree.next_tokens
+    steps = {(*head, token): torch.zeros(len(prompts)) for head in heads for token in heads[head]}
     for length in sorted({len(head) for head in heads}):
         asked = {
             f"label-{row}-{column}": (row, head)
@@ -51,8 +45,9 @@ def run_words(engine: Any, prompts: list[list[int]], words: list[list[int]], ada
                 if output.finished:
                     row, head = asked["-".join(output.request_id.split("-")[:3])]
                     found = output.outputs[0].logprobs[0]
-                    steps[row] |= {(*head, token): found[token].logprob for token in heads[head]}
-    return [[sum(row[tuple(word[: end + 1])] for end in range(len(word))) for word in words] for row in steps]
+                    for token in heads[head]:
+                        steps[*head, token][row] = found[token].logprob
+    return tree.logprobs(steps).tolist()
 
 
 def scoring_engine(base: type, scores: ScoreFile) -> type:
@@ -89,10 +84,11 @@ def scoring_engine(base: type, scores: ScoreFile) -> type:
             scored = time.perf_counter()
             if mode == "score":
                 request_config = copy.deepcopy(request_config or RequestConfig())
-                request_config.structured_outputs_regex = "|".join(scores.labels)
+                request_config.structured_outputs_regex = "|".join(map(re.escape, scores.labels))
             answers = super().infer(requests, request_config, *args, **kwargs)
             generated = None if mode == "score" else (time.perf_counter() - scored) / len(rows)
-            scores.append(rows, logprobs, [(scored - begin) / len(rows)] * len(rows), generated)
+            reasons = None if mode == "score" else [answer.choices[0].finish_reason for answer in answers]
+            scores.append(rows, logprobs, [(scored - begin) / len(rows)] * len(rows), generated, reasons)
             return answers
 
     return ScoringEngine

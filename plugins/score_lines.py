@@ -11,10 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 KEY = "channel"
 CHAT = "chat_sha256"
+FinishReason = Literal["stop", "length"]
+FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 
 
 def chat_sha256(messages: Sequence[Mapping[str, Any]]) -> str:
@@ -30,10 +32,11 @@ def tokens_sha256(tokens: Sequence[int]) -> str:
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """What a plugin says of one row. `logprobs`: natural log of P(label | prompt), by label word.
+    """What a plugin says of one row. `logprobs`: log P* of word_tree.py in nats, by label word.
 
     `chat_sha256` is of the messages, `prompt_sha256` of the token ids that the model was shown; seconds are of this
-    row, `generate_seconds` None where no text was generated.
+    row, `generate_seconds` None where no text was generated. `finish_reason`: "stop" where the model ended its answer,
+    "length" where max_new_tokens did, None where no text was generated, or an earlier version wrote the line.
     """
 
     key: str
@@ -43,6 +46,7 @@ class ScoreLine:
     score_seconds: float
     generate_seconds: float | None
     logprobs: dict[str, float]
+    finish_reason: FinishReason | None = None
 
     @classmethod
     def read(cls, value: Any) -> "ScoreLine | None":
@@ -57,11 +61,13 @@ class ScoreLine:
                 score_seconds=float(value["score_seconds"]),
                 generate_seconds=None if generated is None else float(generated),
                 logprobs={str(label): float(logprob) for label, logprob in value["logprobs"].items()},
+                finish_reason=value.get("finish_reason"),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
         texts = (line.key, line.chat_sha256, line.prompt_sha256)
-        return line if line.logprobs and all(isinstance(text, str) for text in texts) else None
+        sound = line.logprobs and line.finish_reason in (*FINISH_REASONS, None)
+        return line if sound and all(isinstance(text, str) for text in texts) else None
 
 
 class KeyedRow(NamedTuple):
@@ -92,10 +98,12 @@ class ScoreFile:
         scores: Sequence[Sequence[float]],
         score_seconds: Sequence[float],
         generate_seconds: float | None,
+        finish_reasons: Sequence[FinishReason | None] | None = None,
     ) -> None:
-        """Append a line a row; `scores` [rows, labels] are log probabilities, seconds those of each row."""
+        """Append a line a row; `scores` [rows, labels] are log P*, seconds and finish reasons those of each row."""
+        reasons = finish_reasons or [None] * len(rows)
         with open(self.settings["out"], "a", encoding="utf-8") as stream:
-            for row, logprobs, seconds in zip(rows, scores, score_seconds, strict=True):
+            for row, logprobs, seconds, reason in zip(rows, scores, score_seconds, reasons, strict=True):
                 line = ScoreLine(
                     key=row.key,
                     chat_sha256=row.chat_sha256,
@@ -104,6 +112,7 @@ class ScoreFile:
                     score_seconds=seconds,
                     generate_seconds=generate_seconds,
                     logprobs=dict(zip(self.labels, logprobs, strict=True)),
+                    finish_reason=reason,
                 )
                 stream.write(json.dumps(asdict(line), ensure_ascii=False) + "\n")
 

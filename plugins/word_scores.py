@@ -1,16 +1,18 @@
 """Log probabilities of words after prompts by a transformers model, and the key/value caches that this leaves.
 
-P(word | prompt) is the product of the word's token probabilities. Where one word's tokens begin another's, the end
-token is counted in for every word: without it the shorter word could never lose.
+What is computed is defined in word_tree.py.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from prompt_cache import can_be_cropped, continued, new_cache, sees_all  # next to this file
 from transformers.cache_utils import DynamicLayer
+from word_tree import Tokens, WordTree  # next to this file
 
 ROOM = 32  # tokens that are made room for at once
+LOGITS = 64_000_000  # logits of one pass over the tree: 256 MB in float32
 
 
 class RoomyLayer(DynamicLayer):
@@ -44,63 +46,99 @@ def _roomier(states: torch.Tensor, more: int) -> torch.Tensor:
     return room
 
 
-def word_tokens(tokenizer: Any, labels: list[str]) -> list[list[int]]:
-    """Token ids of each label word, as ms-swift encodes an answer: apart from the prompt before it."""
-    words = [tokenizer.encode(label, add_special_tokens=False) for label in labels]
-    for i, a in enumerate(words):
-        for j, b in enumerate(words):
-            if i != j and b[: len(a)] == a:
-                return [[*word, tokenizer.eos_token_id] for word in words]
-    return words
-
-
 def score_words(
-    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: Sequence[list[int]], past: Any = None
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, words: Sequence[Sequence[int]], past: Any = None
 ) -> tuple[torch.Tensor, Any]:
-    """Log probabilities of `words` after each prompt.
+    """Log P* (see word_tree.py) of the labels with these `words` after each prompt.
 
     `input_ids` [rows, tokens], padded on the left; `attention_mask` [rows, tokens in `past` + tokens]. Returns
-    (log probabilities [rows, words] in float32, key/value cache of the prompts).
+    (log P* [rows, words] in float32, key/value cache of the prompts). One pass over the prompts, then one over the
+    tree's other heads, each once, next to the prompts' one cache: each sees the prompt and the tokens on its way.
     """
+    tree = WordTree.of(words)
     rows, length = attention_mask.shape
     padded = bool((attention_mask == 0).any())
+    past = new_cache(model) if past is None else past
     positions = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+    steps: dict[Tokens, torch.Tensor] = {}
 
-    def forward(tokens: torch.Tensor, cache: Any, keep: int) -> Any:
-        total = (cache.get_seq_length() if cache is not None else 0) + tokens.shape[1]
+    def row_of(tokens: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(tokens, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
+
+    def forward(tokens: torch.Tensor, cache: Any, keep: int, **given: Any) -> Any:
+        total = cache.get_seq_length() + tokens.shape[1]
         after = torch.arange(1, total - length + 1, device=tokens.device)
         where = torch.cat([positions, positions[:, -1:] + after], 1)[:, -tokens.shape[1] :]
         # Without a mask the attention kernel takes its fast causal path.
         mask = torch.cat([attention_mask, attention_mask.new_ones(rows, len(after))], 1) if padded else None
-        return model(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=where,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        )
+        asked = {"attention_mask": mask, "position_ids": where, "past_key_values": cache, **given}
+        return model(input_ids=tokens, use_cache=True, logits_to_keep=keep, **asked)
 
-    # The first word's tokens but its last run along with the prompt: a pass over a few tokens costs nearly as much as
-    # its weights' way from memory. Those of other words run after it, from the same cache.
-    heads = sorted({tuple(word[:-1]) for word in words if len(word) > 1})
-    continued: dict[tuple[int, ...], torch.Tensor] = {}
-    cache = past
-    for index, head in enumerate(heads or [()]):
-        tokens = torch.tensor(head, dtype=input_ids.dtype, device=input_ids.device).expand(rows, -1)
-        if index == 0:
-            output = forward(torch.cat([input_ids, tokens], 1), past, len(head) + 1)
-            cache, logits = output.past_key_values, torch.log_softmax(output.logits.float(), -1)
-            first, continued[head] = logits[:, 0], logits[:, 1:]
-        else:
-            continued[head] = torch.log_softmax(forward(tokens, cache, len(head)).logits.float(), -1)
-        if head:
-            cache.crop(-len(head))
-    scores = torch.stack([first[:, word[0]] for word in words], 1)
-    for index, word in enumerate(words):
-        for step, token in enumerate(word[1:]):
-            scores[:, index] += continued[tuple(word[:-1])][:, step, token]
-    return scores, cache
+    def take(heads: Sequence[Tokens], logits: torch.Tensor) -> None:
+        for place, head in enumerate(heads):
+            if (*head, tree.next_tokens[head][0]) in steps:
+                continue
+            exact = logits[:, place].double() if head in tree.exact else logits[:, place].float()
+            found = torch.log_softmax(exact, -1)
+            steps.update({(*head, token): found[:, token] for token in tree.next_tokens[head]})
+
+    # The longest head runs along with the prompt: a pass over a few tokens costs nearly as much as its weights' way
+    # from memory.
+    along = tree.deepest() if can_be_cropped(past) else ()
+    output = forward(torch.cat([input_ids, row_of(along)], 1), past, len(along) + 1)
+    cache = output.past_key_values
+    take(beginnings(along), output.logits)
+    done = set(beginnings(along))
+    if along:
+        cache.crop(-len(along))
+    left = [chain for chain in tree.chains() if chain not in done]
+    if len(left) > 1 and sees_branches(model):
+        heads = [head for head in tree.heads if any(head and head == chain[: len(head)] for chain in left)]
+        size = max(1, LOGITS // (rows * output.logits.shape[-1]))
+        for part in (heads[start : start + size] for start in range(0, len(heads), size)):
+            held = cache.get_seq_length() - length
+            seen = tree_mask(heads[: held + len(part)], held, attention_mask, model)
+            where = positions[:, -1:] + torch.tensor([len(head) for head in part], device=positions.device)
+            inputs = row_of([head[-1] for head in part])
+            take(part, forward(inputs, cache, len(part), attention_mask=seen, position_ids=where).logits)
+        cache.crop(-len(heads))
+    else:
+        for chain in left:
+            with continued(cache, len(chain)) as branch:
+                take(beginnings(chain)[1:], forward(row_of(chain), branch, len(chain)).logits)
+    return tree.logprobs(steps), cache
+
+
+def beginnings(head: Tokens) -> list[Tokens]:
+    """The heads on the way to `head`: the root first, itself last."""
+    return [head[:end] for end in range(len(head) + 1)]
+
+
+def sees_branches(model: Any) -> bool:
+    """Whether branches can be read side by side: attention heeds a mask of which token sees which, in every layer.
+
+    Other kernels take none, and a window would count the tokens of other branches.
+    """
+    return getattr(model.config, "_attn_implementation", None) in ("sdpa", "eager") and sees_all(model)
+
+
+def tree_mask(heads: Sequence[Tokens], held: int, attention_mask: torch.Tensor, model: Any) -> torch.Tensor:
+    """[rows, 1, new heads, tokens]: the prompt's tokens and, of the `heads` after them, those on the way to each.
+
+    The first `held` heads are in the cache already. As attention takes it: true, or 0, for what is seen.
+    """
+    places = {head: place for place, head in enumerate(heads)}
+    ways = torch.zeros(len(heads) - held, len(heads), dtype=torch.bool, device=attention_mask.device)
+    for row, head in enumerate(heads[held:]):
+        ways[row, [places[one] for one in beginnings(head)[1:]]] = True
+    rows, (new, _) = len(attention_mask), ways.shape
+    prompts = attention_mask.bool()[:, None].expand(rows, new, -1)
+    seen = torch.cat([prompts, ways.expand(rows, -1, -1)], -1)[:, None]
+    if model.config._attn_implementation == "sdpa":
+        return seen
+    return torch.zeros(seen.shape, dtype=model.dtype, device=seen.device).masked_fill(
+        ~seen, torch.finfo(model.dtype).min
+    )
 
 
 def shared_prefix(prompts: list[list[int]]) -> list[int]:

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,22 @@ def demo_model() -> Path:
         return ensure_model()
     except UserError as error:
         pytest.skip(f"the demo model cannot be had: {error}")
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
+    """The demo's tokenizer and architecture with random weights, a hundredth of it: where no answer decides."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("small") / "small-model"
+    shutil.copytree(demo_model, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = AutoConfig.from_pretrained(folder)
+    config.update({"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2})
+    config.update({"num_key_value_heads": 1, "layer_types": config.layer_types[:2]})
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def answer_all_right(job: InferenceJob, prompts: Sequence[Prompt]) -> None:
             one,
             logprobs={label: -0.1 if label == one.gold else -2.4 for label in job.run.labels},
             generate_seconds=None if MODES[one.purpose] == "score" else 0.2,
+            finish_reason=None if MODES[one.purpose] == "score" else "stop",
         )
         for one in reversed(prompts)
     ]

@@ -29,7 +29,7 @@ def made_up_manifest(**values: Any) -> Manifest:
     histogram = Histogram(edges=[0, 20, 40], split={name: Spread(**lengths) for name in SPLITS}, classes=classes)
     unused = {"total": 0, **dict.fromkeys(SPLITS, 0)}
     made_up = {
-        "schema_version": 7,
+        "schema_version": 8,
         "task": "made_up",
         "source": {"path": "a.csv", "sha256": "0" * 64, "bytes": 9, "encoding": None, "nul_characters_removed": 0},
         "provenance": "",

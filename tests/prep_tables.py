@@ -70,7 +70,7 @@ def write_csv(path: Path, rows: list[tuple[str, str]], encoding: str = "utf-8") 
 
 
 @functools.cache
-def _trained() -> str:
+def _trained(control_tokens: tuple[str, ...]) -> str:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -78,14 +78,19 @@ def _trained() -> str:
         vocab_size=700, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
     tokenizer.train_from_iterator([text for _, text in reviews(300)] + [SETTINGS["prompts"]["original"]] * 20, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(one, special=True) for one in ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|only_mine|>")]
-    )
+    tokenizer.add_special_tokens([AddedToken(one, special=True) for one in control_tokens])
     return tokenizer.to_str()
+
+
+def byte_level(control_tokens: tuple[str, ...]) -> Tokenizer:
+    """A small byte-level tokenizer with control tokens."""
+    return Tokenizer.from_str(_trained(control_tokens))
 
 
 def write_model(folder: Path) -> Path:
     """A model's folder with nothing but a small byte-level tokenizer in it."""
     folder.mkdir(exist_ok=True)
-    (folder / "tokenizer.json").write_text(_trained(), encoding="utf-8")
+    (folder / "tokenizer.json").write_text(
+        _trained(("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|only_mine|>")), encoding="utf-8"
+    )
     return folder

@@ -18,6 +18,7 @@ from workspace.files import write_json, write_jsonl
 
 BINARY = ("正面", "负面")
 TEN = ("书籍", "平板", "手机", "水果", "洗发水", "热水器", "蒙牛", "衣服", "计算机", "酒店")
+MANY = tuple(f"{word} {at}" for at in range(50) for word in ("转账未到账", "card payment fee charged", "退款", "其他"))
 HOSTILE = (
     "<script>window.hacked = 1</script> 房间不错",
     '</td><img src="x" onerror="window.hacked = 2"> 服务差',
@@ -123,7 +124,7 @@ def make_run(
             "versions": {"ms_swift": "4.6.0", "torch": "2.13.0", "python": "3.11.7"},
             "git": "0123abc",
             "started": "2030-01-02 03:04:05",
-            "seconds": {"prep": 2.1, "before": 95.0, "train": 3725.0, "after": 88.2},
+            "seconds": {"before": 95.0, "train": 3725.0, "after": 88.2},
         },
         "notice": None,
         "head": head,

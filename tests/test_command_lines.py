@@ -54,9 +54,12 @@ RIGHT = {
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=6).filter(
     lambda text: not any(0xD800 <= ord(one) < 0xDC80 or ord(one) in range(0xDD00, 0xE000) for one in text)
 )
+LISTS = ("train.sweep", "eval.cross_validation")  # of trials
+PLANNING = ("plan.__main__", "doctor.__main__", *LISTS)  # take a run's options too
 # Module -> how often; `main` takes the words, or reads them from sys.argv where it has no parameter.
 COMMANDS = {
-    "plan.__main__": 24, "train.sweep": 12, "doctor.__main__": 6, "train.rerun": 6, "data_prep.build": 12,
+    "plan.__main__": 24, "train.sweep": 12, "eval.cross_validation": 6, "doctor.__main__": 6,
+    "train.rerun": 6, "data_prep.build": 12,
     "eval.label_audit": 6, "eval.baselines": 3, "eval.infer": 6, "eval.evaluate": 3, "eval.report": 4,
     "eval.injection": 6, "train.sft": 4, "bench.__main__": 1, "demo.model": 1, "demo.reviews": 2,
     "plan.swift_interfaces": 1, "workspace.install": 2, "plan.cpu_kernels": 1,
@@ -137,9 +140,9 @@ def commands() -> list[tuple[str, list[str], list[Option]]]:
     found = []
     planned = [*options(parsers(parse_options)[0][1]), Option("", 1, 1, value(WORDS, ["{task}"]))]
     for module, times in COMMANDS.items():
-        if module in ("plan.__main__", "doctor.__main__", "train.sweep"):
+        if module in PLANNING:
             own = {"doctor.__main__": [Option("--json", 0, 0, st.just("")), Option("--no-forward", 0, 0, st.just(""))]}
-            extra = options(parsers(main_of(module))[0][1]) if module == "train.sweep" else own.get(module, [])
+            extra = options(parsers(main_of(module))[0][1]) if module in LISTS else own.get(module, [])
             # As often an option of ours as one of ms-swift's hundreds.
             found += [(module, [], [*(extra + planned) * 12, *of_swift()])] * times
         elif module == "plan.cpu_kernels":
@@ -158,7 +161,7 @@ def command_lines(draw: st.DrawFn) -> tuple[str, list[str]]:
     if draw(st.integers(0, 9)):
         for option in (one for one in known if not one.flag):
             line += draw(st.lists(option.values, min_size=option.least, max_size=option.most))
-            if module in ("plan.__main__", "doctor.__main__", "train.sweep"):
+            if module in PLANNING:
                 break
     needed = [one for one in known if one.flag == "--vary"][:1]
     for option in [*needed, *draw(st.lists(st.sampled_from(known), max_size=4))]:
@@ -214,7 +217,7 @@ def stand_in(patch: pytest.MonkeyPatch, place: Path) -> None:
     patch.setattr("train.trials.run_trial", tried)
     for name in ("plan.planning", "data_prep.build", "eval.label_audit", "doctor.inputs"):
         patch.setattr(f"{name}.DATASETS", place / "datasets")
-    for name in ("plan.planning", "train.sweep", "doctor.inputs"):
+    for name in ("plan.planning", "train.sweep", "eval.cross_validation", "doctor.inputs"):
         patch.setattr(f"{name}.RUNS", place / "runs")
     patch.setattr("eval.reporting.pictures.draw_pictures", lambda *_: {})
     patch.setattr("data_prep.card.page.draw_card", lambda *_: {})

@@ -16,7 +16,7 @@ from plan.hardware import this_machine
 from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, read_source, software
 from plan.run import RECORD, Run, check_run_folder
-from train.checkpoints import best_checkpoint, weights_sha256
+from train.checkpoints import ADAPTER_WEIGHTS, best_checkpoint, weights_sha256
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file
@@ -67,6 +67,8 @@ def plan_again(original: Path, again: Path) -> Plan:
         check_model(model)
     if not model.is_dir() or fingerprint(model) != run.model_fingerprint:
         raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
+    if (start := run.start_adapter) and not (start / ADAPTER_WEIGHTS).is_file():
+        raise UserError(f"{shown(start)}, the adapter that {shown(original)} went on from, is gone: put it back")
     now = {**software(), "machine_text": this_machine().describe()}
     for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)

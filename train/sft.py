@@ -28,9 +28,18 @@ from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
 from plan.provenance import code_sha256, current_model, made_by
 from plan.run import Run, locked_run, result_values
-from train.checkpoints import checkpoints, choose_best, newest_whole, settings_files, step_of, weight_files
+from train.checkpoints import (
+    checkpoints,
+    choose_best,
+    newest_whole,
+    settings_files,
+    settings_sha256,
+    step_of,
+    weight_files,
+    weights_sha256,
+)
 from train.estimate import LossLine, warn_if_long
-from train.trainer_state import LabelMetric, is_finished
+from train.trainer_state import LABEL_METRIC, LabelMetric, is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
 from workspace.command_line import Parser, given_path
@@ -88,9 +97,15 @@ def _tune(run: Run, estimate: bool) -> None:
         _discard_after(train, last)
         if last is None and estimate and planned_processes(values).nodes == 1:
             warn_if_long(run.folder, values, run.dataset, _environment(values))
+        (train / LABEL_METRIC).unlink(missing_ok=True)  # written again before the first step
         try:
             with kept(run.dataset):
                 _run_swift(run, values, last, run.folder / "train.log")
+        except OutOfMemory:
+            raise
+        except UserError:
+            check_rows(train, counts)  # says more, where rows are missing
+            raise
         finally:
             progress.seconds = earlier + time.monotonic() - begin
             progress.write(train)
@@ -122,9 +137,9 @@ def join(folder: Path) -> None:
 
 
 def check_rows(train: Path, counts: Counts) -> None:
-    """Raise `UserError` when ms-swift trained or validated on fewer rows than prep wrote: it drops rows silently.
+    """Raise `UserError` when ms-swift trains or validates on fewer rows than prep wrote: it drops rows silently.
 
-    The counts come from plugins/label_metric.py; a recipe without it cannot be checked.
+    The counts come from plugins/label_metric.py, before the first step; a recipe without it cannot be checked.
     """
     seen = LabelMetric.read(train)
     if seen is None:
@@ -133,8 +148,8 @@ def check_rows(train: Path, counts: Counts) -> None:
         used, expected = getattr(seen, f"{split}_rows"), counts.of(split)["total"]
         if used not in (None, expected):
             raise UserError(
-                f"ms-swift used {used} of the {expected} {split} rows: the rest is over max_length "
-                "or empty; build the dataset again with this model's tokenizer"
+                f"ms-swift takes {used} of the {expected} {split} rows, because in its template the others have more "
+                "tokens than max_length: set `template:` to the model's own in the recipe, or shorten the prompt"
             )
 
 
@@ -156,8 +171,9 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
 
 def _inputs(run: Run) -> dict[str, Any]:
     """All that the tuned weights depend on, by hash."""
-    decisive = result_values(run.sft_values())
-    return {
+    decisive, start = result_values(run.sft_values()), run.start_adapter
+    begun = {"adapter": weights_sha256(start), "adapter_settings": settings_sha256(start)} if start else {}
+    return begun | {
         "sft.yaml": sha256_json(decisive),
         "model": current_model(run),
         "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
@@ -201,8 +217,10 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
     command = ["swift", "sft", str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--resume_from_checkpoint", str(last)] if last else []
-    rows = Manifest.read(run.dataset).counts.train["total"]
-    total, environment = _total_steps(values, rows), _environment(values)
+    counts = Manifest.read(run.dataset).counts
+    rows = counts.train["total"]
+    total = _total_steps(values, rows)
+    environment = _environment(values) | {"LABEL_ROWS": f"{rows} {counts.val['total']}"}
     run_child(command, log, environment, "train", total, lambda: _steps_done(run.train_folder), "step")
 
 

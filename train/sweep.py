@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from plan.options import parse_options
+from plan.planning import ensure_task
 from plan.recipes import DEFAULT_TASK, load_recipe
 from plan.run import tell_folder
 from train.trials import METRIC, Trial, TrialList, TrialResult
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         point.words(rest, Path())  # before the folder is made
     # stdout is for the folder alone: run_sft.sh reads it
     with contextlib.redirect_stdout(sys.stderr):
+        ensure_task(parse_options(rest).recipe)
         trials = TrialList(sweep_folder(rest))
         with locked(trials.folder):
             run = sweep(trials, rest, points, known.seeds, known.hours)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, WrapValidator
 
 from workspace.records import parse, read_if_whole
 
+LABEL_METRIC = "label_metric.json"
 STATE = "trainer_state.json"
 
 
@@ -87,4 +88,4 @@ class LabelMetric:
     @classmethod
     def read(cls, train: Path) -> "LabelMetric | None":
         """What plugins/label_metric.py left in a folder of checkpoints; None without it, or where it is damaged."""
-        return read_if_whole(train / "label_metric.json", cls)
+        return read_if_whole(train / LABEL_METRIC, cls)

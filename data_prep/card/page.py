@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from data_prep.card.pictures import SPLIT_WORDS, draw_card
+from data_prep.card.pictures import CLASSES_SHOWN, SPLIT_WORDS, draw_card, shown_labels
 from data_prep.manifest import Histogram, Manifest, Spread
 from data_prep.task import SPLITS
 from workspace import markdown
@@ -23,6 +23,7 @@ CARD = "README.md"
 REASON_WORDS = {
     "undecodable": Text("编码无法识别", "bytes of no encoding"),
     "empty": Text("没有可见文字", "no visible text"),
+    "empty_label": Text("没有标签", "no label"),
     "unknown_label": Text("任务没有这个标签", "a label that the task does not name"),
     "too_short": Text("字数不足 min_chars", "fewer characters than min_chars"),
     "conflicting_label": Text("同一文本另有别的标签", "the same text stands under another label"),
@@ -33,10 +34,14 @@ CONFLICTS = {
 }
 SCHEMES = {
     "stratified": Text("分层，按文本哈希，近似文本同在一份", "by class and a hash of the text, near copies together"),
+    "folds": Text("交叉验证的一折", "one fold of a cross-validation"),
+    "column": Text("任务的 split.column 一列", "by the column split.column"),
+    "files": Text("任务的 split.files，每份一个文件", "a file for each, split.files"),
     "original": Text(
         "原实验：train_test_split 两次，验证集取自余下的行", "as in the original experiment: train_test_split, twice"
     ),
 }
+LEAKS_SHOWN = 20
 Rows = list[list[str]]  # the cells of a table
 
 
@@ -61,6 +66,7 @@ def render_card(manifest: Manifest) -> str:
     m, counts = manifest, manifest.counts
     sums = {label: sum(counts.of(name)[label] for name in SPLITS) for label in m.labels}
     used = {name: counts.of(name)["total"] for name in SPLITS}
+    left_out = sum(counts.left_out.values())
     return _template().render(
         m=m,
         counts=counts,
@@ -68,19 +74,28 @@ def render_card(manifest: Manifest) -> str:
         unused=counts.not_used["total"],
         used=used,
         written=sum(used.values()),
-        n=counts.rows - counts.set_aside["total"],
+        left_out=left_out,
+        n=counts.rows - counts.set_aside["total"] - left_out,
         sums=sums,
         large=max(m.labels, key=sums.__getitem__),  # max and min take the first of several: the task's order decides
         small=min(m.labels, key=sums.__getitem__),
         conflicts=CONFLICTS[m.duplicates.conflicts],
-        scheme=SCHEMES[m.split.scheme],
+        scheme=SCHEMES[m.scheme],
         leaked=any(leak.exact + leak.near for leak in m.leaks.values()),
         class_rows=_class_rows(m),
         length_rows=_length_rows,
         cut_rows=_cut_rows(m),
+        all_shown=len(shown_labels(m)) == len(m.labels),
         leak_rows=_leak_rows(m),
+        leaking_rows=[
+            [key.replace("_in_", " → "), ", ".join(f"{row} ({partner})" for row, partner in pairs[:LEAKS_SHOWN])]
+            for key, pairs in m.leaking.items()
+        ],
         reject_rows=_reject_rows(m),
-        known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in m.labels]
+        left_out_rows=[
+            [value or "（空 empty）", number(n), percent(n / counts.rows, 2)] for value, n in counts.left_out.items()
+        ],
+        known_rows=[[label, _share(m.known_public.test[label], counts.test[label])] for label in shown_labels(m)]
         if m.known_public
         else [],
         hash_rows=_hash_rows(m),
@@ -91,7 +106,8 @@ def render_card(manifest: Manifest) -> str:
 def command(manifest: Manifest) -> str:
     """The command that makes the dataset again, on one line; paths outside the repository as their last part."""
     made, table = manifest.made_by, manifest.source.path
-    words = ["python", "-m", "data_prep.build", shown_path(made.task), "--csv", shown_path(table)]
+    words = ["python", "-m", "data_prep.build", shown_path(made.task)]
+    words += [] if manifest.scheme == "files" else ["--csv", shown_path(table)]
     words += ["--model", "MODEL_FOLDER"] if manifest.tokenizer_sha256 else []
     words += ["--prompt", manifest.prompt, "--max-length", str(manifest.max_length)]
     words += ["--limit", str(manifest.limit)] if manifest.limit else []
@@ -151,7 +167,7 @@ def _shares(pairs: Sequence[tuple[int, int]]) -> list[str]:
 
 def _class_rows(manifest: Manifest) -> Rows:
     parts = [manifest.counts.of(name) for name in SPLITS]
-    rows = [[label, *_shares([(part[label], part["total"]) for part in parts])] for label in manifest.labels]
+    rows = [[label, *_shares([(part[label], part["total"]) for part in parts])] for label in shown_labels(manifest)]
     totals = [part["total"] for part in parts]
     return [*rows, ["合计 all", *map(number, (sum(totals), *totals))]]
 
@@ -160,13 +176,13 @@ def _cut_rows(manifest: Manifest) -> Rows:
     if manifest.cut is None:
         return []
     pairs = [(manifest.cut.of(name), manifest.counts.of(name)) for name in SPLITS]
-    keys = {**{label: label for label in manifest.labels}, "total": "合计 all"}
+    keys = {**{label: label for label in shown_labels(manifest)}, "total": "合计 all"}
     return [[name, *_shares([(cut[key], rows[key]) for cut, rows in pairs])] for key, name in keys.items()]
 
 
 def _length_rows(whole: Spread, parts: Histogram, after: Spread | None = None) -> Rows:
     splits = [(" ".join(SPLIT_WORDS[name]), part) for name, part in parts.split.items()]
-    spreads = [("合计 all", whole), *splits, *parts.classes.items()]
+    spreads = [("合计 all", whole), *splits, *(parts.classes.items() if len(parts.classes) <= CLASSES_SHOWN else ())]
     spreads += [("截断后 after cutting", after)] if after else []
     return [
         [name, *(f"{value:,.0f}" for value in (s.least, s.median, s.p95, s.p99, s.greatest)), f"{s.mean:,.1f}"]

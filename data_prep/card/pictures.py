@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SPLIT_WORDS = {"train": Text("训练", "train"), "val": Text("验证", "val"), "test": Text("测试", "test")}
 SPLIT_COLOURS = {"train": BLUE, "val": PALE_BLUE, "test": ORANGE}
 CLASS_COLOURS = (BLUE, ORANGE, PALE_BLUE, GREEN, PALE_ORANGE, GREY)  # more classes than these are not told apart
+CLASSES_SHOWN = 20  # of more classes the largest and the smallest are shown, half of each
 WIDEST = 20  # columns of a label word that is shown whole; a Chinese character takes two
 
 
@@ -44,10 +45,17 @@ def draw_card(manifest: Manifest, font: Font | None) -> dict[str, bytes]:
 
 def class_balance(manifest: Manifest, pen: Pen) -> "Figure":
     """A bar for each class, its parts the rows of each split."""
-    labels, counts = manifest.labels, manifest.counts
+    labels, counts = shown_labels(manifest), manifest.counts
     sums = [sum(counts.of(name)[label] for name in SPLITS) for label in labels]
+    n = sum(counts.of(name)["total"] for name in SPLITS)
     figure, axes = canvas(2.6 + 0.62 * len(labels))
-    add_title(figure, pen, Text("各类别的行数", "Rows by class"), f"n = {number(sum(sums))}")
+    title = Text("各类别的行数", "Rows by class")
+    if len(labels) < len(manifest.labels):
+        title = Text(
+            f"最大和最小的类别（共 {len(manifest.labels)} 个）",
+            f"Largest and smallest of {len(manifest.labels)} classes",
+        )
+    add_title(figure, pen, title, f"n = {number(n)}")
     left = [0] * len(labels)
     for name in SPLITS:
         part = [counts.of(name)[label] for label in labels]
@@ -56,7 +64,7 @@ def class_balance(manifest: Manifest, pen: Pen) -> "Figure":
         )
         left = [before + more for before, more in zip(left, part, strict=True)]
     for at, rows in enumerate(sums):
-        text = f"{number(rows)} · {percent(rows / sum(sums))}"
+        text = f"{number(rows)} · {percent(rows / n)}"
         axes.annotate(text, (rows, at), (8, 0), textcoords="offset points", va="center", fontsize=15, bbox=HALO["bbox"])
     axes.set_yticks(range(len(labels)), label_names(labels, pen))
     axes.set(ylim=(len(labels) - 0.5, -0.5), xlim=(0, max(sums) * 1.34))
@@ -93,6 +101,15 @@ def lengths(manifest: Manifest, pen: Pen) -> "Figure":
         handles = [Patch(facecolor=colour, label=name) for name, colour in colours]
         figure.legend(handles=handles, loc="outside lower left", ncols=min(len(labels), 3))
     return figure
+
+
+def shown_labels(manifest: Manifest) -> list[str]:
+    """All labels in the task's order; of many the largest and the smallest, the largest first."""
+    labels, counts = manifest.labels, manifest.counts
+    if len(labels) <= CLASSES_SHOWN:
+        return labels
+    by_size = sorted(labels, key=lambda label: -sum(counts.of(name)[label] for name in SPLITS))
+    return [*by_size[: CLASSES_SHOWN // 2], *by_size[-CLASSES_SHOWN // 2 :]]
 
 
 def label_names(labels: list[str], pen: Pen) -> list[str]:

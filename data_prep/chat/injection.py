@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from data_prep.chat.columns import prompt_texts
 from data_prep.table.text_column import Texts, text_hashes
-from data_prep.task import PLACE, Task
+from data_prep.task import Task
 
 PLACES = ("start", "middle", "end")
 LABEL = "{label}"  # in a wording: the label aimed at
@@ -45,7 +46,7 @@ def insert(review: str, text: str, place: str) -> str:
 
 def worded(wording: str, label: str, task: Task) -> str:
     """A wording with the label and the task's prompt in their places."""
-    before, after = task.template.split(PLACE)
+    before, after = task.around
     return wording.replace("{before}", before).replace("{after}", after).replace(LABEL, label)
 
 
@@ -66,7 +67,7 @@ def injected_reviews(kept: pd.DataFrame, task: Task) -> dict[int, str]:
     if not task.injected_share:
         return {}
     positions = np.flatnonzero((kept["split"] == "train").to_numpy() & kept["used"].to_numpy())
-    texts = Texts(kept["text"]).at(positions)
+    texts = Texts(prompt_texts(kept.iloc[positions]))
     hashes = text_hashes(texts, key=f"injection {task.split.seed}".encode())
     drawn = (hashes[:, 0] >> np.uint64(11)) * 2.0**-53 < task.injected_share
     return {

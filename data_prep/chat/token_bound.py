@@ -46,15 +46,16 @@ class TokenBound:
         ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
         return np.diff(sums[ends], prepend=0)
 
-    def room(self, frame: str, max_length: int) -> int:
-        """How many tokens are left for a text that is put somewhere into `frame`, in which control tokens count as one.
+    def room(self, frame: str, max_length: int, places: int = 1) -> int:
+        """How many tokens are left for the texts that are put in `places` of `frame`, in which control tokens count as
+        one.
 
         Where `frame` and text meet, NFC may make one character of two, and so at most 4 tokens more of them.
         """
         if not unicodedata.is_normalized("NFC", frame):
             return -1
         plain, controls = self._control.subn("", frame)
-        return max_length - int(self.most_tokens([plain])[0]) - controls - 2 * 4
+        return max_length - int(self.most_tokens([plain])[0]) - controls - 2 * 4 * places
 
     def _most_beginnings(self, char: bytes) -> int:
         for count in range(len(char), 1, -1):

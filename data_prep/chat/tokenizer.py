@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,12 @@ class ModelTokenizer:
     def ids(self, text: str) -> list[int]:
         """The tokens of a text; control tokens in it are recognised, none is added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    @cached_property
+    def first_tokens(self) -> int:
+        """How many tokens it puts before a text that is a whole prompt by itself."""
+        whole, text = self._tokenizer.encode("a").ids, self.ids("a")
+        return next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)
 
     def bound(self) -> TokenBound | None:
         """The bound on the tokens of a text, without counting; None where the kind of tokenizer does not allow that."""

@@ -8,7 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, chat_text, control_pattern, neutralise
+from data_prep.chat.columns import prompt_texts
+from data_prep.chat.frame import ChatFrame, chat_frame
+from data_prep.chat.parts import SEPARATOR, level
+from data_prep.chat.prompt import KNOWN_CONTROL_TOKENS, control_pattern, neutralise
 from data_prep.chat.token_bound import TokenBound
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import TokenLengths
@@ -34,9 +37,16 @@ class Fitted(NamedTuple):
 
 
 def cut_text(review: str, keep: int, keep_head: float) -> str:
-    """`review` with `keep` of its characters, the share `keep_head` from its beginning and the rest from its end."""
+    """`review` with `keep` of its characters, the share `keep_head` from its beginning and the rest from its end.
+
+    Of several columns (data_prep.chat.parts) the short ones stay whole and the longest are cut.
+    """
     if keep >= len(review):
         return review
+    if SEPARATOR in review:
+        parts = review.split(SEPARATOR)
+        most = level([len(part) for part in parts], keep)
+        return SEPARATOR.join(cut_text(part, most, keep_head) for part in parts)
     head = round(keep * keep_head)
     tail = keep - head
     return review[:head] + GAP + (review[-tail:] if tail else "")
@@ -49,20 +59,23 @@ def fit_reviews(
     max_length: int,
     keep_head: float,
     counted: np.ndarray | None = None,
+    beside: int = 0,
 ) -> Fitted:
     """Cut every review whose chat has more than `max_length` tokens; question and answer stay whole.
 
-    `chat` makes the whole text of a row from a review. `counted` are the positions of the reviews to count, in order;
-    the others are known to fit. Each result is counted, so none is longer than `max_length`.
+    `chat` makes the text of a row from a review, but for parts that have `beside` tokens. `counted` are the positions
+    of the reviews to count, in order; the others are known to fit. Each result is counted, so none is longer than
+    `max_length`.
     Raises UserError when the chat is too long even without a review.
     """
     chosen = np.arange(len(reviews)) if counted is None else counted
     before = np.full(len(reviews), -1, np.int64)
-    before[chosen] = tokenizer.count((chat(review) for review in texts_at(reviews, chosen)), len(chosen))
+    before[chosen] = beside + tokenizer.count((chat(review) for review in texts_at(reviews, chosen)), len(chosen))
     long = np.flatnonzero(before > max_length)
     if not len(long):
         return Fitted({}, np.zeros(len(reviews), bool), before, before)
-    smallest = len(tokenizer.ids(chat(GAP)))
+    gaps = SEPARATOR.join([GAP] * (reviews[int(long[0])].count(SEPARATOR) + 1))
+    smallest = beside + len(tokenizer.ids(chat(gaps)))
     if smallest > max_length:
         raise UserError(
             f"system, prompt and answer take {smallest} tokens without a review, more than max_length = {max_length}: "
@@ -81,7 +94,7 @@ def fit_reviews(
         step = (over[open_] - fits[open_]) / 2 if halve else slope * (max_length - SLACK / 2 - fits_tokens[open_])
         keep = np.clip(fits[open_] + step.astype(np.int64), fits[open_] + 1, over[open_] - 1)
         texts = (chat(cut_text(whole[at], int(k), keep_head)) for at, k in zip(open_, keep, strict=True))
-        counted = tokenizer.count(texts, len(open_))
+        counted = beside + tokenizer.count(texts, len(open_))
         good = (counted <= max_length) & (keep > fits[open_])
         fits[open_[good]], fits_tokens[open_[good]] = keep[good], counted[good]
         over[open_[~good]], over_tokens[open_[~good]] = keep[~good], counted[~good]
@@ -93,36 +106,46 @@ def fit_reviews(
 
 
 def fit_frame(
-    kept: pd.DataFrame, task: Task, tokenizer: ModelTokenizer | None, injected: Mapping[int, str]
+    kept: pd.DataFrame,
+    task: Task,
+    tokenizer: ModelTokenizer | None,
+    injected: Mapping[int, str],
+    frame: ChatFrame | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str], TokenLengths | None]:
     """`kept` with the column cut; the reviews, by position, that differ in the prompt from the table: as in `injected`,
     cut, or with control tokens neutralised; the spread of the tokens of the used rows' chats before and after cutting.
 
-    Without a tokenizer nothing is counted or cut, and the spread is None. Of a large table the spread is that of a
-    sample; which rows must be cut is looked up for every row.
+    `frame` is that of the model's chat template, by default ChatML's. Without a tokenizer nothing is counted or cut,
+    and the spread is None. Of a large table the spread is that of a sample; which rows must be cut is looked up for
+    every used row.
     """
-    pattern = control_pattern(tokenizer.control_tokens if tokenizer else ())
-    column = kept["text"].copy() if injected else kept["text"]
+    frame = frame or chat_frame(None, task.system)
+    control_tokens = (*frame.control_tokens, *(tokenizer.control_tokens if tokenizer else ()))
+    pattern = control_pattern(control_tokens)
+    column = prompt_texts(kept)
     if injected:
+        column = column.copy()
         column.iloc[list(injected)] = list(injected.values())
-    texts = Texts(column)
+    texts, used = Texts(column), np.flatnonzero(kept["used"].to_numpy())  # rows that a limit leaves out are not shown
     if tokenizer is None:
-        return kept.assign(cut=False), _changed(texts, injected, pattern), None
+        return kept.assign(cut=False), _changed(texts, used, injected, pattern), None
     # One answer for all rows, so that a row's cut does not give its label away.
     longest = max(task.label_words, key=lambda word: len(tokenizer.ids(word)))
 
     def chat(review: str) -> str:
-        return chat_text(task, neutralise(review, pattern), longest)
+        return frame.around(task.render(neutralise(review, pattern)), longest)
 
-    used = kept["used"].to_numpy()
-    bound = tokenizer.bound() if len(kept) > COUNT_ALL else None
-    sample, counted = None, None
+    beside = frame.beside(longest, tokenizer)
+
+    bound = tokenizer.bound() if len(used) > COUNT_ALL else None
+    sample, counted = None, used
     if bound:
         sample = sample_rows(kept, task.split.seed)
-        longer = may_be_longer(texts, bound, bound.room(chat(""), task.max_length), tokenizer.control_tokens)
-        counted = np.union1d(np.flatnonzero(longer), sample)
-    fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
-    looked_at = np.flatnonzero(used) if sample is None else sample
+        room = bound.room(chat(""), task.max_length - beside, len(task.columns.places))
+        longer = may_be_longer(texts.at(used), bound, room, control_tokens)
+        counted = np.union1d(used[longer], sample)
+    fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted, beside)
+    looked_at = used if sample is None else sample
     before, after = fitted.tokens_before[looked_at], fitted.tokens[looked_at]
     splits, labels = kept["split"].iloc[looked_at], kept["label"].iloc[looked_at]
     lengths = TokenLengths(
@@ -131,7 +154,7 @@ def fit_frame(
         histogram=length_histogram(before, splits, labels, task.label_words, task.max_length),
         sample=None if sample is None else len(sample),
     )
-    return kept.assign(cut=fitted.cut), _changed(texts, {**injected, **fitted.cuts}, pattern), lengths
+    return kept.assign(cut=fitted.cut), _changed(texts, used, {**injected, **fitted.cuts}, pattern), lengths
 
 
 def sample_rows(kept: pd.DataFrame, seed: int) -> np.ndarray:
@@ -156,10 +179,11 @@ def may_be_longer(texts: Texts, bound: TokenBound, room: int, control_tokens: Se
     return np.concatenate(longer)
 
 
-def _changed(texts: Texts, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
-    """The reviews, by position, that are in `changed` or that the neutralising of control tokens changes."""
+def _changed(texts: Texts, used: np.ndarray, changed: Mapping[int, str], pattern: re.Pattern[str]) -> dict[int, str]:
+    """The reviews, by position, that are in `changed`, or among the `used` and changed by neutralising control
+    tokens."""
     reviews = dict(changed)
-    for at, text in enumerate(texts):
+    for at, text in zip(used.tolist(), texts.at(used), strict=True):
         if pattern.search(text):
             reviews[at] = neutralise(reviews.get(at, text), pattern)
     return reviews

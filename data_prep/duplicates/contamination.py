@@ -1,9 +1,11 @@
 """Test rows that occur, word for word or nearly, in a file of texts that a model may have seen."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
-from data_prep.duplicates.deduplication import Normaliser, find_leaks
+from data_prep.duplicates.deduplication import Leaks, Normaliser, find_leaks
 from data_prep.manifest import KnownTexts
 from data_prep.statistics import by_label
 from data_prep.table.encoding import find_encoding
@@ -43,10 +45,7 @@ def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, KnownTexts
         return kept, None
     texts = Normaliser().normalise(read_texts(task.known_public))
     at = np.flatnonzero((kept["split"] == "test").to_numpy() & kept["used"].to_numpy())
-    mine = kept["normalised"].iloc[at].tolist()
-    # The search for leaks between splits is the search that is wanted, with the known texts as the other split.
-    places = np.array(["test"] * len(mine) + ["train"] * len(texts), dtype=object)
-    leaks = find_leaks([*mine, *texts], places, task.near_duplicates, task.split.seed)
+    leaks = _leaks_from(texts, kept["normalised"].iloc[at].tolist(), task)
     known = np.zeros(len(kept), bool)
     known[at[np.unique(leaks.pairs[:, 0])]] = True
     matches = leaks.counts["test_in_train"]
@@ -59,3 +58,16 @@ def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, KnownTexts
         test=by_label(kept[known], task.label_words),
         ids=[str(row) for row in kept["row"][known]],
     )
+
+
+def count_seen(texts: Sequence[str], known: Sequence[str], task: Task) -> int:
+    """How many of `texts` are among the `known` ones, word for word or near duplicates by the task's settings."""
+    normaliser = Normaliser()
+    leaks = _leaks_from(normaliser.normalise(list(known)), list(normaliser.normalise(list(texts))), task)
+    return len(np.unique(leaks.pairs[:, 0]))
+
+
+def _leaks_from(known: Sequence[str], mine: Sequence[str], task: Task) -> Leaks:
+    # The search for leaks between splits is the search that is wanted, with the known texts as the other split.
+    places = np.array(["test"] * len(mine) + ["train"] * len(known), dtype=object)
+    return find_leaks([*mine, *known], places, task.near_duplicates, task.split.seed)

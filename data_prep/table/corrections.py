@@ -7,7 +7,6 @@ an empty label: what `python -m data_prep.audit` writes is such a file, with the
 
 import csv
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,7 +92,7 @@ def correct_labels(
     result = kept.assign(label=kept["label"].where(~changed, given_labels))
     equal = first_equal(Texts(result["normalised"]))
     conflicts = group_counts(equal[conflicting(equal, shared_strings(result["label"]))])
-    _stop_if_class_left(path, result, task.label_words)
+    _stop_if_class_left(path, kept, result)
     left = {"set_aside": len(labelled) - int(named.sum())} | {
         name: int((named & ~allowed & of_split[name]).sum()) for name in ("val", "test")
     }
@@ -122,7 +121,7 @@ def _label(where: str, label: str, task: Task) -> str:
         return label
     if known := task.labels.get(canonical_value(label)):
         return known
-    expected = ", ".join(dict.fromkeys([*task.label_words, *task.labels]))
+    expected = ", ".join(dict.fromkeys([*task.label_words, *(value for value, word in task.labels.items() if word)]))
     raise UserError(f"{where}: the label is {label!r}, expected one of {expected}")
 
 
@@ -132,9 +131,9 @@ def _same(cell: str, text: str) -> bool:
     return any("".join(cell.split()) == "".join(form.split()) for form in (text, safe_cell(text)))
 
 
-def _stop_if_class_left(path: Path, kept: pd.DataFrame, words: Iterable[str]) -> None:
-    for name in SPLITS:
-        present = set(kept["label"][(kept["split"] == name) & kept["used"]])
-        for word in words:
-            if word not in present:
-                raise UserError(f"{shown(path)} leaves no {name} row of {word}: add rows, or correct the file")
+def _stop_if_class_left(path: Path, before: pd.DataFrame, after: pd.DataFrame) -> None:
+    """Raise UserError where a split had rows of a class and has none any more."""
+    used = after["used"]
+    for name, word in before.loc[used, ["split", "label"]].drop_duplicates().itertuples(index=False):
+        if not (used & (after["split"] == name) & (after["label"] == word)).any():
+            raise UserError(f"{shown(path)} leaves no {name} row of {word}: add rows, or correct the file")

@@ -18,6 +18,10 @@ def find_table(task: Task, csv: Path | None) -> Path:
 
     Raises UserError when there is none; a `csv` that was asked for is never replaced by a download.
     """
+    if task.split.files:
+        if csv is not None:
+            raise UserError(f"{shown(task.path)} names a file for each split: leave --csv out, or change split.files")
+        return task.split.files["train"]
     if csv is not None:
         if not Path(csv).exists():
             raise UserError(f"there is no file {shown(csv)}: give the table with --csv PATH")

@@ -55,11 +55,11 @@ class InferenceJob(NamedTuple):
 
     @classmethod
     def of(cls, run: Run, side: str, stage: str | None = None) -> "InferenceJob":
-        """The job of asking the untuned model (`side` "before") or the tuned one ("after").
+        """The job of asking the model as it is before tuning (`side` "before") or the tuned one ("after").
 
         Raises `UserError` before training has finished where the tuned one is meant.
         """
-        adapter = best_checkpoint(run.folder) if side == "after" else None
+        adapter = best_checkpoint(run.folder) if side == "after" else run.start_adapter
         return cls(run, stage or side, adapter, choose_backend(run.folder, side, len(run.labels)))
 
     @property

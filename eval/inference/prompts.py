@@ -11,6 +11,7 @@ from plugins.score_lines import chat_sha256
 
 PARITY_ROWS = 6  # test rows asked again alone, to see that the batch makes no difference
 SHOTS_PER_CLASS = 2
+SHOTS = 20  # at most, of however many classes: some 1,200 tokens
 SHOT_CHARACTERS = (10, 60)  # length of a few-shot example's review
 
 # How plugins/label_scores.py answers each purpose.
@@ -69,20 +70,25 @@ def modes(prompts: Sequence[Prompt]) -> dict[str, list[str]]:
 
 
 def few_shot_turns(train: Sequence[DatasetRow], seed: int) -> list[Message]:
-    """Earlier turns of the chat with `SHOTS_PER_CLASS` answered train rows a class, classes taking turns.
+    """Earlier turns of the chat: `SHOTS_PER_CLASS` answered train rows a class, classes taking turns, at most `SHOTS`.
 
     The rows are chosen by a hash of seed and id among those of middling length, so that rows that are added change
-    the choice little. Test and validation rows are never taken.
+    the choice little; so are the classes, where there are more than `SHOTS`. Test and validation rows are never taken.
     """
+
+    def by_chance(name: str) -> str:
+        return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
     low, high = SHOT_CHARACTERS
     chosen = []
-    for label in sorted({row.label for row in train}):
+    labels = sorted({row.label for row in train})
+    for label in labels if len(labels) <= SHOTS else sorted(labels, key=by_chance)[:SHOTS]:
         rows = [row for row in train if row.label == label]
         rows = [row for row in rows if low <= len(row.review) <= high] or rows
-        rows.sort(key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).hexdigest())
+        rows.sort(key=lambda row: by_chance(row.id))
         chosen.append(rows[:SHOTS_PER_CLASS])
     rounds = [rows[k] for k in range(SHOTS_PER_CLASS) for rows in chosen if k < len(rows)]
-    return [turn for row in rounds for turn in row.messages if turn["role"] != "system"]
+    return [turn for row in rounds[:SHOTS] for turn in row.messages if turn["role"] != "system"]
 
 
 def _prompts(purpose: str, rows: Iterable[DatasetRow], shots: Sequence[Message] = ()) -> list[Prompt]:

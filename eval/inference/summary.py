@@ -10,6 +10,7 @@ from pydantic import BaseModel, FiniteFloat, model_validator
 
 from eval.inference.journal import LOGPROB_TOLERANCE, Completion
 from eval.inference.prompts import Prompt
+from plugins.score_lines import FINISH_REASONS
 from workspace.files import write_json
 from workspace.records import Json, read
 
@@ -49,7 +50,8 @@ class Summary(BaseModel):
 
     `ms_per_review`: milliseconds of each way of answering (generate, score, few_shot), start-up not counted; generation
     includes reading the prompt. `parity`: rows alone against rows in a batch. `val_prompt_sha256`: the hash of each
-    validation prompt's token ids, by row id.
+    validation prompt's token ids, by row id. `finish_reasons`: how many texts to test rows ended by stop, how many
+    by length (max_new_tokens).
     """
 
     adapter_sha256: str | None = None
@@ -59,6 +61,7 @@ class Summary(BaseModel):
     parity: BatchCheck | None = None
     no_assistant_turn: bool = False
     val_prompt_sha256: dict[str, str] = {}
+    finish_reasons: dict[str, int] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -79,6 +82,7 @@ class Summary(BaseModel):
             no_assistant_turn=all(prompt.messages[-1]["role"] == "user" for prompt in prompts)
             and not any(turn["role"] == "assistant" for turn in answered),
             val_prompt_sha256={one.id: found.score.prompt_sha256 for one, found in pairs if one.purpose == "val"},
+            finish_reasons=_finish_reasons(pairs),
         )
 
     @classmethod
@@ -100,6 +104,11 @@ class Summary(BaseModel):
 def _said(found: Completion) -> str:
     """The text; of a head, which writes none, the most probable label."""
     return found.label if found.text is None else found.text
+
+
+def _finish_reasons(pairs: Pairs) -> dict[str, int]:
+    found = Counter(found.score.finish_reason for one, found in pairs if one.purpose == "test")
+    return {reason: found[reason] for reason in FINISH_REASONS if found[reason]}
 
 
 def _speed(pairs: Pairs) -> dict[str, float | None]:

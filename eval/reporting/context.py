@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
+from eval.reporting.class_tables import worst_slices
 from eval.robustness.table import injection_section
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
@@ -27,6 +28,8 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
     for part in metrics["slices"]:
         if pair and part["reading"] in pair:
             slices.setdefault(part["by"], {}).setdefault(part["value"], {})[part["reading"]] = part
+    if pair and "label" in slices:
+        slices["label"] = worst_slices(slices["label"], pair[1])
     return {
         "m": metrics,
         # With --model the recipe's name alone would stand for another model than the one that was tuned.
@@ -36,11 +39,13 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
         "baseline": best_baseline(metrics),
+        "cut_off": wording.cut_off_notes(metrics["readings"]),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
         "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
+        "leaks": wording.leak_note(metrics),
     }
 
 
@@ -80,10 +85,22 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
         "pair": [names.index(name) for name in pair] if pair else [],
         "sure": names.index(sure) if sure else -1,
         "rows": [
-            [r["id"], r["review"], codes[r["gold"]], r["cut"], r["status"], [packed(r["readings"][n]) for n in names]]
+            [
+                shown_id(r),
+                r["review"],
+                codes[r["gold"]],
+                r["cut"],
+                r["status"],
+                [packed(r["readings"][n]) for n in names],
+            ]
             for r in rows
         ],
     }
+
+
+def shown_id(row: Row) -> str:
+    """The row's number in the table, and its id in the user's own column where there is one."""
+    return f"{row['id']} · {row['source_id']}" if row.get("source_id") else str(row["id"])
 
 
 def example_rows(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -10,6 +10,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from eval.reporting.charts import CHARTS, RADIUS
+from eval.reporting.class_tables import MATRIX
 from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
 from workspace import picture_style as style
@@ -107,9 +108,9 @@ def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
 
 
 def confusion(stage: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
-    """The confusion matrix `before` or `after`: of the generated answers, else the scored ones."""
+    """The confusion matrix `before` or `after`, of few classes: of the generated answers, else the scored ones."""
     name = shown_reading(metrics["readings"], stage)
-    if name is None:
+    if name is None or len(metrics["labels"]) > MATRIX:
         return None
     counts, labels = metrics["readings"][name]["confusion"]["counts"], metrics["labels"]
     words = [pen.word(label, f"label {k}") for k, label in enumerate(labels, 1)]

@@ -21,7 +21,8 @@ from markupsafe import Markup
 
 from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
-from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context
+from eval.reporting.class_tables import MATRIX, class_rows, confusions
+from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
@@ -90,11 +91,13 @@ def _environment(markdown: bool) -> Environment:
         lstrip_blocks=True,
         finalize=_escape_markdown if markdown else None,
     )
+    environment.filters["shown_id"] = shown_id
     environment.filters.update(inspect.getmembers(bilingual, inspect.isfunction))  # percent, number, decimal, …
     environment.globals.update(
         name_of=wording.reading_name,
         stage_of=wording.stage_of,
         slice_value=wording.slice_value,
+        classes_note=wording.classes_note,
         gain_sentence=wording.gain_sentence,
         selective_sentence=wording.selective_sentence,
         codes=wording.CODES,
@@ -102,6 +105,9 @@ def _environment(markdown: bool) -> Environment:
         slice_names=wording.SLICES,
         left_out=wording.LEFT_OUT,
         unparsed=wording.UNPARSED,
+        class_rows=class_rows,
+        confusions=confusions,
+        matrix=MATRIX,
         frame=FRAME,
         radius=RADIUS,
     )

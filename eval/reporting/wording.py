@@ -117,6 +117,22 @@ def disputed_note(metrics: Mapping[str, Any]) -> Text | None:
     )
 
 
+def leak_note(metrics: Mapping[str, Any]) -> Text | None:
+    """Which rows stand in two splits, and what that does to the figures; None where there are none."""
+    if not (leaks := metrics.get("leaks")):
+        return None
+    found = {key: leak["exact"] + leak["near"] for key, leak in leaks["counts"].items()}
+    parts = []
+    for key, count in found.items():
+        named = ", ".join(f"#{row} (#{copy})" for row, copy in leaks["rows"].get(key, []))
+        parts += [f"{key.replace('_in_', ' → ')} {count:,}{f': {named}' if named else ''}"] if count else []
+    listed = "; ".join(parts)
+    return Text(
+        f"有评论同时出现在两份里，测试结果会偏高（行号，括号里是另一份里的同文行）：{listed}。",
+        f"Reviews stand in two splits, so results on test are too high (rows, and their copies): {listed}.",
+    )
+
+
 def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
     """What to do, from the codes of the verdict and of the comparison by score, and nothing else.
 
@@ -162,6 +178,32 @@ def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
         f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy (95% interval "
         f"{span}) and leaves the rest to a person: " + ("the target was met." if kept else "the target was not met."),
     )
+
+
+def classes_note(labels: int, shown: int) -> Text:
+    """That a table holds the worst of many classes, and where the others are."""
+    return Text(
+        f"共 {labels} 个类别，列出 F1 最低的 {shown} 个和最常见的混淆；全部在 metrics.json，逐条在 rows.jsonl。",
+        f"{labels} classes: the {shown} with the lowest F1 and the most frequent confusions are shown; metrics.json "
+        "has all, rows.jsonl every row.",
+    )
+
+
+def cut_off_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    """Of each reading with unparsed answers: how many of those were cut off, where that is known."""
+    notes = []
+    for name, reading in readings.items():
+        found, unparsed = reading.get("cut_off"), number(reading["unparsed"])
+        if found is None or not reading["unparsed"]:
+            continue
+        text, n = reading_name(name), number(found["unparsed"])
+        notes.append(
+            Text(
+                f"{text.zh}：{unparsed} 条未解析的回答中，{n} 条是写到 max_new_tokens 被截断的。",
+                f"{text.en}: {n} of {unparsed} unparsed answers were cut off at max_new_tokens.",
+            )
+        )
+    return notes
 
 
 def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:

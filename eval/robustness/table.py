@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from eval.reporting.class_tables import shown_words
 from workspace.bilingual import Text, number, percent, signed, signed_interval
 
 MODELS = {
@@ -66,7 +67,8 @@ def injection_rows(injection: Mapping[str, Any]) -> list[tuple[Text, list[str]]]
     for place, text in PLACE_NAMES.items():
         label = Text(f"位置：{text.zh}", f"place: {text.en}")
         rows.append((label, [_cell(model["places"][place]) for model in models]))
-    for word in dict.fromkeys(word for model in models for word in model["classes"]):
+    words = list(dict.fromkeys(word for model in models for word in model["classes"]))
+    for word in shown_words(words, models[-1]["classes"], "excess"):
         cells = [_cell(model["classes"].get(word)) for model in models]
         rows.append((Text(f"真实标签 {word}", f"gold {word}"), cells))
     same = [percent(model["average"]["moved"]) for model in models]

@@ -70,8 +70,8 @@ class Baselines:
 class Predictions:
     """One reading's predicted label a row, None for unparsed, and what it was read from.
 
-    texts, strict (n,): where text was generated. probabilities (n, labels): where the label is the most probable one.
-    confidence (n,): the predicted label's probability, where there are probabilities.
+    texts, strict, finish_reasons (n,): where text was generated. probabilities (n, labels): where the label is the most
+    probable one. confidence (n,): the predicted label's probability, where there are probabilities.
     """
 
     name: str
@@ -81,6 +81,7 @@ class Predictions:
     probabilities: NDArray[np.float64] | None = None
     confidence: NDArray[np.float64] | None = None
     threshold: Threshold | None = None
+    finish_reasons: tuple[str | None, ...] | None = None
 
     @property
     def kind(self) -> str:
@@ -136,7 +137,8 @@ def load_predictions(
 def by_text(name: str, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Predictions:
     """The label that each generated text asserts."""
     parsed = [parse_answer(text, labels, synonyms) for text in answers.texts or ()]
-    return Predictions(name, tuple(p.label for p in parsed), answers.texts, tuple(p.strict for p in parsed))
+    predicted, strict = tuple(p.label for p in parsed), tuple(p.strict for p in parsed)
+    return Predictions(name, predicted, answers.texts, strict, finish_reasons=answers.finish_reasons)
 
 
 def by_score(name: str, probabilities: NDArray[np.float64] | None, labels: Sequence[str]) -> Predictions:
@@ -153,6 +155,15 @@ def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Thres
     predicted = tuple(threshold.labels[code] for code in codes)
     confidence = probabilities[np.arange(len(codes)), codes]
     return Predictions(name, predicted, confidence=confidence, threshold=threshold)
+
+
+def cut_off(reading: Predictions) -> dict[str, int] | None:
+    """How many answers max_new_tokens ended, and how many of them are unparsed; None where that is not known."""
+    reasons = reading.finish_reasons
+    if reasons is None or None in reasons:
+        return None
+    at = [place for place, reason in enumerate(reasons) if reason == "length"]
+    return {"answers": len(at), "unparsed": sum(reading.predicted[place] is None for place in at)}
 
 
 def primary_pair(names: Container[str]) -> tuple[str, str] | None:
@@ -184,8 +195,9 @@ STATUS = {(False, True): "fixed", (True, False): "broken", (True, True): "right"
 def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dict[str, Any]]:
     """The lines of rows.jsonl, one a test review: {"id", "review", "gold", "cut", "readings": {reading: …}, "status"}.
 
-    Of each reading {"label", "answer", "p", "correct"}, `p` being the label's probability; what there is none of is
-    None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without them.
+    Of each reading {"label", "answer", "p", "correct", "finish_reason"}, `p` being the label's probability; what there
+    is none of is None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without
+    them. Where the table has a column of ids, "source_id" is the row's.
     """
     pair = primary_pair(predictions)
     rows = []
@@ -196,9 +208,12 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dic
                 "answer": None if reading.texts is None else reading.texts[i],
                 "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
                 "correct": reading.predicted[i] == gold,
+                "finish_reason": None if reading.finish_reasons is None else reading.finish_reasons[i],
             }
             for name, reading in predictions.items()
         }
         status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
-        rows.append({"id": key, "review": review, "gold": gold, "cut": cut, "readings": readings, "status": status})
+        own = {"source_id": test.source_ids[i]} if test.source_ids else {}
+        row = {"review": review, "gold": gold, "cut": cut, "readings": readings, "status": status}
+        rows.append({"id": key, **own, **row})
     return rows

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.chat.parts import joined
 from data_prep.rows import read_rows
+from plugins.score_lines import FinishReason, chat_sha256
 from workspace.errors import UserError
 from workspace.files import write_jsonl
 from workspace.paths import shown
@@ -22,13 +24,18 @@ SplitName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut."""
+    """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut; where
+    the task has them, ids in a column of the user's own, and the texts of several columns as data_prep.chat.parts joins
+    them; the hash of the prompt's chat."""
 
     path: Path
     ids: tuple[str, ...]
     reviews: tuple[str, ...]
     gold: tuple[str, ...]
     cut: tuple[bool, ...]
+    source_ids: tuple[str | None, ...] = ()
+    columns: tuple[str, ...] = ()
+    chats: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,8 +47,8 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """The rows at these positions, in their order."""
         at = list(rows)
-        columns = (self.ids, self.reviews, self.gold, self.cut)
-        return Split(self.path, *(tuple(column[row] for row in at) for column in columns))  # type: ignore[arg-type]
+        columns = (self.ids, self.reviews, self.gold, self.cut, self.source_ids, self.columns, self.chats)
+        return Split(self.path, *(tuple(column[row] for row in at if column) for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,10 @@ class Response:
     """One row of a response file: what a model said of a dataset row.
 
     `answer`: the generated text; `probabilities`: P(label) by label word; either may be None. `prompt_tokens`: of the
-    prompt; `cut`: whether the review was cut in it. `key` and `prompt_sha256` (of its token ids) name the prompt: None
-    for a model without one, and in files of an earlier version.
+    prompt; `cut`: whether the review was cut in it. `key`, `chat_sha256` (of the dataset row's chat) and
+    `prompt_sha256` (of the token ids) name the prompt: None for a model without one and in files of an earlier version;
+    the second also where the prompt is another chat than the row's. `finish_reason`: why the text ended, None where
+    that is not known.
     """
 
     id: RowId
@@ -60,15 +69,21 @@ class Response:
     cut: bool = False
     prompt_tokens: int = 0
     key: str | None = None
+    chat_sha256: str | None = None
     prompt_sha256: str | None = None
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
 class Responses:
-    """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels)."""
+    """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels).
+
+    finish_reasons (n,): why each text ended, None where that is not known.
+    """
 
     texts: tuple[str, ...] | None
     probabilities: NDArray[np.float64] | None
+    finish_reasons: tuple[str | None, ...] | None = None
 
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
@@ -86,8 +101,16 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
                 f"{shown(path)}, line {number}: the answer {row.label!r} is none of the labels {', '.join(labels)}; "
                 "build the dataset again"
             )
-    columns = [(row.id, row.review, row.label, row.cut) for row in rows]
-    return Split(path, *(zip(*columns, strict=True) if columns else ((), (), (), ())))
+    return Split(
+        path,
+        ids=tuple(row.id for row in rows),
+        reviews=tuple(row.review for row in rows),
+        gold=tuple(row.label for row in rows),
+        cut=tuple(row.cut for row in rows),
+        source_ids=tuple(row.source_id for row in rows) if any(row.source_id is not None for row in rows) else (),
+        columns=tuple(joined(row.texts.values()) for row in rows if row.texts),
+        chats=tuple(chat_sha256(row.messages[:-1]) for row in rows),
+    )
 
 
 def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:
@@ -104,9 +127,11 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
             "run the inference again"
         )
     gold = dict(zip(split.ids, split.gold, strict=True))
+    chats = dict(zip(split.ids, split.chats, strict=bool(split.chats)))
     places: dict[str, int] = {}
     for place, row in enumerate(rows):
         prompt = row.key is None or row.key == f"{path.stem}/{row.id}"
+        prompt &= row.chat_sha256 is None or chats.get(row.id, row.chat_sha256) == row.chat_sha256
         if gold.get(row.id) != row.gold or row.id in places or not prompt:
             raise UserError(
                 f"{shown(path)}, line {place + 1}: the answer to row {row.id} ({row.gold}) is none to a row of "
@@ -119,6 +144,7 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     return Responses(
         texts=None if texts is None else tuple(texts[place] for place in at),
         probabilities=None if shares is None else _matrix(path, shares, labels)[at],
+        finish_reasons=None if texts is None else tuple(rows[place].finish_reason for place in at),
     )
 
 

@@ -11,8 +11,11 @@ import torch
 
 
 def without_gaps(module: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """The inputs of a linear layer, contiguous; None where they are, or where `module` is another layer."""
-    if not isinstance(module, torch.nn.Linear) or not inputs or inputs[0].is_contiguous():
+    """The inputs of a linear layer, contiguous; None where they are, where `module` is another layer, and where they
+    are none that are known here: every layer of the process passes by, whatever it is called with."""
+    if not isinstance(module, torch.nn.Linear) or not inputs or not isinstance(inputs[0], torch.Tensor):
+        return None
+    if inputs[0].layout is not torch.strided or inputs[0].is_contiguous():
         return None
     return (inputs[0].contiguous(), *inputs[1:])
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep import build as build_module
-from data_prep import splitting
+from data_prep import split_frame as splitting
 from data_prep.build import build
 from data_prep.card import page as card
 from data_prep.table import checking
@@ -71,7 +71,16 @@ def test_files_and_manifest(tmp_path, capsys):
     assert manifest["tokens"]["after"]["greatest"] <= 200
     assert manifest["source"]["encoding"] == "gb18030"
     assert manifest["source"]["sha256"] == sha256_file(table)
-    made = ("README.md", "class_balance.png", "lengths.png", "rejects.csv", "test.jsonl", "train.jsonl", "val.jsonl")
+    made = (
+        "README.md",
+        "class_balance.png",
+        "lengths.png",
+        "rejects.csv",
+        "split.json",
+        "test.jsonl",
+        "train.jsonl",
+        "val.jsonl",
+    )
     assert manifest["files"] == {name: sha256_file(tmp_path / "out" / name) for name in made}
     assert manifest["max_length"] == 200
     assert manifest["tokenizer_sha256"] == sha256_file(model / "tokenizer.json")
@@ -178,7 +187,7 @@ def test_the_gate_joins_what_grouping_missed(tmp_path, monkeypatch):
     assert all(len(names) == 1 for names in homes.values())
     monkeypatch.setattr(splitting, "join", lambda groups, pairs: groups)
     with pytest.raises(UserError, match=r"rows [\d,]+ and [\d,]+ are near copies in two splits"):
-        build(small_task(tmp_path), csv=table, limit=20, out=tmp_path / "out")
+        build(small_task(tmp_path), csv=table, limit=20, out=tmp_path / "anew")
 
 
 def test_lost_rows_are_a_defect(tmp_path, monkeypatch):

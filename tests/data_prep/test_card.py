@@ -22,7 +22,7 @@ from data_prep.card.pictures import PICTURES, draw_card
 from data_prep.statistics import BINS, bin_edges
 from data_prep.table.checking import REASONS
 from data_prep.task import SPLITS, Conflicts, Scheme
-from tests.manifests import as_manifest
+from tests.manifests import as_manifest, made_up_manifest
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
 from workspace.files import read_json, read_jsonl, sha256_file
 from workspace.fonts import chinese_font
@@ -345,7 +345,7 @@ def test_bins_are_few_round_and_hold_every_length(lengths, limit):
 def test_every_code_has_its_words():
     assert REASON_WORDS.keys() == set(REASONS)
     assert CONFLICTS.keys() == set(get_args(Conflicts))
-    assert card.SCHEMES.keys() == set(get_args(Scheme))
+    assert card.SCHEMES.keys() == {*get_args(Scheme), "column", "files", "folds"}
     assert shown_path("data/my table.csv") == "data/my table.csv"
     assert shown_path("/home/someone/my table.csv") == "my table.csv"
 
@@ -364,3 +364,20 @@ def test_the_card_of_the_real_table(tmp_path, monkeypatch):
     assert [row[0] for row in said["Rows set aside"][1:]] == ["empty", ""]
     assert "python -m data_prep.build hotel_reviews --csv ChnSentiCorp_htl_all.csv --model MODEL_FOLDER" in text
     assert escape("ChnSentiCorp_htl_all, hotel reviews collected by Songbo Tan") in text
+
+
+@pytest.mark.parametrize("count", [20, 21, 200])
+def test_of_many_classes_the_largest_and_the_smallest_are_shown(count):
+    labels = [f"类别{at}" for at in range(count)]
+    manifest = made_up_manifest(labels=labels, inputs={"task_sha256": "0" * 64})
+    for name in SPLITS:
+        rows = manifest.counts.of(name)
+        rows |= {label: at + 1 for at, label in enumerate(labels)}
+        rows["total"] = sum(rows[label] for label in labels)
+    text = render_card(manifest)
+    named = {label for label in labels if f"| {label} |" in text}
+    assert named == (set(labels) if count == 20 else {*labels[:10], *labels[-10:]})
+    assert (f"{count} classes: the largest and the smallest are shown; manifest.json has all." in text) == (count > 20)
+    assert len(text) < 12_000
+    drawn = draw_card(manifest, None)["class_balance.png"]
+    assert int.from_bytes(drawn[20:24]) < 4000  # a picture that fits a page, not 200 bars

@@ -3,10 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 
+from data_prep.build import build
 from data_prep.chat.prompt import JOINERS, KNOWN_CONTROL_TOKENS, control_pattern, neutralise, prompt_warnings
 from data_prep.chat.tokenizer import ModelTokenizer
-from tests.prep_tables import REAL, reviews, small_task, write_model
+from tests.prep_tables import REAL, reviews, small_task, write_csv, write_model
+from workspace.errors import UserError
 
 PATTERN = control_pattern(["<|only_mine|>", "<<x>"])
 TEXTS = [text for _, text in reviews(50)]
@@ -77,6 +80,45 @@ def test_labels_that_begin_alike(tmp_path):
     task = small_task(tmp_path, labels={"1": "龘好", "0": "龘差", "2": "房间"}, prompt="clean")
     (warning,) = [one for one in prompt_warnings(task, tokenizer, TEXTS) if "begin with the same token" in one]
     assert "龘好, 龘差 begin" in warning
+
+
+def test_of_many_labels_that_begin_alike_the_warnings_stay_few_and_name_the_remedy(tmp_path):
+    tokenizer = ModelTokenizer(write_model(tmp_path / "model"))
+    labels = {str(at): f"{first}类{at}" for at, first in enumerate("龘龗龖龓" * 50)}
+    task = small_task(
+        tmp_path, labels=labels, prompts={"clean": "、".join(labels.values()) + "：{review}"}, prompt="clean"
+    )
+    warnings = prompt_warnings(task, tokenizer, TEXTS)
+    assert len(warnings) < 10 and all(len(one) < 400 for one in warnings)
+    alike = [one for one in warnings if "begin with the same token" in one]
+    assert "put into `labels`" in alike[0] and " more begin with the same token" in alike[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("推荐", "推荐一般"), "推荐 and 推荐一般 one begins the other"),
+        (("推荐", "不推荐"), "推荐 and 不推荐 one is the other with a negation"),
+        (("spam", "not spam"), "spam and not spam one is the other with a negation"),
+        (("正面", "负面"), None),
+    ],
+)
+def test_labels_that_are_easily_taken_for_each_other(tmp_path, words, told):
+    task = small_task(tmp_path, labels=dict(zip("10", words, strict=True)), prompts={"p": "{review}："}, prompt="p")
+    warnings = prompt_warnings(task, None, TEXTS)
+    assert warnings == [] if told is None else (told in warnings[0] and "put into `labels`" in warnings[0])
+
+
+def test_labels_of_the_same_tokens_are_refused_before_any_work(tmp_path):
+    """Characters that a tokenizer does not know are one and the same to it."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    known = Tokenizer(models.WordLevel({"[UNK]": 0, "好": 1}, unk_token="[UNK]"))
+    known.save(str(folder / "tokenizer.json"))
+    task = small_task(tmp_path, labels={"1": "龘", "0": "靐"})
+    with pytest.raises(UserError, match=r"'龘' and '靐' are the same tokens to the model in .*put other words into"):
+        build(task, csv=write_csv(tmp_path / "t.csv", reviews(40)), model=folder, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_template_for_another_kind_of_model(tmp_path):

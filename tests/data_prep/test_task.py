@@ -207,3 +207,21 @@ def test_the_only_text_column_may_be_called_by_its_name(tmp_path):
 def test_braces_that_are_no_place_stay(tmp_path):
     prompt = '{review}\n{"label": "…"} {正面, 负面}'
     assert small_task(tmp_path, prompts={"original": prompt}).template == prompt
+
+
+def test_two_hundred_label_words_and_no_more(tmp_path):
+    words = {str(at): f"类别{at}" for at in range(201)}
+    two_hundred = {value: word for value, word in words.items() if value != "200"}
+    assert len(load_task(write_task(tmp_path, labels=two_hundred)).label_words) == 200
+    with pytest.raises(UserError, match="has 201 distinct label words, expected 2 to 200"):
+        load_task(write_task(tmp_path, labels=words))
+
+
+@pytest.mark.parametrize(
+    ("label", "other"),
+    [("Apple", "apple"), ("负面", "負面"), ("Ａpple", "apple"), ("推荐", "推荐。"), ("推荐", "推荐！"), ("好", "“好”")],
+)
+def test_one_pair_of_two_hundred_words_that_a_reader_cannot_tell_apart_is_refused(tmp_path, label, other):
+    words = {str(at): f"类别{at}" for at in range(198)} | {"a": label, "b": other}
+    with pytest.raises(UserError, match=f"cannot be told apart in an answer: the word .* means two labels, '{label}'"):
+        load_task(write_task(tmp_path, labels=words))

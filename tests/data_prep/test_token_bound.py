@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from data_prep.build import build
 from data_prep.chat import truncation
-from data_prep.chat.prompt import chat_text
+from data_prep.chat.frame import chat_frame
 from data_prep.chat.token_bound import TokenBound, is_byte_level
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.task import SPLITS
@@ -118,8 +118,9 @@ def test_the_bound_holds_for_real_tokenizers_and_is_of_use(name, tmp_path):
     most = bound.most_tokens(texts)
     assert (tokenizer.count(texts, len(texts)) <= most).all()
     assert most.sum() < (0.9 if name == "small" else 0.75) * sum(len(text.encode()) for text in texts)
-    room = bound.room(chat_text(task, "", "正面"), 400)
-    chats = [chat_text(task, text, "正面") for text, tokens in zip(texts, most, strict=True) if tokens <= room]
+    frame = chat_frame(None, task.system)
+    room = bound.room(frame.text(task.render(""), "正面"), 400)
+    chats = [frame.text(task.render(text), "正面") for text, tokens in zip(texts, most, strict=True) if tokens <= room]
     assert (tokenizer.count(chats, len(chats)) <= 400).all()
 
 

@@ -8,11 +8,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from data_prep.chat.prompt import chat_text, control_pattern, neutralise
+from data_prep.chat.frame import chat_frame
+from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import GAP, cut_text, fit_reviews
 from tests.prep_tables import REAL, small_task, write_model
 from workspace.errors import UserError
+
+
+def chat_text(task, review, answer):
+    return chat_frame(None, task.system).text(task.render(review), answer)
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
     assert metrics["selective"]["chosen_on"] == "val"
-    assert metrics["run"]["seconds"] == {"prep": None, "before": None, "train": 12.5, "after": None}
+    assert metrics["run"]["seconds"] == {"before": None, "train": 12.5, "after": None}
     assert metrics["run"]["versions"] == {"torch": "2.13.0", "python": "3.11.9"}
     assert [gate["ok"] for gate in metrics["parity"]] == [True] * 5
     for metric in ("accuracy", "macro_f1"):
@@ -163,6 +163,24 @@ def test_unparsed_answers_are_wrong_and_counted(full):
     assert 0 < reading["unparsed"] < 80
     assert reading["unparsed"] == sum(row[-1] for row in reading["confusion"]["counts"])
     assert full[1]["readings"]["before_score"]["unparsed"] == 0
+
+
+def test_answers_that_were_cut_off_are_counted_where_why_they_ended_is_known(tmp_path):
+    run = make_run(tmp_path)
+    path = run / "before" / "test.jsonl"
+    rows = read_jsonl(path)
+    first = evaluate(run)
+    assert first["readings"]["before_generate"]["cut_off"] is None  # an earlier version's answers
+    for at, row in enumerate(rows):
+        row |= {"answer": f"这条评论说的是第{at}件", "finish_reason": "length" if at < 7 else "stop"}
+    rows[0]["answer"] = rows[0]["gold"]
+    write_jsonl(path, rows)
+    metrics = evaluate(run)
+    check_schema(metrics)
+    assert metrics["readings"]["before_generate"]["cut_off"] == {"answers": 7, "unparsed": 6}
+    assert metrics["readings"]["before_score"]["cut_off"] is None
+    told = [row["readings"]["before_generate"]["finish_reason"] for row in read_jsonl(run / "rows.jsonl")]
+    assert told.count("length") == 7 and told.count("stop") == len(rows) - 7
 
 
 def test_scoring_again_gives_the_same_bytes_and_is_no_new_look(full):

@@ -53,6 +53,7 @@ def test_every_row_gets_its_own_response_with_key_and_prompt(run: Path, calls: l
         assert (responses.probabilities.argmax(axis=1) == split.codes(BINARY)).all()
         expected = tuple(f"answer {key}" for key in split.ids) if purpose == "test" else None
         assert responses.texts == expected
+        assert {row["finish_reason"] for row in rows} == ({"stop"} if purpose == "test" else {None})
 
 
 def test_the_summary_is_written_and_read_as_one_record(run: Path, calls: list[int]) -> None:
@@ -62,6 +63,7 @@ def test_the_summary_is_written_and_read_as_one_record(run: Path, calls: list[in
     assert (summary.parity.rows, summary.parity.same_text, summary.parity.same_label) == (6, 6, None)
     assert summary.parity.ok and summary.parity.largest_logprob_difference == 0 and summary.no_assistant_turn
     assert summary.ms_per_review == pytest.approx({"generate": 300.0, "score": 100.0, "few_shot": 100.0})
+    assert summary.finish_reasons == {"stop": 30}
     val = read_jsonl(run / "before" / "val.jsonl")
     assert summary.val_prompt_sha256 == {row["id"]: row["prompt_sha256"] for row in val}
     assert "same_label" not in read_json(run / "before" / "summary.json")["parity"]

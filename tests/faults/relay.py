@@ -22,7 +22,10 @@ descriptors = [0, 1, 2, *([int(lock)] if lock else [])]
 message = json.dumps({"words": words[1:], "env": dict(os.environ), "folder": os.getcwd()}).encode()
 socket.send_fds(connection, [len(message).to_bytes(8, "little")], descriptors)
 connection.sendall(message)
-stage = int(connection.recv(16))
+try:
+    stage = int(connection.recv(16))
+except (OSError, ValueError):  # the server's side of it was killed before the stage began
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def forward(sign, _frame):
@@ -34,7 +37,10 @@ def forward(sign, _frame):
 for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(sign, forward)
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # as for a stage, whose parent is the shell
-status = int(connection.recv(16) or -9)
+try:
+    status = int(connection.recv(16) or -9)
+except OSError:
+    status = -9
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
     os.kill(os.getpid(), -status)

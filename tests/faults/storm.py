@@ -144,6 +144,9 @@ class Storm:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+ROLES = ("the shell", "a stage", "the supervisor", "swift")
+
+
 def role(process: psutil.Process, shell: int) -> str:
     """What a process is in a run, for the count of victims."""
     words: list[str] = []
@@ -173,9 +176,17 @@ def blows(storm: Storm, draw: random.Random, wanted: int) -> Iterator[Blow]:
         shell, struck = storm.start(), False
         if done < wanted:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                shell.wait(draw.random() * storm.seconds * 1.1)
+                shell.wait(draw.random() * storm.seconds * 0.8)
+            # Stages live longest: who is struck is drawn first, and waited for.
+            victim, later = draw.choice(ROLES), draw.random() * 0.5
+            while shell.poll() is None and not (
+                found := [one for one in storm.members(shell.pid) if role(one, shell.pid) == victim]
+            ):
+                time.sleep(0.01)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                shell.wait(later)
             if shell.poll() is None:
-                one = draw.choice(storm.members(shell.pid) or [psutil.Process(shell.pid)])
+                one = next((one for one in found if one.is_running()), draw.choice(storm.members(shell.pid)))
                 victims.append(role(one, shell.pid))
                 struck, done = True, done + 1
                 with contextlib.suppress(psutil.Error):

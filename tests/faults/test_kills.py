@@ -41,7 +41,7 @@ PARTS = {
 }
 # Who is killed; TERM and INT are asked to end, as by `kill` and by Ctrl-C.
 VICTIMS = ("everything", "the shell", "the stage", "ms-swift", "the supervisor", "TERM", "INT")
-CHAINS = 10 if ALL else 1  # ten strike 60 times
+CHAINS = 10  # they strike 60 times
 
 
 class Started(NamedTuple):
@@ -131,6 +131,8 @@ def chains() -> Iterator[list[tuple[int, str, float]]]:
         yield [(part, VICTIMS[(part + chain) % len(VICTIMS)], draw.random()) for part in PARTS]
 
 
+# The usual test run strikes a pipeline with stand-ins instead (test_storm.py): seconds in place of minutes.
+@pytest.mark.all
 @pytest.mark.parametrize("chain", list(chains()), ids=lambda chain: "-".join(victim for _, victim, _ in chain))
 def test_struck_in_every_stage_it_ends_with_the_same_results(recorded: Recorded, tally, chain) -> None:
     finished = recorded.root / "states" / "finished"
@@ -176,9 +178,9 @@ def test_a_damaged_checkpoint_file_costs_steps_and_no_result(recorded: Recorded,
     places = recorded.places
     finished = recorded.root / "states" / "finished"
     cases = damaged_files(recorded)
-    assert len(cases) >= 30
+    assert len(cases) >= 30 and ("adapter_model.safetensors", "truncated") in cases
     if not ALL:  # some twenty seconds each
-        cases = random.Random(7).sample([case for case in cases if case[0] != "README.md"], 3)
+        cases = [("adapter_model.safetensors", "truncated")]
     canary = recorded.root / "canary"
     for name, damage in [*cases, ("optimizer.pt", "tampered")]:
         restore(finished, places)

@@ -47,11 +47,11 @@ class Done(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory, demo_model: Path):
+def done(tmp_path_factory: pytest.TempPathFactory, small_model: Path):
     base = tmp_path_factory.mktemp("hostile")
     folder = base / FOLDER
     folder.mkdir()
-    shutil.copytree(demo_model, folder / "--model $(touch canary)")
+    shutil.copytree(small_model, folder / "--model $(touch canary)")
     table = folder / "-rf 表 $(touch canary).csv"
     plain = [
         f"第{at}次入住，{'房间干净，服务热情' if at % 2 else '房间太脏，服务冷淡'}，{at * 37}元" for at in range(PLAIN)

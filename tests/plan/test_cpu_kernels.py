@@ -44,7 +44,7 @@ def test_what_is_faster_is_taken_and_answers_stay_float32(found, by_onednn, bf16
 
 
 def test_what_the_user_asks_for_stands():
-    assert "bf16" not in sft_values(ALL, FLOAT32, {"bf16": "false"})
+    assert "bf16" not in sft_values(ALL, FLOAT32, {"bf16"})  # by the recipe, an override or the command line
     assert "bf16" not in sft_values(ALL, FLOAT32 | {"deepspeed": "zero2"}, {})
     assert sft_values(ALL, FLOAT32 | {"torch_dtype": "bfloat16"}, {"torch_dtype": "bfloat16"}) == {}
     assert infer_values(ALL, {"torch_dtype": "bfloat16"}, FLOAT32) == {}
@@ -219,3 +219,18 @@ def test_a_frozen_layer_multiplies_a_batch_at_once(plugin, product):
     """Without the plugin torch copies the weight for each row: the day this changes, the plugin can go."""
     done = subprocess.run([sys.executable, "-c", WHOLE_BATCH, *plugin], capture_output=True, text=True)
     assert done.stdout.strip() == product, done.stderr
+
+
+@pytest.mark.torch
+def test_a_layer_that_is_called_otherwise_keeps_its_inputs() -> None:
+    """The hook is on every layer of the process: what it does not know passes by, and never raises."""
+    code = (
+        f"import sys, torch; sys.path.append({str(KERNELS.parent)!r})\n"
+        "from cpu.whole_batches import without_gaps\n"
+        "layer = torch.nn.Linear(2, 2)\n"
+        "assert without_gaps(layer, ()) is None and without_gaps(layer, (None,)) is None\n"
+        "assert without_gaps(layer, ([1.0],)) is None\n"
+        "assert without_gaps(layer, (torch.eye(2).to_sparse(),)) is None\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -36,7 +36,7 @@ REFUSED = [
     ("swanlab_webhook_url", "https://x.example", "it would be written into the run"),
     ("custom_register_path", "x.py", "put the plugin into plugins/"),
     ("resume_from_checkpoint", "x", "the same command goes on by itself"),
-    ("adapters", "x", "tuning begins with the model alone"),
+    ("adapters", "x", "use --adapters DIR on the command line"),
 ]  # fmt: skip
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_prep.chat.family import recognise
 from data_prep.chat.tokenizer import ModelTokenizer
-from hub.find import check_family, find_model, missing_parts
+from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
@@ -193,6 +194,16 @@ def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path,
     assert "attn_impl" not in resolve_infer(load_recipe("hotel_reviews", ["vllm"]), sft, GPU, tmp_path / "data")
 
 
+def test_a_dtype_that_a_recipe_or_an_override_names_stands(model: Path, tmp_path: Path) -> None:
+    """The machine's own comes first: what a user has written into a file is not dropped without a word."""
+    override = tmp_path / "half.yaml"
+    override.write_text("sft: {torch_dtype: float16, fp16: true, bf16: false}\n", encoding="utf-8")
+    values = resolve_sft(load_recipe("hotel_reviews", [str(override)]), {}, GPU, model, tmp_path, tmp_path)
+    assert (values["torch_dtype"], values["fp16"], values["bf16"]) == ("float16", True, False)
+    cpu = resolve_sft(load_recipe("hotel_reviews", [str(override)]), {}, CPU, model, tmp_path, tmp_path)
+    assert (cpu["torch_dtype"], cpu["use_cpu"]) == ("float16", True)
+
+
 def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:
     small = Machine("cpu", 2, 8.0, None, 0, 0.0, False)
     values = resolve_sft(load_recipe("hotel_reviews"), {}, small, model, tmp_path, tmp_path)
@@ -261,11 +272,17 @@ def test_ms_swift_is_given_no_token_of_a_hub(monkeypatch: pytest.MonkeyPatch) ->
     assert [name for name, value in child_environment(CPU).items() if value == "secret"] == ["WANDB_API_KEY"]
 
 
-def test_a_model_of_another_family_needs_its_names(model: Path) -> None:
+def test_a_model_of_another_family_is_recognised_or_asked_for(model: Path) -> None:
+    recipe = {"model_type": "qwen2", "template": "qwen"}
     (model / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(UserError, match="is a llama model and the recipe is for qwen2"):
-        check_family(model, {"model_type": "qwen2"}, {})
-    check_family(model, {"model_type": "llama3_2"}, {"model_type": "llama3_2"})
+    with pytest.raises(UserError, match=r"is a llama model, and several of .* add --template with one of .*llama, "):
+        recognise(model, recipe)
+    assert recognise(model, recipe, {"template": "llama3_2"}) == ("llama", "llama3_2")
+    (model / "config.json").write_text('{"architectures": ["Gemma3ForCausalLM"]}')
+    assert recognise(model, recipe) == ("gemma3_text", "gemma3_text")
+    (model / "config.json").write_text('{"architectures": ["NobodysForCausalLM"]}')
+    with pytest.raises(UserError, match="NobodysForCausalLM model, which ms-swift has no name for: add --model_type"):
+        recognise(model, recipe)
 
 
 def test_a_torn_weights_index_is_told(model: Path) -> None:

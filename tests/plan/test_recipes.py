@@ -1,4 +1,4 @@
-"""Every recipe and override that a CPU can run is tuned for two steps by real ms-swift, the demo model in its place."""
+"""Every recipe and override that a CPU can run is tuned for two steps by real ms-swift, a small model in its place."""
 
 import json
 import subprocess
@@ -51,7 +51,7 @@ json.dump(report, open(sys.argv[1], "w"))
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> dict[str, tuple[str, Path]]:
+def tuned(tmp_path_factory: pytest.TempPathFactory, small_model: Path) -> dict[str, tuple[str, Path]]:
     """By case: what came out ("ok" or an error's text) and the folder of its checkpoints."""
     folder = tmp_path_factory.mktemp("recipes")
     rows = [(str(at % 2), f"第{at}间房，{'干净安静，很满意' if at % 2 else '又脏又吵，很失望'}。") for at in range(40)]
@@ -63,11 +63,11 @@ def tuned(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> dict[st
         key = repr(sorted(change.values["task"].items() for change in recipe.overrides))
         if key not in datasets:
             datasets[key] = build.build(
-                recipe.task, csv=table, model=demo_model, out=folder / f"data{len(datasets)}"
+                recipe.task, csv=table, model=small_model, out=folder / f"data{len(datasets)}"
             ).parent
         run = folder / case.replace("/", "-")
         family = {"model_type": "qwen2", "max_steps": 2, "num_train_epochs": 1, "logging_steps": 1}
-        values = resolve_sft(recipe, family, this_machine(), demo_model, datasets[key], run)
+        values = resolve_sft(recipe, family, this_machine(), small_model, datasets[key], run)
         path = run / "sft.yaml"
         path.parent.mkdir()
         path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")

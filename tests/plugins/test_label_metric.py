@@ -41,7 +41,7 @@ def outright(model, row: dict[str, list[int]]) -> int:
     for word in sorted(WORDS):
         with torch.no_grad():
             steps = torch.log_softmax(model(input_ids=torch.tensor([prompt + list(word)])).logits[0], -1)
-        scores.append(sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word)))
+        scores.append(sum(steps[len(prompt) - 1 + i, token].item() for i, token in enumerate(word[:-1])))
     return int(np.argmax(scores))
 
 
@@ -76,7 +76,7 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches
         eval_dataset=data,
         model=model,
         args=SimpleNamespace(device="cpu", output_dir=str(tmp_path)),
-        processing_class=SimpleNamespace(pad_token_id=0),
+        processing_class=SimpleNamespace(pad_token_id=0, eos_token_id=0, added_tokens_decoder={}),
         is_world_process_zero=lambda: True,
     )
     metric = LabelMetrics(trainer.args, trainer)
@@ -116,3 +116,23 @@ def test_answers_in_one_row_are_told_apart_and_others_refused() -> None:
         (7, 9, 0), (11, 0), (7, 5, 0), (7, 9, 0))]  # fmt: skip
     with pytest.raises(ValueError, match=r"\[5, 0\] are no answer"):
         split_answers([11, 0, 5, 0], words)
+
+
+def test_rows_that_ms_swift_left_out_end_the_training_before_it_begins(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from plugins.label_metric import RowCheck
+
+    row = {"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}
+    arguments = SimpleNamespace(output_dir=str(tmp_path))
+    trainer = SimpleNamespace(
+        args=arguments, train_dataset=[row] * 3, eval_dataset=[row] * 2, is_world_process_zero=lambda: True
+    )
+    check = RowCheck(arguments, trainer)
+    for counts in ("", "3 2"):
+        monkeypatch.setenv("LABEL_ROWS", counts)
+        check.on_train_begin(arguments, None, None)
+    monkeypatch.setenv("LABEL_ROWS", "4 2")
+    with pytest.raises(ValueError, match="kept 3 of 4 train rows"):
+        check.on_train_begin(arguments, None, None)
+    assert '"train_rows": 3, "val_rows": 2' in (tmp_path / "label_metric.json").read_text(encoding="utf-8")

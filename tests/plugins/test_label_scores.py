@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from plugins.score_lines import ScoreFile, ScoreLine, chat_sha256, tokens_sha256
+from tests.tiny_models import random_model
 from workspace.files import read_jsonl
 
 pytestmark = pytest.mark.swift  # the plugin imports ms-swift
@@ -19,14 +20,7 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def model():
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.5,
-    )  # fmt: skip
-    return Qwen2ForCausalLM(config).eval()
+    return random_model("qwen2", VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -97,22 +91,6 @@ def test_shared_prefix_leaves_every_prompt_its_last_token() -> None:
     assert shared_prefix([[5, 6, 7], [5, 8, 7], [5, 6, 9]]) == [5]
 
 
-class Letters:
-    """A tokenizer of one token a character, with an end token."""
-
-    eos_token_id = 0
-
-    def encode(self, text: str, add_special_tokens: bool) -> list[int]:
-        return [ord(letter) for letter in text]
-
-
-def test_the_end_token_counts_only_where_a_word_begins_another() -> None:
-    from plugins.word_scores import word_tokens
-
-    assert word_tokens(Letters(), ["ab", "c"]) == [[97, 98], [99]]
-    assert word_tokens(Letters(), ["a", "ab"]) == [[97, 0], [97, 98, 0]]
-
-
 class Words:
     """As much of a tokenizer as the plugin asks for."""
 
@@ -158,15 +136,18 @@ def score_lines(path) -> list[ScoreLine]:
     return [line for row in read_jsonl(path) if (line := ScoreLine.read(row))]
 
 
+# Keys and values of all tokens; sliding windows, which the longer prompts exceed, in some or all layers; a state.
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "mistral", "lfm2"])
 @pytest.mark.parametrize("beginning", [0, 12], ids=["nothing-shared", "shared-beginning"])
 @pytest.mark.parametrize("mode", ["generate", "score"])
 def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(
-    model, prompts, tmp_path, monkeypatch, beginning, mode
+    prompts, tmp_path, monkeypatch, family, beginning, mode
 ) -> None:
     """More rows than one pass takes: the caches of the passes are joined, each filled up to the longest."""
     from plugins import label_scores
     from plugins.label_scores import scoring_template
 
+    model = random_model(family, VOCABULARY)
     monkeypatch.setattr(label_scores, "PASS_TOKENS", 64)  # several passes: 20 rows of 3 to 52 tokens
     asked = [list(range(12, 12 + beginning)) + prompt for prompt in prompts]
     options = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
@@ -236,3 +217,32 @@ def test_a_batch_that_is_not_the_one_put_together_is_refused(model, prompts, tmp
     with pytest.raises(ValueError, match="a row has no channel"):
         template.data_collator([{"input_ids": [1]}])
     assert not (tmp_path / "out").exists()
+
+
+def test_why_an_answer_ended_is_told_by_its_end_token_not_by_its_length_alone() -> None:
+    from plugins.label_scores import finish_reasons
+
+    given = {"max_new_tokens": 3, "eos_token_id": [1, 5]}
+    answers = {"stop": [[7, 9, 1], [7, 9, 5], [7, 1, 0]], "length": [[7, 9, 4]]}
+    for reason, rows in answers.items():
+        assert finish_reasons(rows, given, Words) == [reason] * len(rows)
+    assert finish_reasons([[7, 9]], given, Words) == ["stop"]  # another criterion ended it before the limit
+
+
+def test_the_line_of_a_generated_answer_says_why_it_ended_and_of_a_scored_one_nothing(model, prompts, tmp_path) -> None:
+    from plugins.label_scores import scoring_template
+
+    keys = [f"test/{row}" for row in range(ROWS)]
+    modes = {"generate": keys[:10], "score": keys[10:]}
+    template = scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": modes, "out": str(tmp_path / "out")})
+    )()
+    inputs = template.data_collator(encoded(template, prompts, range(ROWS)))
+    options = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": 1, "pad_token_id": 0}
+    with torch.inference_mode():
+        sequences = template.generate(model, **inputs, return_dict_in_generate=True, **options)["sequences"]
+    answers = sequences[:10, inputs["input_ids"].shape[1] :].tolist()
+    lines = {line.key: line for line in score_lines(tmp_path / "out")}
+    for key, answer in zip(keys, answers, strict=False):
+        assert lines[key].finish_reason == ("stop" if 1 in answer else "length")
+    assert all(lines[key].finish_reason is None for key in keys[10:])

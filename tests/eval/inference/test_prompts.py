@@ -78,6 +78,16 @@ def test_few_shot_examples_depend_on_the_seed_and_not_on_the_order() -> None:
     assert few_shot_turns(rows, 1) != few_shot_turns(rows, 2)
 
 
+@pytest.mark.parametrize(("classes", "shots"), [(2, 4), (10, 20), (15, 20), (77, 20), (200, 20)])
+def test_few_shot_examples_stay_few_whatever_the_number_of_classes(classes: int, shots: int) -> None:
+    rows = [parse(DatasetRow, json.dumps(row(i, "train", f"类{i % classes}"))) for i in range(3 * classes)]
+    turns = few_shot_turns(rows, 1)
+    answers = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+    assert len(answers) == shots and len(turns) == 2 * shots
+    assert len(set(answers)) == min(classes, shots)
+    assert classes <= 20 or answers != [turn["content"] for turn in few_shot_turns(rows, 2)[1::2]]
+
+
 def test_a_row_without_an_answer_is_refused(dataset: Path) -> None:
     broken = row(0, "test", "正面")
     broken["messages"].pop()

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from eval.reporting.render import render_html
-from tests.report_runs import HOSTILE, TEN, make_run
+from tests.report_runs import HOSTILE, MANY, TEN, make_run
 from workspace.files import read_jsonl, write_text
 
 pytestmark = pytest.mark.browser
@@ -198,7 +198,7 @@ def test_a_long_review_opens(opened, tmp_path):
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1440])
-@pytest.mark.parametrize("labels", [("正面", "负面"), TEN])
+@pytest.mark.parametrize("labels", [("正面", "负面"), TEN, MANY[:77]])
 def test_no_width_makes_the_page_scroll_sideways(opened, tmp_path, width, labels):
     write_page(tmp_path, labels, n=60)
     page = opened(tmp_path, width)

@@ -6,11 +6,12 @@ from html.parser import HTMLParser
 
 import pytest
 
+from eval.reporting.class_tables import SHOWN, class_rows, confusions
 from eval.reporting.context import best_baseline, browser_rows
-from eval.reporting.render import embedded_json, render_html
+from eval.reporting.render import embedded_json, render_html, render_markdown
 from eval.reporting.wording import decision
 from eval.scoring.predictions import primary_pair
-from tests.report_runs import BINARY, HOSTILE, TEN, make_run
+from tests.report_runs import BINARY, HOSTILE, MANY, TEN, make_run
 from workspace.files import read_jsonl
 
 VOID = {"meta", "link", "br", "img", "input", "line", "circle", "rect", "path", "polyline"}
@@ -164,6 +165,41 @@ def test_ten_labels(tmp_path):
     _, html, page = render(tmp_path, TEN, n=100)
     assert html.count('style="--share:') == 2 * 10 * 11
     assert all(page.text.count(label) >= 6 for label in TEN)
+
+
+@pytest.mark.parametrize("count", [13, 77, 200])
+def test_of_many_labels_the_worst_and_the_most_frequent_confusions_are_shown(tmp_path, count):
+    metrics, html, page = render(tmp_path, MANY[:count], n=900)
+    assert 'style="--share:' not in html  # no matrix
+    for stage in ("before", "after"):
+        reading = metrics["readings"][f"{stage}_generate"]
+        rows, wrong = class_rows(reading), confusions(reading)
+        assert len(rows) == min(count, SHOWN) and len(wrong) <= SHOWN
+        f1 = [one["f1"] for _, one in rows if one["support"]]
+        others = [
+            one["f1"] for label, one in reading["per_class"].items() if one["support"] and label not in dict(rows)
+        ]
+        assert f1 == sorted(f1) and all(one >= max(f1) for one in others)
+        assert [one.rows for one in wrong] == sorted((one.rows for one in wrong), reverse=True)
+        told = {
+            (row["gold"], row["readings"][f"{stage}_generate"]["label"]) for row in read_jsonl(tmp_path / "rows.jsonl")
+        }
+        assert {(one.gold, one.answer) for one in wrong} <= told
+        assert all(one.gold != one.answer for one in wrong)
+    assert f"{count} classes: the {min(count, SHOWN)} with the lowest F1" in page.text
+    assert len(html) < 3_000_000
+    assert len(metrics["readings"]["after_generate"]["per_class"]) == count  # metrics.json has all
+
+
+def test_how_many_unparsed_answers_were_cut_off_is_said_where_it_is_known(tmp_path):
+    metrics = make_run(tmp_path, n=60)
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    assert "max_new_tokens" not in render_html(metrics, rows)
+    reading = metrics["readings"]["before_generate"]
+    reading |= {"unparsed": 6, "cut_off": {"answers": 9, "unparsed": 5}}
+    sentence = "before · generate: 5 of 6 unparsed answers were cut off at max_new_tokens."
+    assert sentence in render_html(metrics, rows)
+    assert sentence in render_markdown(metrics, rows, []).replace("\\", "")
 
 
 @pytest.mark.parametrize(

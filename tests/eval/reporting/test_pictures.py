@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 from eval.reporting.pictures import PICTURES, draw_pictures
 from eval.reporting.wording import Text
-from tests.report_runs import TEN, make_run
+from tests.report_runs import MANY, TEN, make_run
 from workspace import fonts
 from workspace.picture_style import Pen
 
@@ -45,6 +45,11 @@ def test_without_a_chinese_font_the_pictures_are_english(metrics):
 def test_any_label_words(tmp_path, labels):
     drawn = draw_pictures(make_run(tmp_path, labels, n=60, curves=False, probabilities=False), CHINESE)
     assert {"confusion_before.png", "confusion_after.png"} <= drawn.keys()
+
+
+def test_no_matrix_of_more_labels_than_can_be_read(tmp_path):
+    drawn = draw_pictures(make_run(tmp_path, MANY[:77], n=60, curves=False, probabilities=False), CHINESE)
+    assert list(drawn) == ["before_after.png"]
 
 
 def test_no_picture_without_its_figures(tmp_path):
