@@ -32,7 +32,7 @@ SLOWEST = 1e10  # operations a second: below what a single core does
 OPTIMISER = 8  # bytes a trained parameter: two moments in float32
 MASTER = 4  # more, where DeepSpeed or FSDP keeps a float32 copy
 EMBEDDINGS = ("embed_tokens", "lm_head", "wte", "score")  # what all-linear leaves out
-BINARY = (".xlsx", ".xlsm", ".parquet", ".pq")
+BINARY = (".xlsx", ".xlsm", ".parquet", ".pq", ".gz")
 UNPACKED = 6  # bytes of text in a byte of those
 
 

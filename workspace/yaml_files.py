@@ -28,7 +28,7 @@ class YamlFile(NamedTuple):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which lets the last of two equal keys win in silence: here that is an error."""
+    """PyYAML's safe loader, which lets the last of two equal keys win, and reads 010 as 8, in silence: here errors."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -39,6 +39,11 @@ class _Loader(yaml.SafeLoader):
             if key is not None and key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key} stands twice", key_node.start_mark)
             seen.add(key)
+            # 010 is the number 8 to YAML, 12:30 is 750, 1_000 is 1000: none of them is what a table has.
+            value = self.construct_object(key_node, deep=True)
+            if isinstance(value, int | float) and not isinstance(value, bool) and str(value) != key:
+                problem = f"the key {key} is read as the number {value}: put it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
         return super().construct_mapping(node, deep)
 
 

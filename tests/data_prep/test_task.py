@@ -225,3 +225,15 @@ def test_one_pair_of_two_hundred_words_that_a_reader_cannot_tell_apart_is_refuse
     words = {str(at): f"类别{at}" for at in range(198)} | {"a": label, "b": other}
     with pytest.raises(UserError, match=f"cannot be told apart in an answer: the word .* means two labels, '{label}'"):
         load_task(write_task(tmp_path, labels=words))
+
+
+@pytest.mark.parametrize(("key", "number"), [("010", 8), ("0x1F", 31), ("1_000", 1000), ("12:30", 750), ("1.50", 1.5)])
+def test_a_label_that_yaml_would_read_as_another_number_is_refused(tmp_path, key, number):
+    path = write_task(tmp_path, labels=None)
+    path.write_text(path.read_text(encoding="utf-8") + f"labels:\n  0: 坏\n  {key}: 好\n", encoding="utf-8")
+    with pytest.raises(
+        UserError, match=rf"task\.yaml, line \d+: .*key {key} is read as the number {number}: put it in"
+    ):
+        load_task(path)
+    path.write_text(path.read_text(encoding="utf-8").replace(f"{key}:", f"'{key}':"), encoding="utf-8")
+    assert load_task(path).labels == {"0": "坏", key: "好"}
