@@ -65,30 +65,53 @@ def frame_of(rows: Iterable[Row], names: Sequence[str], halves: bool) -> pd.Data
     return pd.DataFrame({"row": np.arange(1, len(table) + 1), "line": table["line"].to_numpy(), **strings})
 
 
-class _Swallowed:
-    """Rows of several lines, each of which would be a row by itself: a stray quote may have swallowed them."""
+class _Quotes:
+    """What quotes did: a row of several lines, each of which would be a row by itself, may be due to a stray one."""
 
     def __init__(self, layout: Layout, label_at: int) -> None:
         self._layout, self._label_at = layout, label_at
         self._labels: set[str] = set()
         self._bare = False  # a row without any quote: rows need none here
         self._doubtful: list[tuple[int, int, Counter[str]]] = []
+        self._quoted: list[int] = []  # lines of fields that stand in quotes and need none
+        self._needed = False  # whether any field needs its quotes
 
     def look(self, raw: list[str], fields: list[str], line: int) -> None:
         """One row, and the lines that it was read from."""
         if len(self._labels) < MOST_LABELS:
             self._labels.add(fields[self._label_at])
         if len(raw) == 1:
-            self._bare = self._bare or '"' not in raw[0]
-        elif len(self._doubtful) < DOUBTFUL:
+            if '"' in raw[0]:
+                self._look_at_quotes(raw[0], line)
+            else:
+                self._bare = True
+            return
+        self._needed = True
+        if len(self._doubtful) < DOUBTFUL:
             rows = [one.rstrip("\r\n").split(self._layout.delimiter) for one in raw]
             if all(len(row) == len(self._layout.names) for row in rows):
-                self._doubtful.append((line, len(raw), Counter(row[self._label_at].strip('"') for row in rows[1:])))
+                self._doubtful.append((line, len(raw), Counter(row[self._label_at].strip('"') for row in rows)))
 
-    def check(self, path: Path) -> None:
-        """Raise UserError for the first row whose lines have labels of the table, most of them."""
+    def _look_at_quotes(self, text: str, line: int) -> None:
+        row = text.rstrip("\r\n").split(self._layout.delimiter)
+        inside = [one[1:-1] for one in row if len(one) > 1 and one[0] == one[-1] == '"']
+        self._needed = self._needed or len(row) != len(self._layout.names) or any('"' in one for one in inside)
+        if inside and len(self._quoted) < DOUBTFUL:
+            self._quoted.append(line)
+
+    def check(self, path: Path, noticed: Noticed) -> None:
+        """Raise UserError for the first row whose lines have labels of the table, most of them.
+
+        Notices quotes that no field needs and most have not: they may belong to the text.
+        """
+        if self._bare and self._quoted and not self._needed:
+            noticed.warnings.append(
+                f"{shown(path)}, line {self._quoted[0]}: a field stands in quotes, which others lack and none needs: "
+                "they are taken off; set `table: {quoting: false}` in the task where they belong to the text"
+            )
         for line, count, labels in self._doubtful if self._bare else ():
-            if 2 * sum(times for label, times in labels.items() if label in self._labels) >= count - 1:
+            known = sum(times for label, times in labels.items() if label in self._labels)
+            if 2 * (known - 1) >= count - 1:  # the row's own label stands in one of its lines anyway
                 raise UserError(
                     f"{shown(path)}, line {line}: a quote that opens here and closes at line {line + count - 1} makes "
                     f"one text of {count} lines that look like rows of their own: say `table: {{quoting: false}}` in "
@@ -108,7 +131,7 @@ def delimited_rows(
     """
     width, raw = len(layout.names), list[str]()
     named = max((at + 1 for at, name in enumerate(layout.names) if name), default=0) if layout.header else width
-    swallowed = _Swallowed(layout, label_at) if label_at is not None and layout.quoting else None
+    quotes = _Quotes(layout, label_at) if label_at is not None and layout.quoting else None
     wide = len(layout.delimiter) > 1
     with open_text(path, encoding) as stream:
 
@@ -129,23 +152,36 @@ def delimited_rows(
             for fields in reader:
                 if any(fields):
                     if wide:
-                        fields = [one.replace(WIDE, layout.delimiter) for one in fields]
+                        fields = _narrowed(path, line, fields, raw, layout)
                     if len(fields) != width:  # what has neither name nor value is no field
                         if len(fields) < named or any(fields[width:]):
                             raise wrong_width(path, line, len(fields), layout)
                         fields = [*fields, *[""] * width]
                     yield [fields[place] for place in at], line
-                    if swallowed:
-                        swallowed.look(raw, fields, line)
+                    if quotes:
+                        quotes.look(raw, fields, line)
                 raw.clear()
                 line = before + reader.line_num + 1
         except csv.Error as error:
             uniform, quoted = _without_quotes(path, encoding, layout)
             if uniform and not quoted:
                 raise PlainQuotes from error
-            raise _quote_error(path, line, error, uniform) from error
-    if swallowed:
-        swallowed.check(path)
+            raise _quote_error(path, line, str(error).replace(WIDE, layout.delimiter), uniform) from error
+    if quotes:
+        quotes.check(path, noticed)
+
+
+def _narrowed(path: Path, line: int, fields: list[str], raw: list[str], layout: Layout) -> list[str]:
+    """The fields with the delimiter in place of WIDE. Raises UserError for `|||`, which `||` divides in two ways."""
+    mark = layout.delimiter[0]
+    if set(layout.delimiter) == {mark} and any(one.startswith(mark) for one in fields):
+        text = "".join(raw).replace(layout.delimiter, WIDE)
+        if any(one.startswith(mark) and WIDE + one in text for one in fields):
+            raise UserError(
+                f"{shown(path)}, line {line}: a field ends or begins with {mark!r} beside the delimiter "
+                f"{layout.delimiter!r}, which divides it in two ways: put the field in quotes"
+            )
+    return [one.replace(WIDE, layout.delimiter) for one in fields]
 
 
 def _without_quotes(path: Path, encoding: Encoding, layout: Layout) -> tuple[bool, bool]:
@@ -160,8 +196,8 @@ def _without_quotes(path: Path, encoding: Encoding, layout: Layout) -> tuple[boo
     return True, quoted
 
 
-def _quote_error(path: Path, line: int, error: csv.Error, uniform: bool) -> UserError:
-    if "unexpected end" in str(error):
+def _quote_error(path: Path, line: int, error: str, uniform: bool) -> UserError:
+    if "unexpected end" in error:
         what = "a quote is opened in this row and never closed"
     else:
         what = f"a quote in this row is closed too early or too late ({error})"

@@ -438,14 +438,7 @@ def test_read_right(tmp_path, kind):
 def test_stopped_with_a_sentence_whose_remedy_reads_it(tmp_path, kind):
     name, content, columns, told, *remedy = STOPPED[kind]
     keys, others, rows = remedy or (None, None, None)
-    if told is None:
-        columns, told, wrong = (
-            columns,
-            r"no sheet Date that holds something, did you mean Data\?; found: Data: correct",
-            {"sheet": "Date"},
-        )
-    else:
-        wrong = {}
+    wrong = {"sheet": "Date"} if kind == "a sheet that is not there" else {}
     with pytest.raises(UserError) as caught:
         read(tmp_path, name, content, columns, wrong)
     assert re.search(told, str(caught.value)) and name in str(caught.value) and "\n" not in str(caught.value)
