@@ -128,8 +128,7 @@ def fit_frame(
     sample, counted = None, used
     if bound:
         sample = sample_rows(kept, task.split.seed)
-        frame, places = chat(""), len(task.columns.places)
-        room = bound.room(frame, task.max_length, places)
+        room = bound.room(chat(""), task.max_length, len(task.columns.places))
         longer = may_be_longer(texts.at(used), bound, room, tokenizer.control_tokens)
         counted = np.union1d(used[longer], sample)
     fitted = fit_reviews(texts, chat, tokenizer, task.max_length, task.keep_head, counted)
