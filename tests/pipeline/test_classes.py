@@ -1,4 +1,4 @@
-"""Three and ten classes for real: from a CSV and a task's folder of one's own to the report, with the demo model."""
+"""Three, ten and 77 classes for real: from a CSV and a task's folder to the report, with the demo model."""
 
 import csv
 import os
@@ -25,7 +25,7 @@ prompts: {{short: "评论：{{review}}\\n这条评论属于哪一类："}}
 prompt: short
 split: {{scheme: stratified, seed: 42, val: 0.1, test: 0.1}}
 max_length: 512
-default_recipe: minimind2-small
+default_recipe: {recipe}
 """
 
 
@@ -66,7 +66,9 @@ def test_from_csv_to_report(name, make, encoding, tmp_path: Path, demo_model: Pa
         writer.writerows(rows)
     folder = tmp_path / "my task"
     folder.mkdir()
-    (folder / "task.yaml").write_text(SETTINGS.format(name=name, csv=table, labels=labels), encoding="utf-8")
+    (folder / "task.yaml").write_text(
+        SETTINGS.format(name=name, csv=table, labels=labels, recipe="minimind2-small"), encoding="utf-8"
+    )
     run = tmp_path / "run"
     result = subprocess.run(
         ["bash", str(ROOT / "run_sft.sh"), "my task", "--model", str(demo_model), "--limit", "60",
@@ -92,3 +94,42 @@ def test_from_csv_to_report(name, make, encoding, tmp_path: Path, demo_model: Pa
     report = (run / "report.md").read_text(encoding="utf-8")
     assert all(word in report for word in words)
     assert (run / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("recipe", ["minimind2-small", "qwen1.5-0.5b-seqcls"])
+def test_seventy_seven_classes_in_words_and_with_a_head(recipe, tmp_path: Path, demo_model: Path) -> None:
+    wishes = ("退款", "投诉", "预订", "取消", "发票", "加床", "换房")
+    words = [wish + topic for topic in (*TOPICS, "电梯") for wish in wishes]  # 7 begin with one token
+    table, folder, run = tmp_path / "t.csv", tmp_path / "many", tmp_path / "run"
+    with open(table, "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("类别", "评论内容"))
+        writer.writerows(
+            (
+                word,
+                f"第{at * 997 % 9973}号客人说{word[2:]}的事，想要{word[:2]}，{(at + part) * 331 % 997}分钟内回复",
+            )
+            for at, word in enumerate(words)
+            for part in range(6)
+        )
+    folder.mkdir()
+    settings = SETTINGS.format(name="many", csv=table, labels={word: word for word in words}, recipe=recipe)
+    (folder / "task.yaml").write_text(settings + "near_duplicates: {threshold: 1.0}\n", encoding="utf-8")
+    result = subprocess.run(
+        ["bash", str(ROOT / "run_sft.sh"), str(folder), "--model", str(demo_model), "--limit", "154",
+         "--num_train_epochs", "1", "--bf16", "false", "--run", str(run)],
+        cwd=tmp_path, capture_output=True, text=True, env=os.environ,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    metrics = read_json(run / "metrics.json")
+    jsonschema.validate(metrics, read_json(ROOT / "eval" / "metrics.schema.json"))
+    assert metrics["labels"] == words and metrics["head"] == (recipe != "minimind2-small")
+    assert [gate["name"] for gate in metrics["parity"] if not gate["ok"]] == []
+    for row in read_jsonl(run / "after" / "test.jsonl"):
+        assert set(row["probabilities"]) == set(words) and sum(row["probabilities"].values()) == pytest.approx(1)
+        assert (row["finish_reason"] is None) == metrics["head"]
+    before = [row["finish_reason"] for row in read_jsonl(run / "before" / "test.jsonl")]
+    assert set(before) <= {"stop", "length"} and metrics["readings"]["before_generate"]["cut_off"] is not None
+    assert "77 classes: the 20 with the lowest F1" in (run / "report.md").read_text(encoding="utf-8")
+    assert not (run / "confusion_after.png").exists()
