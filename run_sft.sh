@@ -8,7 +8,7 @@
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
-#   bash run_sft.sh demo --cv 5                            cross-validation: for tables of a few hundred rows
+#   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option

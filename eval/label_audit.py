@@ -58,12 +58,13 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
     elif split == "train":
         print("audit: the tuned model has learned from these rows: it may agree with labels that are wrong", flush=True)
     order, issues = rank_rows(rows.codes(labels), probabilities)
-    lines: list[Sequence[str]] = [COLUMNS]
+    lines: list[Sequence[str]] = [[*COLUMNS, *(["source_id"] if rows.source_ids else [])]]
     for at in order.tolist():
         given, best = labels.index(rows.gold[at]), int(probabilities[at].argmax())
         chances = (f"{probabilities[at, code]:.4f}" for code in (given, best))
         texts = (rows.reviews[at], labels[given], labels[best])
-        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge])
+        own = [rows.source_ids[at] or ""] if rows.source_ids else []
+        lines.append([rows.ids[at], "", *texts, *chances, "probable" if issues[at] else "possible", judge, *own])
     write_csv(out, lines)
     print(f"audit: {len(order):,} of {len(rows):,} {split} rows look like another label, {issues.sum():,} probably")
     print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")

@@ -105,6 +105,8 @@ INTERFACES = (
     Interface("transformers.cache_utils:Cache.is_croppable", r"\bcache\.is_croppable\b"),
     Interface("transformers.cache_utils:DynamicCache.get_seq_length", r"\bget_seq_length\b"),
     Interface("transformers.cache_utils:DynamicCache.batch_repeat_interleave", r"\bbatch_repeat_interleave\b"),
+    Interface("transformers.masking_utils:", r"\btree_mask\b", text="len(attention_mask.shape) == 4"),
+    Interface("swift.infer_engine.protocol:", r"\.finish_reason\b", text="finish_reason: Literal['stop'"),
     # Decoder layers and adapters
     *(
         Interface(

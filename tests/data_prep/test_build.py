@@ -15,6 +15,7 @@ from data_prep import build as build_module
 from data_prep import split_frame as splitting
 from data_prep.build import build
 from data_prep.card import page as card
+from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.table import checking
 from data_prep.task import SPLITS
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task
@@ -145,6 +146,14 @@ def test_the_limit_counts_what_is_not_used(tmp_path, capsys):
     assert counts["not_used"]["total"] == 0
 
 
+def test_only_the_rows_in_use_are_counted_under_a_limit(tmp_path, monkeypatch):
+    whole, counted = ModelTokenizer.count, []
+    monkeypatch.setattr(ModelTokenizer, "count", lambda self, texts, n: counted.append(n) or whole(self, texts, n))
+    table, model = write_csv(tmp_path / "t.csv", reviews(400)), write_model(tmp_path / "model")
+    build(small_task(tmp_path), csv=table, model=model, limit=40, out=tmp_path / "out")
+    assert counted == [40 + 10 + 5]
+
+
 def test_near_copies_stay_in_one_split(tmp_path):
     draw = random.Random(2)
     rows = []
@@ -256,7 +265,7 @@ def test_the_command_ends_with_one_sentence_and_status_2(tmp_path):
 def test_no_row_is_lost(tmp_path, monkeypatch, rows, scheme, conflicts, limit):
     monkeypatch.setattr(card, "draw_card", lambda *_: {})  # half a second each, and tested in test_prep_card.py
     task = small_task(tmp_path, split={"scheme": scheme}, conflicts=conflicts, max_reject_share=1.0)
-    rows = [*rows, *reviews(12)]
+    rows = [*(row for row in rows if any(row)), *reviews(12)]  # a line of empty cells is no row
     try:
         path = build(task, csv=write_csv(tmp_path / "t.csv", rows), limit=limit, out=tmp_path / "out")
     except UserError as error:

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.build import build
 from data_prep.card import page as card
+from data_prep.chat import truncation
 from data_prep.chat.parts import SEPARATOR, as_read, joined, level, parts_of
 from data_prep.chat.truncation import cut_text
 from data_prep.task import SPLITS
@@ -95,3 +96,16 @@ def test_injected_instructions_go_into_a_column(tmp_path):
         assert asked.startswith("标题：")
         assert "\n正文：" in asked
         assert len(asked) > len(task.render(joined(row["texts"].values())))
+
+
+def test_a_large_table_of_several_columns_is_cut_as_a_small_one(tmp_path, monkeypatch):
+    task = small_task(tmp_path, columns={"text": ["title", "review"], "label": "label"}, prompts=PROMPTS, prompt="p")
+    rows = [[f"第{n}题" * (n % 30), text * (n % 5), label] for n, (label, text) in enumerate(reviews(90), 1)]
+    asked = {"csv": table_of(tmp_path / "t.csv", rows, ("title", "review", "label"))}
+    asked |= {"model": write_model(tmp_path / "model"), "max_length": 120}
+    build(task, out=tmp_path / "small", **asked)
+    monkeypatch.setattr(truncation, "COUNT_ALL", 10)
+    monkeypatch.setattr(truncation, "SAMPLE", 10)
+    build(task, out=tmp_path / "large", **asked)
+    assert rows_of(tmp_path / "small") == rows_of(tmp_path / "large")
+    assert 10 < sum(row["cut"] for row in rows_of(tmp_path / "large").values()) < 80

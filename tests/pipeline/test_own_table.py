@@ -148,6 +148,10 @@ def test_from_a_table_to_the_report(make, tmp_path: Path, demo_model: Path, tidy
     assert sorted(metrics["labels"]) == sorted(table.words)
     if len(table.words) < 20:
         assert metrics["labels"] == table.words
+    for reading in metrics["readings"].values():
+        assert list(reading["per_class"]) == metrics["labels"]
+        counts = [sum(row) for row in reading["confusion"]["counts"]]
+        assert counts == [metrics["counts"]["test"][word] for word in metrics["labels"]]
     assert [gate["name"] for gate in metrics["parity"] if not gate["ok"]] == []
     for row in read_jsonl(run / "after" / "test.jsonl"):
         assert set(row["probabilities"]) == set(table.words)
