@@ -60,7 +60,7 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
 
     from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
-    from plan.resolve import training_gib
+    from plan.training_memory import training_gib
 
     free = psutil.virtual_memory().available / 2**30
     of = f"{free:.1f} of {machine.memory_gib:.1f} GiB memory are free"

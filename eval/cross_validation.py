@@ -29,8 +29,7 @@ from eval.scoring.responses import load_split
 from eval.scoring.significance import Comparison, compare, wilson
 from eval.scoring.verdict import AGAINST_BASELINE
 from plan.options import parse_options
-from plan.planning import ensure_task
-from plan.recipes import DEFAULT_TASK, Recipe, load_recipe
+from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
 from plan.run import Run, locked_run
 from train.trials import Trial, TrialList, TrialResult
 from workspace.bilingual import interval, number, p_value, percent, signed, signed_interval

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 from data_prep.build import build, with_options
 from data_prep.chat.family import recognise
-from data_prep.task import Task, find_task
+from data_prep.task import find_task
 from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
+from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes
 from plan.hardware import this_machine
@@ -24,10 +25,10 @@ from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
-from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, is_table, load_recipe, task_of_table
+from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, ensure_task, load_recipe
 from plan.resolve import in_its_chat, resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
-from plan.start_adapter import adapter_notice, adapter_values
+from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
@@ -35,7 +36,7 @@ from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.gate import check_options
 from workspace.marker import mark
-from workspace.paths import DATASETS, RUNS, expanded, shown
+from workspace.paths import RUNS, shown
 
 FALLBACK_TASK = "demo"
 
@@ -76,7 +77,7 @@ def write_run(plan: Plan) -> None:
             prompt=run.prompt,
             max_length=run.max_length,
             override=run.task_overrides,
-            template=plan.sft["template"],
+            template=plan.sft.get("template"),
         )
         check_run_folder(run.folder, run.fresh)
         mark(run.folder, "run")
@@ -122,7 +123,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         ensure_reviews(DEFAULT_TARGET)
     limit = options.limit or task.limit
     max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
-    dataset = _dataset_folder(task, options, model, max_length, recipe)
+    dataset = dataset_folder(task, options, model, max_length, recipe)
     check_no_pattern(dataset)
     sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
     sft = in_its_chat(sft, task.system)
@@ -194,14 +195,6 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     return Plan(run, sft, infer, options.csv)
 
 
-def ensure_task(name: str | None) -> None:
-    """Where a table is given in place of a recipe and no task reads it, write one, and print what it took."""
-    if name is not None and is_table(path := caller_folder() / expanded(name)) and task_of_table(path) is None:
-        from data_prep.init import init  # here, because it is seldom needed
-
-        init(path)
-
-
 def _checked_recipe(name: str, options: Options) -> Recipe:
     """The recipe, checked with all that the options change. Raises `UserError` before anything is fetched."""
     recipe = load_recipe(name, options.overrides, caller_folder())
@@ -209,6 +202,8 @@ def _checked_recipe(name: str, options: Options) -> Recipe:
     check_recipe(recipe)
     with_options(recipe.task, options.prompt, None, options.limit)
     check_run_folder(_run_folder(recipe, options), options.fresh)
+    if options.adapters:
+        check_adapter(options.adapters)
     return recipe
 
 
@@ -239,26 +234,6 @@ def _model_folder(recipe: Recipe, options: Options) -> Path:
     if not (model := options.model or recipe.sft.get("model")):
         raise UserError(f"{shown(recipe.path)} names no model: add a line `model:`, or give --model PATH_OR_ID")
     return find_model(model)
-
-
-def _dataset_folder(task: Task, options: Options, model: Path, max_length: int, recipe: Recipe) -> Path:
-    """dataset_jsonl/<task>, or a folder next to it when an option makes the data another than the task's own."""
-    own = {"prompt": task.prompt, "max_length": task.max_length, "recipe": task.default_recipe}
-    values = {
-        "csv": str(options.csv) if options.csv else None,
-        "limit": options.limit,
-        "prompt": options.prompt,
-        "max_length": max_length,
-        "model": str(model) if options.model else None,  # another tokenizer cuts long reviews elsewhere
-        "recipe": recipe.path.stem,
-        "template": options.swift.get("template"),
-        "overrides": [change.values["task"] for change in recipe.overrides if change.values["task"]] or None,
-    }
-    changed = {key: value for key, value in values.items() if value not in (None, own.get(key))}
-    if not changed:
-        return DATASETS / task.name
-    limit = f"limit{options.limit}-" if options.limit else ""
-    return DATASETS / f"{task.name}@{limit}{sha256_json(changed)[:8]}"
 
 
 def _fallback_notice(model: str) -> Notice:

@@ -13,6 +13,7 @@ from data_prep.overrides import FOLDER, find_overrides
 from data_prep.task import Task, load_task
 from plan.option_values import RESERVED
 from plan.swift_schema import check_values
+from workspace.command_line import caller_folder
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, expanded, shown
 from workspace.yaml_files import YamlFile, read_yaml
@@ -122,6 +123,14 @@ def _find(name: str, caller: Path | None) -> tuple[Path, str | None]:
 def is_table(path: Path) -> bool:
     """Whether a word of the command line that names a file means a table, and not a recipe."""
     return path.is_file() and path.suffix not in (".yaml", ".yml")
+
+
+def ensure_task(name: str | None) -> None:
+    """Where a table is given in place of a recipe and no task reads it, write one, and print what it took."""
+    if name is not None and is_table(path := caller_folder() / expanded(name)) and task_of_table(path) is None:
+        from data_prep.init import init  # here, because it is seldom needed
+
+        init(path)
 
 
 def task_of_table(table: Path) -> Path | None:

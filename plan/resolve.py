@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, PositiveInt
-
 from data_prep.chat.frame import chat_frame, is_known
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
@@ -16,21 +14,17 @@ from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
 from plan.run import ROW_CHECK
+from plan.training_memory import ModelShape, training_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
-from workspace.records import read
 from workspace.swift_registry import registry
 
 GPU_INFER_BATCH = 64
-FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
-FUSED_SEEN = 0.625  # of a row's tokens, those in the attention weights that a fused layer keeps at 512 tokens
-HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden states, over that width
 # How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
 MODEL_KEYS = (
     "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
     "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
 )  # fmt: skip
-RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
 HALF = ("bfloat16", "float16")  # what flash-attn computes in
 # With these ms-swift or our plugins need a batch's rows apart, or have an attention of their own.
 ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
@@ -182,54 +176,9 @@ def head_values(values: Mapping[str, Any], options: Mapping[str, Any], classes: 
     return {"num_labels": classes, "external_plugins": plugins}
 
 
-class _Shape(BaseModel):
-    """What is needed of a model's config.json."""
-
-    hidden_size: PositiveInt = 1024
-    num_hidden_layers: PositiveInt = 24
-    num_attention_heads: PositiveInt = 16
-    intermediate_size: PositiveInt | None = None
-    dtype: str | None = None
-    torch_dtype: str | None = None
-    model_type: str = ""
-
-    @classmethod
-    def read(cls, model: Path) -> "_Shape":
-        return read(model / "config.json", cls, "fetch the model again, or take another with --model")
-
-
-def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32", fused: bool = False) -> float:
-    """Estimated memory, in GiB, of a LoRA step without gradient checkpointing: weights and activations.
-
-    A layer keeps, for each token, hidden states (HIDDEN_BYTES times hidden size), the MLP's inner states and a row of
-    attention weights a head. The `fused` layers of plugins/cpu keep less of each, a second copy of the weights of
-    queries, keys, values, gate and up, and in the gradient's step about what one layer more would keep.
-
-    Fitted to peak RSS for the shape of Qwen1.5-0.5B in float32 at 512 tokens without padding, two cores of an AMD EPYC.
-    The model's own layers: 10.7 GiB at batch 4 with `attn_impl: eager`, 8.8 and 15.5 GiB at batch 4 and 8 with `sdpa`
-    (`swift sft`). Fused, above the weights and Python (transformers and peft alone, malloc as in
-    plan.hardware.child_environment): 0.22 and 0.67 GiB with 2 and 8 layers at batch 1, 0.53 GiB with 2 at batch 4. The
-    whole shape fused at batch 8 is estimated at 11.3 GiB; in bf16 `swift sft` held 8.4 GiB.
-    In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was not measured.
-    """
-    shape = _Shape.read(model)
-    hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
-    inner = shape.intermediate_size or 4 * hidden
-    stored = 1 if (shape.dtype or shape.torch_dtype) == "float32" else 2
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
-    if fused:
-        weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
-        per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN
-        per_token = (layers + 1) * per_layer
-    else:
-        per_token = layers * (HIDDEN_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
-    share = 1.0 if torch_dtype == "float32" else 0.5
-    return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
-
-
 def _trains_fused(values: Mapping[str, Any], machine: Machine, model: Path) -> bool:
     by_cpu = machine.gpu is None and trains_fused(values)
-    return by_cpu and can_be_fused(values, _Shape.read(model).model_type)
+    return by_cpu and can_be_fused(values, ModelShape.read(model).model_type)
 
 
 def _matching_evaluation(values: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -32,15 +32,8 @@ class _Config:
     task_type: str | None = None
 
 
-def adapter_values(
-    adapter: Path, run: Path, given: Mapping[str, Any], recipe: Mapping[str, Any], fingerprint: str
-) -> dict[str, Any]:
-    """The keys of `swift sft` that have it go on from `adapter`: its place, and the settings that it was made with.
-
-    `given` are options that the user chose, `fingerprint` is that of the model. Raises `UserError` for what is no LoRA
-    adapter for answers in words, was tuned on another model, lies in the folder of the `run`, or has other settings
-    than the user asks for.
-    """
+def check_adapter(adapter: Path) -> None:
+    """Raise `UserError` for a folder that is no whole adapter, or that holds what is not let in."""
     for name in (CONFIG, WEIGHTS):
         if not (adapter / name).is_file():
             inner = sorted(adapter.glob("train/checkpoint-*")) or sorted(adapter.glob("checkpoint-*"))
@@ -49,6 +42,17 @@ def adapter_values(
     check_checkpoint(adapter)
     if not is_whole(adapter / WEIGHTS):
         raise UserError(f"{shown(adapter / WEIGHTS)} is torn: copy the adapter again")
+
+
+def adapter_values(
+    adapter: Path, run: Path, given: Mapping[str, Any], recipe: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any]:
+    """The keys of `swift sft` that have it go on from `adapter`: its place, and the settings that it was made with.
+
+    `given` are options that the user chose, `fingerprint` is that of the model. Raises `UserError` for a whole adapter
+    (check_adapter) that is none of LoRA for answers in words, was tuned on another model, lies in the folder of the
+    `run`, or has other settings than the user asks for.
+    """
     if adapter.resolve().is_relative_to(run.resolve()):
         raise UserError(f"--adapters {shown(adapter)} lies in this run's own folder: name another with --run DIR")
     config = read(adapter / CONFIG, _Config, "copy the adapter again")

@@ -18,8 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from plan.options import parse_options
-from plan.planning import ensure_task
-from plan.recipes import DEFAULT_TASK, load_recipe
+from plan.recipes import DEFAULT_TASK, ensure_task, load_recipe
 from plan.run import tell_folder
 from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.command_line import Parser, caller_folder, given_number

@@ -79,6 +79,8 @@ def test_a_value_that_fails_after_hours_is_refused_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable, key: str, value: str, told: str
 ) -> None:
     monkeypatch.setattr("plan.planning.find_model", lambda name: pytest.fail("a model was looked for first"))
+    if key == "adapters" and way in (by_command_line, by_sweep):
+        told = "has no adapter_config.json|only options of `swift sft`"
     if key == "seed" and way is by_sweep:
         told = "give --seeds instead|expected a whole number from 0"
     with pytest.raises(UserError, match=told) as caught:

@@ -21,8 +21,8 @@ from plan.resolve import (
     resolve_infer,
     resolve_sft,
     room_for_labels,
-    training_gib,
 )  # fmt: skip
+from plan.training_memory import training_gib
 from tests.prep_tables import write_model
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
