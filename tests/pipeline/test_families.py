@@ -13,7 +13,7 @@ from eval.infer import check_responses_are_current
 from plan.run import Run
 from tests.prep_tables import reviews, write_csv
 from tests.tiny_models import FOLDERS, write_folder
-from train.checkpoints import best_checkpoint
+from train.checkpoints import best_checkpoint, weights_sha256
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
@@ -93,14 +93,16 @@ def test_an_adapter_is_gone_on_from_and_told(tmp_path: Path) -> None:
         rows = [row for name in ("test", "val") for row in read_jsonl(run / side / f"{name}.jsonl")]
         return {row["id"]: row["probabilities"]["正面"] for row in rows}
 
-    earlier, before, after, untuned = (
-        answers(one, "after"), answers(other, "before"), answers(other, "after"), answers(one, "before")
-    )  # fmt: skip
+    earlier, before, after = answers(one, "after"), answers(other, "before"), answers(other, "after")
     common = earlier.keys() & before.keys()
     assert len(common) > 3
     assert {key: before[key] for key in common} == pytest.approx({key: earlier[key] for key in common}, abs=1e-4)
     assert after == pytest.approx(before, abs=1e-4)
-    assert max(abs(earlier[key] - untuned[key]) for key in common) > 1e-3
+    assert read_json(other / "before" / "summary.json")["adapter_sha256"] == weights_sha256(start)
+    begun, ended = (load_file(folder / "adapter_model.safetensors") for folder in (start, best_checkpoint(other)))
+    assert begun.keys() == ended.keys()
+    assert max(abs(begun[name] - ended[name]).max() for name in begun) < 1e-9
+    assert max(abs(tensor).max() for name, tensor in begun.items() if "lora_B" in name) > 1e-3  # a new one's is 0
     config = read_json(best_checkpoint(other) / "adapter_config.json")
     assert (config["r"], config["lora_alpha"]) == (4, 8)
 
