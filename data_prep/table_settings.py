@@ -134,7 +134,7 @@ class TableSettings:
     header: Annotated[bool | int, BeforeValidator(_header)] | None = None  # a number: the header's line
     quoting: Flag | None = None  # false: a quote is a character as any other
     sheet: Annotated[tuple[str, ...], BeforeValidator(_sheets)] | None = None  # of a workbook; ("all",): every one
-    fill_merged: Flag = False  # every row of a merged cell has its value, not the first alone
+    fill_merged: Flag | None = None  # true: every row of a merged cell has its value, not the first alone
 
 
 def split_value(value: Any) -> str:

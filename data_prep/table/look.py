@@ -55,7 +55,7 @@ class Look:
     @property
     def keys(self) -> dict[str, Any]:
         """The `table:` keys with which it is read as it was here: what was found out, or given."""
-        given = {name: value for name, value in dataclasses.asdict(self.settings).items() if value not in (None, False)}
+        given = {name: value for name, value in dataclasses.asdict(self.settings).items() if value is not None}
         found: dict[str, Any] = {}
         if self.encoding and self.encoding.name not in ("utf-8", "utf-8-sig"):
             found["encoding"] = self.encoding.name
@@ -94,17 +94,21 @@ class Look:
             return delimited_rows(self.path, self.encoding, self.layout, at, label_at, noticed)
         if self.encoding:
             return object_rows(self.path, self.encoding, self.format, wanted, noticed)
-        return _binary(self.path, self.format, lambda: self._binary_rows(wanted, noticed))
+        return _binary(self.path, self.format, lambda: self._binary_rows(wanted, noticed, label))
 
-    def _binary_rows(self, wanted: Sequence[Column], noticed: Noticed) -> Iterator[Row]:
+    def _binary_rows(self, wanted: Sequence[Column], noticed: Noticed, label: Column | None) -> Iterator[Row]:
         if self.book is None:
             return parquet_rows(self.path, wanted, noticed)
         at = places(wanted, self.names) or []
-        if (merged := merged_rows(self.book, at)) and not self.settings.fill_merged:
-            noticed.warnings.append(
+        if (merged := merged_rows(self.book, at)) and self.settings.fill_merged is None:
+            told = (
                 f"{shown(self.path)}: cells are merged over several rows ({', '.join(merged[:3])}), of which the first "
-                "alone has the value: set `table: {fill_merged: true}` in the task where it is meant for all of them"
+                "alone has the value: set `table: {fill_merged: true}` in the task where it is meant for all of them, "
+                "`table: {fill_merged: false}` where it is not"
             )
+            if label is not None and merged_rows(self.book, places([label], self.names) or []):
+                raise UserError(told)  # the other rows would have no label
+            noticed.warnings.append(told)
         return excel_rows(self.path, self.book, wanted, self.settings, noticed)
 
 
@@ -166,10 +170,10 @@ def _by_content(path: Path, start: bytes, kind: str | None) -> str:
         if kind != "excel" and b"xl/" not in start and b"[Content_Types].xml" not in start[:200]:
             raise UserError(f"{shown(path)} is a zip archive: unpack it and give the table in it")
     elif kind is None:
-        xls = path.suffix.lower() == ".xls"
         known = ", ".join([*FORMATS, ".csv.gz"])
-        remedy = ": open it and save it as .xlsx or CSV" if xls else ""
-        raise UserError(f"{shown(path)} is of an unknown kind: expected a name that ends in {known}{remedy}")
+        raise UserError(
+            f"{shown(path)} is of an unknown kind: expected a name that ends in {known}: save it as .xlsx or CSV"
+        )
     else:
         found = kind
     if packed and found not in TEXT:

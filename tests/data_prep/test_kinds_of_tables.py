@@ -365,6 +365,15 @@ STOPPED = {
         None,
         ZH,
     ),
+    "merged labels": (
+        "t.xlsx",
+        workbook(("S", [HEAD, ["1", "a"], [None, "b"], ["0", "c"]]), merged=["A2:A3"]),
+        COLUMNS,
+        r"merged over several rows \(A2:A3\).*`table: \{fill_merged: true\}`",
+        {"fill_merged": True},
+        None,
+        [("1", "a"), ("1", "b"), ("0", "c")],
+    ),
     "a sheet that is not there": (
         "t.xlsx",
         workbook(("Data", [HEAD, *ZH])),
@@ -386,7 +395,7 @@ STOPPED = {
         COLUMNS,
         r"save it as \.xlsx or CSV",
     ),
-    "an .xls that is HTML": ("t.xls", "<html><table>", COLUMNS, r"open it and save it as \.xlsx or CSV"),
+    "an .xls that is HTML": ("t.xls", "<html><table>", COLUMNS, r"save it as \.xlsx or CSV"),
     "a zip": ("t.zip", b"PK\x03\x04\x14\0\0\0\0\0table.csv", COLUMNS, r"is a zip archive: unpack it"),
     "gzip by content": (
         "t.csv",
@@ -463,12 +472,12 @@ def test_a_look_gives_the_keys_that_read_it_so(tmp_path, kind):
 
 
 def test_other_sheets_and_merged_cells_are_named(tmp_path):
-    content = workbook(("A", [HEAD, ["1", "a"], [None, "b"], ["0", "c"]]), ("B", [HEAD, *ZH]), merged=["A2:A3"])
+    content = workbook(("A", [HEAD, ["1", "a"], ["1", None], ["0", "c"]]), ("B", [HEAD, *ZH]), merged=["B2:B3"])
     table = read(tmp_path, "t.xlsx", content, COLUMNS, {})
     sheets, merged = (one.replace(str(tmp_path), "") for one in table.warnings)
     assert sheets == "/t.xlsx: the sheet A is read, not B: name them in `table: {sheet: [...]}` of the task, or all"
-    assert "merged over several rows (A2:A3)" in merged and "`table: {fill_merged: true}`" in merged
-    assert table.frame["label"].tolist() == ["1", "", "0"]
+    assert "merged over several rows (B2:B3)" in merged and "`table: {fill_merged: true}`" in merged
+    assert table.frame["text"].tolist() == ["a", "", "c"]
 
 
 def test_a_gzip_without_end_is_one_sentence(tmp_path, monkeypatch):

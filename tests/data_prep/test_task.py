@@ -147,7 +147,7 @@ def test_faults_are_told_with_file_and_key(tmp_path, changes, told):
         ("split:\n  seed: 1\n  val: 7", "line 3: split.val is 7"),
         ("labels:\n  '1': 正面\n  '0': total", "line 3: labels.0 is 'total'"),
         ("columns:\n  text: review", "line 1: columns.label is missing: add a line `label: ...` with text"),
-        ("csv:", "line 1: csv has no value: give one, or take the line out"),
+        ("limit:", "line 1: limit has no value: give one, or take the line out"),
         ("promt: x", "line 1: promt is not a known key, did you mean prompt?; known are name, columns, labels"),
     ],
 )
