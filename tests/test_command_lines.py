@@ -215,7 +215,7 @@ def stand_in(patch: pytest.MonkeyPatch, place: Path) -> None:
         patch.setattr(name, no_swift)
     patch.setattr("data_prep.table.fetching.fetch", no_table)
     patch.setattr("train.trials.run_trial", tried)
-    for name in ("plan.planning", "data_prep.build", "eval.label_audit", "doctor.inputs"):
+    for name in ("plan.dataset_place", "data_prep.build", "eval.label_audit", "doctor.inputs"):
         patch.setattr(f"{name}.DATASETS", place / "datasets")
     for name in ("plan.planning", "train.sweep", "eval.cross_validation", "doctor.inputs"):
         patch.setattr(f"{name}.RUNS", place / "runs")
