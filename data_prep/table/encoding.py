@@ -68,7 +68,7 @@ def find_encoding(path: Path, given: str | None = None, key: str = "") -> Encodi
         if start.startswith(mark):
             return _checked(path, name)
     if given is not None:
-        return _checked(path, given)
+        return _given(path, given)
     if wide := _utf_16(start):
         return _checked(path, wide)
     fault = _first_fault(path, "utf-8")
@@ -88,6 +88,21 @@ def find_encoding(path: Path, given: str | None = None, key: str = "") -> Encodi
     if scores[best] < PLAUSIBLE[MEASURES[best]] or others:
         raise _doubt(path, sample, scores, key)
     return _checked(path, best)
+
+
+def _given(path: Path, name: str) -> Encoding:
+    """The encoding that the task names. Raises UserError where it makes nonsense of a file that is UTF-8."""
+    encoding = _checked(path, name)
+    if not name.startswith("utf") and _first_fault(path, "utf-8") is None:
+        sample = _sample(path)
+        text = sample.decode("utf-8", "replace")
+        sense = any(measure(text) >= least for measure, least in PLAUSIBLE.items())
+        if sense and not sample.isascii() and text != sample.decode(name, "replace"):
+            raise UserError(
+                f"{shown(path)} is UTF-8, not {name}: take `encoding: {name}` out of `table` in the task (its text is "
+                f"{_a_line(sample).decode('utf-8', 'replace')[:40]})"
+            )
+    return encoding
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -182,6 +197,11 @@ def _score(text: str, measure: Measure) -> float:
     return 0.0 if strange > BROKEN_SHARE * beyond else measure(text)
 
 
+def _a_line(sample: bytes) -> bytes:
+    """A line that shows much of what is beyond ASCII."""
+    return max(sample.splitlines()[:200], key=lambda one: sum(byte >= 0x80 for byte in one[:60]), default=b"")
+
+
 def _doubt(path: Path, sample: bytes, scores: dict[str, float], key: str) -> UserError:
     from charset_normalizer import from_bytes  # here, because most files need no guess
 
@@ -191,7 +211,7 @@ def _doubt(path: Path, sample: bytes, scores: dict[str, float], key: str) -> Use
     few = sum(byte >= 0x80 for byte in sample) < FEW  # nothing can be said of so little
     names = list(dict.fromkeys([*likely, *usual] if few else [*likely, *proposed, *usual]))
     readings: dict[str, str] = {}
-    line = max(sample.splitlines()[:200], key=lambda one: sum(byte >= 0x80 for byte in one[:60]), default=b"")
+    line = _a_line(sample)
     for name in names:
         text = line.decode(name, "replace")[:40]
         if text not in readings.values():

@@ -132,9 +132,12 @@ def find_header(path: Path, rows: Sequence[Sequence[str]], given: bool | None, w
     usual = statistics.mode(filled[1:] or filled)
     title = next((at for at, count in enumerate(filled[:TITLES]) if count > 1 or usual <= 1), 0)
     numbered = tuple(map(str, range(1, max(map(len, rows[title:])) + 1)))
+    named = [name for name in wanted if isinstance(name, str)]
+    if given is False and named:
+        hint = "`table: {header: false}` says that there is no header: give the columns by their numbers in `columns`"
+        raise MissingColumn(path, wanted, numbered, f"{hint}, or take it out of the task")
     if given is False:
         return Header(title, numbered, False)
-    named = [name for name in wanted if isinstance(name, str)]
     if named:
         for at, row in enumerate(rows[:TITLES]):
             if places(named, names := names_of(row)) is not None:
@@ -146,6 +149,8 @@ def find_header(path: Path, rows: Sequence[Sequence[str]], given: bool | None, w
         if seems is False and not given:
             numbers = _guess(rows[title:], len(wanted))
             hint = f"that line looks like a row, not a header: set `table: {{header: false}}` and {numbers} in the task"
+        if len(names) == 1 and (between := _between(names[0], named)):
+            hint = f"say what divides the fields, `table: {{delimiter: {between!r}}}`, in the task"
         raise MissingColumn(path, wanted, [name for name in names if name], hint)
     if seems is None and given is None:
         raise UserError(
@@ -194,6 +199,16 @@ def names_of(row: Sequence[str]) -> tuple[str, ...]:
 
 def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"[-+]?\d+([.,]\d+)?", cell.strip()))
+
+
+def _between(header: str, named: Sequence[str]) -> str:
+    """What stands after a wanted name, or before one, in a header that was not divided."""
+    if not all(name in header for name in named):
+        return ""
+    first = re.search("|".join(map(re.escape, named)), header)
+    rest = header[first.end() :] if first else ""
+    found = re.match(r"[^\w\"'（(]+", rest)
+    return found[0] if found else ""
 
 
 def _guess(rows: Sequence[Sequence[str]], wanted: int) -> str:

@@ -365,6 +365,42 @@ STOPPED = {
         None,
         ZH,
     ),
+    "names without a header": (
+        "t.csv",
+        csv_of(PLAIN, header=""),
+        COLUMNS,
+        r"`table: \{header: false\}` says that there is no header: give the columns by their numbers",
+        {"header": False},
+        NUMBERS,
+        PLAIN,
+    ),
+    "UTF-8 by another key": (
+        "t.csv",
+        csv_of(ZH),
+        COLUMNS,
+        r"is UTF-8, not gb18030: take `encoding: gb18030` out of `table` in the task \(its text is \d,.*[房早位前]",
+        {},
+        None,
+        ZH,
+    ),
+    "another delimiter": (
+        "t.csv",
+        csv_of(PLAIN),
+        COLUMNS,
+        r"found: label,review; say what divides the fields, `table: \{delimiter: ','\}`",
+        {"delimiter": ","},
+        None,
+        PLAIN,
+    ),
+    "a delimiter that is not known": (
+        "t.csv",
+        csv_of(PLAIN, "§"),
+        COLUMNS,
+        r"found: label§review; say what divides the fields, `table: \{delimiter: '§'\}`",
+        {"delimiter": "§"},
+        None,
+        PLAIN,
+    ),
     "merged labels": (
         "t.xlsx",
         workbook(("S", [HEAD, ["1", "a"], [None, "b"], ["0", "c"]]), merged=["A2:A3"]),
@@ -429,6 +465,15 @@ STOPPED = {
 }
 
 
+# What a task said before its sentence.
+WRONG_KEYS = {
+    "a sheet that is not there": {"sheet": "Date"},
+    "names without a header": {"header": False},
+    "UTF-8 by another key": {"encoding": "gb18030"},
+    "another delimiter": {"delimiter": ";"},
+}
+
+
 def read(tmp_path, name, content, columns, keys):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -447,7 +492,7 @@ def test_read_right(tmp_path, kind):
 def test_stopped_with_a_sentence_whose_remedy_reads_it(tmp_path, kind):
     name, content, columns, told, *remedy = STOPPED[kind]
     keys, others, rows = remedy or (None, None, None)
-    wrong = {"sheet": "Date"} if kind == "a sheet that is not there" else {}
+    wrong = WRONG_KEYS.get(kind, {})
     with pytest.raises(UserError) as caught:
         read(tmp_path, name, content, columns, wrong)
     assert re.search(told, str(caught.value)) and name in str(caught.value) and "\n" not in str(caught.value)
