@@ -83,15 +83,16 @@ def test_what_is_written_is_read_and_carries_key_and_prompt(folder):
     split = load_split(folder, "test", BINARY)
     shares = {"正面": 0.25, "负面": 0.75}
     responses = [
-        Response(key, gold, "负面", shares, False, 9, f"test/{key}", "ab" * 32)
+        Response(key, gold, "负面", shares, False, 9, f"test/{key}", "ab" * 32, "length")
         for key, gold in zip(split.ids, split.gold, strict=True)
     ]
     write_responses(folder / "test" / "test.jsonl", responses)
     got = load_responses(folder / "test" / "test.jsonl", split, BINARY)
+    assert set(got.finish_reasons) == {"length"}
     assert set(got.texts) == {"负面"} and got.probabilities.tolist() == [[0.25, 0.75]] * len(split)
     assert read_jsonl(folder / "test" / "test.jsonl")[0] == {
         "id": split.ids[0], "gold": split.gold[0], "answer": "负面", "probabilities": shares, "cut": False,
-        "prompt_tokens": 9, "key": f"test/{split.ids[0]}", "prompt_sha256": "ab" * 32,
+        "prompt_tokens": 9, "key": f"test/{split.ids[0]}", "prompt_sha256": "ab" * 32, "finish_reason": "length",
     }  # fmt: skip
 
 
