@@ -93,7 +93,8 @@ def score_words(
         cache.crop(-len(along))
     left = [chain for chain in tree.chains() if chain not in done]
     if len(left) > 1 and sees_branches(model):
-        heads = [head for head in tree.heads if any(head and head == chain[: len(head)] for chain in left)]
+        on_the_way = {head for chain in left for head in beginnings(chain)[1:]}
+        heads = [head for head in tree.heads if head in on_the_way]
         size = max(1, LOGITS // (rows * output.logits.shape[-1]))
         for part in (heads[start : start + size] for start in range(0, len(heads), size)):
             held = cache.get_seq_length() - length

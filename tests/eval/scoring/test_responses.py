@@ -83,18 +83,19 @@ def test_what_is_written_is_read_and_carries_key_and_prompt(folder):
     split = load_split(folder, "test", BINARY)
     shares = {"正面": 0.25, "负面": 0.75}
     responses = [
-        Response(key, gold, "负面", shares, False, 9, f"test/{key}", chat, "ab" * 32, "stop")
+        Response(key, gold, "负面", shares, False, 9, f"test/{key}", chat, "ab" * 32, "length")
         for key, gold, chat in zip(split.ids, split.gold, split.chats, strict=True)
     ]
     path = folder / "test" / "test.jsonl"
     write_responses(path, responses)
     got = load_responses(path, split, BINARY)
+    assert set(got.finish_reasons) == {"length"}
     assert set(got.texts) == {"负面"} and got.probabilities.tolist() == [[0.25, 0.75]] * len(split)
     rows = read_jsonl(path)
     assert rows[0] == {
         "id": split.ids[0], "gold": split.gold[0], "answer": "负面", "probabilities": shares, "cut": False,
         "prompt_tokens": 9, "key": f"test/{split.ids[0]}", "chat_sha256": split.chats[0], "prompt_sha256": "ab" * 32,
-        "finish_reason": "stop",
+        "finish_reason": "length",
     }  # fmt: skip
     write_jsonl(path, [rows[0] | {"chat_sha256": split.chats[1]}, *rows[1:]])  # of another wording
     with pytest.raises(UserError, match=rf"line 1: the answer to row {rows[0]['id']} "):
