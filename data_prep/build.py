@@ -58,9 +58,8 @@ def build(
     """Write the dataset of `task` into the folder `out` (default dataset_jsonl/<task>); return its manifest's path.
 
     `model` is a model's folder, whose tokenizer counts lengths, in ms-swift's chat `template` (by default the one that
-    the folder says); without one nothing is cut. `limit` is the number of
-    train rows. Nothing is done when the folder was made from the same inputs. Raises UserError for what the user can
-    correct; `out` is then as it was.
+    the folder says); without one nothing is cut. `limit` is the number of train rows. Nothing is done when the folder
+    was made from the same inputs. Raises UserError for what the user can correct; `out` is then as it was.
     """
     task = with_options(find_task(task, override) if isinstance(task, str) else task, prompt, max_length, limit)
     out = Path(out) if out else DATASETS / task.name

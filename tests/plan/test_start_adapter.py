@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from data_prep.build import build
 from plan.run import EARLIER, Run
-from plan.start_adapter import adapter_notice, adapter_values
+from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace import stages
 from workspace.errors import UserError
@@ -71,14 +71,14 @@ def test_another_kind_of_adapter_and_a_head_are_refused(adapter: Path) -> None:
 
 def test_a_runs_folder_is_answered_with_its_checkpoint(adapter: Path) -> None:
     with pytest.raises(UserError, match=r"has no adapter_config\.json: name .*one/train/checkpoint-8$"):
-        values(adapter.parents[1])
+        check_adapter(adapter.parents[1])
 
 
 def test_torn_weights_are_told(adapter: Path) -> None:
     path = adapter / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match="is torn: copy the adapter again"):
-        values(adapter)
+        check_adapter(adapter)
 
 
 def a_run(folder: Path, dataset: Path, fingerprint: str) -> Run:
