@@ -24,7 +24,7 @@ MOST_BYTES = 2**29  # of a workbook's parts, or of a Parquet file's columns, unp
 MOST_CELLS = 50_000_000  # of a sheet, or rows x columns of a Parquet file
 ERROR_CELL = "e"  # openpyxl's type of a cell such as #N/A
 FIRST_ROWS = 300  # of a sheet, in which the header is looked for
-MOST_MERGED = 100_000  # cells of a merged range that are filled
+MOST_MERGED = 2_000_000  # cells of a merged range that are filled
 ALL = ("all",)
 
 
