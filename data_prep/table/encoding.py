@@ -199,7 +199,10 @@ def _score(text: str, measure: Measure) -> float:
 
 def _a_line(sample: bytes) -> bytes:
     """A line that shows much of what is beyond ASCII."""
-    return max(sample.splitlines()[:200], key=lambda one: sum(byte >= 0x80 for byte in one[:60]), default=b"")
+    lines = sample.splitlines()[:200]
+    first = {line: next((at for at, byte in enumerate(line) if byte >= 0x80), 0) for line in lines}
+    parts = [line[max(0, at - 10) :] if line[max(0, at - 10) : at].isascii() else line for line, at in first.items()]
+    return max(parts, key=lambda one: sum(byte >= 0x80 for byte in one[:60]), default=b"")
 
 
 def _doubt(path: Path, sample: bytes, scores: dict[str, float], key: str) -> UserError:

@@ -84,8 +84,16 @@ def seventy_seven_classes(folder: Path) -> OwnTable:
         "help",
     )
     kinds = [f"{thing} {event}" for thing in things for event in events]
-    rows = [[kind, f"Hello, my question {at} is about {kind}, case {at * 7}"] for kind in kinds for at in range(8)]
-    random.Random(77).shuffle(rows)
+    draw, words = (
+        random.Random(77),
+        "please today again still really maybe always never first second money bank help".split(),
+    )
+    rows = [
+        [kind, f"{kind}? {' '.join(draw.sample(words, 6))} {draw.randint(1, 10**6)}"]
+        for kind in kinds
+        for _ in "12345678"
+    ]
+    draw.shuffle(rows)
     return OwnTable(write(folder / "questions.tsv", ["intent", "text"], rows, delimiter="\t"), kinds, {}, 154)
 
 
