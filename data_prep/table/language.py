@@ -29,7 +29,7 @@ HANGUL = frozenset(
 )
 ACCENTED = frozenset("àâäãåáæçéèêëíîïìñóôöòõøœúùûüÿßÀÂÄÃÅÁÆÇÉÈÊËÍÎÏÌÑÓÔÖÒÕØŒÚÙÛÜŸ")
 LANGUAGES = {
-    "English": "the a i and was for with you this that not but have are they very had from all were our be it to of in is",
+    "English": "the a i and was for with you this that not but have are they very had from all were our be it to of in",
     "French": "le la les des est et une un que dans pour pas qui sur avec très nous vous ce il je ne plus mais",
     "German": "der die das und ist nicht ein eine ich wir war mit auf für den von dem sehr auch es sie zu im",
     "Spanish": "el la los las que una un por con para muy pero es en del se no su lo al como más hay",

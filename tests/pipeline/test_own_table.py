@@ -84,14 +84,25 @@ def seventy_seven_classes(folder: Path) -> OwnTable:
         "help",
     )
     kinds = [f"{thing} {event}" for thing in things for event in events]
-    draw, words = (
-        random.Random(77),
-        "please today again still really maybe always never first second money bank help".split(),
+    draw = random.Random(77)
+    words = (
+        "please",
+        "today",
+        "again",
+        "still",
+        "really",
+        "maybe",
+        "always",
+        "never",
+        "first",
+        "money",
+        "bank",
+        "help",
     )
     rows = [
         [kind, f"{kind}? {' '.join(draw.sample(words, 6))} {draw.randint(1, 10**6)}"]
         for kind in kinds
-        for _ in "12345678"
+        for _ in range(8)
     ]
     draw.shuffle(rows)
     return OwnTable(write(folder / "questions.tsv", ["intent", "text"], rows, delimiter="\t"), kinds, {}, 154)
