@@ -72,6 +72,9 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = _tell(str(error), error.status)
     except MemoryError:
         status = _tell("no memory is left: end other programs, or take fewer rows with --limit", EXIT_FAULT)
+    except BrokenPipeError:  # what it prints to was closed, as by `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush at the end fails, too
+        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
         if error.errno not in REASONS | BAD_PATHS:  # also None
             raise

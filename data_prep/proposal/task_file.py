@@ -81,6 +81,7 @@ def task_text(
         "keep_head: 0.75  # of a text that is too long: this share of what fits is its beginning, the rest its end",
         "",
         "# recipe: a file of swift_configs/models; `sft:` lines here would take the place of its keys for this task",
+        "# (the weights of this one allow no commercial use; those of qwen2.5-0.5b-instruct and qwen3-0.6b do)",
         f"default_recipe: {MODEL}",
     ]
     return "\n".join(lines) + "\n"

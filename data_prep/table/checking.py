@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from data_prep.chat.columns import places_in
 from data_prep.duplicates.deduplication import Normaliser, conflicting, find_duplicates, first_of, group_counts
+from data_prep.label_words import shortened
 from data_prep.manifest import Duplicates
 from data_prep.table.reading import Table
 from data_prep.table.text_column import PIECE, Texts, shared_strings
@@ -202,10 +203,10 @@ def unknown_labels(table: Table, task: Task, first: int, prefix: str = "") -> Us
     """The error for labels outside the task's set; `first` is the frame's index of the first such row."""
     values = table.frame["label"]
     unknown = [value for value in values.unique() if canonical_value(value) not in [*task.labels, ""]]
-    listed = ", ".join(_quoted(value) for value in unknown[:8]) + (", ..." if len(unknown) > 8 else "")
+    listed, known = (shortened([*map(_quoted, several)], 20) for several in (unknown, task.labels))
     return UserError(
         f"{shown(table.path)}: {prefix}the label in {place(table.frame.loc[first])} is {_quoted(values[first])}; "
-        f"unknown labels found: {listed}; expected: {', '.join(_quoted(value) for value in task.labels)}: name them in "
+        f"unknown labels found: {listed}; expected: {known}: name them in "
         f"`labels` of {shown(task.path)}, with a label word, or with null to leave such rows out"
     )
 

@@ -1,6 +1,8 @@
 """Whole-or-nothing files, stage records, child processes."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from workspace import stages
 from workspace.errors import UserError, run_main
 from workspace.files import read_jsonl, replace_file, write_json, write_jsonl
-from workspace.paths import printable, shown
+from workspace.paths import ROOT, printable, shown
 from workspace.records import whole_lines
 from workspace.spreadsheet import safe_cell, write_csv
 
@@ -99,3 +101,16 @@ def test_a_stage_is_finished_until_an_input_or_output_changes(tmp_path: Path, ca
     output.write_text("2")
     assert not stages.finished(tmp_path, "s", {"a": 1})
     assert "out.txt was removed or changed" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_traceback() -> None:
+    """As `python -m data_prep.init my.csv | head -1` does."""
+    code = (
+        "import time\nfrom workspace.errors import run_main\n"
+        "def main():\n    for _ in range(10000): print('x' * 100, flush=True)\nrun_main(main)"
+    )
+    done = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$0" -c "$1" | head -1', sys.executable, code],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 141 and done.stderr == "", done.stderr
