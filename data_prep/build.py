@@ -18,13 +18,13 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.chat.truncation import fit_frame
 from data_prep.dataset_folder import check_replaceable, replaced_folder, up_to_date
 from data_prep.duplicates.contamination import flag_known
-from data_prep.kept_split import kept_places, with_added, write_places
 from data_prep.manifest import MANIFEST, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
-from data_prep.split_frame import split_frame
+from data_prep.splits.kept_split import kept_places, with_added, write_places
+from data_prep.splits.split_frame import split_frame
+from data_prep.splits.sufficiency import few_rows
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
-from data_prep.sufficiency import few_rows
 from data_prep.summary import summary
 from data_prep.table.checking import id_warnings, usable_rows
 from data_prep.table.corrections import correct_labels

@@ -21,7 +21,7 @@ from data_prep.table.delimited import Noticed
 from data_prep.table.layout import NAMES
 from data_prep.table.look import Look, look_at
 from data_prep.table.reading import read_table
-from data_prep.table_settings import Columns, TableSettings
+from data_prep.table.table_settings import Columns, TableSettings
 from data_prep.task import load_task
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, nearest, run_main

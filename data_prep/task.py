@@ -29,10 +29,10 @@ from data_prep.settings import (
     read_settings,
     within,
 )  # fmt: skip
-from data_prep.split_settings import Scheme as Scheme
-from data_prep.split_settings import SplitSettings as SplitSettings
-from data_prep.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
-from data_prep.table_settings import SPLITS as SPLITS
+from data_prep.splits.split_settings import Scheme as Scheme
+from data_prep.splits.split_settings import SplitSettings as SplitSettings
+from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
+from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS
 from workspace.ranges import ROWS, TOKENS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from data_prep.table.checking import visible_lengths
-from data_prep.table_settings import USUAL_SPLITS, split_value
+from data_prep.table.table_settings import USUAL_SPLITS, split_value
 from data_prep.task import LABELS, canonical_value
 from workspace.errors import UserError, nearest
 

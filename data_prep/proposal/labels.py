@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from data_prep.label_words import normal, strip_marks
-from data_prep.splitting import FEWEST_GROUPS
+from data_prep.splits.splitting import FEWEST_GROUPS
 from data_prep.task import LABELS, RESERVED_WORDS, canonical_value
 from workspace.errors import UserError
 

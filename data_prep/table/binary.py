@@ -15,8 +15,8 @@ import pandas as pd
 
 from data_prep.table.delimited import Noticed, Row
 from data_prep.table.header import Header, MissingColumn, find_header, places
+from data_prep.table.table_settings import Column, TableSettings
 from data_prep.table.text_column import PIECE
-from data_prep.table_settings import Column, TableSettings
 from workspace.errors import UserError, nearest
 from workspace.paths import shown
 

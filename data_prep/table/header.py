@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.table_settings import Column
+from data_prep.table.table_settings import Column
 from workspace.errors import UserError, nearest
 from workspace.paths import shown
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from data_prep.table.encoding import Encoding, open_text
 from data_prep.table.header import TITLES, find_header, is_label_like, names_of, places
-from data_prep.table_settings import Column, TableSettings
+from data_prep.table.table_settings import Column, TableSettings
 from workspace.errors import UserError
 from workspace.paths import shown
 

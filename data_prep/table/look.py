@@ -14,7 +14,7 @@ from data_prep.table.encoding import Encoding, find_encoding, open_bytes, open_t
 from data_prep.table.header import MissingColumn, places
 from data_prep.table.layout import Layout, find_layout
 from data_prep.table.objects import is_json, object_names, object_rows
-from data_prep.table_settings import Column, TableSettings
+from data_prep.table.table_settings import Column, TableSettings
 from workspace.errors import UserError
 from workspace.paths import shown
 

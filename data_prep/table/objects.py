@@ -8,7 +8,7 @@ from typing import Any
 from data_prep.table.delimited import Noticed, Row
 from data_prep.table.encoding import Encoding, open_text
 from data_prep.table.header import MissingColumn
-from data_prep.table_settings import Column
+from data_prep.table.table_settings import Column
 from workspace.errors import UserError
 from workspace.paths import shown
 

@@ -13,8 +13,8 @@ import pandas as pd
 from data_prep.table.delimited import Noticed
 from data_prep.table.encoding import REPLACEMENT, Encoding
 from data_prep.table.look import look_at
+from data_prep.table.table_settings import SPLITS, Columns, OwnSplits, TableSettings, split_value
 from data_prep.table.text_column import PIECE, text_column
-from data_prep.table_settings import SPLITS, Columns, OwnSplits, TableSettings, split_value
 from data_prep.task import Task
 from workspace.errors import UserError
 from workspace.paths import shown

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep import build as build_module
-from data_prep import split_frame as splitting
 from data_prep.build import build
 from data_prep.card import page as card
 from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.splits import split_frame as splitting
 from data_prep.table import checking
 from data_prep.task import SPLITS
 from tests.prep_tables import REAL, REAL_TABLE, needs_real, reviews, small_task, write_csv, write_model, write_task

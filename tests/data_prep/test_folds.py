@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from data_prep.build import build
 from data_prep.card import page as card
-from data_prep.folds import fold_of_rows
+from data_prep.splits.folds import fold_of_rows
 from data_prep.task import SPLITS
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError

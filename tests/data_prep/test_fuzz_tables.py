@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from data_prep.table.reading import read_table
-from data_prep.table_settings import Columns
+from data_prep.table.table_settings import Columns
 from workspace.errors import UserError
 
 WORDS = {

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep.build import build
 from data_prep.card import page as card
-from data_prep.kept_split import KEPT
+from data_prep.splits.kept_split import KEPT
 from data_prep.task import SPLITS
 from tests.prep_tables import reviews, small_task, write_csv
 from workspace.errors import UserError
@@ -54,7 +54,7 @@ def test_other_settings_split_anew_and_a_damaged_file_stops(tmp_path, capsys):
 
 
 def test_a_table_that_grows_large_keeps_the_places_that_it_had(tmp_path, monkeypatch):
-    from data_prep import kept_split, splitting
+    from data_prep.splits import kept_split, splitting
 
     for module in (kept_split, splitting):
         monkeypatch.setattr(module, "FEW_ROWS", 150)

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.table.look import look_at
 from data_prep.table.reading import read_table
-from data_prep.table_settings import Columns, TableSettings
+from data_prep.table.table_settings import Columns, TableSettings
 from workspace.errors import UserError
 
 ZH = [

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from data_prep.table.reading import read_table, read_tables
-from data_prep.table_settings import Columns, OwnSplits
+from data_prep.table.table_settings import Columns, OwnSplits
 from tests.prep_tables import small_task
 from workspace.errors import UserError
 

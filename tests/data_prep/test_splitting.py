@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from data_prep.split_frame import split_frame
-from data_prep.splitting import class_quotas, nearest_sum, row_draws, split_rows, take_limit, text_keys
+from data_prep.splits.split_frame import split_frame
+from data_prep.splits.splitting import class_quotas, nearest_sum, row_draws, split_rows, take_limit, text_keys
 from data_prep.task import SPLITS, SplitSettings
 from tests.prep_tables import small_task
 from workspace.errors import UserError

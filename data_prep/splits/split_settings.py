@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from data_prep.settings import Number, SettingError, Whole, between, within
-from data_prep.table_settings import STRICT, OwnSplits
+from data_prep.table.table_settings import STRICT, OwnSplits
 from workspace.ranges import SEED
 
 Scheme = Literal["stratified", "original"]
@@ -14,8 +14,8 @@ Scheme = Literal["stratified", "original"]
 
 @dataclass(frozen=True, config=STRICT)
 class SplitSettings(OwnSplits):
-    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splitting), `val` and
-    `test` being shares of all rows."""
+    """How rows go to train, val and test: as the user has split them, or by a scheme (data_prep.splits.splitting),
+    `val` and `test` being shares of all rows."""
 
     scheme: Scheme = "stratified"
     seed: Annotated[Whole, within(SEED)] = 42

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import Leaks, find_leaks, join
-from data_prep.folds import fold_of_rows
-from data_prep.own_split import leak_warnings, leaking_rows, own_splits
-from data_prep.splitting import row_draws, split_rows, take_limit, text_keys
+from data_prep.splits.folds import fold_of_rows
+from data_prep.splits.own_split import leak_warnings, leaking_rows, own_splits
+from data_prep.splits.splitting import row_draws, split_rows, take_limit, text_keys
 from data_prep.table.text_column import Texts, shared_strings
 from data_prep.task import Task
 from workspace.errors import UserError

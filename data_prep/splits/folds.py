@@ -10,7 +10,7 @@ from workspace.errors import UserError
 def fold_of_rows(
     labels: np.ndarray, groups: np.ndarray, draws: np.ndarray, label_words: Sequence[str], folds: int
 ) -> np.ndarray:
-    """The fold of each row, from 1: int64. Arguments as in `data_prep.splitting.split_rows`.
+    """The fold of each row, from 1: int64. Arguments as in `data_prep.splits.splitting.split_rows`.
 
     The largest groups of a class first, then by their hash, each goes to the fold with the fewest rows of the class; of
     several to the one with the fewest rows. Raises UserError for a class with a single group: no other fold could learn

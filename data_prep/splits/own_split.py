@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import Leaks, first_of
-from data_prep.splitting import hold_out
+from data_prep.splits.splitting import hold_out
 from data_prep.task import SPLITS, Task
 from workspace.errors import UserError
 from workspace.paths import shown

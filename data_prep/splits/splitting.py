@@ -9,7 +9,7 @@ that is near two groups joins them into one, which is then in one split.
 
 Below `FEW_ROWS` usable rows chance would weigh too much: the shares of each class are met as nearly as its groups
 allow, groups taken in the order of their hashes. A row's place then depends on the others, so it is kept in a file
-(data_prep.kept_split): texts in it stay where they are, and only those added later are placed.
+(data_prep.splits.kept_split): texts in it stay where they are, and only those added later are placed.
 
 Scheme `original`: scikit-learn's train_test_split, twice, with neither classes nor groups held together, as in the
 experiment that this project reproduces. `test` is a share of all rows, `val` of what is left.

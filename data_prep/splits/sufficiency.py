@@ -1,7 +1,7 @@
 """Whether there are rows enough to measure with: warnings of small test splits."""
 
 from data_prep.manifest import Counts, Duplicates
-from data_prep.own_split import listed_words
+from data_prep.splits.own_split import listed_words
 from data_prep.task import Task
 
 TEST_ROWS = 100  # below that a 95 % interval of an accuracy of 0.8 is 16 points wide or more

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from data_prep.splitting import FEW_ROWS, text_keys
+from data_prep.splits.splitting import FEW_ROWS, text_keys
 from data_prep.table.text_column import Texts
 from data_prep.task import Task
 from workspace import records
@@ -25,7 +25,7 @@ Places = dict[TextKey, Literal["train", "val", "test"]]
 
 
 class KeptSplit(BaseModel):
-    """The file: the settings that the split was made with, and the split by `data_prep.splitting.text_keys`."""
+    """The file: the settings that the split was made with, and the split by `data_prep.splits.splitting.text_keys`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -1,0 +1,1 @@
+"""Which rows are to train on, to choose by and to test with."""
