@@ -68,7 +68,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, small_model: Path):
         "columns": {"text": TEXT, "label": LABEL},
         "labels": {"1": WORDS[0], "0": WORDS[1]},
         "system": "<script>window.hacked = 1</script> $(touch canary)\n",
-        "prompts": {"$(touch canary)\n- a: b": "评论 <b> `touch canary`：{review}\n{0} 是：", "other": "{review}"},
+        "prompts": {"$(touch canary)\n- a: b": "评论 <b> `touch canary`：{review}\n{0[0]} 是：", "other": "{review}"},
         "prompt": "$(touch canary)\n- a: b",
         "split": {"scheme": "stratified", "seed": 42, "val": 0.1, "test": 0.7},
         "max_length": 160,
