@@ -176,7 +176,7 @@ def test_the_heads_metric_is_accuracy_and_macro_f1(tmp_path) -> None:
     import torch
     from sklearn.metrics import f1_score
 
-    from plugins.label_metric import LabelMetrics, label_metrics
+    from plugins.label_metric import LabelMetrics, label_metrics, write_rows
 
     rows = [{"input_ids": [5, 6, 7 + k], "labels": k % 3} for k in range(9)]
     trainer = SimpleNamespace(
@@ -194,6 +194,7 @@ def test_the_heads_metric_is_accuracy_and_macro_f1(tmp_path) -> None:
     assert 0 < found["label_accuracy"] < 1
     assert found["label_accuracy"] == pytest.approx(np.mean(logits.argmax(-1).numpy() == gold))
     assert found["label_macro_f1"] == pytest.approx(f1_score(gold, logits.argmax(-1).numpy(), average="macro"))
+    write_rows(trainer)
     seen = read_json(tmp_path / "label_metric.json")
     assert (seen["train_rows"], seen["val_rows"]) == (4, 9)
     assert seen["val_prompt_sha256"][0] == hashlib.sha256(json.dumps([5, 6, 7]).encode()).hexdigest()

@@ -68,7 +68,7 @@ def flattened(model, batch: list[dict[str, list[int]]]) -> tuple[torch.Tensor, t
 def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches) -> None:
     from sklearn.metrics import f1_score
 
-    from plugins.label_metric import LabelMetrics
+    from plugins.label_metric import LabelMetrics, write_rows
 
     data = rows(45)
     trainer = SimpleNamespace(
@@ -93,6 +93,7 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches
     assert result["label_macro_f1"] == pytest.approx(f1_score(gold_codes, best, average="macro"))
     import json
 
+    write_rows(trainer)
     seen = json.loads((tmp_path / "label_metric.json").read_text())
     assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (20, 45, 45)
 

@@ -140,7 +140,7 @@ def standing_in(made: Finished) -> Iterator[None]:
         at(patch("train.sft.warn_if_long", lambda *words: None))
         at(patch("eval.inference.collect.run_processes", lambda job, prompts, batch: answer_all_right(job, prompts)))
         at(patch("plan.planning.cpu_precision", lambda machine: None))
-        at(patch("plan.planning.DATASETS", made.root / "data"))
+        at(patch("plan.dataset_place.DATASETS", made.root / "data"))
         at(patch("plan.planning.check_space", lambda *words: None))
         at(patch("plan.planning.write_packages", lambda path: write_json(path, {})))
         at(patch("eval.reporting.pictures.draw_pictures", lambda *words: {}))

@@ -112,6 +112,7 @@ def test_another_measurement_of_the_cpu_trains_nothing_again(run, trained) -> No
 
 
 def test_finished_training_is_kept_until_its_replacement_is_whole_and_taken_back(run, trained, capsys) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
     trained.append(None)
     tune(run, estimate=False)
     whole = sha256_file(run / "train" / "checkpoint-30" / "adapter_model.safetensors")
