@@ -71,7 +71,10 @@ class Finished(NamedTuple):
             "again": ("train.rerun", [run]),
             "same": ("train.rerun", ["--compare", again]),
             "sweep": ("train.sweep", [*self.words, *sweep]),
-            "build": ("data_prep.build", [task, "--csv", csv, "--out", data, "--model", str(self.root / "model")]),
+            "build": (
+                "data_prep.build",
+                [task, "--csv", csv, "--out", data, "--model", str(self.root / "model"), "--template", "qwen"],
+            ),
             "doctor": ("doctor.__main__", [*self.words, "--run", run, "--no-forward"]),
         }
 
