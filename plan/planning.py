@@ -25,7 +25,7 @@ from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
-from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, ensure_task, load_recipe
+from plan.recipes import DEFAULT_TASK, DEMO_MODEL, Recipe, check_recipe, ensure_task, load_recipe
 from plan.resolve import in_its_chat, resolve_infer, resolve_sft, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
@@ -36,7 +36,7 @@ from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.gate import check_options
 from workspace.marker import mark
-from workspace.paths import RUNS, shown
+from workspace.paths import CONFIGS, RUNS, shown
 
 FALLBACK_TASK = "demo"
 
@@ -108,8 +108,12 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     try:
         model = _model_folder(recipe, options)
     except ModelUnavailable as error:
-        if options.recipe or options.model or options.csv:
+        if options.model:
             raise
+        if options.recipe or options.csv:
+            folder = recipe.task.path.parent
+            name = folder.name if folder.parent == CONFIGS else shown(folder)
+            raise ModelUnavailable(f"{error}; or tune the demo's: `bash run_sft.sh {name}/{DEMO_MODEL}`") from error
         notice = _fallback_notice(recipe.sft["model"])
         _say(f"{notice['en']} ({error})")
         recipe = _checked_recipe(FALLBACK_TASK, options)
