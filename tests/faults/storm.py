@@ -179,14 +179,15 @@ def blows(storm: Storm, draw: random.Random, wanted: int) -> Iterator[Blow]:
                 shell.wait(draw.random() * storm.seconds * 0.8)
             # Stages live longest: who is struck is drawn first, and waited for.
             victim, later = draw.choice(ROLES), draw.random() * 0.5
-            while shell.poll() is None and not (
-                found := [one for one in storm.members(shell.pid) if role(one, shell.pid) == victim]
-            ):
+            found: list[psutil.Process] = []
+            while shell.poll() is None and not found:
+                found = [one for one in storm.members(shell.pid) if role(one, shell.pid) == victim]
                 time.sleep(0.01)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 shell.wait(later)
-            if shell.poll() is None:
-                one = next((one for one in found if one.is_running()), draw.choice(storm.members(shell.pid)))
+            alive = [one for one in found if one.is_running()] or storm.members(shell.pid)
+            if shell.poll() is None and alive:
+                one = draw.choice(alive)
                 victims.append(role(one, shell.pid))
                 struck, done = True, done + 1
                 with contextlib.suppress(psutil.Error):
