@@ -22,7 +22,7 @@ from data_prep.table.layout import NAMES
 from data_prep.table.look import Look, look_at
 from data_prep.table.reading import read_table
 from data_prep.table.table_settings import Columns, TableSettings
-from data_prep.task import load_task
+from data_prep.task import load_task, word_for
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, nearest, run_main
 from workspace.files import write_text
@@ -108,12 +108,12 @@ def init(
     path = (out or CONFIGS / name) / "task.yaml"
     if path.exists():
         raise UserError(
-            f"{shown(path)} is there already: run it with `bash run_sft.sh {_as_recipe(path)}`, change it by hand, or "
+            f"{shown(path)} is there already: run it with `bash run_sft.sh {word_for(path)}`, change it by hand, or "
             "give this one another --name"
         )
     found = propose(table, text, label, keys)
     csv = table.relative_to(ROOT).as_posix() if table.is_relative_to(ROOT) else str(table)
-    written = task_text(name, _as_recipe(path), csv, found.look.keys, found.chosen, found.labels, found.language)
+    written = task_text(name, word_for(path), csv, found.look.keys, found.chosen, found.labels, found.language)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, written)
     try:
@@ -152,10 +152,6 @@ def summary(found: Proposal) -> list[str]:
         odd.append(f"{len(frame):,} rows are few: `--cv 5` trains five times, and each row is tested once")
     told = [f"{name:<9}{line}" for name, line in lines.items()] + [f"{'odd':<9}{line}" for line in odd]
     return [f"{shown(look.path)}: {', '.join(how)}", *told]
-
-
-def _as_recipe(path: Path) -> str:
-    return path.parent.name if path.parent.parent == CONFIGS else shown(path.parent)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -34,7 +34,7 @@ from data_prep.splits.split_settings import SplitSettings as SplitSettings
 from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
 from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
-from workspace.paths import CONFIGS
+from workspace.paths import CONFIGS, shown
 from workspace.ranges import ROWS, TOKENS
 from workspace.yaml_files import YamlFile
 
@@ -217,6 +217,12 @@ class Task:
         places = re.compile("|".join(map(re.escape, self.columns.places)))
         found = list(places.finditer(self.template))
         return self.template[: found[0].start()], self.template[found[-1].end() :]
+
+
+def word_for(task_file: Path) -> str:
+    """What names the task in a command: the folder's name below swift_configs, else the folder's path."""
+    folder = task_file.parent
+    return folder.name if folder.parent == CONFIGS else shown(folder)
 
 
 def find_task(name: str, overrides: Sequence[str] = ()) -> Task:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from data_prep.build import build, with_options
 from data_prep.chat.family import recognise
-from data_prep.task import find_task
+from data_prep.task import find_task, word_for
 from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
@@ -36,7 +36,7 @@ from workspace.files import sha256_json
 from workspace.folder_lock import locked
 from workspace.gate import check_options
 from workspace.marker import mark
-from workspace.paths import CONFIGS, RUNS, shown
+from workspace.paths import RUNS, shown
 
 FALLBACK_TASK = "demo"
 
@@ -111,8 +111,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         if options.model:
             raise
         if options.recipe or options.csv:
-            folder = recipe.task.path.parent
-            name = folder.name if folder.parent == CONFIGS else shown(folder)
+            name = word_for(recipe.task.path)
             raise ModelUnavailable(f"{error}; or tune the demo's: `bash run_sft.sh {name}/{DEMO_MODEL}`") from error
         notice = _fallback_notice(recipe.sft["model"])
         _say(f"{notice['en']} ({error})")

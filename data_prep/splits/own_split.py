@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep.duplicates.deduplication import Leaks, first_of
+from data_prep.label_words import shortened
 from data_prep.splits.splitting import hold_out
 from data_prep.task import SPLITS, Task
 from workspace.errors import UserError
@@ -45,7 +46,7 @@ def own_splits(kept: pd.DataFrame, labels: np.ndarray, draws: np.ndarray, task: 
     for name in SPLITS:
         present = set(labels[splits == name])
         if missing := [word for word in task.label_words if word not in present]:
-            listed = listed_words(missing)
+            listed = shortened(missing, LISTED)
             if name == "train":
                 raise UserError(f"{where} leaves no train row of {listed}: add some, or take the class out of `labels`")
             if settings.own:
@@ -75,11 +76,6 @@ def leak_warnings(named: dict[str, list[tuple[str, str]]], leaks: Leaks) -> list
             "high by what was learned by heart"
         )
     return told
-
-
-def listed_words(words: Sequence[str]) -> str:
-    """Some label words in a sentence, the first few of many."""
-    return ", ".join(words[:LISTED]) + (f" and {len(words) - LISTED} more" if len(words) > LISTED else "")
 
 
 def _those(words: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Whether there are rows enough to measure with: warnings of small test splits."""
 
+from data_prep.label_words import shortened
 from data_prep.manifest import Counts, Duplicates
-from data_prep.splits.own_split import listed_words
+from data_prep.splits.own_split import LISTED
 from data_prep.task import Task
 
 TEST_ROWS = 100  # below that a 95 % interval of an accuracy of 0.8 is 16 points wide or more
@@ -21,7 +22,7 @@ def few_rows(counts: Counts, task: Task, duplicates: Duplicates) -> list[str]:
         )
     few = [word for word in task.label_words if test[word] < CLASS_ROWS]
     if few:
-        listed = listed_words([f"{word} ({test[word]})" for word in sorted(few, key=test.__getitem__)])
+        listed = shortened([f"{word} ({test[word]})" for word in sorted(few, key=test.__getitem__)], LISTED)
         copies = " that are no near copies of those there" if duplicates.near.rows > counts.rows / 2 else ""
         warnings.append(f"fewer than {CLASS_ROWS} test rows of {listed}: add rows{copies} to measure them by")
     return warnings
