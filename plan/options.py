@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from plan.option_values import LISTS, PLUGINS, RANGES, RESERVED, limits_fault, reserved
-from workspace.command_line import Parser, from_caller, given_number, given_path
+from workspace.command_line import Parser, check_words, from_caller, given_number, given_path
 from workspace.errors import UserError
 from workspace.ranges import ROWS
 
@@ -48,6 +48,7 @@ class Options(NamedTuple):
 def parse_options(argv: list[str] | None) -> Options:
     """The options on a command line. Raises `UserError` for one that cannot be read."""
     words = list(sys.argv[1:] if argv is None else argv)
+    check_words(words)
     # The recipe comes first, so that the value of an option for ms-swift is never taken for it.
     recipe = words.pop(0) if words and not words[0].startswith("-") else None
     parser = Parser(

@@ -3,12 +3,13 @@
 import argparse
 import errno
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from workspace.errors import BAD_PATHS, UserError
-from workspace.paths import NAME_BYTES, expanded
+from workspace.paths import NAME_BYTES, expanded, printable
 from workspace.ranges import Range
 
 
@@ -19,10 +20,26 @@ class Parser(argparse.ArgumentParser):
         # There is no docstring under PYTHONOPTIMIZE=2.
         super().__init__(prog=prog, description=(doc or "").split("\n")[0], **more)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does. Raises `UserError` for a word that is not UTF-8."""
+        check_words(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raise `UserError`."""
         what = message.removeprefix("argument ").replace(": is ", " is ", 1)
         raise UserError(f"{what}; see `{self.prog} --help`")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raise `UserError` for a word that is not UTF-8: no record could hold it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{printable(word)} is not UTF-8: rename what it names (convmv renames whole folders)"
+            ) from None
 
 
 def given_number(limits: Range) -> Callable[[str], Any]:

@@ -64,7 +64,8 @@ def read_yaml(path: Path, remedy: str) -> YamlFile:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{shown(path)}{line}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{shown(path)}{line}: not valid YAML ({reason})") from error
     except (ValueError, RecursionError) as error:  # an impossible date such as 2024-13-99; nesting without end
         raise UserError(f"{shown(path)}: not valid YAML ({error})") from error
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):

@@ -96,6 +96,9 @@ def test_a_path_that_turns_out_to_be_none_later_is_one_sentence_too(number: int,
         ("data_prep.build", ["demo", "--max-length", "3"]),
         ("train.rerun", ["~no_such_user_here"]),
         ("eval.report", ["x" * 300]),
+        ("train.sweep", ["--vary", "\udce4"]),
+        ("plan", ["\udce4"]),
+        ("eval.report", ["\udce4"]),
     ],
 )
 def test_a_word_that_is_none_is_one_sentence(module: str, words: list[str], capsys) -> None:

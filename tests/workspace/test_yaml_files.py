@@ -44,5 +44,6 @@ def test_aliases_and_merges_of_the_usual_size_are_read(tmp_path: Path) -> None:
 def test_what_is_no_file_of_keys_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"odd\.yaml"):
+    with pytest.raises(UserError, match=r"odd\.yaml") as said:
         read_yaml(path, "write it again")
+    assert "\n" not in str(said.value)
