@@ -131,6 +131,8 @@ class Storm:
         while self.members(self.server.pid)[1:]:
             time.sleep(0.05)
         for path in [*self.run.parent.glob("*"), *self.places]:
+            if path.is_file():  # the ledger of looks, which counts those of another model's answers, too
+                path.unlink()
             shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
