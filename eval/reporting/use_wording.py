@@ -138,8 +138,8 @@ def ceiling_sentence(metrics: Mapping[str, Any]) -> Text | None:
     if gap <= 0:
         left = Text("这里的准确率已不低于它", "the accuracy here is not below it")
     return Text(
-        f"标签噪声的上限：若 {n} 条测试标签中有争议的 {disputed} 条都标错了，全对的回答也只算 {top}（95% 区间 {span}）对；"
-        f"{left.zh}。争议由模型判定，只是粗略估计。",
+        f"标签噪声的上限：若 {n} 条测试标签中有争议的 {disputed} 条都标错了，全对的回答也只算 {top} 对"
+        f"（95% 区间 {span}）；{left.zh}。争议由模型判定，只是粗略估计。",
         f"Ceiling from label noise: were the {disputed} disputed of {n} test labels all wrong, answers that are all "
         f"right would be counted {top} right (95% interval {span}); {left.en}. A model disputes them, so this is a "
         "rough estimate.",

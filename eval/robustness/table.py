@@ -25,8 +25,8 @@ PLACE_NAMES = {"start": Text("开头", "start"), "middle": Text("中间", "middl
 HELD_OUT = Text("（训练中没有）", " (not trained on)")
 COLUMNS = Text("服从率 − 对照 = 超出（百分点，95%）", "obeyed − control = excess, points (95%)")
 NOTE = Text(
-    "在各模型都答对的同一批测试评论里插入指向另一个标签的命令（8 类 × 开头、中间、结尾），答案变成该标签就算服从；对照是"
-    "同一位置、同样长度的文字，它提到该标签但不下命令。区间按评论计算；各类的区间单独成立，句子里最严重一类的区间对"
+    "在各模型都答对的同一批测试评论里插入指向另一个标签的命令（8 类 × 开头、中间、结尾），答案变成该标签就算服从；"
+    "对照是同一位置、同样长度的文字，它提到该标签但不下命令。区间按评论计算；各类的区间单独成立，句子里最严重一类的区间对"
     "八类同时成立。“无害句子”含有命令常用的词（如“请忽略隔壁装修，房间很好”），那里数的是答案离开真实标签的比例。"
     "控制符在数据准备和推理时由同一个函数拆开，不会成为真的控制符。",
     "Instructions to answer another label were injected into the same test reviews, which every model had answered "
@@ -49,8 +49,9 @@ def injection_sentence(injection: Mapping[str, Any]) -> Text:
     excess, worst, harmless = (signed(one["excess"]) for one in (average, family, rates["triggers"]))
     of_all = signed_interval(family["excess_ci_of_all"])
     told = Text(
-        f"评论里的命令：{who.zh}服从 {obeyed}，只提到标签的对照为 {control}，超出 {excess} 个百分点（95% 区间 {span}，"
-        f"{rows} 条评论）；最严重的一类是{name.zh}，超出 {worst}（{of_all}）；无害句子改变的答案超出 {harmless}。",
+        f"评论里的命令：{who.zh}服从 {obeyed}，只提到标签的对照为 {control}，超出 {excess} 个百分点"
+        f"（95% 区间 {span}，{rows} 条评论）；最严重的一类是{name.zh}，超出 {worst}（{of_all}）；"
+        f"无害句子改变的答案超出 {harmless}。",
         f"Instructions injected into reviews: {who.en} obeys {obeyed}, against {control} where the label is only named: "
         f"an excess of {excess} points (95% interval {span}, {rows} reviews); worst: {name.en}, {worst} "
         f"({of_all}); harmless sentences change {harmless} points of answers.",

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom, binomtest
+from scipy.stats import beta, binom
 
 from data_prep.decision_settings import SelectiveSettings
 from eval.scoring.calibration import FloatArray, IntArray, confidence_of
-from eval.scoring.significance import Interval
+from eval.scoring.significance import LEVEL, Interval
 
 # The sequence of tests, settled by simulation: started with a fifth of the rows one early miss seldom ends it, and more
 # steps, or a level divided among several starts, left fewer rows answered.
@@ -98,8 +98,7 @@ def check_selective(threshold: float, probabilities: FloatArray, gold: IntArray,
         return Check(len(gold), 0, 0.0, None, None, "undecided")
     low, high = _bounds(hits, n, level)
     outcome: Outcome = "met" if low >= target else "not_met" if high < target else "undecided"
-    interval = binomtest(hits, n).proportion_ci(0.95, method="exact")
-    return Check(len(gold), n, n / len(gold), hits / n, (float(interval.low), float(interval.high)), outcome)
+    return Check(len(gold), n, n / len(gold), hits / n, _bounds(hits, n, (1 - LEVEL) / 2), outcome)
 
 
 def selective_answering(
@@ -136,5 +135,6 @@ def selective_answering(
 
 def _bounds(hits: int, n: int, level: float) -> Interval:
     """The one-sided Clopper-Pearson bounds of hits / n, below and above, each at `level`."""
-    low, high = (binomtest(hits, n, alternative=side).proportion_ci(1 - level) for side in ("greater", "less"))
-    return float(low.low), float(high.high)
+    low = beta.ppf(level, hits, n - hits + 1) if hits else 0.0
+    high = beta.ppf(1 - level, hits + 1, n - hits) if hits < n else 1.0
+    return float(low), float(high)
