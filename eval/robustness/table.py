@@ -52,8 +52,8 @@ def injection_sentence(injection: Mapping[str, Any]) -> Text:
         f"评论里的命令：{who.zh}服从 {obeyed}，只提到标签的对照为 {control}，超出 {excess} 个百分点"
         f"（95% 区间 {span}，{rows} 条评论）；最严重的一类是{name.zh}，超出 {worst}（{of_all}）；"
         f"无害句子改变的答案超出 {harmless}。",
-        f"Instructions injected into reviews: {who.en} obeys {obeyed}, against {control} where the label is only named: "
-        f"an excess of {excess} points (95% interval {span}, {rows} reviews); worst: {name.en}, {worst} "
+        f"Instructions injected into reviews: {who.en} obeys {obeyed}, against {control} where the label is only "
+        f"named: an excess of {excess} points (95% interval {span}, {rows} reviews); worst: {name.en}, {worst} "
         f"({of_all}); harmless sentences change {harmless} points of answers.",
     )
     for one in injection["differences"]:
