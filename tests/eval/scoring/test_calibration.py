@@ -81,7 +81,7 @@ def test_equals_scikit_learn_and_plain_loops(case):
         assert got.brier == pytest.approx(((probabilities - np.eye(classes)[gold]) ** 2).sum(axis=1).mean())
     assert got.log_loss == pytest.approx(-np.log(probabilities[np.arange(n), gold]).mean())
     assert sum(b.n for b in got.reliability) == n
-    assert all(b.low <= b.confidence <= b.high + 1e-12 and b.accuracy_ci for b in got.reliability)
+    assert all(b.low - 1e-12 <= b.confidence <= b.high + 1e-12 and b.accuracy_ci for b in got.reliability)
     assert got.ece_ci[0] <= got.ece <= got.ece_ci[1]
     # risk and coverage by a loop over thresholds
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
