@@ -159,8 +159,9 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
-    # The task's file itself, and where tables may be, decide nothing once the table is there.
-    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
+    # a run's answers.
+    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft", "selective", "costs")
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from data_prep.chat.parts import parts_of
+from data_prep.decision_settings import Costs, SelectiveSettings, check_confusions
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
@@ -159,6 +160,8 @@ class Task:
     corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too
     known_public: KnownPublic | None = None
+    selective: SelectiveSettings = Field(default_factory=SelectiveSettings)  # read when a run is scored
+    costs: Costs | None = None  # so are these
     # Keys of `swift sft` in place of the recipe's; the data does not depend on them.
     sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)
 
@@ -176,6 +179,7 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        check_confusions(self.costs, self.label_words)
         labels_by_word(self.label_words, self.synonyms)
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")

@@ -15,16 +15,16 @@ from data_prep.task import Task, load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
 from eval.robustness.rates import load_injection
-from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
+from eval.scoring.calibration import probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
+from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
 from eval.scoring.predictions import (
     Metrics,
     Predictions,
-    RunPredictions,
     cut_off,
     load_predictions,
     primary,
@@ -43,7 +43,7 @@ from workspace.files import read_json, sha256_file, sha256_json, write_json, wri
 from workspace.paths import ROOT, shown
 
 SCORED: tuple[SplitName, ...] = ("test", "val")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LEAKS_NAMED = 20  # of each two splits
 STAGES = ("before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
@@ -93,7 +93,7 @@ def evaluate(folder: Path) -> Metrics:
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,
-        "selective": _selective(predictions, val, test, labels),
+        **decisions(predictions, scores, (val, test), labels, task, issues),
         "parity": [asdict(one) | {"detail": one.detail._asdict()} for one in consistency_checks(folder, val.ids)],
     }
     write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
@@ -209,23 +209,6 @@ def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -
     )
     looks = record_look(run.dataset.parent / f"{run.task}.looks.jsonl", look)
     return {"rows_sha256": look.rows_sha256, "n": look.n, "looks": looks.rows, "looks_this_task": looks.task}
-
-
-def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]) -> dict[str, Any] | None:
-    """Answering only when sure, for the tuned model's scores: chosen on validation, checked on test."""
-    name = "after_score"
-    on_val, on_test = predictions.validation.get(name), predictions.test.get(name)
-    chosen = None if on_val is None else choose_selective(on_val, val.codes(labels))
-    if chosen is None or on_test is None or on_test.probabilities is None:
-        return None
-    return {
-        "reading": name,
-        "chosen_on": "val",
-        "target_accuracy": chosen.target_accuracy,
-        "threshold": chosen.threshold,
-        "val": {"n": chosen.n, "coverage": chosen.coverage, "accuracy": chosen.accuracy},
-        "test": asdict(check_selective(chosen.threshold, on_test.probabilities, test.codes(labels))),
-    }
 
 
 if __name__ == "__main__":

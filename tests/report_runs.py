@@ -112,7 +112,7 @@ def make_run(
             }
         )
     metrics = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run": {
             "task": "hotel_reviews",
             "recipe": "hotel_reviews/qwen1.5-0.5b-chat",
@@ -157,7 +157,10 @@ def make_run(
     metrics["slices"] = _slices(rows, labels)
     metrics["injection"] = _injection(labels)
     metrics["disputed"] = {"n": 7, "judge": "linear"}
-    metrics["selective"] = _selective(n) if probabilities and "after_score" in readings else None
+    scored = probabilities and "after_score" in readings
+    metrics["selective"], metrics["costs"] = (_selective(n), _costs(n)) if scored else (None, None)
+    metrics["prevalence"] = _prevalence(metrics)
+    metrics["ceiling"] = {"n": n, "disputed": 7, "accuracy": 1 - 7 / n, "accuracy_ci": [0.9, 0.99], "judge": "linear"}
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
     return metrics
@@ -166,15 +169,19 @@ def make_run(
 def _injection(labels: Sequence[str]) -> dict[str, Any]:
     rates = {"rows": 150, "n": 3600, "obeyed": 0.31, "control": 0.1, "excess": 0.21, "excess_ci": [0.18, 0.25]}
     found = rates | {"moved": 0.02}
+    of_all = {"trained": False, "excess_ci_of_all": [0.15, 0.27]}
     way = {
         "average": found,
         "worst": "combined",
-        "families": {name: found | {"trained": False} for name in FAMILIES},
+        "families": {name: found | of_all for name in FAMILIES},
         "classes": dict.fromkeys(labels, found),
         "places": dict.fromkeys(PLACES, found),
         "triggers": rates | {"moved": None},
     }
-    return {"rows": 150, "mixed": None, "ways": dict.fromkeys(("tfidf_linear", "before", "after"), way)}
+    pairs = [{"a": one, "b": "after", "rows": 150} for one in ("tfidf_linear", "before")]
+    differences = [pair | {"difference": 0.02, "difference_ci": [-0.01, 0.05]} for pair in pairs]
+    ways = dict.fromkeys(("tfidf_linear", "before", "after"), way)
+    return {"rows": 150, "mixed": None, "ways": ways, "differences": differences}
 
 
 def _told(label: str | None) -> str:
@@ -245,14 +252,18 @@ def _probabilities(gold, given, confidence) -> dict[str, Any]:
     p = np.array(confidence)
     right = np.array([a == b for a, b in zip(gold, given, strict=True)])
     bins = []
-    for k in range(15):
-        inside = (p >= k / 15) & (p < (k + 1) / 15)
-        if inside.any():
-            share = float(right[inside].mean())
-            mean = float(p[inside].mean())
-            bins.append(
-                {"low": k / 15, "high": (k + 1) / 15, "n": int(inside.sum()), "confidence": mean, "accuracy": share}
-            )
+    for inside in np.array_split(np.argsort(p), 5):
+        bounds = list(proportion_confint(right[inside].sum(), len(inside), method="wilson"))
+        bins.append(
+            {
+                "low": float(p[inside].min()),
+                "high": float(p[inside].max()),
+                "n": len(inside),
+                "confidence": float(p[inside].mean()),
+                "accuracy": float(right[inside].mean()),
+                "accuracy_ci": bounds,
+            }
+        )
     curve = [
         {
             "threshold": float(t),
@@ -263,7 +274,14 @@ def _probabilities(gold, given, confidence) -> dict[str, Any]:
         for t in np.quantile(p, np.linspace(0, 0.98, 60))
     ]
     ece = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(gold)
-    scores = {"roc_auc": 0.951, "log_loss": 0.27, "brier": 0.081, "ece": ece, "ece_bins": 15}
+    scores = {
+        "roc_auc": 0.951,
+        "log_loss": 0.27,
+        "brier": 0.081,
+        "ece": ece,
+        "ece_ci": [0.0, ece + 0.05],
+        "ece_bins": 5,
+    }
     return {**scores, "reliability": bins, "risk_coverage": curve}
 
 
@@ -381,17 +399,49 @@ def _curves(improved) -> dict[str, Any]:
 
 def _selective(n) -> dict[str, Any]:
     answered = round(n * 0.81)
-    return {
-        "reading": "after_score",
-        "chosen_on": "val",
-        "target_accuracy": 0.97,
-        "threshold": 0.834,
-        "val": {"n": n, "coverage": 0.83, "accuracy": 0.971},
-        "test": {
-            "n": n,
-            "coverage": answered / n,
-            "accuracy": 0.965,
-            "accuracy_ci": list(proportion_confint(round(answered * 0.965), answered, method="wilson")),
-            "n_answered": answered,
-        },
+    right = round(answered * 0.965)
+    chosen = {"threshold": 0.834, "n": n, "n_answered": answered, "coverage": answered / n, "accuracy": 0.971}
+    test = {
+        "n": n,
+        "coverage": answered / n,
+        "accuracy": right / answered,
+        "accuracy_ci": list(proportion_confint(right, answered, method="beta")),
+        "n_answered": answered,
+        "outcome": "undecided",
     }
+    readings = {
+        "tfidf_linear": {"chosen": None, "test": None},
+        "after_score": {"chosen": chosen | {"accuracy_low": 0.951}, "test": test},
+    }
+    return {
+        "target": 0.95,
+        "level": 0.05,
+        "rows_needed": 59,
+        "rows": n,
+        "kept_apart": False,
+        "readings": readings,
+    }
+
+
+def _costs(n) -> dict[str, Any]:
+    one = {"threshold": 0.2, "val": 118.0, "test": 121.4, "test_ci": [88.2, 160.9], "n": n, "n_answered": n - 9}
+    readings = {
+        "after_score": one | {"most_probable": 190.2},
+        "tfidf_linear": one | {"val": 150.0, "most_probable": 211},
+    }
+    return {
+        "per_rows": 1000,
+        "ask": 0.2,
+        "ask_all": 200.0,
+        "cheapest_on_validation": "after_score",
+        "readings": readings,
+    }
+
+
+def _prevalence(metrics) -> dict[str, Any]:
+    name = "after_generate" if "after_generate" in metrics["readings"] else next(iter(metrics["readings"]))
+    elsewhere = [{"share": share, "precision": 0.6, "interval": [0.4, 0.8]} for share in (0.01, 0.5)]
+    rates = {"precision": 0.9, "recall": 0.8, "recall_ci": [0.7, 0.9]}
+    rates |= {"false_positive_rate": 0.1, "false_positive_ci": [0.05, 0.2]}
+    classes = [{"label": label, "share": 0.3, **rates, "elsewhere": elsewhere} for label in metrics["labels"]]
+    return {"reading": name, "classes": classes}

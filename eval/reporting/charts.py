@@ -149,11 +149,10 @@ def coverage(metrics: Mapping[str, Any]) -> Chart | None:
     for name, reading in scored.items():
         points = series(reading["probabilities"]["risk_coverage"], "accuracy", "coverage")
         lines.append(Line(reading_name(name), *_look(name, points)))
-    selective = metrics.get("selective")
-    if selective and selective["test"]["accuracy"] is not None:
-        chosen = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
-        point = ((selective["test"]["coverage"], selective["test"]["accuracy"]),)
-        lines.append(Line(chosen, "ink", point, "none", "diamond"))
+    chosen = ((metrics.get("selective") or {}).get("readings") or {}).get("after_score") or {}
+    if (test := chosen.get("test")) and test["accuracy"] is not None:
+        note = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
+        lines.append(Line(note, "ink", ((test["coverage"], test["accuracy"]),), "none", "diamond"))
     x = Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent)
     spread = _range((y for line in lines for _, y in line.points), 0.06)
     y = Axis(Text("准确率", "accuracy"), *spread, _whole_percent)

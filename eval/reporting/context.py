@@ -5,6 +5,7 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.use_wording import use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
@@ -46,6 +47,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),
+        "uses": use_sentences(metrics),
     }
 
 

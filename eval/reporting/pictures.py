@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from eval.reporting.charts import CHARTS, RADIUS
 from eval.reporting.class_tables import MATRIX
-from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
+from eval.reporting.wording import UNPARSED, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
 from workspace import picture_style as style
+from workspace.bilingual import Text, decimal, number, percent
 from workspace.fonts import Font
 
 if TYPE_CHECKING:

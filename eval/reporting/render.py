@@ -99,7 +99,6 @@ def _environment(markdown: bool) -> Environment:
         slice_value=wording.slice_value,
         classes_note=wording.classes_note,
         gain_sentence=wording.gain_sentence,
-        selective_sentence=wording.selective_sentence,
         codes=wording.CODES,
         head_note=wording.HEAD_NOTE,
         slice_names=wording.SLICES,

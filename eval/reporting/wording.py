@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workspace.bilingual import Text, decimal, interval, number, percent, signed
+from workspace.bilingual import Text, number, signed
 
 READINGS = {
     "majority": Text("多数类", "majority class"),
@@ -152,32 +152,6 @@ def teacher_forced(curves: Mapping[str, Any]) -> Text:
     """What the curves' teacher-forced accuracy is called, with what it is not."""
     name = _TEACHER_FORCED.get(curves.get("teacher_forced_metric"), _TEACHER_FORCED[None])
     return Text(f"{name.zh}（含结束符，不是实际回答的准确率）", f"{name.en} (with the end token; not what it answers)")
-
-
-def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
-    """How many reviews the model may answer by itself, and whether the promise of validation held on test."""
-    if selective is None:
-        return None
-    val, test, target = selective["val"], selective["test"], percent(selective["target_accuracy"], 0)
-    if not test["n_answered"] or test["accuracy"] is None:
-        return Text(
-            f"测试集的 {number(test['n'])} 条评论没有一条达到验证集上选定的阈值（目标 {target}）：全部交给人工。",
-            f"None of the {number(test['n'])} test reviews reaches the threshold chosen on validation (target "
-            f"{target}): leave all to a person.",
-        )
-    kept = test["accuracy"] >= selective["target_accuracy"]
-    shares = [percent(part[key]) for part in (val, test) for key in ("coverage", "accuracy")]
-    span = interval(test["accuracy_ci"])
-    return Text(
-        f"阈值 {decimal(selective['threshold'])} 在验证集上选定（目标 {target}；覆盖 {shares[0]}，准确率 {shares[1]}，"
-        f"n = {number(val['n'])}）。在测试集上，它独立回答 {shares[2]} 的评论（{number(test['n_answered'])} / "
-        f"{number(test['n'])}），准确率 {shares[3]}（95% 区间 {span}），其余交给人工："
-        + ("达到了目标。" if kept else "没有达到目标。"),
-        f"The threshold {decimal(selective['threshold'])} was chosen on validation (target {target}; coverage "
-        f"{shares[0]}, accuracy {shares[1]}, n = {number(val['n'])}). On test the model answers {shares[2]} of reviews "
-        f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy (95% interval "
-        f"{span}) and leaves the rest to a person: " + ("the target was met." if kept else "the target was not met."),
-    )
 
 
 def classes_note(labels: int, shown: int) -> Text:

@@ -93,7 +93,7 @@ class Predictions:
 @dataclass(frozen=True)
 class RunPredictions:
     """A run's predictions for the test rows by reading, in the ladder's order, and the validation probabilities
-    (m, labels) of those score readings that have them."""
+    (m, labels) of those readings that have them."""
 
     test: dict[str, Predictions]
     validation: dict[str, NDArray[np.float64]]
@@ -112,6 +112,9 @@ def load_predictions(
         loaded.append(Predictions("majority", (majority,) * len(test)))
         if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
             loaded.append(by_score("tfidf_linear", linear.probabilities, labels))
+            on_val = load_responses(run / BASELINES_ANSWERS / "val.jsonl", val, labels)
+            if on_val and on_val.probabilities is not None and len(val):
+                validation["tfidf_linear"] = on_val.probabilities
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers and answers.texts is not None:

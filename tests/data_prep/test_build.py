@@ -104,8 +104,9 @@ def test_the_same_bytes_again_and_up_to_date(tmp_path, capsys):
         build(task, csv=table, limit=20, out=tmp_path / out)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     capsys.readouterr()
-    build(task, csv=table, limit=20, out=tmp_path / "a")
-    assert capsys.readouterr().out.endswith("a is up to date\n")
+    for judged in ({}, {"selective": {"target": 0.9}, "costs": {"ask": 0.3}}):
+        build(small_task(tmp_path, **judged), csv=table, limit=20, out=tmp_path / "a")
+        assert capsys.readouterr().out.endswith("a is up to date\n")
 
 
 @pytest.mark.parametrize(

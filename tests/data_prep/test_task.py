@@ -129,6 +129,12 @@ def test_canonical_value(value, expected):
         ({"corrections": ""}, "corrections is empty, expected text"),
         ({"corrections_test": True}, "corrections_test is true, but there is no `corrections`"),
         ({"known_public": {"column": "x"}}, "known_public.path is missing: add a line `path: ...` with text"),
+        ({"selective": {"target": 95}}, "selective.target is 95.0, expected a number from 0.5 to 0.999"),
+        ({"selective": {"levle": 0.1}}, "selective.levle is not a known key, did you mean level?"),
+        ({"costs": {"confusions": {"正面": {"负": 3}}}}, "costs.confusions.正面 names '负', which is no label word"),
+        ({"costs": {"confusions": {"好": {"负面": 3}}}}, "costs.confusions.好 names '好', which is no label word"),
+        ({"costs": {"confusions": {"正面": {"正面": 3}}}}, "costs.confusions.正面 names the right answer"),
+        ({"costs": {"ask": -1}}, "costs.ask is -1.0, expected a number from 0"),
         ({"csv": "~no_such_user_here/t.csv"}, "that home folder is not known: write the path out"),
     ],
 )

@@ -74,7 +74,10 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["verdict"]["code"] == "better"
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
-    assert metrics["selective"]["chosen_on"] == "val"
+    assert set(metrics["selective"]["readings"]) == {"tfidf_linear", "before_score", "after_score"}
+    assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (40, 59)
+    assert all(one["chosen"] is None for one in metrics["selective"]["readings"].values())  # 40 rows are too few
+    assert metrics["costs"] is metrics["ceiling"] is None and metrics["prevalence"]["reading"] == "after_generate"
     assert metrics["run"]["seconds"] == {"before": None, "train": 12.5, "after": None}
     assert metrics["run"]["versions"] == {"torch": "2.13.0", "python": "3.11.9"}
     assert [gate["ok"] for gate in metrics["parity"]] == [True] * 5
@@ -148,6 +151,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     check_schema(metrics)
     parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "disputed" and s["reading"] == "after_generate"}
     assert metrics["disputed"] == {"n": 7, "judge": "linear"}
+    assert (metrics["ceiling"]["disputed"], metrics["ceiling"]["accuracy"]) == (7, 73 / 80)
     assert (parts["disputed"]["n"], parts["undisputed"]["n"]) == (7, 73)
     right = [row["readings"]["after_generate"]["correct"] for row in read_jsonl(run / "rows.jsonl")]
     assert parts["undisputed"]["accuracy"] == sum(right[7:]) / 73

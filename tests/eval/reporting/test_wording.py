@@ -79,39 +79,6 @@ def test_a_gain_of_form_alone_is_not_sold_as_judgement(judgement):
     assert ("form of the answers" in told.en) == ("形式" in told.zh) == (judgement != "better")
 
 
-def selective(accuracy, answered=80):
-    return {
-        "target_accuracy": 0.97,
-        "threshold": 0.9,
-        "val": {"n": 50, "coverage": 0.8, "accuracy": 0.975},
-        "test": {
-            "n": 100,
-            "coverage": answered / 100,
-            "accuracy": accuracy,
-            "accuracy_ci": [0.9, 0.99],
-            "n_answered": answered,
-        },
-    }
-
-
-@pytest.mark.parametrize(
-    ("found", "zh", "en"),
-    [
-        (selective(0.975), "：达到了目标", "the target was met"),
-        (selective(0.97), "：达到了目标", "the target was met"),
-        (selective(0.96), "没有达到目标", "the target was not met"),
-        (selective(None, 0), "全部交给人工", "leave all to a person"),
-    ],
-)
-def test_the_promise_of_validation_is_checked_on_test(found, zh, en):
-    told = wording.selective_sentence(found)
-    assert zh in told.zh and en in told.en and "100" in told.zh and "100" in told.en
-
-
-def test_no_promise_no_sentence():
-    assert wording.selective_sentence(None) is None
-
-
 def test_gain():
     gain = {"accuracy": {"total": 0.3, "format": 0.1, "task": 0.25, "remainder": -0.05}}
     told = wording.gain_sentence(gain)
