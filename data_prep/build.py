@@ -162,6 +162,8 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     # The task's file itself, and where tables may be, decide nothing once the table is there.
     unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
+    if task.limit_seed is None:
+        del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
     files: dict[str, Any] = {}

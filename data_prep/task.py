@@ -35,7 +35,7 @@ from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings
 from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
-from workspace.ranges import ROWS, TOKENS
+from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
@@ -155,6 +155,7 @@ class Task:
     synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
     limit: Annotated[Whole, within(ROWS)] | None = None
     limit_of: Literal["all", "train"] = "all"
+    limit_seed: Annotated[Whole, within(SEED)] | None = None  # which rows a limit takes; None: by the split's seed
     injected_share: Annotated[Number, between(0, 1)] = 0.0
     corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too

@@ -21,10 +21,10 @@ import yaml
 from data_prep.task import SplitSettings
 from eval.reporting.wording import reading_name
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import primary
+from eval.scoring.predictions import LINEAR, primary
 from eval.scoring.significance import Comparison, compare, wilson
 from eval.scoring.verdict import AGAINST_BASELINE
-from eval.trial_answers import LINEAR, answer
+from eval.trial_answers import answer
 from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
 from plan.run import Run

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from eval.evaluate import evaluate, load_run_task
+from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
-from eval.scoring.predictions import primary, primary_pair
+from eval.scoring.predictions import LINEAR, primary_pair
 from eval.scoring.seed_intervals import Metric, outcome, score_draws
-from eval.trial_answers import LINEAR, Answered, answer, check_same_rows
+from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options
 from plan.recipes import ensure_task
 from plan.run import locked_run
 from train.trials import Trial, TrialList, add_seeds, check_seeds, list_folder, stop_at_a_fault
 from workspace.command_line import Parser
-from workspace.errors import UserError, run_main
+from workspace.errors import run_main
 from workspace.files import write_json, write_text
 from workspace.folder_lock import locked
 from workspace.paths import shown
@@ -61,8 +61,7 @@ def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int]) ->
     for place, one in enumerate(answered):
         with locked_run(one.run.folder):
             evaluate(one.run.folder) if place else write_report(one.run.folder)
-    task = load_run_task(answered[0].run)
-    found = summary(answered, seeds, task.primary_metric if task else "macro_f1", task.margin if task else 0.01)
+    found = summary(answered, seeds, *answered[0].judged_by)
     write_json(trials.folder / "seeds.json", found)
     text = seeds_page(found)
     write_text(trials.folder / "seeds.md", text)
@@ -78,11 +77,10 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: Metric, 
     the tuned model has none.
     """
     first, test = answered[0], answered[0].test
-    if (tuned := primary(first.readings)) is None or not tuned.startswith("after"):
-        raise UserError(f"{shown(first.run.folder)} holds no answers of the tuned model: run the same command again")
-    columns, places = [], dict[str, list[int]]()
+    tuned = tuned_reading(first)
+    columns, places = list[tuple[str | None, ...]](), dict[str, list[int]]()
     for name in first.readings:
-        own = answered if _is_tuned(name) and all(name in one.readings for one in answered) else answered[:1]
+        own = answered if is_tuned(name) and all(name in one.readings for one in answered) else answered[:1]
         places[name] = list(range(len(columns), len(columns) + len(own)))
         columns += [one.predicted(name) for one in own]
     labels = first.run.labels
@@ -115,10 +113,6 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: Metric, 
         "balanced_accuracy": asdict(above_guessing),
         "comparisons": compared,
     }
-
-
-def _is_tuned(name: str) -> bool:
-    return name.startswith(("after", "stack"))
 
 
 if __name__ == "__main__":

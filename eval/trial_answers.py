@@ -7,13 +7,12 @@ from typing import NamedTuple
 from eval.baselines import make_baselines
 from eval.evaluate import load_run_task
 from eval.infer import infer
-from eval.scoring.predictions import Predictions, load_predictions
+from eval.scoring.predictions import Predictions, load_predictions, primary
 from eval.scoring.responses import Split, load_split
+from eval.scoring.seed_intervals import Metric
 from plan.run import Run, locked_run
 from workspace.errors import UserError
 from workspace.paths import shown
-
-LINEAR = "tfidf_linear"
 
 
 class Answered(NamedTuple):
@@ -22,6 +21,12 @@ class Answered(NamedTuple):
     run: Run
     test: Split
     readings: dict[str, Predictions]
+
+    @property
+    def judged_by(self) -> tuple[Metric, float]:
+        """The task's primary metric, and its margin."""
+        task = load_run_task(self.run)
+        return getattr(task, "primary_metric", "macro_f1"), getattr(task, "margin", 0.01)
 
     def predicted(self, reading: str) -> tuple[str | None, ...]:
         """The label that a reading gave each test row; None for unparsed."""
@@ -48,3 +53,15 @@ def check_same_rows(answered: Sequence[Answered]) -> None:
                 f"{shown(one.run.folder)} was tested on other rows than {shown(answered[0].run.folder)}, so the table "
                 "has changed between them: give --fresh"
             )
+
+
+def tuned_reading(answered: Answered) -> str:
+    """The reading by which the tuned model is judged. Raises `UserError` where it has none."""
+    if (name := primary(answered.readings)) is None or not name.startswith("after"):
+        raise UserError(f"{shown(answered.run.folder)} holds no answers of the tuned model: run the same command again")
+    return name
+
+
+def is_tuned(reading: str) -> bool:
+    """Whether another seed of training makes another reading."""
+    return reading.startswith(("after", "stack"))

@@ -101,7 +101,7 @@ def extrapolate(
         return None
     law, drawn = fit_power_law(rows, 1 - means[None]), fit_power_law(rows, 1 - draws)
     ends = [most, most + more]
-    gain, gains = (float(g[0, 0]) if len(g) == 1 else g[:, 0] for g in (-np.diff(law(ends)), -np.diff(drawn(ends))))
+    gain, gains = float(-np.diff(law(ends))[0, 0]), -np.diff(drawn(ends))[:, 0]
     logs = np.log(rows[-LAST:]) - np.log(rows[-LAST:]).mean()
     straight = draws[:, -LAST:] @ logs / (logs @ logs) * np.log((most + more) / most)
     (low, high), (lower, higher) = percentiles(gains), percentiles(straight)
