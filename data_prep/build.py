@@ -161,6 +161,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there.
     unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    unused += ("primary_metric", "margin")  # they decide how answers are judged
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
