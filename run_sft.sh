@@ -40,7 +40,7 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
-answer='' run='' private=''
+answer='' run='' planned='' private=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
@@ -119,7 +119,9 @@ main() {
     answer=$(mktemp)
     export RUN_SFT_ANSWER="$answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
-    run=$(<"$answer")
+    # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
+    { IFS= read -r planned && { IFS= read -r -d '' run || true; }; } <"$answer"
+    export RUN_SFT_PLANNED="$planned"
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec {lock}<>"$run/lock"
     export RUN_SFT_LOCK="$lock"

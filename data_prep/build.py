@@ -161,6 +161,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there.
     unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    unused += ("primary_metric", "margin")  # they decide how answers are judged
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     if task.limit_seed is None:
         del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks

@@ -41,6 +41,7 @@ from workspace.yaml_files import YamlFile
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 200)  # fewest and most label words
 Conflicts = Literal["keep", "set_aside"]
+PrimaryMetric = Literal["macro_f1", "accuracy", "balanced_accuracy", "mcc"]
 
 
 def canonical_value(value: Any) -> str:
@@ -148,6 +149,9 @@ class Task:
     conflicts: Conflicts = Field(
         default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
+    # Both are read when a run is scored; the data does not depend on them.
+    primary_metric: PrimaryMetric = "macro_f1"  # verdict, comparisons and advice go by it
+    margin: Annotated[Number, between(0.0001, 0.5)] = 0.01  # differences of it that are smaller count as none
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
     min_chars: Annotated[Whole, between(1, 1_000_000)] = 1

@@ -55,9 +55,11 @@ class Plan(NamedTuple):
 
 def carry_out(plan: Plan) -> None:
     """Build the dataset, write the run's folder, and tell it."""
-    with contextlib.redirect_stdout(sys.stderr):
-        write_run(plan)
-    tell_folder(plan.run.folder)
+    check_run_folder(plan.run.folder, plan.run.fresh)
+    with locked(plan.run.folder):  # until it is told: what the stages go by must be this plan
+        with contextlib.redirect_stdout(sys.stderr):
+            write_run(plan)
+        tell_folder(plan.run.folder)
 
 
 def write_run(plan: Plan) -> None:

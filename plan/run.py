@@ -19,7 +19,7 @@ from data_prep.label_words import labels_by_word
 from plan import cpu_kernels
 from plan.resolved import AGAIN, resolved_values
 from workspace.errors import UserError
-from workspace.files import is_partial, remove, write_json, write_text
+from workspace.files import is_partial, remove, sha256_file, write_json, write_text
 from workspace.folder_lock import locked
 from workspace.gate import check_folder, check_options
 from workspace.marker import MARKER, is_ours
@@ -31,6 +31,7 @@ FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some f
 PATHS = ("task_file", "model_folder", "dataset", "again_of", "start_adapter")
 PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
+PLANNED = "RUN_SFT_PLANNED"  # in the environment of run_sft.sh's stages: the hash of the record they go by
 EARLIER = {"recipe", "task", "labels", "dataset", "config_sha256"}  # what every earlier version wrote into run.json
 
 # Keys of `swift sft` and `swift infer` that change how fast a result is there, not the result.
@@ -184,13 +185,16 @@ _STORED: Any = Annotated[Run, BeforeValidator(lambda one: {**one, "folder": "."}
 def locked_run(folder: Path) -> Iterator[None]:
     """Hold the folder of a run that is there; one that is none of ours is refused before anything in it is touched.
 
-    Where there is no run at all, the stage says so.
+    Where there is no run at all, the stage says so. Raises `UserError` also where another command has planned the run
+    anew since run_sft.sh did.
     """
     if not (folder / RECORD).is_file():
         yield
         return
     check_run_folder(folder)
     with locked(folder):
+        if os.environ.get(PLANNED, "") not in ("", _record_sha256(folder)):
+            raise UserError(f"{shown(folder)} was planned anew by another command: run yours again, or with --run DIR")
         yield
 
 
@@ -216,10 +220,11 @@ def check_no_pattern(folder: Path, option: str = "") -> None:
 
 
 def tell_folder(folder: Path) -> None:
-    """Print a run's folder, and write it into the file that run_sft.sh names."""
+    """Print a run's folder, and write it into the file that run_sft.sh names, below the hash of the run's record."""
     print(folder)
     if answer := os.environ.get("RUN_SFT_ANSWER"):
-        Path(answer).write_text(str(folder), encoding="utf-8", errors="surrogateescape")
+        text = f"{_record_sha256(folder)}\n{folder}"
+        Path(answer).write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def remove_earlier(folder: Path) -> None:
@@ -237,6 +242,11 @@ def names_in(folder: Path) -> set[str]:
     """The names in a folder, but for what a command that was cut off at once leaves; none where it is not there."""
     paths = [*folder.iterdir()] if folder.exists() else []
     return {path.name for path in paths if path.name != LOCK and not is_partial(path)}
+
+
+def _record_sha256(folder: Path) -> str:
+    """The hash of a run's record; nothing where it has none."""
+    return sha256_file(folder / RECORD) if (folder / RECORD).is_file() else ""
 
 
 def _is_run(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from data_prep.label_words import normal, strip_marks
+from data_prep.label_words import alike, normal, strip_marks
 from data_prep.splits.splitting import FEWEST_GROUPS
 from data_prep.task import LABELS, RESERVED_WORDS, canonical_value
 from workspace.errors import UserError
@@ -62,7 +62,7 @@ def propose_labels(column: pd.Series, name: str | int, language: str) -> Propose
     joined = [f"{value} = {word}" for value, word in words.items() if value != word and not _is_number(value)]
     if joined:
         odd.append(f"values that differ in case, width or script alone are one class: {', '.join(joined[:8])}")
-    odd += _too_alike(kinds)
+    odd += alike(kinds)
     labels: dict[str, str | None] = {**words, **dict.fromkeys(sorted(rare))}
     return ProposedLabels(labels, dict(counts), reason, tuple(odd))
 
@@ -120,19 +120,6 @@ def _check_one_label_each(counts: Counter[str], name: str | int) -> None:
                 f"the column {name} has several labels in a row, such as {lists[0]!r}: a classifier here gives one "
                 "label a text; keep the first of each, or make a column of 1 and 0 for each label"
             )
-
-
-def _too_alike(words: Sequence[str]) -> list[str]:
-    """What an untuned model will find hard in these words."""
-    lowered = [word.lower() for word in words]
-    pairs = [(one, other) for one in lowered for other in lowered if one != other]
-    negated = [(one, other) for one, other in pairs if other in (f"不{one}", f"非{one}", f"not {one}", f"non-{one}")]
-    begun = [(one, other) for one, other in pairs if other.startswith(one)]
-    for found, what in ((negated, "negates"), (begun, "begins with")):
-        if found:
-            one, other = found[0]
-            return [f"the label word {other!r} {what} {one!r}: words of different first characters are clearer"]
-    return []
 
 
 def _is_number(value: str) -> bool:

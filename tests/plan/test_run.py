@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from plan.cpu_kernels import CALLBACK, KERNELS, ONEDNN
-from plan.planning import Plan, _bf16_as_begun, write_run
-from plan.run import Run, check_run_folder, result_values
+from plan.planning import Plan, _bf16_as_begun, carry_out, write_run
+from plan.run import PLANNED, Run, check_run_folder, locked_run, result_values
 from workspace.errors import UserError
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import CONFIGS, ROOT
@@ -222,3 +222,21 @@ def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "infer.yaml").write_text(yaml.safe_dump([1]))
     with pytest.raises(UserError, match=r"infer\.yaml: expected `key: value` lines"):
         run.infer_values()
+
+
+def test_stages_do_not_go_on_with_the_plan_of_another_command(
+    tmp_path: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the plan and the first stage nobody holds the folder: another command may plan the run anew."""
+    answer, plan = tmp_path / "answer", planned(tmp_path, table)
+    monkeypatch.setenv("RUN_SFT_ANSWER", str(answer))
+    carry_out(plan)
+    sha256, _, folder = answer.read_text().partition("\n")
+    assert folder == str(plan.run.folder)
+    monkeypatch.setenv(PLANNED, sha256)
+    with locked_run(plan.run.folder):
+        pass
+    monkeypatch.delenv("RUN_SFT_ANSWER")
+    carry_out(planned(tmp_path, table, fresh=True))
+    with pytest.raises(UserError, match="was planned anew by another command"), locked_run(plan.run.folder):
+        pass
