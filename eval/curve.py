@@ -16,10 +16,11 @@ from typing import Any
 import yaml
 
 from data_prep.manifest import Manifest
+from data_prep.task import PrimaryMetric
 from eval.reporting.curve_page import draw_curve, render_curve
 from eval.scoring.learning_curve import extrapolate, further_rows, mean_draws, worth_from
 from eval.scoring.predictions import LINEAR
-from eval.scoring.seed_intervals import Metric, outcome, score_draws
+from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, tuned_reading
 from plan.options import parse_options
 from plan.planning import make_plan, write_run
@@ -147,7 +148,7 @@ def all_numbers(rows: Sequence[int] | None, most: int) -> list[int]:
 
 
 def summary(
-    points: Points, numbers: Sequence[int], seeds: Sequence[int], metric: Metric, margin: float
+    points: Points, numbers: Sequence[int], seeds: Sequence[int], metric: PrimaryMetric, margin: float
 ) -> dict[str, Any]:
     """What curve.json holds: each reading with each number of rows, what more would bring, and from how many rows on
     the tuned model, and the stack of both, are better than the linear model."""

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from data_prep.task import PrimaryMetric
 from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
 from eval.scoring.predictions import LINEAR, primary_pair
-from eval.scoring.seed_intervals import Metric, outcome, score_draws
+from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options
 from plan.recipes import ensure_task
@@ -69,7 +70,7 @@ def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int]) ->
     return found
 
 
-def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: Metric, margin: float) -> dict[str, Any]:
+def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryMetric, margin: float) -> dict[str, Any]:
     """What seeds.json holds: the metric of each reading by seed and over them, and the recipe against what else there
     is, where it was measured.
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep.task import PrimaryMetric
 from eval.baselines import make_baselines
 from eval.evaluate import load_run_task
 from eval.infer import infer
 from eval.scoring.predictions import Predictions, load_predictions, primary
 from eval.scoring.responses import Split, load_split
-from eval.scoring.seed_intervals import Metric
 from plan.run import Run, locked_run
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -23,10 +23,10 @@ class Answered(NamedTuple):
     readings: dict[str, Predictions]
 
     @property
-    def judged_by(self) -> tuple[Metric, float]:
+    def judged_by(self) -> tuple[PrimaryMetric, float]:
         """The task's primary metric, and its margin."""
         task = load_run_task(self.run)
-        return getattr(task, "primary_metric", "macro_f1"), getattr(task, "margin", 0.01)
+        return (task.primary_metric, task.margin) if task else ("macro_f1", 0.01)
 
     def predicted(self, reading: str) -> tuple[str | None, ...]:
         """The label that a reading gave each test row; None for unparsed."""

@@ -12,10 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
+from data_prep.task import PrimaryMetric
 from eval.reporting.render import render
 from eval.reporting.seeds_page import METRICS, OUTCOMES
 from eval.scoring.predictions import LADDER
-from eval.scoring.seed_intervals import Estimate, Metric, outcome, score_draws
+from eval.scoring.seed_intervals import Estimate, outcome, score_draws
 from eval.scoring.significance import Comparison, compare
 from train.trials import runs_of_list
 from workspace.bilingual import NONE, Text
@@ -56,7 +57,7 @@ class ScoredMetrics(BaseModel):
     counts: dict[str, Any] = {}
     test: _Looks
     readings: dict[str, _Scores]
-    primary_metric: Metric = "macro_f1"
+    primary_metric: PrimaryMetric = "macro_f1"
     margin: FiniteFloat = 0.01
 
     @property

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
+from data_prep.task import PrimaryMetric
 from eval.scoring.metrics import encode, macro_f1
 from eval.scoring.significance import LEVEL, Interval, bootstrap, percentiles
 
-Metric = Literal["macro_f1", "accuracy", "balanced_accuracy", "mcc"]
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 DRAWS = 2_000
 
@@ -108,7 +108,7 @@ def score_draws(
     gold: Sequence[str],
     predicted: Sequence[Sequence[str | None]],
     labels: Sequence[str],
-    metric: Metric,
+    metric: PrimaryMetric,
     draws: int = DRAWS,
 ) -> ScoreDraws:
     """The metric of each of k columns of predictions, with bootstrap draws of the rows, the same rows for all columns.
@@ -122,7 +122,9 @@ def score_draws(
     return ScoreDraws(observed, drawn)
 
 
-def _scores(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int, metric: Metric) -> NDArray[np.float64]:
+def _scores(
+    cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int, metric: PrimaryMetric
+) -> NDArray[np.float64]:
     """The metric of each column but the first, which is gold; cells (c, 1 + k), counts (d, c); result (d, k)."""
     eye = np.eye(classes + 1)
     support = counts @ eye[cells[:, 0]][:, :classes]
@@ -136,7 +138,7 @@ def _scores(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int,
 
 
 def _score(
-    hits: NDArray[np.float64], predicted: NDArray[np.float64], support: NDArray[np.float64], metric: Metric
+    hits: NDArray[np.float64], predicted: NDArray[np.float64], support: NDArray[np.float64], metric: PrimaryMetric
 ) -> NDArray[np.float64]:
     """hits, support (d, classes), predicted (d, classes + 1), its last unparsed; result (d,)."""
     if metric == "macro_f1":
