@@ -15,7 +15,7 @@ EPILOG = """\
 A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
 task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
-In place of one run (docs/recipes.md, docs/own-data.md):
+In place of one run (docs/own-data.md):
   --seeds N N N            one a seed, and a verdict on the recipe; python -m eval.report A.seeds B.seeds compares two
   curve RECIPE             one for each number of rows and each seed: what more labels would bring (curve --help)
   sweep RECIPE --vary ...  one for each point of a grid, chosen on validation (sweep --help)
