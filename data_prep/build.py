@@ -160,7 +160,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     if not path.is_file():
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there.
-    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    unused: tuple[str, ...] = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
     unused += ("primary_metric", "margin")  # they decide how answers are judged
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     if task.limit_seed is None:
