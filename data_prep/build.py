@@ -161,8 +161,11 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
     # a run's answers.
-    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft", "selective", "costs")
+    unused = {"path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"}
+    unused |= {"selective", "costs", "primary_metric", "margin"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
+    if task.limit_seed is None:
+        del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
     files: dict[str, Any] = {}

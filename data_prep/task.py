@@ -36,12 +36,13 @@ from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings
 from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
-from workspace.ranges import ROWS, TOKENS
+from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 200)  # fewest and most label words
 Conflicts = Literal["keep", "set_aside"]
+PrimaryMetric = Literal["macro_f1", "accuracy", "balanced_accuracy", "mcc"]
 
 
 def canonical_value(value: Any) -> str:
@@ -149,6 +150,9 @@ class Task:
     conflicts: Conflicts = Field(
         default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
+    # Both are read when a run is scored; the data does not depend on them.
+    primary_metric: PrimaryMetric = "macro_f1"  # verdict, comparisons and advice go by it
+    margin: Annotated[Number, between(0.0001, 0.5)] = 0.01  # differences of it that are smaller count as none
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
     min_chars: Annotated[Whole, between(1, 1_000_000)] = 1
@@ -156,6 +160,7 @@ class Task:
     synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
     limit: Annotated[Whole, within(ROWS)] | None = None
     limit_of: Literal["all", "train"] = "all"
+    limit_seed: Annotated[Whole, within(SEED)] | None = None  # which rows a limit takes; None: by the split's seed
     injected_share: Annotated[Number, between(0, 1)] = 0.0
     corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too

@@ -19,29 +19,25 @@ from typing import Any
 import yaml
 
 from data_prep.task import SplitSettings
-from eval.baselines import make_baselines
-from eval.evaluate import load_run_task
-from eval.infer import infer
 from eval.reporting.wording import reading_name
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import load_predictions, primary
-from eval.scoring.responses import load_split
+from eval.scoring.predictions import LINEAR, primary
 from eval.scoring.significance import Comparison, compare, wilson
 from eval.scoring.verdict import AGAINST_BASELINE
+from eval.trial_answers import answer
 from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
-from plan.run import Run, locked_run
-from train.trials import Trial, TrialList, TrialResult
+from plan.run import Run
+from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
 from workspace.bilingual import interval, number, p_value, percent, signed, signed_interval
 from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_jsonl, write_text
 from workspace.folder_lock import locked
 from workspace.markdown import table
-from workspace.paths import RUNS, shown
+from workspace.paths import shown
 from workspace.ranges import whole
 
-LINEAR = "tfidf_linear"
 OWN = {"column", "values", "files", "folds", "fold"}  # of the task's `split`: not a fold's
 
 
@@ -78,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(list(words))
     ensure_task(options.recipe)
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
-    trials = TrialList((options.run or RUNS / f"{recipe.name}.cv").absolute())
+    trials = TrialList(list_folder(words, "cv"))
     with locked(trials.folder):
         cross_validate(trials, words, recipe, known.cv, known.repeats, options.number("seed", 42))
 
@@ -99,7 +95,7 @@ def cross_validate(
     for repeat, fold in product(range(repeats), range(1, folds + 1)):
         path = write_fold(trials.folder, recipe.task.split, folds, fold, recipe.task.split.seed + repeat)
         every[Trial(path.stem, seed + repeat, (str(path),))] = (repeat, fold)
-    results = trials.run(list(every), words, each=_stop_at_a_fault)
+    results = trials.run(list(every), words, each=stop_at_a_fault)
     answers: list[Answer] = []
     for result in results:
         answers += answers_of(result.run, *every[result.trial])
@@ -123,17 +119,11 @@ def write_fold(folder: Path, split: SplitSettings, folds: int, fold: int, seed: 
 
 
 def answers_of(folder: Path, repeat: int, fold: int) -> list[Answer]:
-    """What baselines and tuned model answer the test rows of a tuned run; what is answered is not asked again."""
-    with locked_run(folder):
-        make_baselines(folder)
-        infer(folder, "after")
-    run = Run.read(folder)
-    task = load_run_task(run)
-    test, val = (load_split(run.dataset, name, run.labels) for name in ("test", "val"))
-    found = load_predictions(folder, test, val, run.labels, task.synonyms if task else {}).test
+    """What baselines and tuned model answer the test rows of a tuned run."""
+    _, test, readings = answer(folder)
     ids = test.source_ids or (None,) * len(test)
     return [
-        Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in found.items()})
+        Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in readings.items()})
         for at, (key, own, gold) in enumerate(zip(test.ids, ids, test.gold, strict=True))
     ]
 
@@ -222,11 +212,6 @@ def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: 
         ] if names else [], 1),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
-
-
-def _stop_at_a_fault(results: Sequence[TrialResult]) -> None:
-    if fault := results[-1].fault:
-        raise UserError(f"{results[-1].trial.name} failed ({fault}): the same command goes on once that is mended")
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.verdict import compare_predictions, judge
+from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
 from workspace import stages
@@ -146,6 +147,8 @@ def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
         **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit")},
         "git": made_by.pop("git", None),
         "seed": manifest.seed,
+        "training_seed": run.seed,
+        "recipe_sha256": recipe_sha256(run, manifest.counts.train["total"]),
         "machine": made_by.pop("machine", None),
         "versions": made_by,
         "started": run.planned,

@@ -9,7 +9,7 @@ from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.charts import CHARTS, RADIUS
+from eval.reporting.charts import CHARTS, RADIUS, Chart
 from eval.reporting.class_tables import MATRIX
 from eval.reporting.wording import UNPARSED, reading_name, stage_of
 from eval.scoring.predictions import shown_reading
@@ -40,11 +40,13 @@ def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, by
 
 def line_picture(name: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
     """The line chart `name`."""
-    from matplotlib.lines import Line2D
-
     chart = CHARTS[name](metrics)
-    if chart is None:
-        return None
+    return draw_chart(chart, pen) if chart else None
+
+
+def draw_chart(chart: Chart, pen: style.Pen) -> "Figure":
+    """A line chart as a figure."""
+    from matplotlib.lines import Line2D
 
     def label(text: Text) -> str:
         return pen.both(Text(text.zh, fill(text.en, LINE_LENGTH)), "\n" if len(text.en) > LINE_LENGTH else " / ")

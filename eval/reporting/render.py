@@ -32,12 +32,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:
     """The page for one run: `metrics` is metrics.json, `rows` are those of rows.jsonl."""
-    script = _template_text("report.js")
+    script = template_text("language.js") + template_text("report.js")
     page = render(
         "report.html.j2",
         **report_context(metrics),
         charts=line_charts(metrics),
-        style=Markup(_template_text("report.css")),  # noqa: S704  our own file
+        style=Markup(template_text("report.css")),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=Markup(embedded_json(browser_rows(metrics, rows))),  # noqa: S704  it holds no <
@@ -73,7 +73,8 @@ def embedded_json(value: Any) -> str:
     return text
 
 
-def _template_text(name: str) -> str:
+def template_text(name: str) -> str:
+    """A file of the templates' folder."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 

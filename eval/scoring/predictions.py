@@ -34,7 +34,8 @@ LADDER = (
 )
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
-BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
+LINEAR = "tfidf_linear"
+BASELINES_ANSWERS = Path("baselines", LINEAR)
 MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
@@ -111,10 +112,10 @@ def load_predictions(
             raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
         loaded.append(Predictions("majority", (majority,) * len(test)))
         if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
-            loaded.append(by_score("tfidf_linear", linear.probabilities, labels))
+            loaded.append(by_score(LINEAR, linear.probabilities, labels))
             on_val = load_responses(run / BASELINES_ANSWERS / "val.jsonl", val, labels)
             if on_val and on_val.probabilities is not None and len(val):
-                validation["tfidf_linear"] = on_val.probabilities
+                validation[LINEAR] = on_val.probabilities
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers and answers.texts is not None:

@@ -109,6 +109,13 @@ def test_the_same_bytes_again_and_up_to_date(tmp_path, capsys):
         assert capsys.readouterr().out.endswith("a is up to date\n")
 
 
+def test_how_answers_are_judged_makes_no_other_dataset(tmp_path, capsys):
+    table = write_csv(tmp_path / "t.csv", reviews(100))
+    build(small_task(tmp_path), csv=table, out=tmp_path / "out")
+    build(small_task(tmp_path, primary_metric="accuracy", margin=0.02), csv=table, out=tmp_path / "out")
+    assert capsys.readouterr().out.endswith("out is up to date\n")
+
+
 @pytest.mark.parametrize(
     "change",
     [

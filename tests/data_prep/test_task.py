@@ -124,6 +124,8 @@ def test_canonical_value(value, expected):
         ({"source": {"url": "ftp://x", "sha256": "0" * 64}}, "source.url is 'ftp://x'"),
         ({"source": {"url": "https://x/y", "sha256": "12"}}, "64 hexadecimal digits"),
         ({"conflicts": "drop"}, "expected one of keep, set_aside"),
+        ({"primary_metric": "f1"}, "primary_metric is 'f1', expected one of macro_f1, accuracy, balanced_"),
+        ({"margin": 1}, "margin is 1.0, expected a number from 0.0001 to 0.5"),
         ({"limit": 0}, "limit is 0"),
         ({"path": "x"}, "path is not a known key"),
         ({"corrections": ""}, "corrections is empty, expected text"),

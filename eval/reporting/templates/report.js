@@ -1,10 +1,9 @@
 "use strict";
-// The language switch and the row browser. Strangers' text reaches the page through textContent alone.
+// The row browser. Strangers' text reaches the page through textContent alone.
 (function () {
   const PAGE = 50;
   const LONG = 400; // characters of a review that are shown at first
   const $ = (id) => document.getElementById(id);
-  const root = document.documentElement;
 
   function element(tag, className, text) {
     const made = document.createElement(tag);
@@ -22,18 +21,6 @@
       both.append(span);
     }
     return both;
-  }
-
-  function speak(language) {
-    root.dataset.lang = language;
-    root.lang = language === "zh" ? "zh-CN" : "en";
-    for (const button of document.querySelectorAll(".switch button")) {
-      button.setAttribute("aria-pressed", String(button.dataset.lang === language));
-    }
-    for (const option of document.querySelectorAll("option[data-zh]")) option.textContent = option.dataset[language];
-  }
-  for (const button of document.querySelectorAll(".switch button")) {
-    button.addEventListener("click", () => speak(button.dataset.lang));
   }
 
   const data = JSON.parse($("data").textContent);

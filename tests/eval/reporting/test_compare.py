@@ -4,6 +4,7 @@ from eval import report
 from eval.reporting.compare_runs import letter
 from eval.scoring.significance import compare
 from tests.report_runs import BINARY, make_run
+from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.errors import UserError
 from workspace.files import read_jsonl, write_jsonl
 
@@ -76,3 +77,40 @@ def test_readings_that_only_one_has_are_shown_and_not_compared(runs, capsys):
 
 def test_letters():
     assert [letter(k) for k in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
+
+
+@pytest.fixture
+def two_recipes(tmp_path):
+    """Two recipes of three seeds each, of which the second answers more rows right."""
+    folders = []
+    for recipe, improved in (("12", False), ("34", True)):
+        for seed in range(3):
+            folder = tmp_path / f"{recipe}-{seed}"
+            make_run(folder, n=150, seed=10 * improved + seed, improved=improved, recipe_sha256=recipe * 32)
+            folders.append(folder)
+    return folders
+
+
+def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
+    assert report.main([str(run) for run in two_recipes]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.split("\n") if line.startswith("| A B C → D E F |")]
+    assert len(lines) == 3 and "recipes are compared" in text and "These are checkpoints" not in text
+    assert all(line.rstrip("| ").endswith("better") for line in lines)
+    for fewer in (two_recipes[2:], [two_recipes[0], two_recipes[3]]):
+        report.main([str(run) for run in fewer])
+        text = capsys.readouterr().out
+        assert ("recipes are compared" in text) is (len(fewer) > 3) or "These are checkpoints, not recipes" in text
+    report.main([str(run) for run in two_recipes[:3]])
+    assert "These runs are of one recipe" in capsys.readouterr().out
+
+
+def test_a_folder_of_seeds_stands_for_its_runs(two_recipes, tmp_path, capsys):
+    for name, folders in (("a.seeds", two_recipes[:3]), ("b.seeds", two_recipes[3:])):
+        trials = TrialList(tmp_path / name)
+        for seed, folder in enumerate(folders):
+            trial = Trial("run", seed)
+            folder.rename(trials.folder / trial.folder_name)
+            trials._keep(TrialResult(trial, trials.folder / trial.folder_name, {METRIC: 0.9}))
+    assert report.main([str(tmp_path / "a.seeds"), str(tmp_path / "b.seeds")]) == 0
+    assert "| A B C → D E F |" in capsys.readouterr().out
