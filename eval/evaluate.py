@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
 from data_prep.task import Task, load_task
@@ -20,6 +22,7 @@ from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
+from eval.scoring.label_bias import only_answer
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
 from eval.scoring.predictions import (
@@ -33,6 +36,7 @@ from eval.scoring.predictions import (
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
+from eval.scoring.variants import untuned_variants
 from eval.scoring.verdict import compare_predictions, judge
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
@@ -84,6 +88,7 @@ def evaluate(folder: Path) -> Metrics:
         "readings": {
             name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
         },
+        "untuned": untuned_variants(folder, test, predictions.test, labels),
         "gain": {metric: asdict(parts) for metric, parts in gain.items()} if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],
         "slices": [
@@ -188,6 +193,8 @@ def _reading(
         "accuracy_ci": wilson(score.correct, score.n),
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
         "cut_off": cut_off(predictions),
+        "only_answer": only_answer(predictions.predicted),
+        "label_mass": None if predictions.label_mass is None else float(np.median(predictions.label_mass)),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
         "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),

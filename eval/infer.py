@@ -11,9 +11,12 @@ from typing import Any
 from data_prep.rows import read_rows
 from eval.inference.collect import collect
 from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
-from eval.inference.prompts import Prompt, make_prompts
+from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
+from eval.inference.variants import affordable_rows, variant_prompts
 from eval.scoring.responses import Response, write_responses
+from eval.scoring.variants import VARIANTS_FILE
+from plan.resolve import HEAD_PLUGIN
 from plan.run import Run, locked_run
 from train.checkpoints import best_checkpoint
 from workspace import stages
@@ -48,6 +51,8 @@ def infer(folder: Path, side: str) -> None:
     run = Run.read(folder)
     job = InferenceJob.of(run, side)
     prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
+    if side == "before":
+        prompts += _variants(run)
     inputs = _inputs(job, prompts)
     if stages.finished(run.folder, side, inputs):
         return
@@ -58,11 +63,23 @@ def infer(folder: Path, side: str) -> None:
         collecting = time.monotonic() - begin
         pairs = list(zip(prompts, completions, strict=True))
         stages.check_unchanged(side, inputs, _inputs(InferenceJob.of(run, side), prompts))
-        outputs = [*_write(job.folder, run.dataset, pairs), Summary.of(pairs, inputs).write(job.folder)]
+        outputs = [
+            *_write(job.folder, run.dataset, pairs, job.backend.plugin == HEAD_PLUGIN),
+            Summary.of(pairs, inputs).write(job.folder),
+        ]
     progress = stages.Progress.read(job.folder)
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting
     stages.record(run.folder, side, inputs, outputs, spent, job.made_by())
     print(f"{side}: {len(prompts)} prompts answered -> {shown(job.folder)}", flush=True)
+
+
+def _variants(run: Run) -> list[Prompt]:
+    """The other ways of asking the untuned model, as far as the run can afford them."""
+    train, val, test = (read_rows(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test"))
+    epochs = float(run.sft_values().get("num_train_epochs", 1)) if (run.folder / "sft.yaml").is_file() else 1.0
+    rows = affordable_rows(epochs, len(train), len(val), len(test))
+    found = variant_prompts(test, train, run.labels, rows, run.seed) if rows else []
+    return [prompt for name in VARIANTS for prompt in by_length(one for one in found if one.purpose == name)]
 
 
 def _inputs(job: InferenceJob, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -91,12 +108,12 @@ def check_responses_are_current(run: Run) -> None:
             )
 
 
-def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
-    """The response files, each in the row order of the dataset's file. Returns the files written."""
-    outputs = []
-    for purpose, rows in ROWS_OF.items():
-        found = {
-            prompt.id: Response(
+def _write(folder: Path, dataset: Path, pairs: Pairs, head: bool) -> list[Path]:
+    """The response files, each in the row order of the dataset's file, and that of the variants. Returns them all."""
+
+    def responses(purposes: Sequence[str]) -> list[Response]:
+        return [
+            Response(
                 id=prompt.id,
                 gold=prompt.gold,
                 answer=completion.text,
@@ -104,16 +121,23 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
                 cut=prompt.cut,
                 prompt_tokens=completion.score.prompt_tokens,
                 key=prompt.key,
-                chat_sha256=prompt.chat_sha256 if purpose in OWN_CHAT else None,
+                chat_sha256=prompt.chat_sha256 if prompt.purpose in OWN_CHAT else None,
                 prompt_sha256=completion.score.prompt_sha256,
                 finish_reason=completion.score.finish_reason,
+                label_mass=None if head else completion.label_mass(),
             )
             for prompt, completion in pairs
-            if prompt.purpose == purpose
-        }
-        if found:
+            if prompt.purpose in purposes
+        ]
+
+    outputs = []
+    for purpose, rows in ROWS_OF.items():
+        if found := {one.id: one for one in responses([purpose])}:
             outputs.append(folder / f"{purpose}.jsonl")
             write_responses(outputs[-1], (found[row.id] for row in read_rows(dataset / rows)))
+    if others := responses(VARIANTS):
+        outputs.append(folder / VARIANTS_FILE)
+        write_responses(outputs[-1], others)
     return outputs
 
 

@@ -23,7 +23,7 @@ from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import Manifest
 from data_prep.task import Task
-from eval.baselines import fit_linear
+from eval.baselines import fit_linear, primary_metric
 from eval.evaluate import load_run_task
 from eval.infer import SIDES, check_responses_are_current
 from eval.inference.collect import collect
@@ -34,7 +34,7 @@ from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
 from eval.robustness.rates import FILE, current_inputs, injection_differences, injection_rates
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
-from eval.scoring.responses import Split, SplitName, load_responses, load_split
+from eval.scoring.responses import Split, SplitName, as_shown, load_responses, load_split
 from plan.run import Run, locked_run
 from workspace import ranges
 from workspace.command_line import Parser, given_number, given_path
@@ -113,10 +113,9 @@ def _answered_right(
 
 
 def _by_linear_model(run: Run, attacks: Sequence[Attack], task: Task) -> list[str]:
-    train, val = (load_split(run.dataset, name, run.labels) for name in LEARNED_FROM)
-    probabilities = fit_linear(train, val, run.labels).probabilities(
-        [as_read(attack.review, len(task.columns.places)) for attack in attacks]
-    )
+    train, val = as_shown(*(load_split(run.dataset, name, run.labels) for name in LEARNED_FROM))
+    model = fit_linear(train, val, run.labels, metric=primary_metric(run))
+    probabilities = model.probabilities([as_read(attack.review, len(task.columns.places)) for attack in attacks])
     return [run.labels[code] for code in probabilities.argmax(axis=1)]
 
 

@@ -129,7 +129,7 @@ def room_for_labels(
     if sft.get("task_type") == "seq_cls" or "max_new_tokens" not in infer:
         return {}
     tokenizer = ModelTokenizer(model)
-    needed = max(len(tokenizer.ids(label)) for label in labels) + 1  # the token that ends the answer
+    needed = max(len(tokenizer.ids(label)) for label in labels) + 2  # a space before it, the token that ends the answer
     return {"max_new_tokens": needed} if whole_number(infer, "max_new_tokens") < needed else {}
 
 

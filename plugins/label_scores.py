@@ -6,7 +6,7 @@ each prompt once, writes one line a row to `out` (`ScoreLine` in score_lines.py)
 key/value cache.
 
 `modes` names the keys of the rows (their `channel`) that are answered in each mode:
-  generate  score the label words, then generate text
+  generate  score the label words, then generate text, no more than answer_end.py finds worth reading
   single    the same, one row at a time (to check that the batch makes no difference)
   score     score only; the "answer" is the most probable label word
 Tokens that all rows of a batch begin with (system prompt, few-shot examples) are run once.
@@ -19,10 +19,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from answer_end import AnswerEnd  # next to this file
 from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
 from score_lines import FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
+from transformers import StoppingCriteriaList
 from word_scores import joined, pad_left, passes, score_words, shared_prefix  # next to this file
 from word_tree import word_tokens  # next to this file
 
@@ -98,12 +100,16 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
                 cache.crop(-1)  # the last prompt token is run again: generation starts from its logits
                 inputs["past_key_values"] = cache
             scored = time.perf_counter()
-            inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
+            end = AnswerEnd(self.tokenizer, scores.labels, used, len(rows))
+            inputs["stopping_criteria"] = StoppingCriteriaList(
+                [*copy.deepcopy(kwargs.get("stopping_criteria") or []), end]
+            )
             output = super().generate(model, *args, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
             generated = (time.perf_counter() - scored) / len(rows)
             answers = sequences[:, used:]
-            reasons = finish_reasons(answers.tolist(), kwargs, self.tokenizer)
+            ended = zip(end.reasons, finish_reasons(answers.tolist(), kwargs, self.tokenizer), strict=True)
+            reasons = [own or usual for own, usual in ended]
             seconds = [(scored - begin) / len(rows)] * len(rows)
             scores.append(rows, logprobs.tolist(), seconds, generated, reasons)
             return list(answers)

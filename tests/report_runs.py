@@ -33,11 +33,13 @@ LADDER = {
     "tfidf_linear": ("baseline", 0.89, 0.0),
     "before_generate": ("generate", 0.58, 0.12),
     "before_score": ("score", 0.66, 0.0),
+    "before_score_calibrated": ("score_calibrated", 0.69, 0.0),
     "before_score_threshold": ("score_threshold", 0.71, 0.0),
     "before_few_shot": ("few_shot", 0.62, 0.05),
     "after_generate": ("generate", 0.905, 0.002),
     "after_score": ("score", 0.907, 0.0),
     "after_score_threshold": ("score_threshold", 0.91, 0.0),
+    "stack": ("stack", 0.92, 0.0),
 }
 WORDS = (
     "房间",
@@ -240,6 +242,8 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         },
         "unparsed": told.count("unparsed"),
         "unparsed_rate": told.count("unparsed") / n,
+        "only_answer": {"label": given[0], "n": n} if name == "majority" else None,
+        "label_mass": {"before_score": 0.017, "after_score": 0.999}.get(name),
         "strict": correct // 2 if "generate" in name else None,
         "strict_rate": correct // 2 / n if "generate" in name else None,
         "threshold": 0.43 if "threshold" in name else None,

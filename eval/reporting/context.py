@@ -5,6 +5,7 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
 from eval.reporting.use_wording import use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
@@ -40,7 +41,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
         "baseline": best_baseline(metrics),
-        "cut_off": wording.cut_off_notes(metrics["readings"]),
+        "reading_notes": reading_notes(metrics),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
@@ -49,6 +50,14 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "leaks": wording.leak_note(metrics),
         "uses": use_sentences(metrics),
     }
+
+
+def reading_notes(metrics: Metrics) -> list[Text]:
+    """What must be known of how the readings came about before they are compared."""
+    readings = metrics["readings"]
+    mass = label_mass_note(readings)
+    notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
+    return notes + variant_notes(metrics.get("untuned"))
 
 
 def best_baseline(metrics: Metrics) -> str | None:

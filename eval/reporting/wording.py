@@ -10,11 +10,13 @@ READINGS = {
     "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
     "before_generate": Text("调优前 · 生成", "before · generate"),
     "before_score": Text("调优前 · 打分", "before · score"),
+    "before_score_calibrated": Text("调优前 · 打分（去偏）", "before · score, calibrated"),
     "before_score_threshold": Text("调优前 · 打分+阈值", "before · score + threshold"),
     "before_few_shot": Text("调优前 · 少样本", "before · few-shot"),
     "after_generate": Text("调优后 · 生成", "after · generate"),
     "after_score": Text("调优后 · 打分", "after · score"),
     "after_score_threshold": Text("调优后 · 打分+阈值", "after · score + threshold"),
+    "stack": Text("调优后 + 线性模型", "after + linear model"),
 }
 CODES = {
     "better": Text("更好", "better"),
@@ -95,7 +97,7 @@ def reading_name(name: str) -> Text:
 
 def stage_of(name: str) -> str:
     """baseline, before or after: what decides a reading's colour."""
-    stage = name.split("_")[0]
+    stage = "after" if name == "stack" else name.split("_")[0]
     return stage if stage in {"before", "after"} else "baseline"
 
 

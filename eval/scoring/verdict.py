@@ -73,6 +73,7 @@ def compare_predictions(
     """Before against after in each reading, then what a user would take instead against the tuned model's readings."""
     tuned = primary(predictions)
     pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
+    pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
     pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear") if tuned]
     pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
     return {
@@ -102,7 +103,7 @@ def judge(
     if pair and (main := contrast(*pair)):
         interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
         guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
-        scored = pair == ("before_score", "after_score")
+        scored = pair[1] == "after_score"
         sentence = verdict(main, scored, guessing, None if scored else contrast("before_score", "after_score"), head)
     baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
     return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}

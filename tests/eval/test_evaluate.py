@@ -26,7 +26,7 @@ SCHEMA = read_json(ROOT / "eval" / "metrics.schema.json")
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A run with every reading, scored."""
-    run = make_run(tmp_path_factory.mktemp("full"))
+    run = make_run(tmp_path_factory.mktemp("full"), sizes=(120, 70, 80))
     make_baselines(run)
     state = {"global_step": 30, "max_steps": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
     write_json(run / "train" / "checkpoint-30" / "trainer_state.json", state)

@@ -99,6 +99,9 @@ class Words:
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return {"good": [7, 9, 4], "bad": [11]}[text]
 
+    def decode(self, tokens: list[int]) -> str:
+        return " ".join(map(str, tokens))
+
 
 class Template:
     """As much of ms-swift's template as the plugin asks for."""
