@@ -42,7 +42,7 @@ OURS, LARGE, LARGE_LIGER, DEFAULT = "as planned", "batch 64", "batch 64, liger k
 SCORES, DEFAULT_INFER = "label scores, as planned", "swift infer, defaults"
 LOGGED = 5  # steps between two lines of the log
 STEPS = {OURS: 40, LARGE: 20, LARGE_LIGER: 20, DEFAULT: 10}
-DEFAULT_ROWS = 32  # that `swift infer` answers one by one
+DEFAULT_ROWS = 16  # that `swift infer` answers one by one
 
 
 def run(rows: int = 1600, csv: Path | None = None, model: Path | None = None) -> tuple[Figures, bool]:
