@@ -92,7 +92,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
             parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
-            logprobs, used = torch.cat(parts), attended.shape[1]
+            # To the host before the clock is read: a GPU's kernels are only launched until then.
+            logprobs, used = torch.cat(parts).tolist(), attended.shape[1]
             before = ids.new_tensor(prefix).expand(len(ids), -1)
             inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
             if can_be_cropped(caches[0]):
@@ -106,12 +107,12 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             )
             output = super().generate(model, *args, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
-            generated = (time.perf_counter() - scored) / len(rows)
             answers = sequences[:, used:]
             ended = zip(end.reasons, finish_reasons(answers.tolist(), kwargs, self.tokenizer), strict=True)
             reasons = [own or usual for own, usual in ended]
+            generated = (time.perf_counter() - scored) / len(rows)
             seconds = [(scored - begin) / len(rows)] * len(rows)
-            scores.append(rows, logprobs.tolist(), seconds, generated, reasons)
+            scores.append(rows, logprobs, seconds, generated, reasons)
             return list(answers)
 
         def score_only(
@@ -120,7 +121,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
-            logprobs = torch.cat([part for part, _ in self.read(model, ids, attended, prefix)])
+            logprobs = torch.cat([part for part, _ in self.read(model, ids, attended, prefix)]).cpu()
             seconds = (time.perf_counter() - begin) / len(rows)
             scores.append(rows, logprobs.tolist(), [seconds] * len(rows), None)
             end = self.tokenizer.eos_token_id

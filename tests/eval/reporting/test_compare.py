@@ -95,7 +95,7 @@ def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
     assert report.main([str(run) for run in two_recipes]) == 0
     text = capsys.readouterr().out
     lines = [line for line in text.split("\n") if line.startswith("| A B C → D E F |")]
-    assert len(lines) == 3 and "recipes are compared" in text and "These are checkpoints" not in text
+    assert len(lines) == 4 and "recipes are compared" in text and "These are checkpoints" not in text
     assert all(line.rstrip("| ").endswith("better") for line in lines)
     for fewer in (two_recipes[2:], [two_recipes[0], two_recipes[3]]):
         report.main([str(run) for run in fewer])
