@@ -13,7 +13,7 @@ from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
-from plan.run import ROW_CHECK
+from plan.result_values import ROW_CHECK
 from plan.training_memory import ModelShape, training_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT

@@ -27,7 +27,8 @@ from plan.distributed import (
 from plan.hardware import child_environment, this_machine
 from plan.memory import as_options, less_memory, remember
 from plan.provenance import code_sha256, current_model, made_by
-from plan.run import Run, locked_run, result_values
+from plan.result_values import result_values
+from plan.run import Run, locked_run
 from train.checkpoints import (
     checkpoints,
     choose_best,

@@ -12,7 +12,8 @@ from plan.hardware import child_environment, this_machine
 from plan.provenance import code_sha256, current_model, made_by
 from plan.resolve import HEAD_PLUGIN
 from plan.resolved import is_head, resolved_values
-from plan.run import Run, result_values
+from plan.result_values import result_values
+from plan.run import Run
 from train.checkpoints import best_checkpoint, model_options, settings_sha256, weights_sha256
 from workspace.child_process import Child, run_children
 from workspace.errors import UserError

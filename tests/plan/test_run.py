@@ -8,7 +8,8 @@ import yaml
 
 from plan.cpu_kernels import CALLBACK, KERNELS, ONEDNN
 from plan.planning import Plan, _bf16_as_begun, carry_out, write_run
-from plan.run import PLANNED, Run, check_run_folder, locked_run, result_values
+from plan.result_values import result_values
+from plan.run import PLANNED, Run, check_run_folder, locked_run
 from workspace.errors import UserError
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import CONFIGS, ROOT
