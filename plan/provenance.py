@@ -13,7 +13,8 @@ from typing import Any
 from data_prep.manifest import Manifest
 from hub.model_files import fingerprint
 from plan.hardware import this_machine
-from plan.run import Run, result_values
+from plan.result_values import result_values
+from plan.run import Run
 from workspace import records
 from workspace.files import sha256_file, sha256_json, write_json, write_text
 from workspace.paths import ROOT
