@@ -188,7 +188,7 @@ def test_the_plugin_computes_as_accurately_as_float32_where_it_is_taken():
     try:
         found = Precision(**measure())
         assert found.error < 1e-5 or not found.by_onednn
-        assert min(found.attention) > 0  # a rate: how great depends on what else the machine does
+        assert min(found.attention) > 0.05
         assert found.error < 2e-2  # whatever is taken or not, the product is right
     finally:
         torch.set_float32_matmul_precision("highest")
