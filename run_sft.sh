@@ -120,7 +120,7 @@ main() {
     export RUN_SFT_ANSWER="$answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
     # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
-    { IFS= read -r planned && { IFS= read -r -d '' run || true; }; } <"$answer"
+    { IFS= read -r planned && run=$(cat); } <"$answer"
     export RUN_SFT_PLANNED="$planned"
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec {lock}<>"$run/lock"

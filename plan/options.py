@@ -52,7 +52,7 @@ class Options(NamedTuple):
 def parse_options(argv: list[str] | None) -> Options:
     """The options on a command line. Raises `UserError` for one that cannot be read."""
     words = list(sys.argv[1:] if argv is None else argv)
-    check_words(words)
+    check_words(words[:1])  # the parser sees the others
     # The recipe comes first, so that the value of an option for ms-swift is never taken for it.
     recipe = words.pop(0) if words and not words[0].startswith("-") else None
     parser = Parser(

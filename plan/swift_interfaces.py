@@ -66,6 +66,7 @@ INTERFACES = (
     # Methods that plugins override
     Interface("swift.template:Template.generate", r"def generate\(self, model", ("model",)),
     Interface("swift.template:Template.encode", r"super\(\)\.encode\("),
+    Interface("swift.template.templates.glm:GLM4Template.strip_newline", r"\bstrip_newline\b"),
     Interface("swift.template:Template.decode_seq_cls", r"\bdecode_seq_cls\b", ("logits", "top_logprobs")),
     Interface("swift.infer_engine.infer_engine:InferEngine._batch_encode", r"\b_batch_encode\b", ("strict",)),
     Interface("swift.infer_engine.vllm_engine:", r"\b_add_request\b", text="def _add_request"),

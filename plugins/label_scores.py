@@ -54,6 +54,9 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
 
         words: tuple[list[int], ...] = ()  # known with the first batch
         prefix: tuple[list[int], Any] = ([], None)  # the tokens that rows began with last, and their cache
+        # GLM's templates end the prompt of inference before the line end that training has in it: a tuned model would
+        # be asked where it was never trained to answer, and label words have no probability before that line end.
+        strip_newline = False
 
         def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
             """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}.

@@ -15,7 +15,7 @@ from hub.find import fingerprint
 from plan.hardware import this_machine
 from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, read_source, software
-from plan.run import RECORD, Run, check_run_folder
+from plan.run import RECORD, Run, check_no_pattern, check_run_folder
 from train.checkpoints import ADAPTER_WEIGHTS, best_checkpoint, weights_sha256
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
@@ -75,6 +75,7 @@ def plan_again(original: Path, again: Path) -> Plan:
     sft = run.sft_values() | {"output_dir": str(again / "train")}
     # The dataset is made here, whatever place the original's record names.
     dataset = DATASETS / check_name(run.dataset.name, "dataset", shown(original / RECORD))
+    check_no_pattern(dataset)
     repetition = dataclasses.replace(run, folder=again, dataset=dataset, fresh=False, again_of=original, **now)
     return Plan(repetition, sft, run.infer_values(), table)
 

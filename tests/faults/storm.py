@@ -131,9 +131,9 @@ class Storm:
         while self.members(self.server.pid)[1:]:
             time.sleep(0.05)
         for path in [*self.run.parent.glob("*"), *self.places]:
-            if path.is_file():  # the ledger of looks, which counts those of another model's answers, too
-                path.unlink()
             shutil.rmtree(path, ignore_errors=True)
+        # The ledger counts looks at another model's answers, too.
+        (DATASETS / f"{self.name}.looks.jsonl").unlink(missing_ok=True)
 
     def close(self) -> None:
         """End what is left and remove what lies outside the test's folder."""
