@@ -326,7 +326,7 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
                 "metric": "macro_f1",
                 "difference": difference * 0.95,
                 "ci": bounds,
-                "too_few_rows": False,
+                "randomisation_p": None,
                 "detectable": 0.05,
                 "rows_needed": 2 * len(gold),
                 "code": code,

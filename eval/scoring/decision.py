@@ -1,9 +1,8 @@
 """What to use, from readings and their comparisons alone: never a reading that another one on the screen dominates.
 
-Readings are weighed from the cheapest: a baseline, then the untuned model, then the tuned one. Advised is the cheapest
-that is above guessing and than which the best reading is not shown to be better; among those that cost no more, the
-one with the highest figure. Several readings are compared with the best, and the cheaper one is kept unless shown to be
-worse, so no sentence rests on the smallest p of several.
+Readings above guessing are weighed from the cheapest: a baseline, then the untuned model, then the tuned one. At each
+of these steps the highest reading that costs no more stands for all; advised is the first than which the best reading
+of all is not shown to be better.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eval.scoring.intervals import Interval, Metric
+from eval.scoring.predictions import STACK
 from eval.scoring.significance import Code
 from workspace.bilingual import Text, decimal
 
@@ -68,9 +68,9 @@ def decide(
             "不要采用这里的任何一种做法：没有一种被证实高于瞎猜。",
             "Use none of these: nothing is shown to be above guessing.",
         )
-    best = max(able, key=lambda one: (one.value, -one.cost))
-    cost = min(one.cost for one in able if one is best or _code(codes, one, best) != "better")
-    advised = max((one for one in able if one.cost <= cost), key=lambda one: (one.value, -one.cost))
+    steps = [_highest([one for one in able if one.cost <= cost]) for cost in sorted({one.cost for one in able})]
+    best = steps[-1]
+    advised = next(one for one in steps if one is best or _code(codes, one, best) != "better")
     zh, en = (f"{text} {decimal(advised.value)}" for text in word)
     zh_name, en_name = names.get(advised.name, Text(advised.name, advised.name))
     cheaper = [one for one in able if one.cost < advised.cost]
@@ -109,6 +109,15 @@ def decide(
         f"Start with “{en_name}” ({en}): the dearer “{other.en}” ({figure}) "
         + ("differs from it by less than the margin." if equal else "is shown neither to be better nor to be equal."),
     )
+
+
+def cost_of(name: str) -> int:
+    """What a reading costs: 0 a baseline, 1 the untuned model, 2 the tuned one, alone or with another."""
+    return 2 if name == STACK else {"before": 1, "after": 2}.get(name.split("_")[0], 0)
+
+
+def _highest(candidates: Sequence[Candidate]) -> Candidate:
+    return max(candidates, key=lambda one: (one.value, -one.cost))
 
 
 def _code(codes: Mapping[tuple[str, str], Code], a: Candidate, b: Candidate) -> Code:

@@ -2,7 +2,8 @@
 
 One of four codes is given, by the 95 % interval of the difference in the primary metric: "equivalent" where all of it
 lies within the margin, "better" or "worse" where it excludes 0, else "undecided". Where the primary metric is accuracy,
-better and worse are the mid-p McNemar test's (Fagerland, Lydersen and Laake, 2013).
+the mid-p McNemar test (Fagerland, Lydersen and Laake, 2013) must agree. With too few rows for an interval a paired
+randomisation test decides between better, worse and undecided.
 """
 
 import math
@@ -16,6 +17,7 @@ from scipy.stats import binom, binomtest, norm
 
 from eval.scoring.intervals import DRAWS, SEED, TAIL, Cells, Interval, Metric, ends, enough_rows
 from eval.scoring.metrics import encode
+from eval.scoring.randomisation import randomisation_p
 
 MARGIN = 0.01
 POWER = 0.8
@@ -32,9 +34,10 @@ class Comparison:
     """Reading b against reading a on the same n rows; differences are b minus a, intervals 95 %.
 
     fixed: rows that a has wrong and b right; broken: rows that a has right and b wrong. metric: the primary one, of
-    which difference, ci and code are; too_few_rows: an interval would promise too much, so there is none and the code
-    is "undecided". detectable: the difference in it that such rows show with a power of 80 %; rows_needed: rows that
-    would show the observed difference, or the margin where that is larger, as often.
+    which difference, ci and code are. ci is None with too few rows, where it would promise too much, and then
+    randomisation_p, of the paired randomisation test, decides. detectable: the difference in the metric that such rows
+    show with a power of 80 %; rows_needed: rows that would show the observed difference, or the margin where that is
+    larger, as often.
     """
 
     n: int
@@ -48,7 +51,7 @@ class Comparison:
     metric: Metric
     difference: float
     ci: Interval | None
-    too_few_rows: bool
+    randomisation_p: float | None
     detectable: float | None
     rows_needed: int | None
     code: Code
@@ -86,18 +89,17 @@ def newcombe(both: int, fixed: int, broken: int, neither: int) -> Interval:
     return difference - down, difference + up
 
 
-def verdict_code(interval: Interval | None, margin: float, p: float | None = None) -> Code:
-    """The code that the interval of a difference allows; `p`: the test that decides in place of its ends."""
-    if interval is None:
-        return "undecided"
-    low, high = interval
-    if -margin < low and high < margin:
+def verdict_code(interval: Interval | None, difference: float, margin: float, p: float | None = None) -> Code:
+    """The code that the interval of a difference allows, a test with the p value `p` agreeing, where there is one.
+
+    Without an interval the test alone decides, and nothing is "equivalent".
+    """
+    low, high = interval or (difference, difference)
+    if interval and -margin < low and high < margin:
         return "equivalent"
-    if (low > 0) if p is None else (p < ALPHA and low + high > 0):
-        return "better"
-    if (high < 0) if p is None else (p < ALPHA and low + high < 0):
-        return "worse"
-    return "undecided"
+    if p is not None and p >= ALPHA:
+        return "undecided"
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
 
 
 def detectable_difference(n: int, discordant: int, interval: Interval, tail: float) -> float:
@@ -142,7 +144,8 @@ def compare(
 
     ci = accuracy_ci if by_accuracy else interval(metric)
     difference = float(seen[1][metric] - seen[0][metric])
-    code = verdict_code(ci, margin, p if by_accuracy else None)
+    exchanged = randomisation_p(rows, len(labels), metric, draws, seed) if ci is None else None
+    code = verdict_code(ci, difference, margin, p if by_accuracy else exchanged)
     tail = (1 - LEVEL) / 2 if by_accuracy else TAIL
     detectable = None if ci is None else detectable_difference(n, fixed + broken, ci, tail)
     needed = None if detectable is None else math.ceil(n * (detectable / max(abs(difference), margin)) ** 2)
@@ -158,7 +161,7 @@ def compare(
         metric=metric,
         difference=difference,
         ci=ci,
-        too_few_rows=ci is None,
+        randomisation_p=exchanged,
         detectable=detectable,
         rows_needed=needed,
         code=code,

@@ -2,7 +2,8 @@
 
 The verdict is the comparison's code (better, worse, equivalent, undecided) in the task's primary metric, with one check
 that lowers "better" to "undecided": answers whose balanced accuracy is not shown to be above guessing show no
-learning, however many more of them are right than before (an untuned model that names no label loses to one that says one word always).
+learning, however many more of them are right than before (an untuned model that names no label loses to one that says
+one word always).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.scoring.decision import METRIC_NAMES, Candidate, Decision, decide
+from eval.scoring.decision import METRIC_NAMES, Candidate, Decision, cost_of, decide
 from eval.scoring.intervals import Interval, Metric, metric_intervals
 from eval.scoring.metrics import Classification, classify, encode
 from eval.scoring.predictions import Predictions, primary, primary_pair
@@ -80,8 +81,8 @@ def compare_predictions(
     metric: Metric = "macro_f1",
     margin: float = MARGIN,
 ) -> Comparisons:
-    """Before against after in each reading, what a user would take instead against the tuned model's readings, and every
-    reading against the one with the highest primary metric, which the decision weighs."""
+    """Before against after in each reading, what a user would take instead against the tuned model's readings, and
+    every reading against the one with the highest primary metric, which the decision weighs."""
     tuned = primary(predictions)
     pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
     pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
@@ -207,21 +208,12 @@ def judge_all(
         name: metric_intervals(np.stack([codes, encode(one.predicted, labels)], axis=1), len(labels))
         for name, one in predictions.items()
     }
-    guessing, cost = 1 / len(set(gold)), {"before": 1, "after": 2}
-    candidates = []
+    guessing, candidates = 1 / len(set(gold)), []
     for name, one in predictions.items():
-        interval = (found[name] or {}).get("balanced_accuracy") or balanced_accuracy_interval(
-            one.predicted, gold, labels
-        )
-        candidates.append(
-            Candidate(
-                name,
-                cost.get(name.split("_")[0], 0),
-                getattr(scores[name], metric),
-                (found[name] or {}).get(metric),
-                interval[0] > guessing,
-            )
-        )
+        own = found[name]
+        low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
+        value, interval = getattr(scores[name], metric), own[metric] if own else None
+        candidates.append(Candidate(name, cost_of(name), value, interval, low > guessing))
     return decide(candidates, {pair: one.code for pair, one in comparisons.items()}, names, metric), found
 
 
@@ -234,7 +226,7 @@ def _change(contrast: Contrast) -> str:
 def _reach(comparison: Comparison) -> Text:
     """What so few rows could have shown."""
     if comparison.detectable is None:
-        return Text("测试评论太少，给不出区间。", " There are too few test reviews for an interval.")
+        return Text("", "")  # the evidence says that there are too few
     least, rows = f"{comparison.detectable * 100:.1f}", number(comparison.rows_needed)
     return Text(
         f"这么多评论要有 {least} 个百分点的差别，才有 80% 的机会看得出来；要断定现在的差别，约需 {rows} 条。",
@@ -262,8 +254,7 @@ def _disagreement(comparison: Comparison) -> Text:
 
 def _evidence(comparison: Comparison) -> Text:
     difference, span = signed(comparison.accuracy_difference), signed_interval(comparison.accuracy_ci)
-    p = p_value(comparison.mcnemar_p)
-    p = p if p.startswith("<") else f"= {p}"
+    p = _p(comparison.mcnemar_p)
     told = Text(
         f"{difference} 个百分点（95% 区间 {span}，McNemar mid-p {p}）",
         f"{difference} points (95% interval {span}, mid-p McNemar {p})",
@@ -271,8 +262,20 @@ def _evidence(comparison: Comparison) -> Text:
     if comparison.metric == "accuracy":
         return told
     name, changed = METRIC_NAMES[comparison.metric], signed(comparison.difference)
+    if comparison.randomisation_p is not None:
+        exchanged = _p(comparison.randomisation_p)
+        return Text(
+            f"{told.zh}；{name.zh} {changed}（测试评论太少，给不出区间；配对随机化检验 p {exchanged}）",
+            f"{told.en}; {name.en} {changed} (too few test reviews for an interval; paired randomisation test p "
+            f"{exchanged})",
+        )
     own = signed_interval(comparison.ci)
     return Text(
         f"{told.zh}；{name.zh} {changed}（95% 区间 {own}）",
         f"{told.en}; {name.en} {changed} (95% interval {own})",
     )
+
+
+def _p(value: float) -> str:
+    text = p_value(value)
+    return text if text.startswith("<") else f"= {text}"
