@@ -79,7 +79,7 @@ def test_newcombe(cells, expected):
 
 @pytest.mark.parametrize("cells", [(4, 2, 2, 1), (0, 29, 0, 0), (12, 6, 6, 3)])
 def test_newcombe_of_uncorrelated_readings_is_statsmodels_of_independent_ones(cells):
-    both, fixed, broken, neither = cells
+    both, fixed, broken, _ = cells
     n = sum(cells)
     expected = confint_proportions_2indep(both + fixed, n, both + broken, n, method="newcomb")
     assert newcombe(*cells) == pytest.approx(expected, abs=1e-9)
