@@ -1,6 +1,6 @@
 """Intervals and verdicts on rows whose truth is known: how often the one holds it and the other errs.
 
-A true rate of 95 % is seen in 200 draws as 92 to 98 %, in 2,000 as 94 to 96 %. In the usual run few draws find what is
+A true rate of 95 % is seen in 100 draws as 90 to 99 %, in 2,000 as 94 to 96 %. In the usual run few draws find what is
 badly wrong; with --all, 2,000 draws of every case hold what docs/evaluation.md says.
 """
 
@@ -64,8 +64,8 @@ def coverage(n, prevalence, readings, draws):
 
 @pytest.mark.parametrize(("n", "prevalence", "kind"), [(50, 0.5, "near perfect, alike"), (200, 0.2, "one better")])
 def test_intervals_hold_the_truth(n, prevalence, kind):
-    held, widths = coverage(n, prevalence, READINGS[kind], 200)
-    assert min(held) >= 0.89 and max(widths) < 0.25
+    held, widths = coverage(n, prevalence, READINGS[kind], 100)
+    assert min(held) >= 0.87 and max(widths) < 0.25
 
 
 @pytest.mark.all
@@ -99,11 +99,12 @@ def false_claims(n, prevalence, kind, metric, draws):
     return found.get("better", 0), found.get("worse", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
 def test_equal_readings_are_seldom_called_better(metric):
     """50 rows with 10 of a class take the randomisation test, 200 with 40 the interval."""
     for case in ((50, 0.2, "good"), (200, 0.2, "good")):
-        assert max(false_claims(*case, metric, 150)) <= 0.06
+        assert max(false_claims(*case, metric, 50)) <= 0.08
 
 
 @pytest.mark.all
@@ -127,9 +128,10 @@ def power(n, metric, times, draws):
     return rates(n, 0.5, readings(times * detectable), metric, draws)[0].get("better", 0)
 
 
-@pytest.mark.parametrize(("times", "least"), [(1, 0.72), (1.4, 0.92)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("times", "least"), [(1, 0.65), (1.4, 0.88)])
 def test_what_is_called_detectable_is_detected(times, least):
-    assert power(400, "macro_f1", times, 150) >= least
+    assert power(400, "macro_f1", times, 60) >= least
 
 
 @pytest.mark.all
