@@ -74,7 +74,8 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["verdict"]["code"] == "better"
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
-    assert set(metrics["selective"]["readings"]) == {"tfidf_linear", "before_score", "after_score"}
+    scored = {"tfidf_linear", "before_score", "before_score_calibrated", "after_score", "stack"}
+    assert set(metrics["selective"]["readings"]) == scored
     assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (40, 59)
     assert all(one["chosen"] is None for one in metrics["selective"]["readings"].values())  # 40 rows are too few
     assert metrics["costs"] is metrics["ceiling"] is None and metrics["prevalence"]["reading"] == "after_generate"
