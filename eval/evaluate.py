@@ -33,11 +33,12 @@ from eval.scoring.predictions import (
     primary,
     row_records,
 )
+from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
-from eval.scoring.significance import wilson
+from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
-from eval.scoring.verdict import compare_predictions, judge
+from eval.scoring.verdict import compare_predictions, judge, judge_all
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
@@ -70,7 +71,9 @@ def evaluate(folder: Path) -> Metrics:
     task = load_run_task(run)
     predictions = load_predictions(folder, test, val, labels, task.synonyms if task else {})
     scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
-    comparisons = compare_predictions(predictions.test, test.gold, labels)
+    metric, margin = (task.primary_metric, task.margin) if task else ("macro_f1", MARGIN)
+    comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
+    decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
     known = manifest.known_public.ids if manifest.known_public else ()
@@ -81,12 +84,16 @@ def evaluate(folder: Path) -> Metrics:
         "notice": run.notice,
         "head": head,
         "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
+        "decision": asdict(decision),
+        "primary_metric": metric,
+        "margin": margin,
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
         "leaks": _leaks(manifest),
         "test": _looks(run, manifest, scores),
         "readings": {
-            name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
+            name: _reading(p, scores[name], efficiency[name], test, labels) | {"intervals": intervals[name]}
+            for name, p in predictions.test.items()
         },
         "untuned": untuned_variants(folder, test, predictions.test, labels),
         "gain": {metric: asdict(parts) for metric, parts in gain.items()} if gain else None,

@@ -133,6 +133,8 @@ def make_run(
         },
         "notice": None,
         "head": head,
+        "primary_metric": "macro_f1",
+        "margin": 0.01,
         "labels": list(labels),
         "counts": {"rows": n * 10 + 1, "train": {"total": n * 8}, "val": {"total": n}, "test": {"total": n}},
         "test": {"rows_sha256": rows_sha256, "n": n, "looks": 5, "looks_this_task": 3},
@@ -158,6 +160,8 @@ def make_run(
     }
     metrics["comparisons"] = _comparisons(gold, answers)
     metrics["verdict"] = _verdict(metrics["comparisons"], n)
+    advised = {"advised": None, "code": "none", "weighed": None}
+    metrics["decision"] = advised | {"zh": "不要采用这里的任何一种做法。", "en": "Use none of these."}
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
     metrics["injection"] = _injection(labels)
@@ -223,6 +227,7 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "macro_f1": float(f.mean()),
         "balanced_accuracy": float(r.mean()),
         "mcc": float(sk.matthews_corrcoef(gold, told)),
+        "intervals": None,
         "per_class": {
             label: {
                 "precision": float(p[k]),
@@ -305,7 +310,7 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
         spread = 1.96 * np.sqrt((fixed + broken) / len(gold) ** 2)
         p = float(mcnemar([[0, fixed], [broken, 0]], exact=True).pvalue)
         bounds = [float(difference - spread), float(difference + spread)]
-        code = "indistinguishable" if p >= 0.05 else "better" if difference > 0 else "worse"
+        code = "undecided" if p >= 0.05 else "better" if difference > 0 else "worse"
         made.append(
             {
                 "a": a,
@@ -318,6 +323,12 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
                 "accuracy_ci": bounds,
                 "macro_f1_difference": difference * 0.95,
                 "macro_f1_ci": bounds,
+                "metric": "macro_f1",
+                "difference": difference * 0.95,
+                "ci": bounds,
+                "randomisation_p": None,
+                "detectable": 0.05,
+                "rows_needed": 2 * len(gold),
                 "code": code,
             }
         )
@@ -327,8 +338,8 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
 def _verdict(comparisons, n) -> dict[str, Any]:
     by_pair = {(c["a"], c["b"]): c for c in comparisons}
     main, base = by_pair.get(("before_generate", "after_generate")), by_pair.get(("tfidf_linear", "after_generate"))
-    words = {"better": "高于", "worse": "低于", "indistinguishable": "无法区分于"}
-    code = main["code"] if main else "indistinguishable"
+    words = {"better": "高于", "worse": "低于", "equivalent": "相当于", "undecided": "未定于"}
+    code = main["code"] if main else "undecided"
     verdict = {
         "code": code,
         "zh": f"调优后的准确率{words[code]}调优前（n = {n}）。",

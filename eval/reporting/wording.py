@@ -3,25 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from eval.scoring.reading_names import READINGS as READINGS
 from workspace.bilingual import Text, number, signed
 
-READINGS = {
-    "majority": Text("多数类", "majority class"),
-    "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
-    "before_generate": Text("调优前 · 生成", "before · generate"),
-    "before_score": Text("调优前 · 打分", "before · score"),
-    "before_score_calibrated": Text("调优前 · 打分（去偏）", "before · score, calibrated"),
-    "before_score_threshold": Text("调优前 · 打分+阈值", "before · score + threshold"),
-    "before_few_shot": Text("调优前 · 少样本", "before · few-shot"),
-    "after_generate": Text("调优后 · 生成", "after · generate"),
-    "after_score": Text("调优后 · 打分", "after · score"),
-    "after_score_threshold": Text("调优后 · 打分+阈值", "after · score + threshold"),
-    "stack": Text("调优后 + 线性模型", "after + linear model"),
-}
 CODES = {
     "better": Text("更好", "better"),
     "worse": Text("更差", "worse"),
-    "indistinguishable": Text("无法区分", "cannot be told apart"),
+    "equivalent": Text("相当", "equivalent"),
+    "undecided": Text("未定", "not decided"),
 }
 SLICES = {
     "length": Text("评论长度（字）", "review length (characters)"),
@@ -58,36 +47,6 @@ _TEACHER_FORCED = {
     "eval_token_acc": Text("教师强制词元准确率", "teacher-forced token accuracy"),
     None: Text("教师强制准确率", "teacher-forced accuracy"),
 }
-_DECISIONS = {
-    ("better", "better"): Text(
-        "可以采用调优后的模型：它比调优前好，也比基线好。",
-        "Use the tuned model: it is better than before, and better than the baseline.",
-    ),
-    ("better", "indistinguishable"): Text(
-        "调优有效，但在这些数据上分不出它与几秒钟就能训练好的基线：只为准确率的话，先用基线。",
-        "Tuning helped, but on these rows it cannot be told apart from a baseline that trains in seconds: "
-        "for accuracy alone, start with the baseline.",
-    ),
-    ("better", "worse"): Text(
-        "调优有效，但仍不如几秒钟就能训练好的基线：暂时用基线。",
-        "Tuning helped, but a baseline that trains in seconds is still better: use the baseline for now.",
-    ),
-    ("better", None): Text(
-        "调优有效：调优后的模型比调优前好。", "Tuning helped: the tuned model is better than before."
-    ),
-    ("indistinguishable", None): Text(
-        "没有证据表明调优有用：不要因为这次结果而更换模型。",
-        "There is no evidence that tuning helped: do not switch models because of this run.",
-    ),
-    ("worse", None): Text(
-        "不要采用调优后的模型：它比调优前差。", "Do not use the tuned model: it is worse than before."
-    ),
-}
-_FORM_ALONE = Text(
-    "调优改善的是回答的形式，没有证实判断变好了：先试试对未调优的模型按概率打分。",
-    "Tuning improved the form of the answers; that it judges better is not shown: "
-    "try the untuned model by score first.",
-)
 
 
 def reading_name(name: str) -> Text:
@@ -136,18 +95,11 @@ def leak_note(metrics: Mapping[str, Any]) -> Text | None:
 
 
 def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
-    """What to do, from the codes of the verdict and of the comparison by score, and nothing else.
+    """What to do, as eval/scoring/decision.py decided.
 
     pair: the readings that the verdict compares; None when there were no answers from both before and after.
     """
-    if pair is None:
-        return NOTHING_TO_DECIDE
-    verdict = metrics["verdict"]
-    code, baseline = verdict["code"], (verdict.get("baseline") or {}).get("code")
-    judged = [c["code"] for c in metrics["comparisons"] if (c["a"], c["b"]) == ("before_score", "after_score")]
-    if code == "better" and judged and judged[0] != "better":
-        return _FORM_ALONE
-    return _DECISIONS.get((code, baseline)) or _DECISIONS[code, None]
+    return Text(metrics["decision"]["zh"], metrics["decision"]["en"]) if pair else NOTHING_TO_DECIDE
 
 
 def teacher_forced(curves: Mapping[str, Any]) -> Text:

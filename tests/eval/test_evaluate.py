@@ -74,7 +74,8 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["verdict"]["code"] == "better"
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
-    assert set(metrics["selective"]["readings"]) == {"tfidf_linear", "before_score", "after_score"}
+    scored = {"tfidf_linear", "before_score", "before_score_calibrated", "after_score", "stack"}
+    assert set(metrics["selective"]["readings"]) == scored
     assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (40, 59)
     assert all(one["chosen"] is None for one in metrics["selective"]["readings"].values())  # 40 rows are too few
     assert metrics["costs"] is metrics["ceiling"] is None and metrics["prevalence"]["reading"] == "after_generate"
@@ -209,10 +210,9 @@ def test_new_answers_are_a_new_look(tmp_path):
 def test_a_run_where_nothing_improved_says_so(tmp_path, sizes):
     metrics = evaluate(make_run(tmp_path, improved=False, sizes=sizes))
     check_schema(metrics)
-    assert metrics["verdict"]["code"] == "indistinguishable"
-    assert "cannot be told apart" in metrics["verdict"]["en"] and "No improvement" in metrics["verdict"]["en"]
-    assert "无法区分" in metrics["verdict"]["zh"] and "没有可证实的提升" in metrics["verdict"]["zh"]
-    assert "helped" not in metrics["verdict"]["en"]
+    assert metrics["verdict"]["code"] == "undecided"
+    assert metrics["verdict"]["en"].startswith("It is not decided whether tuning helped")
+    assert metrics["verdict"]["zh"].startswith("还不能断定调优有没有用")
     assert metrics["gain"]["accuracy"]["total"] == 0
 
 
@@ -227,7 +227,7 @@ def test_learning_to_say_one_word_always_is_no_improvement(tmp_path):
     answer(run, tmp_path / "data" / "made_up", "before/test.jsonl", right=0.6, said=0.2)
     metrics = evaluate(run)
     assert next(c for c in metrics["comparisons"] if c["b"] == "after_generate")["code"] == "better"
-    assert metrics["verdict"]["code"] == "indistinguishable"
+    assert metrics["verdict"]["code"] == "undecided"
     assert "anything was learned" in metrics["verdict"]["en"] and "guessing" in metrics["verdict"]["en"]
 
 

@@ -154,11 +154,11 @@ def test_figures_of_every_reading_are_there_with_n(full):
 
 def test_a_run_where_nothing_improved_says_so(tmp_path):
     metrics, html, page = render(tmp_path, improved=False)
-    assert metrics["verdict"]["code"] == "indistinguishable"
-    assert "There is no evidence that tuning helped" in page.text and "no improvement shown" in page.text
+    assert metrics["verdict"]["code"] == "undecided"
+    assert "Use none of these" in page.text and "not decided" in page.text
     for claim in ("Use the tuned model", "Tuning helped:", "better after tuning", "可以采用", "调优有效"):
         assert claim not in page.text
-    assert 'class="verdict indistinguishable"' in html
+    assert 'class="verdict undecided"' in html
 
 
 def test_ten_labels(tmp_path):
