@@ -159,7 +159,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             prefix = shared_prefix(prompts)
             kept_prefix = self.prefix[0]
             if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
-                prefix = kept_prefix
+                saved = (len(prefix) - len(kept_prefix)) * len(prompts)
+                prefix = prefix if saved > len(prefix) else kept_prefix  # examples may follow the same system prompt
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS or not sees_all(model):
                 prefix = []
             elif kept_prefix != prefix:
