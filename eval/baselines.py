@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import sklearn
@@ -42,12 +42,21 @@ C_GRID = (0.3, 1.0, 3.0, 10.0, 30.0)
 DEFAULT_C = 10.0  # of a run without validation rows
 
 
-@dataclass(frozen=True)
-class LinearModel:
-    """A fitted vectoriser and classifier. trials: (C, validation metric) of each C tried; seconds: all of fitting.
+class Choice(NamedTuple):
+    """A fitted classifier; trials: (C, validation metric) of each C tried.
 
     parameters counts the classifier's coefficients and intercepts.
     """
+
+    classifier: LogisticRegression
+    c: float
+    trials: tuple[tuple[float, float], ...]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class LinearModel:
+    """A fitted vectoriser and its classifier, as in `Choice`; seconds: all of fitting."""
 
     vectorizer: TfidfVectorizer
     classifier: LogisticRegression
@@ -61,7 +70,7 @@ class LinearModel:
         """Label probabilities (n, labels); 0 for a label that no train row has."""
         if not reviews:
             return np.zeros((0, len(self.labels)))
-        return _spread(self.classifier, self.vectorizer.transform(reviews), len(self.labels))
+        return spread(self.classifier, self.vectorizer.transform(reviews), len(self.labels))
 
 
 def majority_label(train: Split, labels: Sequence[str]) -> str:
@@ -78,13 +87,9 @@ def fit_linear(
 ) -> LinearModel:
     """TF-IDF of character 1- to 3-grams (sublinear tf, those in at least two rows) and logistic regression.
 
-    Classes are weighted by 1 / frequency, whatever the recipe does: unweighted the model is the weaker one (hotel
-    reviews: accuracy 88.5 for 89.4 %, macro F1 0.864 for 0.880). C is the one of `C_GRID` with the best `metric` (a
-    field of `Classification`) on the validation rows, of several that with the least log loss there, and `c` without
-    validation rows. Nothing is random. Raises `UserError` when the train rows are all of one label.
+    The classifier is `choose_classifier`'s. Classes are weighted by 1 / frequency, whatever the recipe does: unweighted
+    the model is the weaker one (hotel reviews: accuracy 88.5 for 89.4 %, macro F1 0.864 for 0.880). Nothing is random.
     """
-    if len(set(train.gold)) < 2:
-        raise UserError(f"{shown(train.path)} has rows of one label only: a model needs rows of two to learn from")
     begin = time.perf_counter()
     vectorizer = TfidfVectorizer(
         analyzer="char",
@@ -93,25 +98,47 @@ def fit_linear(
         sublinear_tf=True,
         dtype=np.float32,
     )
-    features, codes = vectorizer.fit_transform(train.reviews), train.codes(labels)
+    features = vectorizer.fit_transform(train.reviews)
+    held_out = vectorizer.transform(val.reviews) if val is not None and len(val) else None
+    choice = choose_classifier(train, features, val, held_out, labels, C_GRID, c, metric)
+    seconds = time.perf_counter() - begin
+    return LinearModel(vectorizer, labels=tuple(labels), seconds=seconds, **choice._asdict())
+
+
+def choose_classifier(
+    train: Split,
+    features: Any,
+    val: Split | None,
+    held_out: Any,
+    labels: Sequence[str],
+    grid: Sequence[float],
+    c: float,
+    metric: str,
+) -> Choice:
+    """Logistic regression on `features` [train rows, features], classes weighted by 1 / frequency.
+
+    C is the one of `grid` with the best `metric` (a field of `Classification`) on the validation rows, of which
+    `held_out` are the features, of several that with the least log loss there, and `c` without validation rows.
+    Raises `UserError` when the train rows are all of one label.
+    """
+    if len(set(train.gold)) < 2:
+        raise UserError(f"{shown(train.path)} has rows of one label only: a model needs rows of two to learn from")
+    codes = train.codes(labels)
 
     def fit(c: float) -> LogisticRegression:
         return LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
 
     fitted, trials, losses = {}, {}, {}
     if val is not None and len(val):
-        held_out = vectorizer.transform(val.reviews)
-        for tried in C_GRID:
+        for tried in grid:
             fitted[tried] = fit(tried)
-            shares = _spread(fitted[tried], held_out, len(labels))
+            shares = spread(fitted[tried], held_out, len(labels))
             predicted = [labels[code] for code in shares.argmax(axis=1)]
             trials[tried] = getattr(classify(val.gold, predicted, labels), metric)
             losses[tried] = log_loss(val.codes(labels), shares, labels=np.arange(len(labels)))
         c = max(trials, key=lambda tried: (trials[tried], -losses[tried]))
     classifier = fitted.get(c) or fit(c)
-    parameters = int(classifier.coef_.size + classifier.intercept_.size)
-    seconds = time.perf_counter() - begin
-    return LinearModel(vectorizer, classifier, tuple(labels), c, tuple(trials.items()), parameters, seconds)
+    return Choice(classifier, c, tuple(trials.items()), int(classifier.coef_.size + classifier.intercept_.size))
 
 
 def primary_metric(run: Run) -> str:
@@ -180,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _spread(classifier: LogisticRegression, features: Any, classes: int) -> NDArray[np.float64]:
+def spread(classifier: LogisticRegression, features: Any, classes: int) -> NDArray[np.float64]:
     """predict_proba with a column for every label: the classifier knows only those it was trained on."""
     known = classifier.predict_proba(features)
     result = np.zeros((known.shape[0], classes))

@@ -14,8 +14,10 @@ from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
 from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.inference.variants import affordable_rows, variant_prompts
+from eval.scoring.predictions import EMBEDDING, EMBEDDING_ANSWERS
 from eval.scoring.responses import Response, write_responses
 from eval.scoring.variants import VARIANTS_FILE
+from plan.provenance import current_model
 from plan.resolve import HEAD_PLUGIN
 from plan.run import Run, locked_run
 from train.checkpoints import best_checkpoint
@@ -110,6 +112,12 @@ def check_responses_are_current(run: Run) -> None:
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "
                 "changed): run the same command again"
             )
+    embedded = stages.read_record(run.folder, EMBEDDING)
+    if embedded and embedded.inputs.get("model") != current_model(run):
+        raise UserError(
+            f"the embeddings of {shown(run.folder / EMBEDDING_ANSWERS)} are another model's: run "
+            f"`python -m eval.embedding {shown(run.folder)}` again"
+        )
 
 
 def _write(folder: Path, dataset: Path, pairs: Pairs, head: bool) -> list[Path]:

@@ -112,8 +112,8 @@ def decide(
 
 
 def cost_of(name: str) -> int:
-    """What a reading costs: 0 a baseline, 1 the untuned model, 2 the tuned one, alone or with another."""
-    return 2 if name == STACK else {"before": 1, "after": 2}.get(name.split("_")[0], 0)
+    """What a reading costs: 0 a baseline, 1 the untuned model or its embedding, 2 the tuned one, maybe with another."""
+    return 2 if name == STACK else {"embedding": 1, "before": 1, "after": 2}.get(name.split("_")[0], 0)
 
 
 def _highest(candidates: Sequence[Candidate]) -> Candidate:

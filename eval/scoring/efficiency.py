@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.inference.summary import Summary
-from eval.scoring.predictions import STACK, Baselines
+from eval.scoring.predictions import EMBEDDING, STACK, Baselines
 from plan.run import Run
 from train.checkpoints import BEST, Best, checkpoints, weight_files
 from workspace import stages
@@ -52,7 +52,9 @@ def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
     efficiency = {}
     for name in names:
         if known := getattr(baselines, name, None):
-            efficiency[name] = Efficiency(known.parameters, known.parameters, known.train_seconds, known.ms_per_review)
+            read_by = whole if name == EMBEDDING else 0
+            parameters = None if read_by is None else read_by + known.parameters
+            efficiency[name] = Efficiency(parameters, known.parameters, known.train_seconds, known.ms_per_review)
             continue
         side, _, kind = ("after_score" if name == STACK else name).partition("_")
         summary = Summary.read(run.folder / side)

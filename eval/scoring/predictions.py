@@ -3,7 +3,8 @@
 generate: the model's text, parsed. score: its most probable label word. score_calibrated: untuned, the same with its
 bias towards a label taken off (label_bias.py): what the untuned model is credited with. score_threshold: the
 probabilities with a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no
-language model. stack: the tuned model's scores and the linear model's together (stack.py).
+language model, or its embedding of the text alone (eval/embedding.py). stack: the tuned model's scores and the linear
+model's together (stack.py).
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -28,6 +29,7 @@ from workspace.records import read
 LADDER = (
     "majority",
     "tfidf_linear",
+    "embedding_linear",
     "before_generate",
     "before_score",
     "before_score_calibrated",
@@ -38,11 +40,12 @@ LADDER = (
     "after_score_threshold",
     "stack",
 )
-LINEAR, CALIBRATED, STACK = "tfidf_linear", "before_score_calibrated", "stack"
+LINEAR, EMBEDDING, CALIBRATED, STACK = "tfidf_linear", "embedding_linear", "before_score_calibrated", "stack"
 STACKED = ("after_score", LINEAR)
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", LINEAR)
+EMBEDDING_RECORD, EMBEDDING_ANSWERS = "embedding.json", Path("baselines", EMBEDDING)
 MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
@@ -62,16 +65,22 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Baselines:
-    """RUN/baselines.json."""
+    """RUN/baselines.json, and RUN/embedding.json where there is one."""
 
     majority: Baseline
     tfidf_linear: Baseline
+    embedding_linear: Baseline | None = None
 
     @classmethod
     def read(cls, run: Path) -> "Baselines | None":
         """The record of a run; None where it has none. Raises `UserError` for one that is damaged."""
-        path = run / BASELINES_RECORD
-        return read(path, cls, MAKE_BASELINES) if path.is_file() else None
+        path, embedding = run / BASELINES_RECORD, run / EMBEDDING_RECORD
+        if not path.is_file():
+            return None
+        found = read(path, cls, MAKE_BASELINES)
+        if not embedding.is_file():
+            return found
+        return replace(found, embedding_linear=read(embedding, Baseline, "run `python -m eval.embedding RUN` again"))
 
 
 @dataclass(frozen=True)
@@ -121,10 +130,11 @@ def load_predictions(
         if majority not in labels:
             raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
         loaded.append(Predictions("majority", (majority,) * len(test)))
-        if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
-            loaded.append(by_score(LINEAR, linear.probabilities, labels))
-            if (shares := _probabilities(run / BASELINES_ANSWERS / "val.jsonl", val, labels)) is not None:
-                validation[LINEAR] = shares
+        for name, answers_of in ((LINEAR, BASELINES_ANSWERS), (EMBEDDING, EMBEDDING_ANSWERS)):
+            if linear := load_responses(run / answers_of / "test.jsonl", test, labels):
+                loaded.append(by_score(name, linear.probabilities, labels))
+                if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
+                    validation[name] = shares
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers and answers.texts is not None:

@@ -5,6 +5,7 @@ from workspace.bilingual import Text
 READINGS = {
     "majority": Text("多数类", "majority class"),
     "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
+    "embedding_linear": Text("未调优模型的嵌入 + 线性模型", "untuned embedding + linear model"),
     "before_generate": Text("调优前 · 生成", "before · generate"),
     "before_score": Text("调优前 · 打分", "before · score"),
     "before_score_calibrated": Text("调优前 · 打分（去偏）", "before · score, calibrated"),

@@ -86,7 +86,7 @@ def compare_predictions(
     tuned = primary(predictions)
     pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
     pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
-    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear") if tuned]
+    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear", "embedding_linear") if tuned]
     pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
     scores = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
     pairs += [(name, max(scores, key=scores.__getitem__)) for name in predictions if len(gold)]
