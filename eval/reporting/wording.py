@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.scoring.reading_names import READINGS as READINGS
-from workspace.bilingual import Text, number, signed
+from workspace.bilingual import Text, number
 
 CODES = {
     "better": Text("更好", "better"),
@@ -132,15 +132,3 @@ def cut_off_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
             )
         )
     return notes
-
-
-def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
-    """How much of the gain in `metric` is the answer's format and how much is the task."""
-    name = {"accuracy": Text("准确率", "Accuracy"), "macro_f1": Text("宏平均 F1 ", "Macro F1")}[metric]
-    words = {"format": Text("格式", "format"), "task": Text("任务", "task"), "remainder": Text("余项", "remainder")}
-    parts = [(words[key], signed(value)) for key, value in gain[metric].items() if key in words]
-    total = signed(gain[metric]["total"])
-    return Text(
-        f"{name.zh}共变化 {total} 个百分点：" + "，".join(f"{word.zh} {value}" for word, value in parts) + "。",
-        f"{name.en} changed by {total} points: " + ", ".join(f"{word.en} {value}" for word, value in parts) + ".",
-    )

@@ -15,7 +15,7 @@ import numpy as np
 from eval.scoring.decision import METRIC_NAMES, Candidate, Decision, cost_of, decide
 from eval.scoring.intervals import Interval, Metric, metric_intervals
 from eval.scoring.metrics import Classification, classify, encode
-from eval.scoring.predictions import Predictions, primary, primary_pair
+from eval.scoring.predictions import BIAS_FREE, Predictions, primary, primary_pair
 from eval.scoring.significance import MARGIN, Code, Comparison, balanced_accuracy_interval, compare
 from workspace.bilingual import Text, number, p_value, percent, signed, signed_interval
 
@@ -117,8 +117,7 @@ def judge(
     if pair and (main := contrast(*pair)):
         interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
         guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
-        scored = pair[1] == "after_score"
-        sentence = verdict(main, scored, guessing, None if scored else contrast("before_score", "after_score"), head)
+        sentence = verdict(main, pair[1] == "after_score", guessing, contrast(*BIAS_FREE), head)
     baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
     return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}
 
@@ -129,7 +128,7 @@ def verdict(
     """Whether tuning helped.
 
     main: before against after; by_score: whether both were read by score; guessing: of after; task: the score readings
-    before and after, where there are any next to the generated ones. None where they are missing. head: whether what
+    before and after, free of label bias. None where they are missing. head: whether what
     was tuned is a classification head, which is compared with the untuned model's words.
     """
     if main is None:
@@ -159,23 +158,25 @@ def verdict(
             f"shown to be above guessing, {expected}."
         )
     elif code == "better" and task is not None and task.comparison.code != "better":
+        bias = Text("标签偏向", "the preference for a label")
+        form = bias if by_score else Text(f"回答的形式或{bias.zh}", f"the form or {bias.en}")
         known: dict[Code, tuple[str, str]] = {
             "worse": (
-                "相比变差了：提升来自回答的形式，而不是判断",
-                "it got worse: what improved is the form, not the judgement",
+                f"相比变差了：提升来自{form.zh}，而不是判断",
+                f"it got worse: what improved is {form.en}, not the judgement",
             ),
             "equivalent": (
-                "相当：提升来自回答的形式，而不是判断",
-                "before and after differ by less than the margin: what improved is the form, not the judgement",
+                f"相当：提升来自{form.zh}，而不是判断",
+                f"before and after differ by less than the margin: what improved is {form.en}, not the judgement",
             ),
             "undecided": (
-                "没有证实判断变好了：提升至少有一部分来自回答的形式",
-                "it is not decided whether the judgement improved: some of the gain is the form of the answers",
+                f"没有证实判断变好了：提升可能来自{form.zh}",
+                f"it is not decided whether the judgement improved: the gain may be that of {form.en}",
             ),
         }
         said = known[task.comparison.code]
-        zh += f"按标签概率判读，调优前后{said[0]}（{_change(task)}）。"
-        en += f" Read by the probability of the label words, {said[1]} ({_change(task)})."
+        zh += f"按标签概率、各取自己的阈值，调优前后{said[0]}（{_change(task)}）。"
+        en += f" By the probability of the label words, each at its threshold, {said[1]} ({_change(task)})."
     if main.comparison.code == "undecided":
         zh, en = zh + _reach(main.comparison).zh, en + _reach(main.comparison).en
     zh, en = zh + _disagreement(main.comparison).zh, en + _disagreement(main.comparison).en
