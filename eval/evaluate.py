@@ -23,6 +23,7 @@ from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.gain import decompose_gain
+from eval.scoring.judgement import compare_predictions, judge, judge_all
 from eval.scoring.label_bias import only_answer
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify
@@ -39,7 +40,6 @@ from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
-from eval.scoring.verdict import compare_predictions, judge, judge_all
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run

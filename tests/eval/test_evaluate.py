@@ -250,7 +250,9 @@ def test_only_what_was_answered_is_scored(tmp_path):
     check_schema(metrics)
     assert list(metrics["readings"]) == ["before_generate", "before_score"]
     assert (metrics["gain"], metrics["curves"], metrics["selective"]) == (None, None, None)
-    assert (metrics["comparisons"], metrics["parity"], metrics["verdict"]["baseline"]) == ([], [], None)
+    assert (metrics["parity"], metrics["verdict"]["baseline"]) == ([], None)
+    [weighed] = metrics["comparisons"]  # with the better of the two, which the decision weighs
+    assert {weighed["a"], weighed["b"]} == {"before_generate", "before_score"}
     assert "nothing can be compared" in metrics["verdict"]["en"]
     assert {row["status"] for row in read_jsonl(run / "rows.jsonl")} == {None}
 

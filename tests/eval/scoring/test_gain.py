@@ -7,11 +7,11 @@ import pytest
 
 from eval.reporting.gain_wording import gain_finding, gain_sentence
 from eval.scoring.gain import decompose_gain
+from eval.scoring.judgement import compare_predictions, judge
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import BIAS_FREE, Predictions, by_score, by_threshold
 from eval.scoring.significance import compare
 from eval.scoring.thresholds import choose
-from eval.scoring.verdict import compare_predictions, judge
 
 LABELS = ("正面", "负面")
 
