@@ -31,11 +31,10 @@ LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics
 UNPARSED = Text("未解析", "unparsed")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
-    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",
+    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解。",
     "What was tuned is a classification head. It starts random and has no before of its own, so “before” is the "
     "untuned model answering in words: there “score” is the probability of the label words, after tuning it is the "
-    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into format and "
-    "task.",
+    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into parts.",
 )
 NOTHING_TO_DECIDE = Text(
     "还不能决定：缺少调优前或调优后的回答。",
