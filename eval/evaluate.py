@@ -22,9 +22,11 @@ from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
+from eval.scoring.gain import decompose_gain
+from eval.scoring.judgement import compare_predictions, judge, judge_all
 from eval.scoring.label_bias import only_answer
 from eval.scoring.ledger import Look, record_look
-from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
+from eval.scoring.metrics import UNPARSED, Classification, classify
 from eval.scoring.predictions import (
     Metrics,
     Predictions,
@@ -38,7 +40,6 @@ from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
-from eval.scoring.verdict import compare_predictions, judge, judge_all
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
@@ -77,7 +78,7 @@ def evaluate(folder: Path) -> Metrics:
     efficiency = load_efficiency(run, predictions.test)
     curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
     known = manifest.known_public.ids if manifest.known_public else ()
-    gain = decompose_gain(scores)
+    gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
@@ -96,7 +97,7 @@ def evaluate(folder: Path) -> Metrics:
             for name, p in predictions.test.items()
         },
         "untuned": untuned_variants(folder, test, predictions.test, labels),
-        "gain": {metric: asdict(parts) for metric, parts in gain.items()} if gain else None,
+        "gain": asdict(gain) if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],
         "slices": [
             asdict(part)

@@ -288,6 +288,7 @@ def _probabilities(gold, given, confidence) -> dict[str, Any]:
     ece = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(gold)
     scores = {
         "roc_auc": 0.951,
+        "roc_auc_ci": [0.93, 0.97],
         "log_loss": 0.27,
         "brier": 0.081,
         "ece": ece,
@@ -356,14 +357,24 @@ def _verdict(comparisons, n) -> dict[str, Any]:
 
 
 def _gain(readings) -> dict[str, Any] | None:
-    needed = ("before_generate", "before_score", "after_score", "after_generate")
+    names = ("before_generate", "before_score", "before_score_threshold")
+    needed = (*names, *(name.replace("before", "after") for name in names))
     if any(name not in readings for name in needed):
         return None
-    gain = {}
-    for metric in ("accuracy", "macro_f1"):
-        said, knew, knows, says = (readings[name][metric] for name in needed)
-        gain[metric] = {"total": says - said, "format": knew - said, "task": knows - knew, "remainder": says - knows}
-    return gain
+    metrics = {}
+    for metric in ("macro_f1", "accuracy"):
+        wrote, scored, fair, writes, scores, fair_after = (readings[name][metric] for name in needed)
+        parts = {
+            "total": writes - wrote,
+            "guessing": 0.0,
+            "form": scored - wrote,
+            "bias": (fair - scored) - (fair_after - scores),
+            "discrimination": fair_after - fair,
+            "remainder": writes - scores,
+        }
+        metrics[metric] = {key: {"difference": d, "ci": [d - 0.04, d + 0.04]} for key, d in parts.items()}
+    untuned = {"balanced_accuracy": 0.7, "interval": [0.65, 0.75], "expected": 0.5}
+    return {"metrics": metrics, "untuned_scores": untuned, "judgement": "better"}
 
 
 def _slices(rows, labels) -> list[dict[str, Any]]:

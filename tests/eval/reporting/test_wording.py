@@ -63,13 +63,6 @@ def test_the_decision_is_told_as_it_was_made():
     assert wording.decision(metrics, None) == wording.NOTHING_TO_DECIDE
 
 
-def test_gain():
-    gain = {"accuracy": {"total": 0.3, "format": 0.1, "task": 0.25, "remainder": -0.05}}
-    told = wording.gain_sentence(gain)
-    assert told.en == "Accuracy changed by +30.0 points: format +10.0, task +25.0, remainder −5.0."
-    assert told.zh == "准确率共变化 +30.0 个百分点：格式 +10.0，任务 +25.0，余项 −5.0。"
-
-
 @pytest.mark.parametrize(
     ("metric", "words"),
     [

@@ -1,7 +1,7 @@
 """Intervals and verdicts on rows whose truth is known: how often the one holds it and the other errs.
 
 A true rate of 95 % is seen in 100 draws as 90 to 99 %, in 2,000 as 94 to 96 %. In the usual run few draws find what is
-badly wrong; with --all, 2,000 draws of every case hold what docs/evaluation.md says.
+badly wrong; with --all, 2,000 draws of every case hold what docs/results.md says.
 """
 
 from itertools import product
