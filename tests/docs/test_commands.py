@@ -26,9 +26,9 @@ OF_THE_READER = re.compile(
 MODES = {
     "init": "data_prep.init",
     "sweep": "train.sweep",
+    "curve": "eval.curve",
     "again": "train.rerun",
     "doctor": "doctor",
-    "curve": "eval.curve",
 }
 
 
