@@ -5,6 +5,7 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.first_screen import first_screen
 from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
 from eval.reporting.use_wording import use_sentences
 from eval.robustness.table import injection_section
@@ -45,6 +46,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
+        "brief": first_screen(metrics) if pair else [],
         "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),

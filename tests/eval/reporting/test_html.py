@@ -158,7 +158,7 @@ def test_a_run_where_nothing_improved_says_so(tmp_path):
     assert "Use none of these" in page.text and "not decided" in page.text
     for claim in ("Use the tuned model", "Tuning helped:", "better after tuning", "可以采用", "调优有效"):
         assert claim not in page.text
-    assert 'class="verdict undecided"' in html
+    assert 'class="badge undecided"' in html
 
 
 def test_ten_labels(tmp_path):
