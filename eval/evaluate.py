@@ -75,7 +75,7 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
     decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
-    curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
     known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(scores)
     metrics = {

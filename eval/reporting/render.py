@@ -23,6 +23,7 @@ from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
 from eval.reporting.class_tables import MATRIX, class_rows, confusions
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
+from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
@@ -101,6 +102,7 @@ def _environment(markdown: bool) -> Environment:
         classes_note=wording.classes_note,
         gain_sentence=wording.gain_sentence,
         codes=wording.CODES,
+        metric_names=METRIC_NAMES,
         head_note=wording.HEAD_NOTE,
         slice_names=wording.SLICES,
         left_out=wording.LEFT_OUT,
