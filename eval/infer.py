@@ -50,9 +50,7 @@ def infer(folder: Path, side: str) -> None:
     """
     run = Run.read(folder)
     job = InferenceJob.of(run, side)
-    prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
-    if side == "before":
-        prompts += _variants(run)
+    prompts = stage_prompts(run, side)
     inputs = _inputs(job, prompts)
     if stages.finished(run.folder, side, inputs):
         return
@@ -71,6 +69,12 @@ def infer(folder: Path, side: str) -> None:
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting
     stages.record(run.folder, side, inputs, outputs, spent, job.made_by())
     print(f"{side}: {len(prompts)} prompts answered -> {shown(job.folder)}", flush=True)
+
+
+def stage_prompts(run: Run, side: str) -> list[Prompt]:
+    """Every prompt that the model `before` or `after` is asked, in the order in which they are answered."""
+    prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
+    return prompts + _variants(run) if side == "before" else prompts
 
 
 def _variants(run: Run) -> list[Prompt]:

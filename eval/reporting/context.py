@@ -5,6 +5,7 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.public_record import public_record
 from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
 from eval.reporting.use_wording import use_sentences
 from eval.robustness.table import injection_section
@@ -49,6 +50,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),
         "uses": use_sentences(metrics),
+        "public_record": public_record(metrics),
     }
 
 

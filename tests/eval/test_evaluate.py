@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from eval.baselines import make_baselines
-from eval.evaluate import evaluate, main
+from eval.evaluate import SCHEMA_VERSION, evaluate, main
 from eval.label_audit import COLUMNS
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import LADDER
@@ -53,6 +53,8 @@ def check_schema(metrics):
 
 def test_the_schema_is_one_and_describes_every_key():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] == f"urn:swift-sft:metrics:{SCHEMA_VERSION}"
+    assert SCHEMA["properties"]["schema_version"]["const"] == SCHEMA_VERSION
 
     def walk(node, path):
         for key, child in node.get("properties", {}).items():
