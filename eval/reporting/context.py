@@ -63,7 +63,7 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     readings = metrics["readings"]
     mass = label_mass_note(readings)
     notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
-    return notes + variant_notes(metrics.get("untuned"))
+    return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 
 
 def best_baseline(metrics: Metrics) -> str | None:
