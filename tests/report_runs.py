@@ -164,6 +164,7 @@ def make_run(
     metrics["decision"] = advised | {"zh": "不要采用这里的任何一种做法。", "en": "Use none of these."}
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
+    metrics["mistakes"] = _mistakes(rows)
     metrics["injection"] = _injection(labels)
     metrics["disputed"] = {"n": 7, "judge": "linear"}
     scored = probabilities and "after_score" in readings
@@ -173,6 +174,18 @@ def make_run(
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
     return metrics
+
+
+def _mistakes(rows) -> list[dict[str, Any]]:
+    """The surest errors, the first of them next to a hostile text."""
+    told = [(row, row["readings"]["after_score"]) for row in rows if "after_score" in row["readings"]]
+    wrong = [(row, one) for row, one in told if not one["correct"] and one["p"] is not None]
+    wrong.sort(key=lambda pair: -pair[1]["p"])
+    near = [{"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]}]
+    return [
+        {"id": row["id"], "gold": row["gold"], "label": one["label"], "p": one["p"], "nearest": near}
+        for row, one in wrong[:10]
+    ]
 
 
 def _injection(labels: Sequence[str]) -> dict[str, Any]:

@@ -100,11 +100,17 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
         return [codes[prediction["label"]], prediction["p"], answer]
 
     texts = {name: wording.reading_name(name) for name in names}
+    near = {one["id"]: one["nearest"] for one in metrics["mistakes"]}
     return {
         "labels": labels,
         "readings": [{"zh": t.zh, "en": t.en, "stage": wording.stage_of(name)} for name, t in texts.items()],
         "pair": [names.index(name) for name in pair] if pair else [],
         "sure": names.index(sure) if sure else -1,
+        "nearest": {
+            at: [[one["id"], codes[one["label"]], one["similarity"], one["review"]] for one in near[row["id"]]]
+            for at, row in enumerate(rows)
+            if row["id"] in near
+        },
         "rows": [
             [
                 shown_id(r),

@@ -70,8 +70,8 @@ def _price(metrics: Mapping[str, Any], advised: str, weighed: str | None) -> lis
     own = _time(metrics["readings"][advised])
     other = Text("", "")
     if weighed:
-        name, time = reading_name(weighed), _time(metrics["readings"][weighed])
-        other = Text(f"（「{name.zh}」：{time.zh}）", f" (“{name.en}”: {time.en})")
+        rival, time = reading_name(weighed), _time(metrics["readings"][weighed])
+        other = Text(f"（「{rival.zh}」：{time.zh}）", f" (“{rival.en}”: {time.en})")
     found = [Text(f"{own.zh}{other.zh}。", f"{own.en}{other.en}.")]
     costs, selective = metrics["costs"], metrics["selective"]
     if costs and (name := _scored(advised, costs["readings"])):

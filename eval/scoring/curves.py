@@ -65,11 +65,18 @@ def load_curves(train: Path, rows: int = 0) -> Curves | None:
             losses[step] = entry
     logged = {key for entry in evaluations.values() for key in entry}
     metric = next((name for name in _TEACHER_FORCED if name in logged), None)
-    shown = ("epoch", "eval_loss", metric, "eval_label_accuracy", "eval_label_macro_f1")
     return Curves(
         train=[TrainPoint(step, _number(e, "epoch"), _number(e, "loss")) for step, e in sorted(losses.items())],
         val=[
-            ValPoint(step, *(_number(e, key) for key in shown), _interval(_number(e, shown[3]), rows))
+            ValPoint(
+                step,
+                _number(e, "epoch"),
+                _number(e, "eval_loss"),
+                _number(e, metric),
+                _number(e, "eval_label_accuracy"),
+                _number(e, "eval_label_macro_f1"),
+                _interval(_number(e, "eval_label_accuracy"), rows),
+            )
             for step, e in sorted(evaluations.items())
         ],
         teacher_forced_metric=metric,
