@@ -7,7 +7,7 @@ from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
 from eval.reporting.first_screen import first_screen
 from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
-from eval.reporting.use_wording import use_sentences
+from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
@@ -53,6 +53,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),
         "uses": use_sentences(metrics),
+        "shifted": shifted_classes(metrics["prevalence"]),
     }
 
 
