@@ -23,6 +23,7 @@ from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.label_bias import only_answer
+from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
 from eval.scoring.nearest_rows import confident_mistakes
@@ -108,6 +109,7 @@ def evaluate(folder: Path) -> Metrics:
             for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
         ],
         "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
+        "learning_curve": near_curve(folder, run.recipe),
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,

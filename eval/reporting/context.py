@@ -5,6 +5,7 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
 from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
 from eval.reporting.use_wording import shifted_classes, use_sentences
@@ -53,6 +54,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),
         "uses": use_sentences(metrics),
+        "curve_sentences": sentences(metrics["learning_curve"]["found"]) if metrics["learning_curve"] else [],
         "shifted": shifted_classes(metrics["prevalence"]),
     }
 
