@@ -5,10 +5,11 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
 from eval.reporting.public_record import public_record
 from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
-from eval.reporting.use_wording import use_sentences
+from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
@@ -55,6 +56,8 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "leaks": wording.leak_note(metrics),
         "uses": use_sentences(metrics),
         "public_record": public_record(metrics),
+        "curve_sentences": sentences(metrics["learning_curve"]["found"]) if metrics["learning_curve"] else [],
+        "shifted": shifted_classes(metrics["prevalence"]),
     }
 
 
@@ -102,11 +105,17 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
         return [codes[prediction["label"]], prediction["p"], answer]
 
     texts = {name: wording.reading_name(name) for name in names}
+    near = {one["id"]: one["nearest"] for one in metrics["mistakes"]}
     return {
         "labels": labels,
         "readings": [{"zh": t.zh, "en": t.en, "stage": wording.stage_of(name)} for name, t in texts.items()],
         "pair": [names.index(name) for name in pair] if pair else [],
         "sure": names.index(sure) if sure else -1,
+        "nearest": {
+            at: [[one["id"], codes[one["label"]], one["similarity"], one["review"]] for one in near[row["id"]]]
+            for at, row in enumerate(rows)
+            if row["id"] in near
+        },
         "rows": [
             [
                 shown_id(r),

@@ -6,6 +6,7 @@ From metrics.json's decision, comparisons, costs and selective; the long sentenc
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from eval.reporting.curve_wording import more_sentence
 from eval.reporting.use_wording import OUTCOMES
 from eval.reporting.wording import CODES, reading_name, stage_of
 from eval.scoring.decision import METRIC_NAMES
@@ -70,8 +71,8 @@ def _price(metrics: Mapping[str, Any], advised: str, weighed: str | None) -> lis
     own = _time(metrics["readings"][advised])
     other = Text("", "")
     if weighed:
-        called, time = reading_name(weighed), _time(metrics["readings"][weighed])
-        other = Text(f"（「{called.zh}」：{time.zh}）", f" (“{called.en}”: {time.en})")
+        rival, time = reading_name(weighed), _time(metrics["readings"][weighed])
+        other = Text(f"（「{rival.zh}」：{time.zh}）", f" (“{rival.en}”: {time.en})")
     found = [Text(f"{own.zh}{other.zh}。", f"{own.en}{other.en}.")]
     costs, selective = metrics["costs"], metrics["selective"]
     if costs and (name := _scored(advised, costs["readings"])):
@@ -132,8 +133,11 @@ def _changes(metrics: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> 
             if needed
             else Text("测试评论：太少，每类至少要 20 条。", "Test rows: too few; each class needs 20 at least.")
         )
+    if curve := metrics["learning_curve"]:
+        readings, advised = curve["found"]["readings"], metrics["decision"]["advised"]
+        found.append(more_sentence(curve["found"], advised if advised in readings else next(iter(readings))))
     recipe, seed = metrics["run"]["recipe"], metrics["run"].get("training_seed")
-    if recipe:
+    if recipe and not curve:
         found.append(
             Text(
                 f"更多标注：bash run_sft.sh curve {recipe} 测出能带来多少。",

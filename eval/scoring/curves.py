@@ -70,12 +70,12 @@ def load_curves(train: Path, rows: int = 0) -> Curves | None:
         val=[
             ValPoint(
                 step,
-                epoch=_number(e, "epoch"),
-                loss=_number(e, "eval_loss"),
-                teacher_forced_accuracy=_number(e, metric),
-                label_accuracy=_number(e, "eval_label_accuracy"),
-                label_macro_f1=_number(e, "eval_label_macro_f1"),
-                label_accuracy_ci=_interval(_number(e, "eval_label_accuracy"), rows),
+                _number(e, "epoch"),
+                _number(e, "eval_loss"),
+                _number(e, metric),
+                _number(e, "eval_label_accuracy"),
+                _number(e, "eval_label_macro_f1"),
+                _interval(_number(e, "eval_label_accuracy"), rows),
             )
             for step, e in sorted(evaluations.items())
         ],

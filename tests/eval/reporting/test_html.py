@@ -261,6 +261,17 @@ def test_rows_are_packed_without_loss(tmp_path):
             assert (label == gold) == reading["correct"]
 
 
+def test_the_surest_errors_have_their_training_rows(tmp_path):
+    metrics = make_run(tmp_path, n=200)
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    packed = browser_rows(metrics, rows)["nearest"]
+    assert {rows[at]["id"] for at in packed} == {one["id"] for one in metrics["mistakes"]} and packed
+    ((key, label, similarity, review),) = next(iter(packed.values()))
+    assert (key, BINARY[label], similarity, review) == ("9001", rows[0]["gold"], 0.83, HOSTILE[0])
+    text = render_markdown(metrics, rows, [])
+    assert "9001" in text and "<script>" not in text
+
+
 def test_embedded_json():
     value = {"a": "</script><!--", "b": "\u2028&\u2029", "c": [None, 1.5, "正面"]}
     text = embedded_json(value)
