@@ -145,7 +145,10 @@ def summary(found: Proposal) -> list[str]:
     names = {"text": " + ".join(map(str, chosen.text)), "label": chosen.label, "id": chosen.id, "split": chosen.split}
     lines = {role: f"{name} ({chosen.reasons[role]})" for role, name in names.items() if name is not None}
     lines["classes"] = f"{len(labels.words)}: {', '.join(classes[:LISTED])}{more} ({labels.reason})"
-    lines["language"] = f"{language}, and so is the prompt"
+    named = (
+        "which names the labels" if len(labels.words) <= LISTED else "`plain` without the labels or `named` with them"
+    )
+    lines["language"] = f"{language}, and so is the prompt, {named}"
     lines["lengths"] = f"{int(np.median(lengths)):,} characters a text (median), the longest {int(lengths.max()):,}"
     odd = list(found.odd)
     if len(frame) < FEW:

@@ -20,16 +20,17 @@ import yaml
 
 from data_prep.task import SplitSettings
 from eval.reporting.wording import reading_name
+from eval.scoring.intervals import Metric
 from eval.scoring.metrics import Classification, classify
 from eval.scoring.predictions import LINEAR, primary
-from eval.scoring.significance import Comparison, compare, wilson
-from eval.scoring.verdict import AGAINST_BASELINE
+from eval.scoring.significance import MARGIN, Comparison, compare, wilson
+from eval.scoring.verdict import Contrast, baseline_verdict
 from eval.trial_answers import answer
 from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
 from plan.run import Run
 from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
-from workspace.bilingual import interval, number, p_value, percent, signed, signed_interval
+from workspace.bilingual import interval, number, percent
 from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_jsonl, write_text
@@ -102,8 +103,9 @@ def cross_validate(
     check_each_once(answers)
     labels = Run.read(results[0].run).labels
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
-    write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats))
-    text = page(answers, labels, folds, repeats, recipe.name)
+    by = (recipe.task.primary_metric, recipe.task.margin)
+    write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats, *by))
+    text = page(answers, labels, folds, repeats, recipe.name, *by)
     write_text(trials.folder / "cv.md", text)
     print(f"\n{text}\ncv: {shown(trials.folder / 'cv.md')}, {shown(trials.folder / 'rows.jsonl')}", flush=True)
     return answers
@@ -141,21 +143,30 @@ def scores(answers: Sequence[Answer], labels: Sequence[str]) -> dict[str, Classi
     return {name: classify(gold, [answer.readings[name] for answer in answers], labels) for name in names}
 
 
-def against_linear(answers: Sequence[Answer], labels: Sequence[str]) -> Comparison | None:
+def against_linear(
+    answers: Sequence[Answer], labels: Sequence[str], metric: Metric, margin: float
+) -> Comparison | None:
     """The tuned model against the linear one, on the same rows by the same folds; None without either."""
     names = answers[0].readings
     if (tuned := primary(names)) is None or LINEAR not in names:
         return None
     linear, ours = ([answer.readings[name] for answer in answers] for name in (LINEAR, tuned))
-    return compare(linear, ours, [answer.gold for answer in answers], labels)
+    return compare(linear, ours, [answer.gold for answer in answers], labels, metric=metric, margin=margin)
 
 
-def summary(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: int) -> dict[str, Any]:
+def summary(
+    answers: Sequence[Answer],
+    labels: Sequence[str],
+    folds: int,
+    repeats: int,
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+) -> dict[str, Any]:
     """What cv.json holds: for each repeat the pooled metrics of each reading, and the comparison."""
     pooled = []
     for repeat in range(repeats):
         mine = [answer for answer in answers if answer.repeat == repeat]
-        found, comparison = scores(mine, labels), against_linear(mine, labels)
+        found, comparison = scores(mine, labels), against_linear(mine, labels, metric, margin)
         pooled.append({
             "readings": {name: {**asdict(s), "accuracy_ci": wilson(s.correct, s.n)} for name, s in found.items()},
             "against_linear": asdict(comparison) if comparison else None,
@@ -163,7 +174,15 @@ def summary(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeat
     return {"format": 1, "folds": folds, "labels": list(labels), "repeats": pooled}
 
 
-def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: int, name: str) -> str:
+def page(
+    answers: Sequence[Answer],
+    labels: Sequence[str],
+    folds: int,
+    repeats: int,
+    name: str,
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+) -> str:
     """cv.md: the pooled result, by repeat, fold and class, in Chinese and English."""
     first = [answer for answer in answers if answer.repeat == 0]
     found, tuned = scores(first, labels), primary(first[0].readings)
@@ -180,14 +199,9 @@ def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: 
         ]),
         "",
     ]  # fmt: skip
-    if comparison := against_linear(first, labels):
-        zh, en = AGAINST_BASELINE[comparison.code]
-        facts = (signed(comparison.accuracy_difference), signed_interval(comparison.accuracy_ci))
-        lines += [
-            f"{zh}：准确率差 {facts[0]} 个百分点（95% {facts[1]}，p {p_value(comparison.mcnemar_p)}）。",
-            f"{en}: accuracy differs by {facts[0]} points (95 % {facts[1]}, p {p_value(comparison.mcnemar_p)}).",
-            "",
-        ]
+    if tuned and (comparison := against_linear(first, labels, metric, margin)):
+        said = baseline_verdict(Contrast(found[LINEAR], found[tuned], comparison))
+        lines += [said.zh, said.en, ""]
     if tuned and repeats > 1:
         each = [scores([a for a in answers if a.repeat == repeat], labels)[tuned] for repeat in range(repeats)]
         accuracies = [one.accuracy for one in each]

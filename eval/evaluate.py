@@ -22,9 +22,13 @@ from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
+from eval.scoring.gain import decompose_gain
+from eval.scoring.judgement import compare_predictions, judge, judge_all
 from eval.scoring.label_bias import only_answer
+from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
-from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
+from eval.scoring.metrics import UNPARSED, Classification, classify
+from eval.scoring.nearest_rows import confident_mistakes
 from eval.scoring.predictions import (
     Metrics,
     Predictions,
@@ -35,10 +39,10 @@ from eval.scoring.predictions import (
 )
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
+from eval.scoring.segments import load_segments
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
-from eval.scoring.verdict import compare_predictions, judge, judge_all
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
@@ -48,7 +52,7 @@ from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
 
-SCORED: tuple[SplitName, ...] = ("test", "val")
+SPLITS: tuple[SplitName, ...] = ("test", "val", "train")
 SCHEMA_VERSION = 2
 LEAKS_NAMED = 20  # of each two splits
 STAGES = ("before", "train", "after")
@@ -64,7 +68,8 @@ def evaluate(folder: Path) -> Metrics:
     labels, head = run.labels, is_head(folder)
     manifest = Manifest.read(run.dataset)
     check_responses_are_current(run)
-    test, val = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SCORED)
+    splits = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SPLITS)
+    test, val, train = splits
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -75,9 +80,10 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
     decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
-    curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
+    segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
-    gain = decompose_gain(scores)
+    gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
@@ -96,13 +102,15 @@ def evaluate(folder: Path) -> Metrics:
             for name, p in predictions.test.items()
         },
         "untuned": untuned_variants(folder, test, predictions.test, labels),
-        "gain": {metric: asdict(parts) for metric, parts in gain.items()} if gain else None,
+        "gain": asdict(gain) if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],
         "slices": [
             asdict(part)
             for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
+            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
         ],
+        "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
+        "learning_curve": near_curve(folder, run.recipe),
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,

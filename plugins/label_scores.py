@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from answer_end import AnswerEnd  # next to this file
 from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
-from score_lines import FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
+from score_lines import STRIP_NEWLINE, FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
 from transformers import StoppingCriteriaList
@@ -54,9 +54,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
 
         words: tuple[list[int], ...] = ()  # known with the first batch
         prefix: tuple[list[int], Any] = ([], None)  # the tokens that rows began with last, and their cache
-        # GLM's templates end the prompt of inference before the line end that training has in it: a tuned model would
-        # be asked where it was never trained to answer, and label words have no probability before that line end.
-        strip_newline = False
+        strip_newline = STRIP_NEWLINE
 
         def generate(self, model: Any, *args: Any, **kwargs: Any) -> Any:
             """Answer a batch: rows of one mode at a time. Returns {"sequences": [rows, prompt + answer tokens]}.

@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from score_lines import KEY, KeyedRow, ScoreFile, chat_sha256  # next to this file
+from score_lines import KEY, STRIP_NEWLINE, KeyedRow, ScoreFile, chat_sha256  # next to this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
 from word_tree import WordTree, word_tokens  # next to this file
@@ -71,6 +71,7 @@ def scoring_engine(base: type, scores: ScoreFile) -> type:
         ) -> list[Any]:
             """Score the label words, then answer as the base class does."""
             self.template.set_mode("vllm")
+            self.template.strip_newline = STRIP_NEWLINE
             encoded, faults = self._batch_encode(copy.deepcopy(requests), strict=True)
             if faults:
                 raise ValueError(f"rows that cannot be encoded: {faults}")

@@ -17,6 +17,9 @@ KEY = "channel"
 CHAT = "chat_sha256"
 FinishReason = Literal["stop", "length", "decided", "repeats"]
 FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
+# GLM's templates end the prompt of inference before the line end that training has in it: a tuned model would be asked
+# where it was never trained to answer, and label words have no probability before that line end.
+STRIP_NEWLINE = False
 
 
 def chat_sha256(messages: Sequence[Mapping[str, Any]]) -> str:

@@ -149,8 +149,9 @@ def check_rows(train: Path, counts: Counts) -> None:
         used, expected = getattr(seen, f"{split}_rows"), counts.of(split)["total"]
         if used not in (None, expected):
             raise UserError(
-                f"ms-swift takes {used} of the {expected} {split} rows, because in its template the others have more "
-                "tokens than max_length: set `template:` to the model's own in the recipe, or shorten the prompt"
+                f"{shown(train / LABEL_METRIC)}: ms-swift takes {used} of the {expected} {split} rows, because in its "
+                "template the others have more tokens than max_length: set `template:` to the model's own in the "
+                "recipe, or shorten the prompt"
             )
 
 

@@ -29,13 +29,17 @@ def language_of(texts: Sequence[str]) -> str:
     return "zh" if letters and len(HAN.findall(joined)) >= CHINESE * letters else "en"
 
 
-def prompt_of(chosen: Chosen, words: Sequence[str], language: str) -> str:
-    """A prompt in the language of the table that names the labels in the file's order, up to LISTED of them."""
+def prompts_of(chosen: Chosen, words: Sequence[str], language: str) -> dict[str, str]:
+    """Prompts in the language of the table, by name, the first to be used.
+
+    `plain` names the labels in the file's order. Above LISTED of them it names none, since each row would cost their
+    tokens, and `named` is there for whoever wants that.
+    """
     with_labels, without, one_text, comma, colon = ASK[language]
     several = "\n".join(f"{name}{colon}{{{name}}}" for name in chosen.text)
     texts = several if len(chosen.text) > 1 else one_text
-    ask = with_labels if len(words) <= LISTED else without
-    return ask.format(texts=texts, labels=comma.join(words))
+    named = with_labels.format(texts=texts, labels=comma.join(words))
+    return {"plain": named} if len(words) <= LISTED else {"plain": without.format(texts=texts), "named": named}
 
 
 def task_text(
@@ -51,6 +55,7 @@ def task_text(
     columns = {"text": chosen.text[0] if len(chosen.text) == 1 else list(chosen.text), "label": chosen.label}
     if chosen.id is not None:
         columns["id"] = chosen.id
+    prompts = prompts_of(chosen, proposed.words, language)
     lines = [
         f"# {name}: proposed from its table by `bash run_sft.sh init`; change what is wrong, and commit this file.",
         "#",
@@ -71,8 +76,8 @@ def task_text(
         "# chat: answers are the label words; words that are spelt otherwise can be named as `synonyms`",
         "system: You are a helpful assistant.",
         "prompts:  # what the model is asked; the places in braces are filled from the columns",
-        f"  plain: {json.dumps(prompt_of(chosen, proposed.words, language), ensure_ascii=False)}",
-        "prompt: plain",
+        *(f"  {key}: {json.dumps(prompt, ensure_ascii=False)}" for key, prompt in prompts.items()),
+        "prompt: plain" + "  # without the labels, whose tokens each row would cost; or named" * (len(prompts) > 1),
         "",
         *_split_lines(chosen),
         "",

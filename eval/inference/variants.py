@@ -1,7 +1,7 @@
 """Other ways of asking the untuned model: the same texts in other prompts, and with other few-shot examples.
 
 One prompt is one draw: how far the untuned model's figure hangs on its wording is seen from several. They are scored
-on a fixed part of the test rows, so many that this costs no more than `SHARE` of the run.
+on a fixed part of the test rows, so many that this and the few-shot reading cost no more than `SHARE` of the run.
 """
 
 import hashlib
@@ -12,10 +12,10 @@ from data_prep.chat.shown_text import around, shown_texts
 from data_prep.rows import DatasetRow
 from eval.inference.prompts import VARIANTS, Prompt, asked, few_shot_turns
 
-SHARE = 0.25  # of the run
+SHARE = 0.25  # of the run, for these and the first draw of examples, which all test rows are asked with
 FEWEST = 20  # rows, of which a figure says anything
 BACKWARD = 2  # forward passes that a backward pass costs (Kaplan et al. 2020)
-SHOTS_COST = 4  # passes over a row that one with examples costs: measured with the demo's model
+SHOTS_COST = 2  # passes over a row that one with examples costs: read once, they are attended to by each row
 
 # {text} and {labels} are filled in; the labels are listed in the task's order and the other way round in turn.
 WORDINGS = {
@@ -43,7 +43,7 @@ def affordable_rows(epochs: float, train: int, val: int, test: int) -> int:
     """
     run = (1 + BACKWARD) * epochs * train + 2 * (2 * test + val)
     each = sum(SHOTS_COST if name.startswith("few_shot") else 1 for name in VARIANTS)
-    rows = min(test, int(SHARE * run / each))
+    rows = min(test, int((SHARE * run - SHOTS_COST * test) / each))
     return rows if rows >= FEWEST else 0
 
 

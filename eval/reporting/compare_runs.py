@@ -182,7 +182,8 @@ def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, s
     for first, second in combinations(runs, 2):
         common = [name for name in LADDER if all(name in run.metrics.readings for run in (first, second))]
         names = [n for n in common if n.startswith("after_")] or [n for n in common if n.startswith("before_")]
-        gold = [row.gold for row in first.rows]
+        gold, of = [row.gold for row in first.rows], first.metrics
         for name in names:
-            result = compare(first.predicted(name), second.predicted(name), gold, first.metrics.labels)
+            a, b = (run.predicted(name) for run in (first, second))
+            result = compare(a, b, gold, of.labels, metric=of.primary_metric, margin=of.margin)
             yield first, second, name, result

@@ -23,6 +23,8 @@ from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
 from eval.reporting.class_tables import MATRIX, class_rows, confusions
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
+from eval.reporting.gain_wording import PARTS, TOO_FEW, gain_finding, gain_sentence
+from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
@@ -99,10 +101,14 @@ def _environment(markdown: bool) -> Environment:
         stage_of=wording.stage_of,
         slice_value=wording.slice_value,
         classes_note=wording.classes_note,
-        gain_sentence=wording.gain_sentence,
+        gain_sentence=gain_sentence,
+        gain_finding=gain_finding,
+        gain_parts=PARTS,
+        too_few=TOO_FEW,
+        metric_names=METRIC_NAMES,
         codes=wording.CODES,
         head_note=wording.HEAD_NOTE,
-        slice_names=wording.SLICES,
+        slice_name=wording.slice_name,
         left_out=wording.LEFT_OUT,
         unparsed=wording.UNPARSED,
         class_rows=class_rows,

@@ -69,8 +69,8 @@ def variant_notes(untuned: Mapping[str, Any] | None, metric: str = "macro_f1") -
         fair_low, fair_high = percent(min(calibrated)), percent(max(calibrated))
         zh = f"调优前按概率打分，{count} {what.zh}（{of} 条测试评论中固定的 {n} 条）：{name.zh} {low} 到 {high}，"
         zh += f"中位数 {median}，{own.zh} {first}；去偏之后 {fair_low} 到 {fair_high}。"
-        en = f"Untuned, by score, {count} {what.en} (a fixed {n} of the {of} test reviews): {name.en} from {low} to "
-        en += f"{high}, median {median}, {own.en} {first}; calibrated, from {fair_low} to {fair_high}."
+        en = f"Before tuning, by score, {count} {what.en} (a fixed {n} of the {of} test reviews): {name.en} from "
+        en += f"{low} to {high}, median {median}, {own.en} {first}; calibrated, from {fair_low} to {fair_high}."
         if blind:
             zh += f"其中 {blind} 种对所有评论只答一个标签。"
             en += f" With {blind} of them every review got the same label."

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.scoring.reading_names import READINGS as READINGS
-from workspace.bilingual import Text, number, signed
+from eval.scoring.segments import OTHER
+from eval.scoring.slices import COLUMN
+from workspace.bilingual import Text, number
 
 CODES = {
     "better": Text("更好", "better"),
@@ -31,11 +33,10 @@ LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics
 UNPARSED = Text("未解析", "unparsed")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
-    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",
+    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解。",
     "What was tuned is a classification head. It starts random and has no before of its own, so “before” is the "
     "untuned model answering in words: there “score” is the probability of the label words, after tuning it is the "
-    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into format and "
-    "task.",
+    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into parts.",
 )
 NOTHING_TO_DECIDE = Text(
     "还不能决定：缺少调优前或调优后的回答。",
@@ -60,8 +61,16 @@ def stage_of(name: str) -> str:
     return stage if stage in {"before", "after"} else "baseline"
 
 
+def slice_name(by: str) -> Text:
+    """What rows are divided by."""
+    column = by.removeprefix(COLUMN)
+    return SLICES.get(by, Text(f"列 {column}", f"column {column}"))
+
+
 def slice_value(value: str, by: str) -> Text:
     """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
+    if by.startswith(COLUMN) and value in ("", OTHER):
+        return Text("其他值", "other values") if value else Text("（空）", "(empty)")
     return SLICE_VALUES.get((by, value), Text(value, value))
 
 
@@ -132,15 +141,3 @@ def cut_off_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
             )
         )
     return notes
-
-
-def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
-    """How much of the gain in `metric` is the answer's format and how much is the task."""
-    name = {"accuracy": Text("准确率", "Accuracy"), "macro_f1": Text("宏平均 F1 ", "Macro F1")}[metric]
-    words = {"format": Text("格式", "format"), "task": Text("任务", "task"), "remainder": Text("余项", "remainder")}
-    parts = [(words[key], signed(value)) for key, value in gain[metric].items() if key in words]
-    total = signed(gain[metric]["total"])
-    return Text(
-        f"{name.zh}共变化 {total} 个百分点：" + "，".join(f"{word.zh} {value}" for word, value in parts) + "。",
-        f"{name.en} changed by {total} points: " + ", ".join(f"{word.en} {value}" for word, value in parts) + ".",
-    )

@@ -39,11 +39,13 @@ NOTE = Text(
 
 
 def injection_sentence(injection: Mapping[str, Any]) -> Text:
-    """How far the tuned model obeys injected instructions; the untuned one where there is no other."""
+    """How far the tuned model obeys injected instructions; the one before where there is no other."""
     side = "after" if "after" in injection["ways"] else "before"
     rates = injection["ways"][side]
     average, family = rates["average"], rates["families"][rates["worst"]]
-    who = Text("调优后的模型", "the tuned model") if side == "after" else Text("未调优的模型", "the untuned model")
+    who = (
+        Text("调优后的模型", "the tuned model") if side == "after" else Text("调优前的模型", "the model before tuning")
+    )
     name, rows, span = FAMILY_NAMES[rates["worst"]], number(average["rows"]), signed_interval(average["excess_ci"])
     obeyed, control = percent(average["obeyed"]), percent(average["control"])
     excess, worst, harmless = (signed(one["excess"]) for one in (average, family, rates["triggers"]))

@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss
 
+from eval.scoring.roc import roc_auc
 from eval.scoring.significance import SEED, Interval, wilson
 
 BINS = 15  # at most
@@ -50,7 +51,7 @@ class ProbabilityMetrics:
     """Quality of probabilities (n, labels). None where a value is undefined.
 
     roc_auc: of labels[0] for two labels, else the mean over labels of one against the rest; None when a label has no
-        gold row.
+        gold row. roc_auc_ci: 95 %; None with too few rows of a label.
     log_loss: mean of -ln p(gold), in nats.
     brier: two labels: mean of (p(labels[0]) - [gold is labels[0]])^2; more: mean of the sum of such terms over labels
         (scikit-learn's `brier_score_loss`, in [0, 1] and [0, 2]).
@@ -59,6 +60,7 @@ class ProbabilityMetrics:
     """
 
     roc_auc: float | None
+    roc_auc_ci: Interval | None
     log_loss: float
     brier: float
     ece: float
@@ -82,8 +84,10 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
     confidence, right = confidence_of(probabilities, gold)
     bins = reliability(confidence, right)
     ece, ece_ci = calibration_error(bins)
+    auc, auc_ci = roc_auc(probabilities, gold) or (None, None)
     return ProbabilityMetrics(
-        roc_auc=roc_auc(probabilities, gold),
+        roc_auc=auc,
+        roc_auc_ci=auc_ci,
         log_loss=float(log_loss(gold, probabilities, labels=known)),
         brier=float(brier_score_loss(truth, shares, **which)),
         ece=ece,
@@ -92,15 +96,6 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
         reliability=bins,
         risk_coverage=risk_coverage(confidence, right),
     )
-
-
-def roc_auc(probabilities: FloatArray, gold: IntArray) -> float | None:
-    """ROC AUC of labels[0] for two labels, the macro mean of one against the rest for more; None when undefined."""
-    classes = probabilities.shape[1]
-    if len(np.unique(gold)) < classes:
-        return None
-    scored = range(1) if classes == 2 else range(classes)
-    return float(np.mean([roc_auc_score(gold == label, probabilities[:, label]) for label in scored]))
 
 
 def reliability(confidence: FloatArray, right: NDArray[np.bool_]) -> list[ReliabilityBin]:

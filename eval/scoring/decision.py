@@ -2,7 +2,8 @@
 
 Readings above guessing are weighed from the cheapest: a baseline, then the untuned model, then the tuned one. At each
 of these steps the highest reading that costs no more stands for all; advised is the first than which the best reading
-of all is not shown to be better.
+of all is not shown to be better. That one was picked as the highest of several, so its p is corrected (Holm, 1979: the
+smallest p times the number of those it was picked from).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Literal
 
 from eval.scoring.intervals import Interval, Metric
 from eval.scoring.predictions import STACK
-from eval.scoring.significance import Code
+from eval.scoring.significance import ALPHA, Code
 from workspace.bilingual import Text, decimal
 
 METRIC_NAMES: dict[Metric, Text] = {
@@ -53,11 +54,12 @@ class Decision:
 def decide(
     candidates: Sequence[Candidate],
     codes: Mapping[tuple[str, str], Code],
+    p: Mapping[tuple[str, str], float],
     names: Mapping[str, Text],
     metric: Metric = "macro_f1",
 ) -> Decision:
-    """The advice on `candidates`. codes: of comparisons, the second reading against the first; one that is missing
-    counts as undecided. names: what readings are called."""
+    """The advice on `candidates`. codes and p (two-sided): of comparisons, the second reading against the first; one
+    that is missing counts as undecided. names: what readings are called."""
     able = [one for one in candidates if one.above_guessing]
     word = METRIC_NAMES[metric]
     if not able:
@@ -70,7 +72,15 @@ def decide(
         )
     steps = [_highest([one for one in able if one.cost <= cost]) for cost in sorted({one.cost for one in able})]
     best = steps[-1]
-    advised = next(one for one in steps if one is best or _code(codes, one, best) != "better")
+
+    def picked_from(one: Candidate) -> int:
+        return sum(other.cost > one.cost for other in able)
+
+    def beaten(one: Candidate) -> bool:
+        corrected = p.get((one.name, best.name), 1.0) * picked_from(one)
+        return _code(codes, one, best) == "better" and corrected < ALPHA
+
+    advised = next(one for one in steps if one is best or not beaten(one))
     zh, en = (f"{text} {decimal(advised.value)}" for text in word)
     zh_name, en_name = names.get(advised.name, Text(advised.name, advised.name))
     cheaper = [one for one in able if one.cost < advised.cost]
@@ -86,10 +96,10 @@ def decide(
         rival = max(cheaper, key=lambda one: one.value, default=None)
         against = Text("", "")
         if rival:
-            other = names.get(rival.name, Text(rival.name, rival.name))
+            other, several = names.get(rival.name, Text(rival.name, rival.name)), _several(picked_from(rival))
             against = Text(
-                f"，已证实好于更便宜的「{other.zh}」（{decimal(rival.value)}）",
-                f", shown to be better than the cheaper “{other.en}” ({decimal(rival.value)})",
+                f"，已证实好于更便宜的「{other.zh}」（{decimal(rival.value)}）{several.zh}",
+                f", shown to be better than the cheaper “{other.en}” ({decimal(rival.value)}){several.en}",
             )
         return Decision(
             advised.name,
@@ -99,21 +109,30 @@ def decide(
             f"Use “{en_name}”: the highest {en} here{against.en}.",
         )
     other = names.get(best.name, Text(best.name, best.name))
-    figure, equal = decimal(best.value), _code(codes, advised, best) == "equivalent"
+    figure, code = decimal(best.value), _code(codes, advised, best)
+    equal, several = code == "equivalent", _several(picked_from(advised) if code == "better" else 1)
     return Decision(
         advised.name,
         "equal" if equal else "unproven",
         best.name,
         f"先用「{zh_name}」（{zh}）：更贵的「{other.zh}」（{figure}）"
-        + ("与它的差别在容许范围之内。" if equal else "没有被证实更好，也没有被证实一样。"),
+        + ("与它的差别在容许范围之内。" if equal else f"没有被证实更好{several.zh}，也没有被证实一样。"),
         f"Start with “{en_name}” ({en}): the dearer “{other.en}” ({figure}) "
-        + ("differs from it by less than the margin." if equal else "is shown neither to be better nor to be equal."),
+        + ("differs from it by less than the margin." if equal else "is shown neither to be better")
+        + ("" if equal else f"{several.en} nor to be equal."),
     )
 
 
 def cost_of(name: str) -> int:
     """What a reading costs: 0 a baseline, 1 the untuned model or its embedding, 2 the tuned one, maybe with another."""
     return 2 if name == STACK else {"embedding": 1, "before": 1, "after": 2}.get(name.split("_")[0], 0)
+
+
+def _several(count: int) -> Text:
+    """That a comparison was corrected, where there was a choice."""
+    if count < 2:
+        return Text("", "")
+    return Text(f"（{count} 种里选出最高的，已作 Holm 校正）", f" (Holm, as the highest of {count})")
 
 
 def _highest(candidates: Sequence[Candidate]) -> Candidate:

@@ -7,7 +7,7 @@ two. Chosen by simulation (tests/eval/scoring/test_intervals.py): BCa held a pai
 draws at n = 50, this one in 95 %; and no interval has a width of 0.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
@@ -38,7 +38,7 @@ class Cells:
 
     @classmethod
     def of(cls, rows: NDArray[np.int64], classes: int) -> "Cells":
-        """The cells of rows (n, 1 + k), code `classes` being unparsed; k is 1 or 2."""
+        """The cells of rows (n, 1 + k), code `classes` being unparsed."""
         kinds, counts = np.unique(rows, axis=0, return_counts=True)
         support = np.bincount(rows[:, 0], minlength=classes)
         readings, added = rows.shape[1] - 1, []
@@ -54,13 +54,17 @@ class Cells:
             classes,
         )
 
-    def figures(self, shares: NDArray[np.float64], column: int) -> Mapping[Metric, NDArray[np.float64]]:
-        """Each metric of the reading in `column` (from 1), by shares or counts (..., c); values (...)."""
-        gold, answers = self.kinds[:, 0], self.kinds[:, column]
-        one_hot = np.eye(self.classes + 1)
-        right = answers == gold
-        hits = shares @ (one_hot[gold] * right[:, None])[:, :-1]
-        support, predicted = shares @ one_hot[gold], shares @ one_hot[answers]
+    def figures(
+        self, shares: NDArray[np.float64], column: int, said: NDArray[np.float64] | None = None
+    ) -> Mapping[Metric, NDArray[np.float64]]:
+        """Each metric of the reading in `column` (from 1), by shares or counts (..., c); values (...).
+
+        said (classes + 1, classes + 1): the shares of the answers that stand for each one; without, each for itself.
+        """
+        gold, one_hot = self.kinds[:, 0], np.eye(self.classes + 1)
+        answers = (one_hot if said is None else said)[self.kinds[:, column]]
+        hits = shares @ (one_hot[gold] * answers)[:, :-1]
+        support, predicted = shares @ one_hot[gold], shares @ answers
         total, correct = shares.sum(axis=-1), hits.sum(axis=-1)
         present = support[..., :-1] > 0
         recall = np.divide(hits, support[..., :-1], out=np.zeros_like(hits), where=present)
@@ -74,12 +78,17 @@ class Cells:
             "mcc": mcc,
         }
 
+    def shares(self, draws: int = DRAWS, seed: int = SEED) -> Iterator[NDArray[np.float64]]:
+        """Draws from the posterior, (draws, c) in pieces; a row's sum is no matter."""
+        generator, weights = np.random.default_rng(seed), self.counts + self.prior
+        for start in range(0, draws, _CHUNK):
+            yield generator.standard_gamma(weights, size=(min(_CHUNK, draws - start), len(weights)))
+
     def drawn(self, columns: int, draws: int = DRAWS, seed: int = SEED) -> list[Mapping[Metric, NDArray[np.float64]]]:
         """For each reading, each metric in `draws` draws from the posterior."""
-        generator, weights, parts = np.random.default_rng(seed), self.counts + self.prior, []
-        for start in range(0, draws, _CHUNK):
-            shares = generator.standard_gamma(weights, size=(min(_CHUNK, draws - start), len(weights)))
-            parts.append([self.figures(shares, column) for column in range(1, columns + 1)])
+        parts = [
+            [self.figures(shares, column) for column in range(1, columns + 1)] for shares in self.shares(draws, seed)
+        ]
         return [
             {metric: np.concatenate([part[at][metric] for part in parts]) for metric in METRICS}
             for at in range(columns)

@@ -42,6 +42,8 @@ LADDER = (
 )
 LINEAR, EMBEDDING, CALIBRATED, STACK = "tfidf_linear", "embedding_linear", "before_score_calibrated", "stack"
 STACKED = ("after_score", LINEAR)
+# Both at thresholds from the validation rows: what a preferred label cost is gone on both sides.
+BIAS_FREE = ("before_score_threshold", "after_score_threshold")
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
 BASELINES_ANSWERS = Path("baselines", LINEAR)

@@ -34,10 +34,10 @@ class Comparison:
     """Reading b against reading a on the same n rows; differences are b minus a, intervals 95 %.
 
     fixed: rows that a has wrong and b right; broken: rows that a has right and b wrong. metric: the primary one, of
-    which difference, ci and code are. ci is None with too few rows, where it would promise too much, and then
-    randomisation_p, of the paired randomisation test, decides. detectable: the difference in the metric that such rows
-    show with a power of 80 %; rows_needed: rows that would show the observed difference, or the margin where that is
-    larger, as often.
+    which difference, ci and code are. randomisation_p: of the paired randomisation test, None where the metric is
+    accuracy, whose test is McNemar's. ci is None with too few rows, where it would promise too much; p then decides.
+    detectable: the difference in the metric that such rows show with a power of 80 %; rows_needed: rows that would show
+    the observed difference, or the margin where that is larger, as often.
     """
 
     n: int
@@ -55,6 +55,11 @@ class Comparison:
     detectable: float | None
     rows_needed: int | None
     code: Code
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the difference in the primary metric."""
+        return self.mcnemar_p if self.randomisation_p is None else self.randomisation_p
 
 
 def wilson(correct: int, n: int) -> Interval | None:
@@ -144,8 +149,8 @@ def compare(
 
     ci = accuracy_ci if by_accuracy else interval(metric)
     difference = float(seen[1][metric] - seen[0][metric])
-    exchanged = randomisation_p(rows, len(labels), metric, draws, seed) if ci is None else None
-    code = verdict_code(ci, difference, margin, p if by_accuracy else exchanged)
+    exchanged = None if by_accuracy else randomisation_p(rows, len(labels), metric, draws, seed)
+    code = verdict_code(ci, difference, margin, p if by_accuracy else None if ci else exchanged)
     tail = (1 - LEVEL) / 2 if by_accuracy else TAIL
     detectable = None if ci is None else detectable_difference(n, fixed + broken, ci, tail)
     needed = None if detectable is None else math.ceil(n * (detectable / max(abs(difference), margin)) ** 2)

@@ -1,4 +1,4 @@
-"""What the run has shown: which readings are compared, and the verdict in Chinese and English, from statistics alone.
+"""What the run has shown: the verdict in Chinese and English, from statistics alone.
 
 The verdict is the comparison's code (better, worse, equivalent, undecided) in the task's primary metric, with one check
 that lowers "better" to "undecided": answers whose balanced accuracy is not shown to be above guessing show no
@@ -6,20 +6,13 @@ learning, however many more of them are right than before (an untuned model that
 one word always).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-
-from eval.scoring.decision import METRIC_NAMES, Candidate, Decision, cost_of, decide
-from eval.scoring.intervals import Interval, Metric, metric_intervals
-from eval.scoring.metrics import Classification, classify, encode
-from eval.scoring.predictions import Predictions, primary, primary_pair
-from eval.scoring.significance import MARGIN, Code, Comparison, balanced_accuracy_interval, compare
+from eval.scoring.decision import METRIC_NAMES
+from eval.scoring.intervals import Interval
+from eval.scoring.metrics import Classification
+from eval.scoring.significance import Code, Comparison
 from workspace.bilingual import Text, number, p_value, percent, signed, signed_interval
-
-Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readings, the second against the first
 
 
 @dataclass(frozen=True)
@@ -74,62 +67,13 @@ AGAINST_BASELINE: dict[Code, tuple[str, str]] = {
 }
 
 
-def compare_predictions(
-    predictions: Mapping[str, Predictions],
-    gold: Sequence[str],
-    labels: Sequence[str],
-    metric: Metric = "macro_f1",
-    margin: float = MARGIN,
-) -> Comparisons:
-    """Before against after in each reading, what a user would take instead against the tuned model's readings, and
-    every reading against the one with the highest primary metric, which the decision weighs."""
-    tuned = primary(predictions)
-    pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
-    pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
-    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear", "embedding_linear") if tuned]
-    pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
-    scores = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
-    pairs += [(name, max(scores, key=scores.__getitem__)) for name in predictions if len(gold)]
-    return {
-        (a, b): compare(predictions[a].predicted, predictions[b].predicted, gold, labels, metric=metric, margin=margin)
-        for a, b in dict.fromkeys(pairs)
-        if a in predictions and b in predictions and a != b
-    }
-
-
-def judge(
-    predictions: Mapping[str, Predictions],
-    scores: Mapping[str, Classification],
-    comparisons: Comparisons,
-    gold: Sequence[str],
-    labels: Sequence[str],
-    head: bool,
-) -> dict[str, Any]:
-    """The verdict on a run as metrics.json has it: whether tuning helped, and under `baseline` the tuned model against
-    the linear baseline, None without either; `head` says that what was tuned is a classification head."""
-
-    def contrast(a: str, b: str) -> Contrast | None:
-        comparison = comparisons.get((a, b))
-        return Contrast(scores[a], scores[b], comparison) if comparison else None
-
-    pair, tuned = primary_pair(predictions), primary(predictions)
-    sentence = NOTHING_TO_COMPARE
-    if pair and (main := contrast(*pair)):
-        interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
-        guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
-        scored = pair[1] == "after_score"
-        sentence = verdict(main, scored, guessing, None if scored else contrast("before_score", "after_score"), head)
-    baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
-    return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}
-
-
 def verdict(
     main: Contrast | None, by_score: bool, guessing: Guessing | None, task: Contrast | None, head: bool = False
 ) -> Sentence:
     """Whether tuning helped.
 
     main: before against after; by_score: whether both were read by score; guessing: of after; task: the score readings
-    before and after, where there are any next to the generated ones. None where they are missing. head: whether what
+    before and after, free of label bias. None where they are missing. head: whether what
     was tuned is a classification head, which is compared with the untuned model's words.
     """
     if main is None:
@@ -159,23 +103,25 @@ def verdict(
             f"shown to be above guessing, {expected}."
         )
     elif code == "better" and task is not None and task.comparison.code != "better":
+        bias = Text("标签偏向", "the preference for a label")
+        form = bias if by_score else Text(f"回答的形式或{bias.zh}", f"the form or {bias.en}")
         known: dict[Code, tuple[str, str]] = {
             "worse": (
-                "相比变差了：提升来自回答的形式，而不是判断",
-                "it got worse: what improved is the form, not the judgement",
+                f"相比变差了：提升来自{form.zh}，而不是判断",
+                f"it got worse: what improved is {form.en}, not the judgement",
             ),
             "equivalent": (
-                "相当：提升来自回答的形式，而不是判断",
-                "before and after differ by less than the margin: what improved is the form, not the judgement",
+                f"相当：提升来自{form.zh}，而不是判断",
+                f"before and after differ by less than the margin: what improved is {form.en}, not the judgement",
             ),
             "undecided": (
-                "没有证实判断变好了：提升至少有一部分来自回答的形式",
-                "it is not decided whether the judgement improved: some of the gain is the form of the answers",
+                f"没有证实判断变好了：提升可能来自{form.zh}",
+                f"it is not decided whether the judgement improved: the gain may be that of {form.en}",
             ),
         }
         said = known[task.comparison.code]
-        zh += f"按标签概率判读，调优前后{said[0]}（{_change(task)}）。"
-        en += f" Read by the probability of the label words, {said[1]} ({_change(task)})."
+        zh += f"按标签概率、各取自己的阈值，调优前后{said[0]}（{_change(task)}）。"
+        en += f" By the probability of the label words, each at its threshold, {said[1]} ({_change(task)})."
     if main.comparison.code == "undecided":
         zh, en = zh + _reach(main.comparison).zh, en + _reach(main.comparison).en
     zh, en = zh + _disagreement(main.comparison).zh, en + _disagreement(main.comparison).en
@@ -191,30 +137,6 @@ def baseline_verdict(contrast: Contrast) -> Sentence:
         f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{evidence.zh}。",
         f"{en}: on {n} test reviews accuracy is {b} against {a}, {evidence.en}.",
     )
-
-
-def judge_all(
-    predictions: Mapping[str, Predictions],
-    scores: Mapping[str, Classification],
-    comparisons: Comparisons,
-    gold: Sequence[str],
-    labels: Sequence[str],
-    names: Mapping[str, Text],
-    metric: Metric = "macro_f1",
-) -> tuple[Decision, dict[str, dict[Metric, Interval] | None]]:
-    """The decision between all readings, and each one's intervals of every metric (None: too few rows)."""
-    codes = encode(gold, labels)
-    found = {
-        name: metric_intervals(np.stack([codes, encode(one.predicted, labels)], axis=1), len(labels))
-        for name, one in predictions.items()
-    }
-    guessing, candidates = 1 / len(set(gold)), []
-    for name, one in predictions.items():
-        own = found[name]
-        low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
-        value, interval = getattr(scores[name], metric), own[metric] if own else None
-        candidates.append(Candidate(name, cost_of(name), value, interval, low > guessing))
-    return decide(candidates, {pair: one.code for pair, one in comparisons.items()}, names, metric), found
 
 
 def _change(contrast: Contrast) -> str:
@@ -262,8 +184,8 @@ def _evidence(comparison: Comparison) -> Text:
     if comparison.metric == "accuracy":
         return told
     name, changed = METRIC_NAMES[comparison.metric], signed(comparison.difference)
-    if comparison.randomisation_p is not None:
-        exchanged = _p(comparison.randomisation_p)
+    if comparison.ci is None:
+        exchanged = _p(comparison.p)
         return Text(
             f"{told.zh}；{name.zh} {changed}（测试评论太少，给不出区间；配对随机化检验 p {exchanged}）",
             f"{told.en}; {name.en} {changed} (too few test reviews for an interval; paired randomisation test p "

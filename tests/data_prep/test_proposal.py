@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.proposal.columns import choose_columns
 from data_prep.proposal.labels import STARS, propose_labels
-from data_prep.proposal.task_file import language_of, slug
+from data_prep.proposal.task_file import language_of, prompts_of, slug
 from workspace.errors import UserError
 
 GOOD = [f"房间很干净，服务也好，第{at}次入住" for at in range(12)]
@@ -148,3 +148,12 @@ def test_language_and_name() -> None:
     assert language_of(["WiFi 很慢 but OK 的酒店房间服务"]) == "zh"
     names = {"my.csv": "my", "My Reviews (1).csv.gz": "my_reviews_1", "评论.csv": "table", "a-b.c.xlsx": "a-b"}
     assert {name: slug(Path(name)) for name in names} == names
+
+
+def test_many_labels_are_named_by_a_prompt_of_their_own() -> None:
+    words = [f"intent_{at}" for at in range(21)]
+    found = chosen({"text": ENGLISH, "label": TWO})
+    few, many = prompts_of(found, words[:20], "en"), prompts_of(found, words, "en")
+    assert list(few) == ["plain"] and ", ".join(words[:20]) in few["plain"]
+    assert list(many) == ["plain", "named"]
+    assert "intent" not in many["plain"] and ", ".join(words) in many["named"]

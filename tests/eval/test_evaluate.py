@@ -2,7 +2,7 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from eval.baselines import make_baselines
 from eval.evaluate import SCHEMA_VERSION, evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.metrics import classify, decompose_gain
+from eval.scoring.metrics import classify
 from eval.scoring.predictions import EMBEDDING, LADDER
 from eval.scoring.responses import load_split
 from eval.scoring.slices import AUDIT, load_label_issues
@@ -78,17 +78,18 @@ def test_everything_is_there_and_obeys_the_schema(full):
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
     scored = {"tfidf_linear", "before_score", "before_score_calibrated", "after_score", "stack"}
     assert set(metrics["selective"]["readings"]) == scored
-    assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (40, 59)
-    assert all(one["chosen"] is None for one in metrics["selective"]["readings"].values())  # 40 rows are too few
+    assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (70, 59)  # validation rows choose
+    chosen = {name for name, one in metrics["selective"]["readings"].items() if one["chosen"]}
+    assert chosen == {"tfidf_linear", "stack"}  # the others have one of their 59 surest rows wrong
     assert metrics["costs"] is metrics["ceiling"] is None and metrics["prevalence"]["reading"] == "after_generate"
     assert metrics["run"]["seconds"] == {"before": None, "train": 12.5, "after": None}
     assert metrics["run"]["versions"] == {"torch": "2.13.0", "python": "3.11.9"}
     assert [gate["ok"] for gate in metrics["parity"]] == [True] * 5
     for metric in ("accuracy", "macro_f1"):
-        gain = metrics["gain"][metric]
-        assert gain["format"] + gain["task"] + gain["remainder"] == pytest.approx(gain["total"])
+        parts = {key: part["difference"] for key, part in metrics["gain"]["metrics"][metric].items()}
+        assert sum(parts.values()) == pytest.approx(2 * parts["total"])
         readings = metrics["readings"]
-        assert gain["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
+        assert parts["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
 
 
 def test_each_reading_has_its_efficiency(full):
@@ -215,7 +216,7 @@ def test_a_run_where_nothing_improved_says_so(tmp_path, sizes):
     assert metrics["verdict"]["code"] == "undecided"
     assert metrics["verdict"]["en"].startswith("It is not decided whether tuning helped")
     assert metrics["verdict"]["zh"].startswith("还不能断定调优有没有用")
-    assert metrics["gain"]["accuracy"]["total"] == 0
+    assert metrics["gain"]["metrics"]["accuracy"]["total"]["difference"] == 0
 
 
 def test_learning_to_say_one_word_always_is_no_improvement(tmp_path):
@@ -251,7 +252,9 @@ def test_only_what_was_answered_is_scored(tmp_path):
     check_schema(metrics)
     assert list(metrics["readings"]) == ["before_generate", "before_score"]
     assert (metrics["gain"], metrics["curves"], metrics["selective"]) == (None, None, None)
-    assert (metrics["comparisons"], metrics["parity"], metrics["verdict"]["baseline"]) == ([], [], None)
+    assert (metrics["parity"], metrics["verdict"]["baseline"]) == ([], None)
+    [weighed] = metrics["comparisons"]  # with the better of the two, which the decision weighs
+    assert {weighed["a"], weighed["b"]} == {"before_generate", "before_score"}
     assert "nothing can be compared" in metrics["verdict"]["en"]
     assert {row["status"] for row in read_jsonl(run / "rows.jsonl")} == {None}
 
@@ -289,17 +292,6 @@ def test_a_task_that_is_gone_is_said_since_its_synonyms_are_not_read(tmp_path, c
     write_json(run / "run.json", {**plan, "task_file": str(tmp_path / "gone" / "task.yaml")})
     evaluate(run)
     assert "task.yaml is gone, so synonyms of labels are not read" in capsys.readouterr().out
-
-
-def test_gain_by_hand():
-    gold = ["正面"] * 10
-    right = {"before_generate": 2, "before_score": 6, "after_score": 9, "after_generate": 8}
-    scores = {k: classify(gold, ["正面"] * n + [None] * (10 - n), ("正面", "负面")) for k, n in right.items()}
-    assert asdict(decompose_gain(scores)["accuracy"]) == pytest.approx(
-        {"total": 0.6, "format": 0.4, "task": 0.3, "remainder": -0.1}
-    )
-    del scores["after_score"]
-    assert decompose_gain(scores) is None
 
 
 def spoil_drop_row(run, dataset):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data_prep.manifest import Manifest
 from plan.run import Run
 from tests.scored_runs import make_dataset, make_plan
 from tests.train.test_checkpoints import make
-from train.sft import tune
+from train.sft import check_rows, tune
 from workspace.errors import UserError
 from workspace.files import sha256_file, write_text
 
@@ -130,3 +131,11 @@ def test_finished_training_is_kept_until_its_replacement_is_whole_and_taken_back
     tune(run, estimate=False)
     assert not trained and not list((run / "earlier").iterdir())
     assert yaml.safe_load((run / "sft.yaml").read_text())["learning_rate"] == 5e-4
+
+
+def test_rows_that_ms_swift_leaves_out_are_told_with_the_file_that_counts_them(run: Path, tmp_path: Path) -> None:
+    """The file may be damaged, too: without its path nobody could know."""
+    counts = Manifest.read(Run.read(run).dataset).counts
+    write_text(tmp_path / "train" / "label_metric.json", f'{{"train_rows": {counts.train["total"]}, "val_rows": 1}}')
+    with pytest.raises(UserError, match=r"train/label_metric\.json: ms-swift takes 1 of the 12 val rows"):
+        check_rows(tmp_path / "train", counts)

@@ -63,9 +63,10 @@ def test_the_labels_are_listed_in_both_orders_in_the_tasks_language(labels, comm
 
 
 def test_variants_cost_no_more_than_a_quarter_of_the_run_and_are_none_of_too_few_rows() -> None:
+    """Few-shot examples with every test row are of the quarter too."""
     assert affordable_rows(3, 6212, 776, 776) == 776  # all
-    demo = affordable_rows(2, 400, 50, 100)
+    demo = affordable_rows(2, 400, 100, 200)
     assert FEWEST <= demo < 100
-    passes = demo * (4 + 2 * 4)
-    assert passes <= 0.25 * (3 * 2 * 400 + 2 * (2 * 100 + 50)) < passes + 12
+    passes = 2 * 200 + demo * (4 + 2 * 2)
+    assert passes <= 0.25 * (3 * 2 * 400 + 2 * (2 * 200 + 100)) < passes + 8
     assert affordable_rows(1, 48, 6, 12) == 0

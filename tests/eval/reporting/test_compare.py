@@ -6,7 +6,7 @@ from eval.scoring.significance import compare
 from tests.report_runs import BINARY, make_run
 from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.errors import UserError
-from workspace.files import read_jsonl, write_jsonl
+from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 
 
 @pytest.fixture
@@ -29,6 +29,17 @@ def test_the_same_statistics_as_within_a_run(runs, capsys):
     assert cells[2:5] == ["150", str(found.fixed), str(found.broken)]
     assert cells[6].startswith(f"{found.accuracy_difference * 100:+.1f}".replace("-", "−"))
     assert {path: path.read_bytes() for run in runs for path in run.iterdir()} == before
+
+
+def test_runs_are_compared_by_the_tasks_metric_and_margin(runs, capsys):
+    for run in runs[:2]:
+        metrics = read_json(run / "metrics.json")
+        write_json(run / "metrics.json", metrics | {"primary_metric": "accuracy", "margin": 0.49})
+    assert report.main([str(run) for run in runs[:2]]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.split("\n") if line.startswith("| A → B")]
+    assert lines and all(line.endswith("相当 equivalent |") for line in lines)
+    assert "the outcome goes by accuracy" in text
 
 
 def test_every_pair_is_compared_and_names_are_escaped(runs, tmp_path, capsys):

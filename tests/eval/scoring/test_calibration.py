@@ -12,7 +12,6 @@ from eval.scoring.calibration import (
     probability_metrics,
     reliability,
     risk_coverage,
-    roc_auc,
 )
 
 
@@ -34,12 +33,6 @@ def test_binary_by_hand():
         (3, 0.7, pytest.approx(2 / 3)),
         (4, 0.6, pytest.approx(3 / 4)),
     ]
-
-
-def test_auc_of_ties_is_a_half_and_of_one_class_undefined():
-    assert roc_auc(binary([0.5, 0.5, 0.5]), np.array([0, 1, 1])) == pytest.approx(0.5)
-    assert roc_auc(binary([0.5, 0.4]), np.array([1, 1])) is None
-    assert roc_auc(np.full((2, 3), 1 / 3), np.array([0, 1])) is None
 
 
 def test_one_class_only_still_has_the_rest():
