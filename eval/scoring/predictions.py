@@ -79,10 +79,9 @@ class Baselines:
         path, embedding = run / BASELINES_RECORD, run / EMBEDDING_RECORD
         if not path.is_file():
             return None
-        found = read(path, cls, MAKE_BASELINES)
-        if not embedding.is_file():
-            return found
-        return replace(found, embedding_linear=read(embedding, Baseline, "run `python -m eval.embedding RUN` again"))
+        again = "run `python -m eval.embedding RUN` again"
+        own = read(embedding, Baseline, again) if embedding.is_file() else None
+        return replace(read(path, cls, MAKE_BASELINES), embedding_linear=own)
 
 
 @dataclass(frozen=True)
