@@ -164,7 +164,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
     # a run's answers.
     unused = {"path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"}
-    unused |= {"selective", "costs", "primary_metric", "margin"}
+    unused |= {"selective", "costs", "primary_metric", "margin", "segments"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     if task.limit_seed is None:
         del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks

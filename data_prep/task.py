@@ -32,7 +32,7 @@ from data_prep.settings import (
 )  # fmt: skip
 from data_prep.splits.split_settings import Scheme as Scheme
 from data_prep.splits.split_settings import SplitSettings as SplitSettings
-from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
+from data_prep.table.table_settings import PLACE, STRICT, Columns, Segments, TableSettings, check_places, distinct
 from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
@@ -167,6 +167,7 @@ class Task:
     known_public: KnownPublic | None = None
     selective: SelectiveSettings = Field(default_factory=SelectiveSettings)  # read when a run is scored
     costs: Costs | None = None  # so are these
+    segments: Segments = ()  # and these columns, whose values the report looks at rows by
     # Keys of `swift sft` in place of the recipe's; the data does not depend on them.
     sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)
 
@@ -184,6 +185,8 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        if self.columns.label in self.segments or len(set(self.segments)) < len(self.segments):
+            raise SettingError("holds the label's column, or one twice: the report has labels already", "segments")
         check_confusions(self.costs, self.label_words)
         labels_by_word(self.label_words, self.synonyms)
         if self.corrections_test and self.corrections is None:

@@ -18,7 +18,7 @@ import yaml
 from data_prep.manifest import Manifest
 from data_prep.task import PrimaryMetric
 from eval.reporting.curve_page import draw_curve, render_curve
-from eval.scoring.learning_curve import extrapolate, further_rows, mean_draws, worth_from
+from eval.scoring.learning_curve import FORMAT, extrapolate, further_rows, mean_draws, worth_from
 from eval.scoring.predictions import LINEAR
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, tuned_reading
@@ -33,7 +33,6 @@ from workspace.folder_lock import locked
 from workspace.paths import shown
 from workspace.ranges import ROWS, Range
 
-FORMAT = 1  # of curve.json
 STEPS = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 SMALL = 2_000  # rows, below which they are halved: the steps would be too few for a law
 HALVINGS = 3

@@ -25,8 +25,10 @@ from eval.scoring.efficiency import Efficiency, load_efficiency
 from eval.scoring.gain import decompose_gain
 from eval.scoring.judgement import compare_predictions, judge, judge_all
 from eval.scoring.label_bias import only_answer
+from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify
+from eval.scoring.nearest_rows import confident_mistakes
 from eval.scoring.predictions import (
     Metrics,
     Predictions,
@@ -37,6 +39,7 @@ from eval.scoring.predictions import (
 )
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
+from eval.scoring.segments import load_segments
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
@@ -49,7 +52,7 @@ from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
 
-SCORED: tuple[SplitName, ...] = ("test", "val")
+SPLITS: tuple[SplitName, ...] = ("test", "val", "train")
 SCHEMA_VERSION = 2
 LEAKS_NAMED = 20  # of each two splits
 STAGES = ("before", "train", "after")
@@ -65,7 +68,8 @@ def evaluate(folder: Path) -> Metrics:
     labels, head = run.labels, is_head(folder)
     manifest = Manifest.read(run.dataset)
     check_responses_are_current(run)
-    test, val = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SCORED)
+    splits = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SPLITS)
+    test, val, train = splits
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
@@ -76,7 +80,8 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
     decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
-    curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
+    segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
     gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
     metrics = {
@@ -102,8 +107,10 @@ def evaluate(folder: Path) -> Metrics:
         "slices": [
             asdict(part)
             for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
+            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
         ],
+        "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
+        "learning_curve": near_curve(folder, run.recipe),
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,

@@ -164,6 +164,7 @@ def make_run(
     metrics["decision"] = advised | {"zh": "不要采用这里的任何一种做法。", "en": "Use none of these."}
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
+    metrics["mistakes"], metrics["learning_curve"] = _mistakes(rows), None
     metrics["injection"] = _injection(labels)
     metrics["disputed"] = {"n": 7, "judge": "linear"}
     scored = probabilities and "after_score" in readings
@@ -173,6 +174,18 @@ def make_run(
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
     return metrics
+
+
+def _mistakes(rows) -> list[dict[str, Any]]:
+    """The surest errors, the first of them next to a hostile text."""
+    told = [(row, row["readings"]["after_score"]) for row in rows if "after_score" in row["readings"]]
+    wrong = [(row, one) for row, one in told if not one["correct"] and one["p"] is not None]
+    wrong.sort(key=lambda pair: -pair[1]["p"])
+    near = [{"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]}]
+    return [
+        {"id": row["id"], "gold": row["gold"], "label": one["label"], "p": one["p"], "nearest": near}
+        for row, one in wrong[:10]
+    ]
 
 
 def _injection(labels: Sequence[str]) -> dict[str, Any]:
@@ -227,7 +240,7 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "macro_f1": float(f.mean()),
         "balanced_accuracy": float(r.mean()),
         "mcc": float(sk.matthews_corrcoef(gold, told)),
-        "intervals": None,
+        "intervals": _intervals(r, f, sk.matthews_corrcoef(gold, told)) if min(filter(None, s)) >= 20 else None,
         "per_class": {
             label: {
                 "precision": float(p[k]),
@@ -258,6 +271,17 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "ms_per_review": 61.7 if model else 0.051,
         "probabilities": _probabilities(gold, given, confidence) if confidence and "threshold" not in name else None,
     }
+
+
+def _intervals(recall, f1, mcc) -> dict[str, list[float]]:
+    """Some interval around each metric."""
+    values = {
+        "macro_f1": f1.mean(),
+        "balanced_accuracy": recall.mean(),
+        "accuracy": recall.mean(),
+        "mcc": mcc,
+    }
+    return {name: [max(-1.0, float(value) - 0.04), min(1.0, float(value) + 0.04)] for name, value in values.items()}
 
 
 def _probabilities(gold, given, confidence) -> dict[str, Any]:
@@ -420,6 +444,7 @@ def _curves(improved) -> dict[str, Any]:
             "teacher_forced_accuracy": (0.93, 0.95, 0.951)[k],
             "label_accuracy": (0.874, 0.903, 0.899)[k] if improved else 0.57,
             "label_macro_f1": (0.861, 0.89, 0.885)[k] if improved else 0.44,
+            "label_accuracy_ci": [0.8, 0.95] if improved else [0.5, 0.64],
         }
         for k in range(3)
     ]

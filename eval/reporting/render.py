@@ -108,7 +108,7 @@ def _environment(markdown: bool) -> Environment:
         metric_names=METRIC_NAMES,
         codes=wording.CODES,
         head_note=wording.HEAD_NOTE,
-        slice_names=wording.SLICES,
+        slice_name=wording.slice_name,
         left_out=wording.LEFT_OUT,
         unparsed=wording.UNPARSED,
         class_rows=class_rows,

@@ -18,7 +18,6 @@ RARE = 3  # classes, of many, whose precision elsewhere is told: the rarest
 def use_sentences(metrics: Mapping[str, Any]) -> list[Text]:
     """Every sentence of this module that the metrics have figures for."""
     found = [*selective_sentences(metrics["selective"]), *cost_sentences(metrics["costs"])]
-    found += prevalence_sentences(metrics["prevalence"])
     ceiling = ceiling_sentence(metrics)
     return [*found, ceiling] if ceiling else found
 
@@ -102,28 +101,11 @@ def cost_sentences(costs: Mapping[str, Any] | None) -> list[Text]:
     return found
 
 
-def prevalence_sentences(prevalence: Mapping[str, Any]) -> list[Text]:
-    """What precision becomes where a class is rarer or more frequent than in the test rows: of the rarest classes."""
-    who, found = reading_name(prevalence["reading"]), []
-    rarest = sorted(prevalence["classes"], key=lambda one: one["share"])[
-        : RARE if len(prevalence["classes"]) > 2 else 1
-    ]
-    for one in (one for one in rarest if one["precision"] is not None):
-        parts = [
-            (percent(e["share"], 0), f"{percent(e['precision'])} ({interval(e['interval'])})") for e in one["elsewhere"]
-        ]
-        here, share, recall = percent(one["precision"]), percent(one["share"]), percent(one["recall"])
-        found.append(
-            Text(
-                f"{who.zh}：“{one['label']}”在测试集占 {share}，精确率 {here}，召回率 {recall}。若占比为"
-                + "，".join(f" {at} 则精确率 {value}" for at, value in parts)
-                + "（95% 区间；假定召回率和误报率不变）。",
-                f"{who.en}: {one['label']} makes up {share} of the test rows; precision {here}, recall {recall}. Its "
-                f"precision would be {', '.join(f'{value} at a share of {at}' for at, value in parts)} (95% intervals; "
-                "recall and false-positive rate taken to stay).",
-            )
-        )
-    return found
+def shifted_classes(prevalence: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The classes whose precision at other shares is told: the rarest, of two the rarer one; none without a precision,
+    as of a class that is never answered."""
+    rarest = sorted(prevalence["classes"], key=lambda one: one["share"])
+    return [one for one in rarest[: RARE if len(rarest) > 2 else 1] if one["precision"] is not None]
 
 
 def ceiling_sentence(metrics: Mapping[str, Any]) -> Text | None:

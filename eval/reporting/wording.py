@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from eval.scoring.reading_names import READINGS as READINGS
+from eval.scoring.segments import OTHER
+from eval.scoring.slices import COLUMN
 from workspace.bilingual import Text, number
 
 CODES = {
@@ -59,8 +61,16 @@ def stage_of(name: str) -> str:
     return stage if stage in {"before", "after"} else "baseline"
 
 
+def slice_name(by: str) -> Text:
+    """What rows are divided by."""
+    column = by.removeprefix(COLUMN)
+    return SLICES.get(by, Text(f"列 {column}", f"column {column}"))
+
+
 def slice_value(value: str, by: str) -> Text:
     """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
+    if by.startswith(COLUMN) and value in ("", OTHER):
+        return Text("其他值", "other values") if value else Text("（空）", "(empty)")
     return SLICE_VALUES.get((by, value), Text(value, value))
 
 

@@ -9,11 +9,14 @@ over log n through the last three numbers of rows. Both are drawn again with oth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eval.scoring.significance import Interval, percentiles
+from workspace.files import read_json
 
 EXPONENTS = np.geomspace(0.05, 2, 24)
 FEWEST = 3  # numbers of rows, for three parameters
@@ -21,6 +24,7 @@ LAST = 3  # numbers of rows that the straight line is drawn through
 FARTHEST = 2.0  # times the most rows measured: farther no law is trusted
 ALPHA = 0.05
 SEED = 42
+FORMAT = 1  # of curve.json
 
 
 @dataclass(frozen=True)
@@ -130,3 +134,15 @@ def further_rows(most: int) -> int:
     half = max(most / 2, 1)
     size = 10 ** int(np.floor(np.log10(half)))
     return max(int(step * size) for step in (1, 2, 5) if step * size <= half)
+
+
+def near_curve(run: Path, recipe: str | None) -> dict[str, Any] | None:
+    """What `bash run_sft.sh curve` has found of the recipe beside its run, and its page from there; None without."""
+    folder = run.with_name(f"{run.name}.curve")
+    try:
+        found = read_json(folder / "curve.json")
+    except (OSError, ValueError):
+        return None
+    if recipe is None or not isinstance(found, dict) or (found.get("format"), found.get("recipe")) != (FORMAT, recipe):
+        return None
+    return {"page": f"../{folder.name}/curve.html", "found": found}

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from data_prep.settings import replaced
 from data_prep.task import canonical_value, find_task, load_task
 from tests.prep_tables import SETTINGS, small_task, write_task
 from workspace.errors import UserError
@@ -27,6 +28,13 @@ def test_hotel_reviews_is_the_original_experiment():
     assert task.source.sha256 == "1d414b9c65caf3a836abdb4efded621968502ad3338e1a9d885ae131c86083f0"
     assert task.csv == ROOT / "data" / "ChnSentiCorp_htl_all.csv"
     assert (task.split.scheme, task.split.seed, task.split.val, task.split.test) == ("stratified", 42, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", ["demo", "hotel_reviews"])
+def test_a_default_is_a_value_that_may_be_given(name):
+    """Every other key is checked anew when one is replaced."""
+    task = find_task(name)
+    assert replaced(task, {"limit": 10}, str) == replaced(replaced(task, {"limit": 10}, str), {"segments": ()}, str)
 
 
 def test_importing_the_task_loads_no_heavy_library():

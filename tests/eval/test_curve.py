@@ -11,15 +11,20 @@ import yaml
 from data_prep.task import find_task
 from eval.curve import all_numbers, check_rows, main, point, summary
 from eval.reporting.curve_page import chart, draw_curve, render_curve
+from eval.reporting.curve_wording import more_sentence
+from eval.reporting.first_screen import first_screen
+from eval.reporting.render import render_html, render_markdown
+from eval.scoring.learning_curve import near_curve
 from eval.scoring.predictions import Predictions
 from eval.scoring.responses import Split
 from eval.trial_answers import Answered
 from plan.run import Run
 from tests.eval.test_cross_validation import TASK
 from tests.prep_tables import reviews, write_csv
+from tests.report_runs import make_run
 from train.trials import TrialList
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl
+from workspace.files import read_json, read_jsonl, write_json
 from workspace.paths import ROOT
 
 LABELS, N, SEEDS = ("正面", "负面"), 400, (42, 43, 44)
@@ -67,6 +72,19 @@ def test_worth_is_said_from_the_rows_on_where_it_is_shown() -> None:
     assert "1,000 more labels: accuracy" in text and "mine/model\n" in text
 
 
+def test_the_report_of_a_run_beside_the_curve_tells_it(tmp_path) -> None:
+    metrics, found = make_run(tmp_path / "model", n=40), measured(TUNED, LINEAR)
+    write_json(tmp_path / "model.curve" / "curve.json", found)
+    metrics["learning_curve"] = near_curve(tmp_path / "model", found["recipe"])
+    assert metrics["learning_curve"]["found"]["rows"] == found["rows"]
+    page, text = render_html(metrics, []), render_markdown(metrics, [], [])
+    for written in (page, text):
+        assert "worth it here from 1,000 rows on" in written and "../model.curve/curve.html" in written
+    change = first_screen(metrics)[-1].answer.en
+    assert more_sentence(found, "after_generate").en in change and "run_sft.sh curve" not in change
+    assert near_curve(tmp_path / "model", "another/recipe") is near_curve(tmp_path / "none", "x") is None
+
+
 def test_worth_that_is_not_shown_names_the_linear_model() -> None:
     _, text = render_curve(measured(LINEAR, TUNED))
     assert "not shown to be worth it here with up to 3,000 rows: with all rows the linear model is better" in text
@@ -91,8 +109,8 @@ def test_the_picture_has_whiskers_and_looks_ahead() -> None:
     found = measured(TUNED, {number: 1 - 2 * number**-0.5 for number in NUMBERS})
     drawn = chart(found)
     assert [text for _, text in drawn.x.ticks] == ["100", "300", "1,000", "3,000"]
-    whiskers = [line for line in drawn.lines if line.stroke == "thin"]
-    assert len(whiskers) >= 2 * len(NUMBERS)
+    whiskers = [span for line in drawn.lines for span in line.spans]
+    assert len(whiskers) == 2 * len(NUMBERS)
     assert any(line.stroke == "dashed" for line in drawn.lines)
     assert draw_curve(found).startswith(b"\x89PNG")
 

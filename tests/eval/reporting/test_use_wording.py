@@ -2,7 +2,8 @@
 
 import pytest
 
-from eval.reporting.use_wording import ceiling_sentence, cost_sentences, prevalence_sentences, selective_sentences
+from eval.reporting.render import render_html, render_markdown
+from eval.reporting.use_wording import ceiling_sentence, cost_sentences, selective_sentences, shifted_classes
 from tests.report_runs import make_run
 
 
@@ -49,9 +50,20 @@ def test_costs_are_told_with_their_intervals(metrics):
     assert "200.0" in everything.zh and "200.0" in everything.en
 
 
-def test_precision_elsewhere_is_that_of_the_rarest_class(metrics):
-    (told,) = prevalence_sentences(metrics["prevalence"])
-    assert "60.0% (40.0–80.0) at a share of 1%" in told.en and "占比为 1% 则精确率" in told.zh
+def test_precision_elsewhere_is_that_of_the_rarest_classes(metrics):
+    classes = [{"label": str(k), "share": share, "precision": 0.9} for k, share in enumerate((0.5, 0.1, 0.3, 0.1))]
+    assert [one["label"] for one in shifted_classes({"classes": classes})] == ["1", "3", "2"]
+    assert [one["label"] for one in shifted_classes({"classes": classes[:2]})] == ["1"]
+    never = [classes[1] | {"precision": None}, classes[0]]
+    assert shifted_classes({"classes": never}) == []
+
+
+def test_the_page_and_the_report_show_precision_elsewhere(metrics):
+    page, text = render_html(metrics, []), render_markdown(metrics, [], [])
+    assert '<table class="prevalence">' in page and "60.0% (40.0–80.0)" in text
+    assert '<b>60.0%</b> <span class="ci">[40.0–80.0]' in page
+    without = metrics | {"prevalence": metrics["prevalence"] | {"classes": []}}
+    assert '<table class="prevalence">' not in render_html(without, [])
 
 
 def test_the_ceiling_says_who_is_near_it(metrics):

@@ -1,11 +1,12 @@
-from typing import get_args
+import re
 
 import pytest
 
 from eval.reporting import wording
 from eval.scoring.predictions import LADDER
-from eval.scoring.slices import By
 from workspace import bilingual
+from workspace.files import read_json
+from workspace.paths import ROOT
 
 
 @pytest.mark.parametrize(
@@ -82,4 +83,7 @@ def test_slices():
     assert wording.slice_value("200+", "length") == ("200+", "200+")
     assert wording.slice_value("known", "known").zh == "公开过"
     assert wording.slice_value("known", "label") == ("known", "known")  # a label word is not translated
-    assert set(wording.SLICES) == set(get_args(By))
+    by = read_json(ROOT / "eval" / "metrics.schema.json")["properties"]["slices"]["items"]["properties"]["by"]
+    assert all(re.match(by["pattern"], name) for name in (*wording.SLICES, "column:城市"))
+    assert wording.slice_name("column:城市") == ("列 城市", "column 城市")
+    assert wording.slice_value("", "column:城市").en == "(empty)"
