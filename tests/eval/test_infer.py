@@ -171,11 +171,11 @@ def test_responses_of_an_earlier_version_are_compared_by_what_it_recorded(run: P
 
 
 def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(run: Path, calls: list[int]) -> None:
-    """One prompt is one draw: 4 others and 2 further draws of examples, of as many rows as 10 epochs afford."""
-    write_text(run / "sft.yaml", "num_train_epochs: 10\n")
+    """One prompt is one draw: 4 others and 2 further draws of examples, of as many rows as 8 epochs afford."""
+    write_text(run / "sft.yaml", "num_train_epochs: 8\n")
     infer(run, "before")
     infer(run, "before")
-    assert calls == [30 + 6 + 30 + 12 + 6 * 28]
+    assert calls == [30 + 6 + 30 + 12 + 6 * 27]
     record = Run.read(run)
     test, val = (load_split(record.dataset, name, BINARY) for name in ("test", "val"))
     rows = read_jsonl(run / "before" / VARIANTS_FILE)
@@ -188,13 +188,13 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
     write_jsonl(run / "before" / VARIANTS_FILE, rows)
     predictions = load_predictions(run, test, val, BINARY, {}).test
     found = untuned_variants(run, test, predictions, BINARY)
-    assert (found["n"], found["of"]) == (28, 30)
+    assert (found["n"], found["of"]) == (27, 30)
     assert [one["name"] for one in found["prompts"]] == ["before_score", *(f"wording_{i}" for i in range(1, 5))]
     assert [one["name"] for one in found["few_shot"]] == ["before_few_shot", "few_shot_2", "few_shot_3"]
     assert [one["accuracy"] for one in found["prompts"][:3]] == [1, 1, 0]
-    assert [one["only_answer"] for one in found["prompts"]] == [None, None, None, {"label": BINARY[0], "n": 28}, None]
+    assert [one["only_answer"] for one in found["prompts"]] == [None, None, None, {"label": BINARY[0], "n": 27}, None]
     prompts, shots = variant_notes(found)
-    assert "macro F1 from 0.0% to 100.0%" in prompts.en and "a fixed 28 of the 30 test reviews" in prompts.en
+    assert "macro F1 from 0.0% to 100.0%" in prompts.en and "a fixed 27 of the 30 test reviews" in prompts.en
     assert "With 1 of them every review got the same label" in prompts.en and "100.0%" in shots.zh
     assert 0 < read_jsonl(run / "before" / "test.jsonl")[0]["label_mass"] < 1
 
