@@ -181,7 +181,10 @@ def _mistakes(rows) -> list[dict[str, Any]]:
     told = [(row, row["readings"]["after_score"]) for row in rows if "after_score" in row["readings"]]
     wrong = [(row, one) for row, one in told if not one["correct"] and one["p"] is not None]
     wrong.sort(key=lambda pair: -pair[1]["p"])
-    near = [{"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]}]
+    near = [
+        {"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]},
+        {"id": "9002", "label": rows[0]["gold"], "similarity": 0.41, "review": "房间很干净，服务也好，" * 9},
+    ]
     return [
         {"id": row["id"], "gold": row["gold"], "label": one["label"], "p": one["p"], "nearest": near}
         for row, one in wrong[:10]
