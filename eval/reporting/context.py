@@ -45,6 +45,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "second": second_metric(metrics),
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
+        "paired": each_pair_once(metrics["comparisons"]),
         "baseline": best_baseline(metrics),
         "reading_notes": reading_notes(metrics),
         "slices": slices,
@@ -59,6 +60,14 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "curve_sentences": sentences(metrics["learning_curve"]["found"]) if metrics["learning_curve"] else [],
         "shifted": shifted_classes(metrics["prevalence"]),
     }
+
+
+def each_pair_once(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The comparisons without those that an earlier one is the reverse of: the decision weighs some the other way."""
+    found: dict[frozenset[str], Mapping[str, Any]] = {}
+    for one in comparisons:
+        found.setdefault(frozenset((one["a"], one["b"])), one)
+    return list(found.values())
 
 
 def reading_notes(metrics: Metrics) -> list[Text]:

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eval.reporting.class_tables import SHOWN, class_rows, confusions
-from eval.reporting.context import best_baseline, browser_rows
+from eval.reporting.context import best_baseline, browser_rows, each_pair_once
 from eval.reporting.render import embedded_json, render_html, render_markdown
 from eval.reporting.wording import decision
 from eval.scoring.predictions import primary_pair
@@ -266,10 +266,16 @@ def test_the_surest_errors_have_their_training_rows(tmp_path):
     rows = read_jsonl(tmp_path / "rows.jsonl")
     packed = browser_rows(metrics, rows)["nearest"]
     assert {rows[at]["id"] for at in packed} == {one["id"] for one in metrics["mistakes"]} and packed
-    ((key, label, similarity, review),) = next(iter(packed.values()))
+    key, label, similarity, review = next(iter(packed.values()))[0]
     assert (key, BINARY[label], similarity, review) == ("9001", rows[0]["gold"], 0.83, HOSTILE[0])
     text = render_markdown(metrics, rows, [])
     assert "9001" in text and "<script>" not in text
+
+
+def test_a_pair_is_shown_once():
+    pairs = [("x", "y"), ("z", "y"), ("y", "x"), ("w", "x")]
+    found = each_pair_once([{"a": a, "b": b} for a, b in pairs])
+    assert [(one["a"], one["b"]) for one in found] == [("x", "y"), ("z", "y"), ("w", "x")]
 
 
 def test_embedded_json():
