@@ -123,7 +123,7 @@ def _by_model(run: Run, side: str, attacks: Sequence[Attack], task: Task) -> lis
     """The model's most probable label of each attacked review, which goes into the prompt as prep puts it there."""
     if run.model_folder is None:
         raise UserError(f"{shown(run.folder)} names no model folder: run `bash run_sft.sh` again")
-    frame = chat_frame(run.sft_values().get("template"), task.system)
+    frame = chat_frame(run.sft_values().get("template"), task.system, shown(run.folder / "sft.yaml"))
     pattern = control_pattern((*frame.control_tokens, *ModelTokenizer(run.model_folder).control_tokens))
     questions = (task.render(neutralise(attack.review, pattern)) for attack in attacks)
     prompts = [

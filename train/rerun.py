@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_prep.chat.frame import check_template
 from hub.find import fingerprint
 from plan.hardware import this_machine
 from plan.planning import Plan, carry_out
@@ -73,6 +74,8 @@ def plan_again(original: Path, again: Path) -> Plan:
     for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)
     sft = run.sft_values() | {"output_dir": str(again / "train")}
+    if template := sft.get("template"):
+        check_template(str(template), shown(original / "sft.yaml"))
     # The dataset is made here, whatever place the original's record names.
     dataset = DATASETS / check_name(run.dataset.name, "dataset", shown(original / RECORD))
     check_no_pattern(dataset)

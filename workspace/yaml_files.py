@@ -1,6 +1,7 @@
 """YAML files that a person wrote: read safely, doubled keys refused, each key's line known for messages."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import yaml
 from workspace.errors import UserError
 from workspace.paths import shown
 
+HALF = re.compile("[\ud800-\udfff]")  # a surrogate without its other half
 MOST_NODES = 100_000  # keys and values of a file
 MOST_BYTES = 1_000_000
 
@@ -28,7 +30,16 @@ class YamlFile(NamedTuple):
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which lets the last of two equal keys win, and reads 010 as 8, in silence: here errors."""
+    """PyYAML's safe loader, which lets the last of two equal keys win, and reads 010 as 8, in silence: here errors.
+
+    So is half a character, which "\\ud800" stands for: no file could be written with it.
+    """
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if isinstance(text, str) and HALF.search(text):
+            raise yaml.constructor.ConstructorError(None, None, "half of a character in a text", node.start_mark)
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()

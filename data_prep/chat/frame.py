@@ -53,16 +53,22 @@ class ChatFrame:
         return [part for part in self.parts if isinstance(part, str)]
 
 
-def chat_frame(template: str | None, system: str) -> ChatFrame:
+def check_template(template: str, place: str) -> None:
+    """Raise `UserError` for a template that is not known; `place` is where it is named."""
+    if template not in registry().chats:
+        raise UserError(f"{place}: ms-swift has no template {template}, take one of its names, such as qwen2_5")
+
+
+def chat_frame(template: str | None, system: str, place: str = "--template") -> ChatFrame:
     """The frame of ms-swift's `template` with this system prompt, which may be empty; without one, Qwen's ChatML.
 
-    Raises `UserError` for a template that is not known, or has no place for a system prompt.
+    `place` is where it is named. Raises `UserError` as `check_template` does, and for a template that has no place for
+    a system prompt.
     """
     if template is None:
         return _chatml(system)
-    chat = registry().chats.get(template)
-    if chat is None:
-        raise UserError(f"ms-swift has no template {template}: take one of its names, such as qwen2_5, for --template")
+    check_template(template, place)
+    chat = registry().chats[template]
     if chat.without is None:
         return _chatml(system)  # counted too short or too long by some tokens: plan.resolve leaves room
     if not system:

@@ -114,7 +114,7 @@ def compare_runs(folders: Sequence[Path]) -> str:
         again = f"run python -m eval.report {shown(folder)} again"
         metrics = read(folder / "metrics.json", ScoredMetrics, again)
         rows = read_lines(folder / "rows.jsonl", ScoredRow, again)
-        if any(row.readings.keys() != metrics.readings.keys() or row.gold not in metrics.labels for row in rows):
+        if not all(row.readings.keys() == metrics.readings.keys() and _in_labels(row, metrics.labels) for row in rows):
             raise UserError(f"{shown(folder / 'rows.jsonl')} is not of its metrics.json: {again}")
         runs.append(ScoredRun(letter(place), shown(folder), metrics, rows))
         check_comparable(runs[0], runs[-1])
@@ -131,6 +131,11 @@ def compare_runs(folders: Sequence[Path]) -> str:
         paired=[] if by_recipe else list(_paired(runs)),
         none_text=NONE,
     )
+
+
+def _in_labels(row: ScoredRow, labels: Sequence[str]) -> bool:
+    """Whether the row's gold label is one of `labels`, and so is whatever label an answer was read as."""
+    return row.gold in labels and all(one.label is None or one.label in labels for one in row.readings.values())
 
 
 def check_comparable(first: ScoredRun, other: ScoredRun) -> None:

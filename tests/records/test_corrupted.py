@@ -5,6 +5,7 @@ What reads a file is not listed but seen: the files that a command opens are not
 
 import os
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,13 @@ def test_damaged_records_end_in_a_sentence(made: Finished) -> None:
 @pytest.mark.all
 def test_six_thousand_damaged_records_end_in_a_sentence(made: Finished) -> None:
     assert list(corrupt(made, 6000, 2)) == []
+
+
+@pytest.mark.parametrize("name", ["again", "injection"])
+def test_a_template_that_is_none_is_told_with_the_file_that_names_it(made: Finished, name: str) -> None:
+    kept, path = Kept(made.root), made.run / "sft.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(?m)^template: .*", "template: 正面", text), encoding="utf-8")
+    ended = outcome(made, name)
+    kept.restore()
+    assert ended.status == 2 and "sft.yaml: ms-swift has no template 正面" in ended.text, ended.text

@@ -38,8 +38,18 @@ def test_aliases_and_merges_of_the_usual_size_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["[" * 1500, "5: x\n", "? [a]\n: b\n", "null: 1\n", "a: " + "9" * 5000, "a: \0", "- &a"],
-    ids=range(7),
+    [
+        "[" * 1500,
+        "5: x\n",
+        "? [a]\n: b\n",
+        "null: 1\n",
+        "a: " + "9" * 5000,
+        "a: \0",
+        "- &a",
+        r'a: "\ud800"',
+        r'"\udfff": 1',
+    ],
+    ids=range(9),
 )
 def test_what_is_no_file_of_keys_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.yaml"

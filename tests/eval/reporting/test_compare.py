@@ -63,6 +63,15 @@ def test_rows_that_do_not_fit_the_metrics_are_refused(runs):
         report.main([str(run) for run in runs[:2]])
 
 
+@pytest.mark.parametrize("change", [{"label": "x"}, {"label": ""}])
+def test_an_answer_that_is_none_of_the_labels_is_refused(runs, change):
+    rows = read_jsonl(runs[1] / "rows.jsonl")
+    rows[3]["readings"]["after_score"] |= change
+    write_jsonl(runs[1] / "rows.jsonl", rows)
+    with pytest.raises(UserError, match=r"rows\.jsonl is not of its metrics\.json: run python -m eval\.report"):
+        report.main([str(run) for run in runs[:2]])
+
+
 def test_other_labels_are_refused(runs):
     make_run(runs[1], ("好", "坏"), n=150)
     with pytest.raises(UserError, match="different labels"):
