@@ -91,14 +91,15 @@ def classify(
     if (gold_codes == len(labels)).any():
         raise ValueError("a gold label is missing")
     known = np.arange(len(labels))
-    scores = precision_recall_fscore_support(gold_codes, codes, labels=known, average=None, zero_division=0)
-    _, recall, _, support = scores
+    scores = precision_recall_fscore_support(gold_codes, codes, labels=known, average=None, zero_division=0)[:3]
+    recall = scores[1]
     confusion = confusion_matrix(gold_codes, codes, labels=np.arange(len(labels) + 1))[:-1]
+    support = confusion.sum(axis=1)  # scikit-learn's counts are floats where no answer is one of the labels
     *predicted_counts, unparsed = confusion.sum(axis=0).tolist()
     correct = int((gold_codes == codes).sum())
     bare = None if strict is None else int(sum(strict))
     one_class = len(np.unique(gold_codes)) == 1 or len(np.unique(codes)) == 1
-    per_class = zip(*(column.tolist() for column in scores), predicted_counts, strict=True)
+    per_class = zip(*(column.tolist() for column in (*scores, support)), predicted_counts, strict=True)
     return Classification(
         n=n,
         correct=correct,

@@ -23,6 +23,15 @@ def test_precision_follows_from_bayes_rule():
     assert got["a"].false_positive_rate == 0.2  # an unparsed answer has the label of no class
 
 
+def test_without_one_parsed_answer_there_is_a_recall_of_none():
+    """As a random model leaves it; scikit-learn then counts in floats."""
+    found = prevalence_shift(classify(["a"] * 6 + ["b"] * 6, [None] * 12, ("a", "b")), ("a", "b"))
+    assert [(one.label, one.recall, one.recall_ci[0], one.precision) for one in found] == [
+        ("a", 0, 0, None),
+        ("b", 0, 0, None),
+    ]
+
+
 def test_a_class_that_is_never_predicted_has_no_precision():
     one = prevalence_shift(classify(["a", "b"], ["a", "a"], ("a", "b")), ("a", "b"))[1]
     assert one.precision is None and {part.precision for part in one.elsewhere} == {None}
