@@ -195,8 +195,9 @@ def _check_unchanged(run: Run, inputs: dict[str, Any]) -> None:
 
 def _discard_changed(folder: Path) -> None:
     """Remove checkpoints of a finished training that were changed since: they are trained again."""
-    for checkpoint in {path.parent for path in stages.changed_outputs(folder, "train")} - {folder / "train"}:
-        if checkpoint.is_dir():
+    changed = {path.parent for path in stages.changed_outputs(folder, "train")}
+    for checkpoint in checkpoints(folder / "train"):  # a damaged record may name any file of the run
+        if checkpoint in changed:
             print(f"train: {checkpoint.name} was changed after it was written, and is trained again", flush=True)
             remove(checkpoint)
 

@@ -15,7 +15,7 @@ from tests.scored_runs import make_dataset, make_plan
 from tests.train.test_checkpoints import make
 from train.sft import check_rows, tune
 from workspace.errors import UserError
-from workspace.files import sha256_file, write_text
+from workspace.files import read_json, sha256_file, write_json, write_text
 
 Meanwhile = Callable[[], None]
 
@@ -139,3 +139,16 @@ def test_rows_that_ms_swift_leaves_out_are_told_with_the_file_that_counts_them(r
     write_text(tmp_path / "train" / "label_metric.json", f'{{"train_rows": {counts.train["total"]}, "val_rows": 1}}')
     with pytest.raises(UserError, match=r"train/label_metric\.json: ms-swift takes 1 of the 12 val rows"):
         check_rows(tmp_path / "train", counts)
+
+
+@pytest.mark.parametrize("name", ["x", "stages/x", "before/x", ""])
+def test_a_record_that_names_other_files_of_the_run_removes_none_of_them(run: Path, trained, name: str) -> None:
+    """Its folder was taken for a checkpoint's, and removed: with "x" the whole run."""
+    trained += [None, None]
+    tune(run, estimate=False)
+    kept = [path for path in run.rglob("*") if path.is_file() and "train" not in path.relative_to(run).as_posix()]
+    write_text(run / "before" / "test.jsonl", "answers")
+    record = read_json(run / "stages" / "train.json")
+    write_json(run / "stages" / "train.json", record | {"outputs": record["outputs"] | {name: "ab"}})
+    tune(run, estimate=False)
+    assert (run / "before" / "test.jsonl").is_file() and all(path.is_file() for path in kept)
