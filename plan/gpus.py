@@ -18,7 +18,6 @@ from typing import Any
 
 from workspace.files import write_json
 from workspace.paths import ROOT
-from workspace.records import read_if_whole
 
 # Any of these is there where a driver is: NVIDIA's, that of WSL, of Jetson, AMD's.
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
@@ -26,7 +25,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 KEPT = "RUN_SFT_GPUS"  # in the environment of run_sft.sh's stages: where the first answer is kept for the others
 FREE_SHARE = 0.85  # of a card's memory: with less free, somebody else uses it
 # PyTorch's build of the pinned torch that has kernels from compute capability 5.0 on and asks for driver 525.
-OLDER_BUILD = "pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cu126"
+OLDER_BUILD = "torch 2.13.0+cu126"
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ def find_gpus() -> Gpus:
     """The GPUs of this machine; torch is asked only where a driver is and the user has not hidden the cards."""
     if os.environ.get(VISIBLE) in ("", "-1") or not has_driver():
         return Gpus()
+    from workspace.records import read_if_whole  # the doctor reads this module with Python alone
+
     kept = os.environ.get(KEPT)
     if kept and (found := read_if_whole(Path(kept), Gpus)):
         return found

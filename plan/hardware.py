@@ -87,8 +87,8 @@ def check_usable(machine: Machine) -> None:
     """
     if machine.gpu is None and machine.gpu_fault.startswith("torch"):
         raise UserError(
-            f"{machine.gpu_fault}: for an older card or driver run `{OLDER_BUILD}`, or renew the driver, or put "
-            f"{VISIBLE}= (empty) before the command to compute on the CPU"
+            f"{machine.gpu_fault}: for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the "
+            f"driver, or put {VISIBLE}= (empty) before the command to compute on the CPU"
         )
 
 
