@@ -179,7 +179,7 @@ def make_run(
 def _mistakes(rows) -> list[dict[str, Any]]:
     """The surest errors, the first of them next to a hostile text."""
     told = [(row, row["readings"]["after_score"]) for row in rows if "after_score" in row["readings"]]
-    wrong = [(row, one) for row, one in told if not one["correct"] and one["p"] is not None]
+    wrong = [(row, one) for row, one in told if not one["correct"] and one["label"] and one["p"] is not None]
     wrong.sort(key=lambda pair: -pair[1]["p"])
     near = [
         {"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]},
