@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plan.option_values import LISTS, PLUGINS, RANGES, RESERVED, limits_fault, reserved
+from plan.option_values import LISTS, OF_SEVERAL, PLUGINS, RANGES, RESERVED, limits_fault, reserved
 from workspace.command_line import Parser, check_words, from_caller, given_number, given_path
 from workspace.errors import UserError
 from workspace.ranges import ROWS
@@ -120,7 +120,7 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
     for key, values in result.items():
         if not values:
             raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
-        if remedy := reserved(key, values[0], RESERVED | PLUGINS):
+        if remedy := reserved(key, values[0], RESERVED | OF_SEVERAL | PLUGINS):
             raise UserError(f"option --{key} {remedy}")
         if len(values) > 1 and key not in LISTS:
             raise UserError(f"option --{key} has {len(values)} values ({' '.join(values)}); the recipe comes first")
