@@ -14,7 +14,7 @@ import yaml
 
 from data_prep.proposal.columns import Chosen, choose_columns
 from data_prep.proposal.labels import LISTED, ProposedLabels, propose_labels
-from data_prep.proposal.task_file import language_of, slug, task_text
+from data_prep.proposal.task_file import language_of, prompts_of, slug, task_text
 from data_prep.settings import replaced
 from data_prep.table.checking import visible_lengths
 from data_prep.table.delimited import Noticed
@@ -145,9 +145,8 @@ def summary(found: Proposal) -> list[str]:
     names = {"text": " + ".join(map(str, chosen.text)), "label": chosen.label, "id": chosen.id, "split": chosen.split}
     lines = {role: f"{name} ({chosen.reasons[role]})" for role, name in names.items() if name is not None}
     lines["classes"] = f"{len(labels.words)}: {', '.join(classes[:LISTED])}{more} ({labels.reason})"
-    named = (
-        "which names the labels" if len(labels.words) <= LISTED else "`plain` without the labels or `named` with them"
-    )
+    several = len(prompts_of(chosen, labels.words, found.language)) > 1
+    named = "`plain` without the labels or `named` with them" if several else "which names the labels"
     lines["language"] = f"{language}, and so is the prompt, {named}"
     lines["lengths"] = f"{int(np.median(lengths)):,} characters a text (median), the longest {int(lengths.max()):,}"
     odd = list(found.odd)
