@@ -8,6 +8,8 @@
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
 #   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
+#   bash run_sft.sh hotel_reviews --seeds 42 43 44         a verdict on the recipe: mean, spread and interval over seeds
+#   bash run_sft.sh curve hotel_reviews                    how good with how many rows, and what more labels would bring
 #   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
@@ -74,11 +76,13 @@ main() {
         again) what=train.rerun && shift ;;
         init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
+        curve) what=eval.curve && shift ;;
     esac
     for word in "$@"; do
         case "$word" in
             # Help on a run needs nothing but Python; on the others, what they import.
             --cv | --cv=*) what=eval.cross_validation ;;
+            --seeds | --seeds=*) if [ "$what" = plan ]; then what=eval.seeds; fi ;;
             -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
@@ -95,8 +99,14 @@ main() {
         export SWIFT_SERVER="$private/socket"
         python -m plan.swift_server "$SWIFT_SERVER" &
     fi
-    if [ "$what" = eval.cross_validation ]; then
-        banner "Tune a model for each fold, which answers the rows of that fold"
+    local models=''
+    case "$what" in
+        eval.cross_validation) models="each fold, which answers the rows of that fold" ;;
+        eval.seeds) models="each seed, which answers the test rows" ;;
+        eval.curve) models="each number of rows and each seed, which answers the test rows" ;;
+    esac
+    if [ -n "$models" ]; then
+        banner "Tune a model for $models"
         step "$what" "$@"
         return
     fi

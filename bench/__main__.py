@@ -1,6 +1,6 @@
 """Measurements that the README quotes, one subcommand each.
 
-Run as: python -m bench goals|prep|inference|training|scaling|stages [options]; --help tells each one's
+Run as: python -m bench goals|prep|inference|training|gpu|scaling|stages [options]; --help tells each one's
 """
 
 import inspect
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bench import goals, inference, prep, scaling, stages, training
+from bench import goals, gpu, inference, prep, scaling, stages, training
 from bench.subject import publish
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import run_main
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("python -m bench", __doc__)
     benches = parser.add_subparsers(metavar="BENCH", required=True)
     bench: Any
-    for bench in (goals, prep, inference, training, scaling, stages):
+    for bench in (goals, prep, inference, training, gpu, scaling, stages):
         own = benches.add_parser(bench.__name__.removeprefix("bench."), help=(bench.__doc__ or "").split("\n")[0])
         own.set_defaults(run=bench.run if bench is goals else partial(publish, bench))
         files = {"json": None} if bench is not goals else {}

@@ -21,8 +21,10 @@ from data_prep.duplicates.contamination import flag_known
 from data_prep.manifest import MANIFEST, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
+from data_prep.splits.deciding_rows import deciding_rows
 from data_prep.splits.kept_split import kept_places, with_added, write_places
 from data_prep.splits.split_frame import split_frame
+from data_prep.splits.splitting import TEST_OF, VAL_OF
 from data_prep.splits.sufficiency import few_rows
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
 from data_prep.summary import summary
@@ -159,12 +161,16 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     """All that the dataset depends on; empty when the table cannot be read, which read_table reports."""
     if not path.is_file():
         return {}
-    # The task's file itself, and where tables may be, decide nothing once the table is there.
-    unused = ("path", "csv", "source", "corrections", "corrections_test", "known_public", "sft")
+    # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
+    # a run's answers.
+    unused = {"path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"}
+    unused |= {"selective", "costs", "primary_metric", "margin", "segments"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
+    if task.limit_seed is None:
+        del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
-    files: dict[str, Any] = {}
+    files: dict[str, Any] = {"held_out": [TEST_OF, VAL_OF, deciding_rows()]} if task.limit else {}
     try:
         source = sha256_file(path)
         # Files that the task names besides the table, by content; None for one that is missing, an error later.
@@ -207,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--model", type=given_path, metavar="DIR", help="a model's folder; its tokenizer counts lengths"
     )
     parser.add_argument(
-        "--limit", type=given_number(ROWS), metavar="N", help="at most N train, N/4 test and N/8 val rows"
+        "--limit", type=given_number(ROWS), metavar="N", help="at most N train, N/2 test and N/4 val rows"
     )
     parser.add_argument("--out", type=given_path, metavar="DIR", help="default: dataset_jsonl/TASK")
     parser.add_argument("--prompt", metavar="NAME", help="one of the task's prompts")

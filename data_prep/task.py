@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from data_prep.chat.parts import parts_of
+from data_prep.decision_settings import Costs, SelectiveSettings, check_confusions
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
 from data_prep.settings import (
@@ -31,16 +32,17 @@ from data_prep.settings import (
 )  # fmt: skip
 from data_prep.splits.split_settings import Scheme as Scheme
 from data_prep.splits.split_settings import SplitSettings as SplitSettings
-from data_prep.table.table_settings import PLACE, STRICT, Columns, TableSettings, check_places, distinct
+from data_prep.table.table_settings import PLACE, STRICT, Columns, Segments, TableSettings, check_places, distinct
 from data_prep.table.table_settings import SPLITS as SPLITS
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
-from workspace.ranges import ROWS, TOKENS
+from workspace.ranges import ROWS, SEED, TOKENS
 from workspace.yaml_files import YamlFile
 
 RESERVED_WORDS = ("total", "unparsed")  # keys next to label words in counts and confusion tables
 LABELS = (2, 200)  # fewest and most label words
 Conflicts = Literal["keep", "set_aside"]
+PrimaryMetric = Literal["macro_f1", "accuracy", "balanced_accuracy", "mcc"]
 
 
 def canonical_value(value: Any) -> str:
@@ -148,6 +150,9 @@ class Task:
     conflicts: Conflicts = Field(
         default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
+    # Both are read when a run is scored; the data does not depend on them.
+    primary_metric: PrimaryMetric = "macro_f1"  # verdict, comparisons and advice go by it
+    margin: Annotated[Number, between(0.0001, 0.5)] = 0.01  # differences of it that are smaller count as none
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
     min_chars: Annotated[Whole, between(1, 1_000_000)] = 1
@@ -155,10 +160,14 @@ class Task:
     synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
     limit: Annotated[Whole, within(ROWS)] | None = None
     limit_of: Literal["all", "train"] = "all"
+    limit_seed: Annotated[Whole, within(SEED)] | None = None  # which rows a limit takes; None: by the split's seed
     injected_share: Annotated[Number, between(0, 1)] = 0.0
     corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too
     known_public: KnownPublic | None = None
+    selective: SelectiveSettings = Field(default_factory=SelectiveSettings)  # read when a run is scored
+    costs: Costs | None = None  # so are these
+    segments: Segments = ()  # and these columns, whose values the report looks at rows by
     # Keys of `swift sft` in place of the recipe's; the data does not depend on them.
     sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)
 
@@ -176,6 +185,9 @@ class Task:
             if label not in self.label_words:
                 known = f"{nearest(label, self.label_words)}; known: {', '.join(self.label_words)}"
                 raise SettingError(f"is no label word{known}", f"synonyms.{label}")
+        if self.columns.label in self.segments or len(set(self.segments)) < len(self.segments):
+            raise SettingError("holds the label's column, or one twice: the report has labels already", "segments")
+        check_confusions(self.costs, self.label_words)
         labels_by_word(self.label_words, self.synonyms)
         if self.corrections_test and self.corrections is None:
             raise SettingError("is true, but there is no `corrections`: name the CSV there", "corrections_test")

@@ -19,29 +19,26 @@ from typing import Any
 import yaml
 
 from data_prep.task import SplitSettings
-from eval.baselines import make_baselines
-from eval.evaluate import load_run_task
-from eval.infer import infer
 from eval.reporting.wording import reading_name
+from eval.scoring.intervals import Metric
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import load_predictions, primary
-from eval.scoring.responses import load_split
-from eval.scoring.significance import Comparison, compare, wilson
-from eval.scoring.verdict import AGAINST_BASELINE
+from eval.scoring.predictions import LINEAR, primary
+from eval.scoring.significance import MARGIN, Comparison, compare, wilson
+from eval.scoring.verdict import Contrast, baseline_verdict
+from eval.trial_answers import answer
 from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
-from plan.run import Run, locked_run
-from train.trials import Trial, TrialList, TrialResult
-from workspace.bilingual import interval, number, p_value, percent, signed, signed_interval
+from plan.run import Run
+from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
+from workspace.bilingual import interval, number, percent
 from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_jsonl, write_text
 from workspace.folder_lock import locked
 from workspace.markdown import table
-from workspace.paths import RUNS, shown
+from workspace.paths import shown
 from workspace.ranges import whole
 
-LINEAR = "tfidf_linear"
 OWN = {"column", "values", "files", "folds", "fold"}  # of the task's `split`: not a fold's
 
 
@@ -78,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(list(words))
     ensure_task(options.recipe)
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
-    trials = TrialList((options.run or RUNS / f"{recipe.name}.cv").absolute())
+    trials = TrialList(list_folder(words, "cv"))
     with locked(trials.folder):
         cross_validate(trials, words, recipe, known.cv, known.repeats, options.number("seed", 42))
 
@@ -99,15 +96,16 @@ def cross_validate(
     for repeat, fold in product(range(repeats), range(1, folds + 1)):
         path = write_fold(trials.folder, recipe.task.split, folds, fold, recipe.task.split.seed + repeat)
         every[Trial(path.stem, seed + repeat, (str(path),))] = (repeat, fold)
-    results = trials.run(list(every), words, each=_stop_at_a_fault)
+    results = trials.run(list(every), words, each=stop_at_a_fault)
     answers: list[Answer] = []
     for result in results:
         answers += answers_of(result.run, *every[result.trial])
     check_each_once(answers)
     labels = Run.read(results[0].run).labels
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
-    write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats))
-    text = page(answers, labels, folds, repeats, recipe.name)
+    by = (recipe.task.primary_metric, recipe.task.margin)
+    write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats, *by))
+    text = page(answers, labels, folds, repeats, recipe.name, *by)
     write_text(trials.folder / "cv.md", text)
     print(f"\n{text}\ncv: {shown(trials.folder / 'cv.md')}, {shown(trials.folder / 'rows.jsonl')}", flush=True)
     return answers
@@ -123,17 +121,11 @@ def write_fold(folder: Path, split: SplitSettings, folds: int, fold: int, seed: 
 
 
 def answers_of(folder: Path, repeat: int, fold: int) -> list[Answer]:
-    """What baselines and tuned model answer the test rows of a tuned run; what is answered is not asked again."""
-    with locked_run(folder):
-        make_baselines(folder)
-        infer(folder, "after")
-    run = Run.read(folder)
-    task = load_run_task(run)
-    test, val = (load_split(run.dataset, name, run.labels) for name in ("test", "val"))
-    found = load_predictions(folder, test, val, run.labels, task.synonyms if task else {}).test
+    """What baselines and tuned model answer the test rows of a tuned run."""
+    _, test, readings = answer(folder)
     ids = test.source_ids or (None,) * len(test)
     return [
-        Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in found.items()})
+        Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in readings.items()})
         for at, (key, own, gold) in enumerate(zip(test.ids, ids, test.gold, strict=True))
     ]
 
@@ -151,21 +143,30 @@ def scores(answers: Sequence[Answer], labels: Sequence[str]) -> dict[str, Classi
     return {name: classify(gold, [answer.readings[name] for answer in answers], labels) for name in names}
 
 
-def against_linear(answers: Sequence[Answer], labels: Sequence[str]) -> Comparison | None:
+def against_linear(
+    answers: Sequence[Answer], labels: Sequence[str], metric: Metric, margin: float
+) -> Comparison | None:
     """The tuned model against the linear one, on the same rows by the same folds; None without either."""
     names = answers[0].readings
     if (tuned := primary(names)) is None or LINEAR not in names:
         return None
     linear, ours = ([answer.readings[name] for answer in answers] for name in (LINEAR, tuned))
-    return compare(linear, ours, [answer.gold for answer in answers], labels)
+    return compare(linear, ours, [answer.gold for answer in answers], labels, metric=metric, margin=margin)
 
 
-def summary(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: int) -> dict[str, Any]:
+def summary(
+    answers: Sequence[Answer],
+    labels: Sequence[str],
+    folds: int,
+    repeats: int,
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+) -> dict[str, Any]:
     """What cv.json holds: for each repeat the pooled metrics of each reading, and the comparison."""
     pooled = []
     for repeat in range(repeats):
         mine = [answer for answer in answers if answer.repeat == repeat]
-        found, comparison = scores(mine, labels), against_linear(mine, labels)
+        found, comparison = scores(mine, labels), against_linear(mine, labels, metric, margin)
         pooled.append({
             "readings": {name: {**asdict(s), "accuracy_ci": wilson(s.correct, s.n)} for name, s in found.items()},
             "against_linear": asdict(comparison) if comparison else None,
@@ -173,7 +174,15 @@ def summary(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeat
     return {"format": 1, "folds": folds, "labels": list(labels), "repeats": pooled}
 
 
-def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: int, name: str) -> str:
+def page(
+    answers: Sequence[Answer],
+    labels: Sequence[str],
+    folds: int,
+    repeats: int,
+    name: str,
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+) -> str:
     """cv.md: the pooled result, by repeat, fold and class, in Chinese and English."""
     first = [answer for answer in answers if answer.repeat == 0]
     found, tuned = scores(first, labels), primary(first[0].readings)
@@ -190,14 +199,9 @@ def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: 
         ]),
         "",
     ]  # fmt: skip
-    if comparison := against_linear(first, labels):
-        zh, en = AGAINST_BASELINE[comparison.code]
-        facts = (signed(comparison.accuracy_difference), signed_interval(comparison.accuracy_ci))
-        lines += [
-            f"{zh}：准确率差 {facts[0]} 个百分点（95% {facts[1]}，p {p_value(comparison.mcnemar_p)}）。",
-            f"{en}: accuracy differs by {facts[0]} points (95 % {facts[1]}, p {p_value(comparison.mcnemar_p)}).",
-            "",
-        ]
+    if tuned and (comparison := against_linear(first, labels, metric, margin)):
+        said = baseline_verdict(Contrast(found[LINEAR], found[tuned], comparison))
+        lines += [said.zh, said.en, ""]
     if tuned and repeats > 1:
         each = [scores([a for a in answers if a.repeat == repeat], labels)[tuned] for repeat in range(repeats)]
         accuracies = [one.accuracy for one in each]
@@ -222,11 +226,6 @@ def page(answers: Sequence[Answer], labels: Sequence[str], folds: int, repeats: 
         ] if names else [], 1),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
-
-
-def _stop_at_a_fault(results: Sequence[TrialResult]) -> None:
-    if fault := results[-1].fault:
-        raise UserError(f"{results[-1].trial.name} failed ({fault}): the same command goes on once that is mended")
 
 
 if __name__ == "__main__":

@@ -9,31 +9,41 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_prep.manifest import Manifest
 from data_prep.overrides import find_overrides
 from data_prep.task import Task, load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
 from eval.robustness.rates import load_injection
-from eval.scoring.calibration import check_selective, choose_selective, probability_metrics
+from eval.scoring.calibration import probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
+from eval.scoring.decisions import decisions
 from eval.scoring.efficiency import Efficiency, load_efficiency
+from eval.scoring.gain import decompose_gain
+from eval.scoring.judgement import compare_predictions, judge, judge_all
+from eval.scoring.label_bias import only_answer
+from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
-from eval.scoring.metrics import UNPARSED, Classification, classify, decompose_gain
+from eval.scoring.metrics import UNPARSED, Classification, classify
+from eval.scoring.nearest_rows import confident_mistakes
 from eval.scoring.predictions import (
     Metrics,
     Predictions,
-    RunPredictions,
     cut_off,
     load_predictions,
     primary,
     row_records,
 )
+from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
-from eval.scoring.significance import wilson
+from eval.scoring.segments import load_segments
+from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
-from eval.scoring.verdict import compare_predictions, judge
+from eval.scoring.variants import untuned_variants
+from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
 from workspace import stages
@@ -42,8 +52,8 @@ from workspace.errors import UserError, run_main
 from workspace.files import read_json, sha256_file, sha256_json, write_json, write_jsonl
 from workspace.paths import ROOT, shown
 
-SCORED: tuple[SplitName, ...] = ("test", "val")
-SCHEMA_VERSION = 1
+SPLITS: tuple[SplitName, ...] = ("test", "val", "train")
+SCHEMA_VERSION = 2
 LEAKS_NAMED = 20  # of each two splits
 STAGES = ("before", "train", "after")
 MODEL_ANSWERS = ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
@@ -58,42 +68,53 @@ def evaluate(folder: Path) -> Metrics:
     labels, head = run.labels, is_head(folder)
     manifest = Manifest.read(run.dataset)
     check_responses_are_current(run)
-    test, val = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SCORED)
+    splits = (load_split(run.dataset, name, labels, manifest.files.get(f"{name}.jsonl")) for name in SPLITS)
+    test, val, train = splits
     if not len(test):
         raise UserError(f"{shown(test.path)} has no rows: there is nothing to score")
 
     task = load_run_task(run)
     predictions = load_predictions(folder, test, val, labels, task.synonyms if task else {})
     scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
-    comparisons = compare_predictions(predictions.test, test.gold, labels)
+    metric, margin = (task.primary_metric, task.margin) if task else ("macro_f1", MARGIN)
+    comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
+    decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
-    curves, issues = load_curves(run.train_folder), load_label_issues(run.dataset, test)
+    curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
+    segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
-    gain = decompose_gain(scores)
+    gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
         "notice": run.notice,
         "head": head,
         "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
+        "decision": asdict(decision),
+        "primary_metric": metric,
+        "margin": margin,
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
         "leaks": _leaks(manifest),
         "test": _looks(run, manifest, scores),
         "readings": {
-            name: _reading(p, scores[name], efficiency[name], test, labels) for name, p in predictions.test.items()
+            name: _reading(p, scores[name], efficiency[name], test, labels) | {"intervals": intervals[name]}
+            for name, p in predictions.test.items()
         },
-        "gain": {metric: asdict(parts) for metric, parts in gain.items()} if gain else None,
+        "untuned": untuned_variants(folder, test, predictions.test, labels),
+        "gain": asdict(gain) if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],
         "slices": [
             asdict(part)
             for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else ())
+            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
         ],
+        "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
+        "learning_curve": near_curve(folder, run.recipe),
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,
-        "selective": _selective(predictions, val, test, labels),
+        **decisions(predictions, scores, (val, test), labels, task, issues),
         "parity": [asdict(one) | {"detail": one.detail._asdict()} for one in consistency_checks(folder, val.ids)],
     }
     write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
@@ -146,6 +167,8 @@ def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
         **{key: getattr(run, key) for key in ("task", "recipe", "model", "csv", "limit")},
         "git": made_by.pop("git", None),
         "seed": manifest.seed,
+        "training_seed": run.seed,
+        "recipe_sha256": recipe_sha256(run, manifest.counts.train["total"]),
         "machine": made_by.pop("machine", None),
         "versions": made_by,
         "started": run.planned,
@@ -185,6 +208,8 @@ def _reading(
         "accuracy_ci": wilson(score.correct, score.n),
         "confusion": {"columns": [*labels, UNPARSED], "counts": score.confusion},
         "cut_off": cut_off(predictions),
+        "only_answer": only_answer(predictions.predicted),
+        "label_mass": None if predictions.label_mass is None else float(np.median(predictions.label_mass)),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
         "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),
@@ -209,23 +234,6 @@ def _looks(run: Run, manifest: Manifest, scores: Mapping[str, Classification]) -
     )
     looks = record_look(run.dataset.parent / f"{run.task}.looks.jsonl", look)
     return {"rows_sha256": look.rows_sha256, "n": look.n, "looks": looks.rows, "looks_this_task": looks.task}
-
-
-def _selective(predictions: RunPredictions, val: Split, test: Split, labels: Sequence[str]) -> dict[str, Any] | None:
-    """Answering only when sure, for the tuned model's scores: chosen on validation, checked on test."""
-    name = "after_score"
-    on_val, on_test = predictions.validation.get(name), predictions.test.get(name)
-    chosen = None if on_val is None else choose_selective(on_val, val.codes(labels))
-    if chosen is None or on_test is None or on_test.probabilities is None:
-        return None
-    return {
-        "reading": name,
-        "chosen_on": "val",
-        "target_accuracy": chosen.target_accuracy,
-        "threshold": chosen.threshold,
-        "val": {"n": chosen.n, "coverage": chosen.coverage, "accuracy": chosen.accuracy},
-        "test": asdict(check_selective(chosen.threshold, on_test.probabilities, test.codes(labels))),
-    }
 
 
 if __name__ == "__main__":

@@ -11,9 +11,14 @@ from typing import Any
 from data_prep.rows import read_rows
 from eval.inference.collect import collect
 from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
-from eval.inference.prompts import Prompt, make_prompts
+from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
+from eval.inference.variants import affordable_rows, variant_prompts
+from eval.scoring.predictions import EMBEDDING, EMBEDDING_ANSWERS
 from eval.scoring.responses import Response, write_responses
+from eval.scoring.variants import VARIANTS_FILE
+from plan.provenance import current_model
+from plan.resolve import HEAD_PLUGIN
 from plan.run import Run, locked_run
 from train.checkpoints import best_checkpoint
 from workspace import stages
@@ -47,7 +52,7 @@ def infer(folder: Path, side: str) -> None:
     """
     run = Run.read(folder)
     job = InferenceJob.of(run, side)
-    prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
+    prompts = stage_prompts(run, side)
     inputs = _inputs(job, prompts)
     if stages.finished(run.folder, side, inputs):
         return
@@ -58,11 +63,29 @@ def infer(folder: Path, side: str) -> None:
         collecting = time.monotonic() - begin
         pairs = list(zip(prompts, completions, strict=True))
         stages.check_unchanged(side, inputs, _inputs(InferenceJob.of(run, side), prompts))
-        outputs = [*_write(job.folder, run.dataset, pairs), Summary.of(pairs, inputs).write(job.folder)]
+        outputs = [
+            *_write(job.folder, run.dataset, pairs, job.backend.plugin == HEAD_PLUGIN),
+            Summary.of(pairs, inputs).write(job.folder),
+        ]
     progress = stages.Progress.read(job.folder)
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting
     stages.record(run.folder, side, inputs, outputs, spent, job.made_by())
     print(f"{side}: {len(prompts)} prompts answered -> {shown(job.folder)}", flush=True)
+
+
+def stage_prompts(run: Run, side: str) -> list[Prompt]:
+    """Every prompt that the model `before` or `after` is asked, in the order in which they are answered."""
+    prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
+    return prompts + _variants(run) if side == "before" else prompts
+
+
+def _variants(run: Run) -> list[Prompt]:
+    """The other ways of asking the untuned model, as far as the run can afford them."""
+    train, val, test = (read_rows(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test"))
+    epochs = float(run.sft_values().get("num_train_epochs", 1)) if (run.folder / "sft.yaml").is_file() else 1.0
+    rows = affordable_rows(epochs, len(train), len(val), len(test))
+    found = variant_prompts(test, train, run.labels, rows, run.seed) if rows else []
+    return [prompt for name in VARIANTS for prompt in by_length(one for one in found if one.purpose == name)]
 
 
 def _inputs(job: InferenceJob, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -89,14 +112,20 @@ def check_responses_are_current(run: Run) -> None:
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "
                 "changed): run the same command again"
             )
+    embedded = stages.read_record(run.folder, EMBEDDING)
+    if embedded and embedded.inputs.get("model") != current_model(run):
+        raise UserError(
+            f"the embeddings of {shown(run.folder / EMBEDDING_ANSWERS)} are another model's: run "
+            f"`python -m eval.embedding {shown(run.folder)}` again"
+        )
 
 
-def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
-    """The response files, each in the row order of the dataset's file. Returns the files written."""
-    outputs = []
-    for purpose, rows in ROWS_OF.items():
-        found = {
-            prompt.id: Response(
+def _write(folder: Path, dataset: Path, pairs: Pairs, head: bool) -> list[Path]:
+    """The response files, each in the row order of the dataset's file, and that of the variants. Returns them all."""
+
+    def responses(purposes: Sequence[str]) -> list[Response]:
+        return [
+            Response(
                 id=prompt.id,
                 gold=prompt.gold,
                 answer=completion.text,
@@ -104,16 +133,23 @@ def _write(folder: Path, dataset: Path, pairs: Pairs) -> list[Path]:
                 cut=prompt.cut,
                 prompt_tokens=completion.score.prompt_tokens,
                 key=prompt.key,
-                chat_sha256=prompt.chat_sha256 if purpose in OWN_CHAT else None,
+                chat_sha256=prompt.chat_sha256 if prompt.purpose in OWN_CHAT else None,
                 prompt_sha256=completion.score.prompt_sha256,
                 finish_reason=completion.score.finish_reason,
+                label_mass=None if head else completion.label_mass(),
             )
             for prompt, completion in pairs
-            if prompt.purpose == purpose
-        }
-        if found:
+            if prompt.purpose in purposes
+        ]
+
+    outputs = []
+    for purpose, rows in ROWS_OF.items():
+        if found := {one.id: one for one in responses([purpose])}:
             outputs.append(folder / f"{purpose}.jsonl")
             write_responses(outputs[-1], (found[row.id] for row in read_rows(dataset / rows)))
+    if others := responses(VARIANTS):
+        outputs.append(folder / VARIANTS_FILE)
+        write_responses(outputs[-1], others)
     return outputs
 
 

@@ -1,9 +1,10 @@
 """Instructions injected into reviews: how far the model before and after tuning, and the linear model, obey them.
 
-Run as: python -m eval.injection RUN [--rows 300]. Takes test rows that each answered right, puts instructions into them
-(eight families, three places) and as controls neutral text, instructions aimed at the true label, and harmless
-sentences; asks `swift infer` for the labels' probabilities, and writes RUN/injection.json, RUN/injection/*.jsonl and
-the report. The most probable label counts as the answer. Interrupted, it goes on where it stopped.
+Run as: python -m eval.injection RUN [--rows 300]. Takes test rows that all of them answered right, puts instructions
+into them (eight families, three places) and as controls text that names the same label and orders nothing,
+instructions aimed at the true label, and harmless sentences; asks `swift infer` for the labels' probabilities, and
+writes RUN/injection.json, RUN/injection/*.jsonl and the report. The most probable label counts as the answer.
+Interrupted, it goes on where it stopped.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.manifest import Manifest
 from data_prep.task import Task
-from eval.baselines import fit_linear
+from eval.baselines import fit_linear, primary_metric
 from eval.evaluate import load_run_task
 from eval.infer import SIDES, check_responses_are_current
 from eval.inference.collect import collect
@@ -30,10 +31,10 @@ from eval.inference.job import InferenceJob
 from eval.inference.prompts import Prompt, by_length
 from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
-from eval.robustness.rates import FILE, current_inputs, injection_rates
+from eval.robustness.rates import FILE, current_inputs, injection_differences, injection_rates
 from eval.robustness.table import summary_lines
 from eval.scoring.predictions import BASELINES_ANSWERS
-from eval.scoring.responses import Split, SplitName, load_responses, load_split
+from eval.scoring.responses import Split, SplitName, as_shown, load_responses, load_split
 from plan.run import Run, locked_run
 from workspace import ranges
 from workspace.command_line import Parser, given_number, given_path
@@ -44,7 +45,7 @@ from workspace.paths import shown
 ROWS = 300
 LINEAR = "tfidf_linear"
 LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
@@ -60,17 +61,26 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     probabilities = _saved_probabilities(run, test)
     if not probabilities.keys() & set(SIDES):
         raise UserError(f"{shown(run.folder)} has no answers of the model yet: run `bash run_sft.sh` first")
-    models = {}
-    for name, shares in probabilities.items():
-        right = _answered_right(test, shares, run.labels, rows, run.seed)
-        attacks = list(attacks_on(right, task))
-        answers = _by_linear_model(run, attacks, task) if name == LINEAR else _by_model(run, name, attacks, task)
+    rows_right = _answered_right(test, list(probabilities.values()), run.labels, rows, run.seed)
+    attacks = list(attacks_on(rows_right, task))
+    answers = {
+        name: _by_linear_model(run, attacks, task) if name == LINEAR else _by_model(run, name, attacks, task)
+        for name in probabilities
+    }
+    for name, given in answers.items():
         write_jsonl(
             run.folder / "injection" / f"{name}.jsonl",
-            ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, answers, strict=True)),
+            ({**attack._asdict(), "answer": answer} for attack, answer in zip(attacks, given, strict=True)),
         )
-        models[name] = injection_rates(attacks, answers, run.labels, name == "after" and injected is not None)
-    result = {"rows": rows, "mixed": injected.model_dump() if injected else None, "ways": models}
+    result = {
+        "rows": rows,
+        "mixed": injected.model_dump() if injected else None,
+        "ways": {
+            name: injection_rates(attacks, given, run.labels, name == "after" and injected is not None)
+            for name, given in answers.items()
+        },
+        "differences": injection_differences(attacks, answers),
+    }
     about = {"schema_version": SCHEMA_VERSION, "inputs": current_inputs(run)}
     write_json(run.folder / FILE, {**about, "kinds": list(KINDS), "triggers": list(TRIGGERS), **result})
     return result
@@ -84,28 +94,28 @@ def _saved_probabilities(run: Run, test: Split) -> dict[str, NDArray[np.float64]
 
 
 def _answered_right(
-    test: Split, probabilities: NDArray[np.float64], labels: Sequence[str], rows: int, seed: int
+    test: Split, probabilities: Sequence[NDArray[np.float64]], labels: Sequence[str], rows: int, seed: int
 ) -> list[Row]:
-    """At most `rows` rows, drawn by a hash of seed and id, that were answered right and are whole in the prompt."""
-    best = probabilities.argmax(axis=1)
-    right = [
+    """At most `rows` rows, drawn by a hash of seed and id, that every model answered right and that are whole in the
+    prompt: judged on rows of their own, the models could not be compared."""
+    all_right = np.all([shares.argmax(axis=1) == test.codes(labels) for shares in probabilities], axis=0)
+    chosen = [
         Row(key, review, gold)
-        for key, review, gold, cut, code in zip(
-            test.ids, test.columns or test.reviews, test.gold, test.cut, best, strict=True
+        for key, review, gold, cut, right in zip(
+            test.ids, test.columns or test.reviews, test.gold, test.cut, all_right, strict=True
         )
-        if labels[code] == gold and not cut
+        if right and not cut
     ]
-    if not right:
-        raise UserError(f"no row of {shown(test.path)} was answered right: there is no answer that could be turned")
-    right.sort(key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())
-    return right[:rows]
+    if not chosen:
+        raise UserError(f"no row of {shown(test.path)} was answered right by every model: there is no answer to turn")
+    chosen.sort(key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())
+    return chosen[:rows]
 
 
 def _by_linear_model(run: Run, attacks: Sequence[Attack], task: Task) -> list[str]:
-    train, val = (load_split(run.dataset, name, run.labels) for name in LEARNED_FROM)
-    probabilities = fit_linear(train, val, run.labels).probabilities(
-        [as_read(attack.review, len(task.columns.places)) for attack in attacks]
-    )
+    train, val = as_shown(*(load_split(run.dataset, name, run.labels) for name in LEARNED_FROM))
+    model = fit_linear(train, val, run.labels, metric=primary_metric(run))
+    probabilities = model.probabilities([as_read(attack.review, len(task.columns.places)) for attack in attacks])
     return [run.labels[code] for code in probabilities.argmax(axis=1)]
 
 
@@ -146,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=given_number(ranges.ROWS),
         default=ROWS,
         metavar="N",
-        help=f"test rows of each model (default {ROWS})",
+        help=f"test rows, the same for each model (default {ROWS})",
     )
     args = parser.parse_args(argv)
     with locked_run(args.run):

@@ -26,7 +26,7 @@ ANSWERS = 12
 # for each time that they are asked.
 ARROW = 5
 ROW = 320  # bytes that a JSONL row has besides its review, which is in it twice
-HELD_OUT = 0.5  # of a limit's train rows: test rows N/4, val rows N/8, and the card
+HELD_OUT = 1.0  # of a limit's train rows: test rows N/2, val rows N/4, and the card
 SAFE_SECONDS = 600.0  # between checkpoints that are made by the clock
 SLOWEST = 1e10  # operations a second: below what a single core does
 OPTIMISER = 8  # bytes a trained parameter: two moments in float32

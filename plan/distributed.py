@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from plan.hardware import Machine, visible_gpus
+from plan.hardware import Machine, one_gpu, visible_gpus
 from workspace.errors import UserError
 
 BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -122,14 +122,14 @@ def node_rank(environ: Mapping[str, str]) -> int:
 
 
 def launch_environment(values: Mapping[str, Any], machine: Machine, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables from which ms-swift starts the processes of a resolved sft.yaml; none where there is but one.
+    """The variables from which ms-swift starts the processes of a resolved sft.yaml; for one, the card it takes.
 
     On one node the processes meet at a free port, so that two runs at a time do not meet each other. Raises
     `UserError` when several nodes are planned and the first is not named.
     """
     processes = planned_processes(values)
     if not processes.launched:
-        return {}
+        return one_gpu(machine)
     env = processes.env() | device_environment(machine, range(processes.per_node))
     if processes.nodes == 1:
         return env | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

@@ -1,16 +1,16 @@
 """What this machine is: processors, memory, GPUs, and the flags of ms-swift that follow."""
 
-import importlib.metadata
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from plan.gpus import OLDER_BUILD, VISIBLE, find_gpus
+from workspace.errors import UserError
 
 # By these ms-swift starts torchrun, or finds that it was started by it.
 TORCHRUN = {
@@ -23,7 +23,12 @@ HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MOD
 
 @dataclass(frozen=True)
 class Machine:
-    """Hardware as a recipe needs to know it. Memory in GiB; `gpu` is None where there is none."""
+    """Hardware as a recipe needs to know it. Memory in GiB; `gpu` is None where there is none that torch can use.
+
+    One process takes `gpu`, the best, which is number `best` of the `visible` ones and has `best_memory_gib`. Several
+    processes take the `gpus` that are like it (`gpu_numbers`), of which the smallest has `gpu_memory_gib`. `gpu_fault`:
+    why torch cannot use a GPU that is here.
+    """
 
     cpu: str
     cores: int
@@ -32,11 +37,23 @@ class Machine:
     gpus: int
     gpu_memory_gib: float
     gpu_bf16: bool
+    best: int = 0
+    best_memory_gib: float = 0.0
+    gpu_numbers: tuple[int, ...] = ()
+    visible: int = 1
+    gpu_fault: str = ""
+
+    def memory_of(self, processes: int) -> float:
+        """GiB that each of `processes` on this machine's GPUs can count on."""
+        return (self.best_memory_gib if processes == 1 else 0.0) or self.gpu_memory_gib
 
     def describe(self) -> str:
         """One line for a report."""
         cpu = f"{self.cores} cores ({self.cpu}), {self.memory_gib:.0f} GiB memory"
-        return f"{self.gpus} x {self.gpu} ({self.gpu_memory_gib:.0f} GiB), {cpu}" if self.gpu else f"CPU only, {cpu}"
+        gpu = f"{self.gpus} x {self.gpu} ({self.gpu_memory_gib:.0f} GiB)"
+        if self.best_memory_gib > self.gpu_memory_gib + 0.5:
+            gpu = f"{self.gpu} ({self.best_memory_gib:.0f} GiB) of {self.gpus} GPUs"
+        return f"{gpu}, {cpu}" if self.gpu else f"CPU only, {cpu}"
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON."""
@@ -44,31 +61,50 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """Look at this machine, without importing torch (which takes seconds)."""
-    gpus = _nvidia_gpus()
+    """Look at this machine. torch is not imported here; where a GPU's driver is, it is asked (plan/gpus.py)."""
+    found = find_gpus()
+    gpus = found.alike
     return Machine(
         cpu=_cpu_name(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         memory_gib=_memory_gib(),
-        gpu=gpus[0][0] if gpus else None,
+        gpu=found.best.name if gpus else None,
         gpus=len(gpus),
-        gpu_memory_gib=min((memory for _, memory, _ in gpus), default=0.0),
-        # bf16 needs compute capability 8 (Ampere) or newer.
-        gpu_bf16=bool(gpus) and all(capability >= 8 for _, _, capability in gpus),
+        gpu_memory_gib=min((card.usable_gib for card in gpus), default=0.0),
+        gpu_bf16=bool(gpus) and found.best.bf16,
+        best=found.best.number if gpus else 0,
+        best_memory_gib=found.best.usable_gib if gpus else 0.0,
+        gpu_numbers=tuple(card.number for card in gpus),
+        visible=found.visible,
+        gpu_fault=found.fault,
     )
 
 
-def dtype_flags(machine: Machine) -> dict[str, Any]:
+def check_usable(machine: Machine) -> None:
+    """Raise `UserError` where a GPU is here and this build of torch can use none: hours on the CPU are not meant.
+
+    A torch that is built for CPUs has been chosen, and is told of instead.
+    """
+    if machine.gpu is None and machine.gpu_fault.startswith("torch"):
+        raise UserError(
+            f"{machine.gpu_fault}: for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the "
+            f"driver, or put {VISIBLE}= (empty) before the command to compute on the CPU"
+        )
+
+
+def dtype_flags(machine: Machine, float32_weights: bool = False) -> dict[str, Any]:
     """The dtype keys of `swift sft` for this machine.
 
     On a CPU ms-swift needs `use_cpu`, or it takes the checkpoint's bf16; on a GPU float32 would imply fp16
-    mixed precision, so one of the two is always said.
+    mixed precision, so one of the two is always said. `float32_weights`: the weights that are tuned are kept in float32
+    and multiplied in half precision. In bfloat16, with 8 bits of mantissa, AdamW's steps at 5e-5 are rounded away for
+    half of them, and torch's gradient scaler refuses gradients in float16 (Micikevicius et al., 2018, section 3.1).
     """
     if machine.gpu is None:
         return {"torch_dtype": "float32", "use_cpu": True, "bf16": False, "fp16": False}
-    if machine.gpu_bf16:
-        return {"torch_dtype": "bfloat16", "bf16": True, "fp16": False}
-    return {"torch_dtype": "float16", "bf16": False, "fp16": True}
+    half = "bfloat16" if machine.gpu_bf16 else "float16"
+    mixed = {"bf16": machine.gpu_bf16, "fp16": not machine.gpu_bf16}
+    return {"torch_dtype": "float32" if float32_weights else half, **mixed}
 
 
 def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
@@ -101,9 +137,21 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
 
 
 def visible_gpus(machine: Machine) -> list[str]:
-    """The GPUs that are seen, as CUDA_VISIBLE_DEVICES names them: by number, or as the user has put them there."""
-    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-    return named if len(named) == machine.gpus else [str(number) for number in range(machine.gpus)]
+    """The GPUs that torch can use, as CUDA_VISIBLE_DEVICES names them: by number, or as the user has put them there."""
+    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    numbers = machine.gpu_numbers or tuple(range(machine.gpus))
+    return [named[number] if number < len(named) else str(number) for number in numbers]
+
+
+def one_gpu(machine: Machine) -> dict[str, str]:
+    """The environment in which one process takes the best free card alone; empty where there is but one.
+
+    ms-swift would spread the model over all that it sees, however small or busy.
+    """
+    if machine.gpu is None or max(machine.visible, machine.gpus) == 1:
+        return {}
+    numbers = machine.gpu_numbers or tuple(range(machine.gpus))
+    return {VISIBLE: visible_gpus(machine)[numbers.index(machine.best)]}
 
 
 def _cpu_name() -> str:
@@ -118,32 +166,4 @@ def _memory_gib() -> float:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError, AttributeError):
-        return 0.0
-
-
-def _nvidia_gpus() -> list[tuple[str, float, float]]:
-    """(name, memory in GiB, compute capability) of each GPU that the driver shows and the user has not hidden."""
-    if not shutil.which("nvidia-smi") or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return []
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader,nounits"]
-    try:
-        result = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-        if importlib.metadata.version("torch").endswith("+cpu"):  # it cannot use the GPUs that are there
-            return []
-    except (subprocess.SubprocessError, importlib.metadata.PackageNotFoundError):
-        return []
-    rows = [line.split(", ") for line in result.stdout.strip().splitlines()]
-    gpus = [(name, _number(memory) / 1024, _number(capability)) for name, memory, capability in rows]
-    visible = [name.strip() for name in (os.environ.get("CUDA_VISIBLE_DEVICES") or "").split(",") if name.strip()]
-    if not all(name.isdigit() for name in visible):  # names of another kind: which GPUs they are is not known here
-        return gpus[: len(visible)]
-    chosen = [gpus[int(index)] for index in visible if int(index) < len(gpus)]
-    return chosen or gpus
-
-
-def _number(text: str) -> float:
-    """A figure of nvidia-smi; 0 for what it calls [N/A]."""
-    try:
-        return float(text)
-    except ValueError:
         return 0.0

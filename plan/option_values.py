@@ -18,6 +18,8 @@ RESERVED = {
     "split_dataset_ratio": "the splits are made by prep, from `split` in task.yaml",
     "system": "set `system` in task.yaml: the rows carry it",
 }
+# Options of this project that one run has no use for.
+OF_SEVERAL = {"seeds": "goes neither with --cv nor with `again`: leave one of the two out"}
 # Those that may not be set anywhere: what stands in a YAML is written into the run, and into every checkpoint.
 NOWHERE = {
     "hub_token": "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment",

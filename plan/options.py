@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plan.option_values import LISTS, PLUGINS, RANGES, RESERVED, limits_fault, reserved
+from plan.option_values import LISTS, OF_SEVERAL, PLUGINS, RANGES, RESERVED, limits_fault, reserved
 from workspace.command_line import Parser, check_words, from_caller, given_number, given_path
 from workspace.errors import UserError
 from workspace.ranges import ROWS
@@ -15,7 +15,11 @@ EPILOG = """\
 A recipe is <task>/<model>, or <task> for the task's default; <task> may be the path of a folder of your own with a
 task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
---cv K [--repeats N] in place of one run: cross-validation, for tables of a few hundred rows (docs/own-data.md).
+In place of one run (docs/own-data.md):
+  --seeds N N N            one a seed, and a verdict on the recipe; python -m eval.report A.seeds B.seeds compares two
+  curve RECIPE             one for each number of rows and each seed: what more labels would bring (curve --help)
+  sweep RECIPE --vary ...  one for each point of a grid, chosen on validation (sweep --help)
+  --cv K [--repeats N]     cross-validation, for tables of a few hundred rows
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.
 """
 CHECKED = {*RANGES, "tuner_type"}  # without asking ms-swift
@@ -116,7 +120,7 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
     for key, values in result.items():
         if not values:
             raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
-        if remedy := reserved(key, values[0], RESERVED | PLUGINS):
+        if remedy := reserved(key, values[0], RESERVED | OF_SEVERAL | PLUGINS):
             raise UserError(f"option --{key} {remedy}")
         if len(values) > 1 and key not in LISTS:
             raise UserError(f"option --{key} has {len(values)} values ({' '.join(values)}); the recipe comes first")

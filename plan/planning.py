@@ -20,7 +20,7 @@ from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes
-from plan.hardware import this_machine
+from plan.hardware import check_usable, this_machine
 from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
@@ -122,6 +122,9 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     family = recognise(model, recipe.sft, options.swift, options.model is None)
     recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
+    check_usable(machine)
+    if machine.gpu_fault:
+        _say(f"machine  {machine.gpu_fault}; that GPU is not used")
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
 

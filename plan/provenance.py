@@ -13,12 +13,14 @@ from typing import Any
 from data_prep.manifest import Manifest
 from hub.model_files import fingerprint
 from plan.hardware import this_machine
+from plan.result_values import result_values
 from plan.run import Run
 from workspace import records
 from workspace.files import sha256_file, sha256_json, write_json, write_text
 from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
+SEED_KEYS = {"seed", "data_seed"}
 PACKAGES_FILE = "packages.txt"
 DATA_FILE = "data.json"
 # The keys of a dataset's manifest that say which rows a run saw, and from which table.
@@ -56,6 +58,13 @@ def code_sha256(plugins: str | Iterable[str | Path]) -> str:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             waiting += [base.joinpath(*name.split(".")).with_suffix(".py") for name in names if name]
     return sha256_json(sorted(found.values()))
+
+
+def recipe_sha256(run: Run, train_rows: int) -> str:
+    """What runs of one recipe have in common, whatever their seeds: the keys that decide the result, the model, the
+    prompt, and how many rows are learned from."""
+    values = {key: value for key, value in result_values(run.sft_values()).items() if key not in SEED_KEYS}
+    return sha256_json([values, run.model_fingerprint, run.task, run.prompt, run.max_length, train_rows])
 
 
 def current_model(run: Run) -> Any:

@@ -31,6 +31,8 @@ ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
 HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
 TASK_TYPES = ("causal_lm", "seq_cls")
 UNKNOWN_CHAT = 64  # tokens more for a template that lengths could not be counted in: no row is dropped for them
+FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answers are computed in float32
+VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
@@ -48,7 +50,7 @@ def resolve_sft(
     The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
     """
     values = {
-        **dtype_flags(machine),
+        **dtype_flags(machine, tunes_whole_weights({**recipe.sft, **options})),
         **recipe.sft,
         "model": str(model),
         "system": recipe.task.system,  # empty: none, not the template's own
@@ -74,9 +76,29 @@ def resolve_sft(
     if machine.gpu is None:
         share = machine.memory_gib / processes.per_node
         values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
-    elif BATCH not in options:
-        values.update(_smaller_batch(values, machine.gpu_memory_gib, model))
+    else:
+        values.update(answers_side_by_side(values))
+        if BATCH not in options:
+            values.update(_smaller_batch(values, machine.memory_of(processes.per_node), model))
     return values | _launch_values(values, machine, processes)
+
+
+def tunes_whole_weights(values: Mapping[str, Any]) -> bool:
+    """Whether `values` tune weights of the model itself, or a head's: LoRA's own are float32 whatever the model's.
+
+    Quantised weights stay as they are.
+    """
+    whole = values.get("tuner_type", "lora") == "full" or values.get("task_type") == "seq_cls"
+    return whole and not values.get("quant_bits")
+
+
+def answers_side_by_side(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The key of `swift sft` with which answers end side by side, so that logits are computed of their tokens alone.
+
+    Padded on the right, a batch keeps the logits of all positions from the shortest row's answer on.
+    """
+    apart = {"padding_side", "deepspeed", "fsdp"} & values.keys() or values.get("padding_free")
+    return {} if apart or values.get("task_type") == "seq_cls" else {"padding_side": "left"}
 
 
 def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
@@ -110,16 +132,36 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         "val_dataset": [str(dataset / "test.jsonl")],
     }
     by_vllm = values.get("infer_backend") == "vllm"
+    exact = machine.gpu is not None and not by_vllm and fits_in_float32(sft, machine)
+    if exact:
+        values["torch_dtype"] = "float32"
     if "attn_impl" in sft and not by_vllm:
-        values.setdefault("attn_impl", sft["attn_impl"])  # a checkpoint names it, the untuned model does not
+        # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
+        flash = exact and str(sft["attn_impl"]).startswith("flash")
+        values.setdefault("attn_impl", "sdpa" if flash else sft["attn_impl"])
     if by_vllm:
         if sft.get("task_type") == "seq_cls":
             raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
         if machine.gpu is None:
             values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
+        if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
+            values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
     elif machine.gpu is not None:
         values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
     return values
+
+
+def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
+    """Whether answers are computed in float32: where the weights take a quarter of the GPU's memory at most.
+
+    Half precision rounds by the batch: log probabilities of one row alone and in a batch differ by 0.1 in bfloat16.
+    What the recipe or the user says of the dtype stands, and quantised weights stay as they are.
+    """
+    if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
+        return False
+    stored = 4 if ModelShape.read(Path(sft["model"])).stored_in == "float32" else 2
+    weights = sum(path.stat().st_size for path in Path(sft["model"]).glob("*.safetensors"))
+    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(1)
 
 
 def room_for_labels(
@@ -129,7 +171,7 @@ def room_for_labels(
     if sft.get("task_type") == "seq_cls" or "max_new_tokens" not in infer:
         return {}
     tokenizer = ModelTokenizer(model)
-    needed = max(len(tokenizer.ids(label)) for label in labels) + 1  # the token that ends the answer
+    needed = max(len(tokenizer.ids(label)) for label in labels) + 2  # a space before it, the token that ends the answer
     return {"max_new_tokens": needed} if whole_number(infer, "max_new_tokens") < needed else {}
 
 

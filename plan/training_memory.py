@@ -23,6 +23,11 @@ class ModelShape(BaseModel):
     torch_dtype: str | None = None
     model_type: str = ""
 
+    @property
+    def stored_in(self) -> str | None:
+        """The dtype of the weights on disk, where it is named."""
+        return self.dtype or self.torch_dtype
+
     @classmethod
     def read(cls, model: Path) -> "ModelShape":
         """The shape of the model in a folder. Raises `UserError` for one without a config.json that can be read."""
@@ -46,7 +51,7 @@ def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float
     shape = ModelShape.read(model)
     hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
     inner = shape.intermediate_size or 4 * hidden
-    stored = 1 if (shape.dtype or shape.torch_dtype) == "float32" else 2
+    stored = 1 if shape.stored_in == "float32" else 2
     weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)

@@ -65,14 +65,15 @@ def recording_template(base: type, scores: ScoreFile) -> type:
 
         def decode_seq_cls(self, logits: torch.Tensor, top_logprobs: int) -> Any:
             """Write a line a row; `logits` [rows, labels]. The rows to run alone are run again, and count as such."""
+            logits = logits.float().cpu()  # before the clock is read: a GPU's kernels are only launched until then
             seconds = [(time.perf_counter() - self.begin) / len(logits)] * len(logits)
             for place, row in enumerate(self.rows):
                 if scores.modes[row.key] == "single":
                     alone = time.perf_counter()
-                    ids = torch.tensor([row.tokens], device=logits.device)
-                    logits[place] = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
+                    ids = torch.tensor([row.tokens], device=self.model.device)
+                    logits[place] = self.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].cpu()
                     seconds[place] = time.perf_counter() - alone
-            scores.append(self.rows, torch.log_softmax(logits.float(), -1).tolist(), seconds, None)
+            scores.append(self.rows, torch.log_softmax(logits, -1).tolist(), seconds, None)
             return super().decode_seq_cls(logits, top_logprobs)
 
     return RecordingTemplate

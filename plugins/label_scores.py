@@ -6,7 +6,7 @@ each prompt once, writes one line a row to `out` (`ScoreLine` in score_lines.py)
 key/value cache.
 
 `modes` names the keys of the rows (their `channel`) that are answered in each mode:
-  generate  score the label words, then generate text
+  generate  score the label words, then generate text, no more than answer_end.py finds worth reading
   single    the same, one row at a time (to check that the batch makes no difference)
   score     score only; the "answer" is the most probable label word
 Tokens that all rows of a batch begin with (system prompt, few-shot examples) are run once.
@@ -19,10 +19,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
+from answer_end import AnswerEnd  # next to this file
 from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
 from score_lines import STRIP_NEWLINE, FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
+from transformers import StoppingCriteriaList
 from word_scores import joined, pad_left, passes, score_words, shared_prefix  # next to this file
 from word_tree import word_tokens  # next to this file
 
@@ -91,7 +93,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
             parts, caches = zip(*self.read(model, ids, attended, prefix), strict=True)
-            logprobs, used = torch.cat(parts), attended.shape[1]
+            # To the host before the clock is read: a GPU's kernels are only launched until then.
+            logprobs, used = torch.cat(parts).tolist(), attended.shape[1]
             before = ids.new_tensor(prefix).expand(len(ids), -1)
             inputs = {**kwargs, "input_ids": torch.cat([before, ids], 1), "attention_mask": attended}
             if can_be_cropped(caches[0]):
@@ -99,14 +102,18 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
                 cache.crop(-1)  # the last prompt token is run again: generation starts from its logits
                 inputs["past_key_values"] = cache
             scored = time.perf_counter()
-            inputs["stopping_criteria"] = copy.deepcopy(kwargs.get("stopping_criteria"))
+            end = AnswerEnd(self.tokenizer, scores.labels, used, len(rows))
+            inputs["stopping_criteria"] = StoppingCriteriaList(
+                [*copy.deepcopy(kwargs.get("stopping_criteria") or []), end]
+            )
             output = super().generate(model, *args, **inputs)
             sequences = output["sequences"] if isinstance(output, dict) else output.sequences
-            generated = (time.perf_counter() - scored) / len(rows)
             answers = sequences[:, used:]
-            reasons = finish_reasons(answers.tolist(), kwargs, self.tokenizer)
+            ended = zip(end.reasons, finish_reasons(answers.tolist(), kwargs, self.tokenizer), strict=True)
+            reasons = [own or usual for own, usual in ended]
+            generated = (time.perf_counter() - scored) / len(rows)
             seconds = [(scored - begin) / len(rows)] * len(rows)
-            scores.append(rows, logprobs.tolist(), seconds, generated, reasons)
+            scores.append(rows, logprobs, seconds, generated, reasons)
             return list(answers)
 
         def score_only(
@@ -115,7 +122,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             """Score the label words; the answer is the most probable one."""
             begin = time.perf_counter()
             ids, attended, prefix = self.after_prefix(model, input_ids, mask)
-            logprobs = torch.cat([part for part, _ in self.read(model, ids, attended, prefix)])
+            logprobs = torch.cat([part for part, _ in self.read(model, ids, attended, prefix)]).cpu()
             seconds = (time.perf_counter() - begin) / len(rows)
             scores.append(rows, logprobs.tolist(), [seconds] * len(rows), None)
             end = self.tokenizer.eos_token_id
@@ -150,7 +157,8 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             prefix = shared_prefix(prompts)
             kept_prefix = self.prefix[0]
             if kept_prefix and all(prompt[: len(kept_prefix)] == kept_prefix for prompt in prompts):
-                prefix = kept_prefix
+                saved = (len(prefix) - len(kept_prefix)) * len(prompts)
+                prefix = prefix if saved > len(prefix) else kept_prefix  # examples may follow the same system prompt
             if len(prompts) == 1 or len(prefix) < MIN_SHARED_TOKENS or not sees_all(model):
                 prefix = []
             elif kept_prefix != prefix:

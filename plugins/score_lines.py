@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 KEY = "channel"
 CHAT = "chat_sha256"
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "decided", "repeats"]
 FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 # GLM's templates end the prompt of inference before the line end that training has in it: a tuned model would be asked
 # where it was never trained to answer, and label words have no probability before that line end.
@@ -39,7 +39,8 @@ class ScoreLine:
 
     `chat_sha256` is of the messages, `prompt_sha256` of the token ids that the model was shown; seconds are of this
     row, `generate_seconds` None where no text was generated. `finish_reason`: "stop" where the model ended its answer,
-    "length" where max_new_tokens did, None where no text was generated, or an earlier version wrote the line.
+    "length" where max_new_tokens did, "decided" and "repeats" as answer_end.py says, None where no text was generated,
+    or an earlier version wrote the line.
     """
 
     key: str

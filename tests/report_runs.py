@@ -33,11 +33,13 @@ LADDER = {
     "tfidf_linear": ("baseline", 0.89, 0.0),
     "before_generate": ("generate", 0.58, 0.12),
     "before_score": ("score", 0.66, 0.0),
+    "before_score_calibrated": ("score_calibrated", 0.69, 0.0),
     "before_score_threshold": ("score_threshold", 0.71, 0.0),
     "before_few_shot": ("few_shot", 0.62, 0.05),
     "after_generate": ("generate", 0.905, 0.002),
     "after_score": ("score", 0.907, 0.0),
     "after_score_threshold": ("score_threshold", 0.91, 0.0),
+    "stack": ("stack", 0.92, 0.0),
 }
 WORDS = (
     "房间",
@@ -78,6 +80,7 @@ def make_run(
     hostile: bool = True,
     head: bool = False,
     rows_sha256: str = "ab" * 32,
+    recipe_sha256: str = "12" * 32,
 ) -> dict[str, Any]:
     """Write RUN/metrics.json and RUN/rows.jsonl into `folder`; the metrics are returned as well."""
     rng = random.Random(seed)
@@ -112,7 +115,7 @@ def make_run(
             }
         )
     metrics = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run": {
             "task": "hotel_reviews",
             "recipe": "hotel_reviews/qwen1.5-0.5b-chat",
@@ -120,6 +123,8 @@ def make_run(
             "csv": "data/ChnSentiCorp_htl_all.csv",
             "limit": None,
             "seed": 42,
+            "training_seed": seed,
+            "recipe_sha256": recipe_sha256,
             "machine": "2 CPU cores, 23 GiB memory, no GPU",
             "versions": {"ms_swift": "4.6.0", "torch": "2.13.0", "python": "3.11.7"},
             "git": "0123abc",
@@ -128,6 +133,8 @@ def make_run(
         },
         "notice": None,
         "head": head,
+        "primary_metric": "macro_f1",
+        "margin": 0.01,
         "labels": list(labels),
         "counts": {"rows": n * 10 + 1, "train": {"total": n * 8}, "val": {"total": n}, "test": {"total": n}},
         "test": {"rows_sha256": rows_sha256, "n": n, "looks": 5, "looks_this_task": 3},
@@ -153,28 +160,53 @@ def make_run(
     }
     metrics["comparisons"] = _comparisons(gold, answers)
     metrics["verdict"] = _verdict(metrics["comparisons"], n)
+    advised = {"advised": None, "code": "none", "weighed": None}
+    metrics["decision"] = advised | {"zh": "不要采用这里的任何一种做法。", "en": "Use none of these."}
     metrics["gain"] = _gain(metrics["readings"])
     metrics["slices"] = _slices(rows, labels)
+    metrics["mistakes"], metrics["learning_curve"] = _mistakes(rows), None
     metrics["injection"] = _injection(labels)
     metrics["disputed"] = {"n": 7, "judge": "linear"}
-    metrics["selective"] = _selective(n) if probabilities and "after_score" in readings else None
+    scored = probabilities and "after_score" in readings
+    metrics["selective"], metrics["costs"] = (_selective(n), _costs(n)) if scored else (None, None)
+    metrics["prevalence"] = _prevalence(metrics)
+    metrics["ceiling"] = {"n": n, "disputed": 7, "accuracy": 1 - 7 / n, "accuracy_ci": [0.9, 0.99], "judge": "linear"}
     write_json(folder / "metrics.json", metrics)
     write_jsonl(folder / "rows.jsonl", rows)
     return metrics
 
 
+def _mistakes(rows) -> list[dict[str, Any]]:
+    """The surest errors, the first of them next to a hostile text."""
+    told = [(row, row["readings"]["after_score"]) for row in rows if "after_score" in row["readings"]]
+    wrong = [(row, one) for row, one in told if not one["correct"] and one["label"] and one["p"] is not None]
+    wrong.sort(key=lambda pair: -pair[1]["p"])
+    near = [
+        {"id": "9001", "label": rows[0]["gold"], "similarity": 0.83, "review": HOSTILE[0]},
+        {"id": "9002", "label": rows[0]["gold"], "similarity": 0.41, "review": "房间很干净，服务也好，" * 9},
+    ]
+    return [
+        {"id": row["id"], "gold": row["gold"], "label": one["label"], "p": one["p"], "nearest": near}
+        for row, one in wrong[:10]
+    ]
+
+
 def _injection(labels: Sequence[str]) -> dict[str, Any]:
     rates = {"rows": 150, "n": 3600, "obeyed": 0.31, "control": 0.1, "excess": 0.21, "excess_ci": [0.18, 0.25]}
     found = rates | {"moved": 0.02}
+    of_all = {"trained": False, "excess_ci_of_all": [0.15, 0.27]}
     way = {
         "average": found,
         "worst": "combined",
-        "families": {name: found | {"trained": False} for name in FAMILIES},
+        "families": {name: found | of_all for name in FAMILIES},
         "classes": dict.fromkeys(labels, found),
         "places": dict.fromkeys(PLACES, found),
         "triggers": rates | {"moved": None},
     }
-    return {"rows": 150, "mixed": None, "ways": dict.fromkeys(("tfidf_linear", "before", "after"), way)}
+    pairs = [{"a": one, "b": "after", "rows": 150} for one in ("tfidf_linear", "before")]
+    differences = [pair | {"difference": 0.02, "difference_ci": [-0.01, 0.05]} for pair in pairs]
+    ways = dict.fromkeys(("tfidf_linear", "before", "after"), way)
+    return {"rows": 150, "mixed": None, "ways": ways, "differences": differences}
 
 
 def _told(label: str | None) -> str:
@@ -211,6 +243,7 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "macro_f1": float(f.mean()),
         "balanced_accuracy": float(r.mean()),
         "mcc": float(sk.matthews_corrcoef(gold, told)),
+        "intervals": _intervals(r, f, sk.matthews_corrcoef(gold, told)) if min(filter(None, s)) >= 20 else None,
         "per_class": {
             label: {
                 "precision": float(p[k]),
@@ -230,6 +263,8 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         },
         "unparsed": told.count("unparsed"),
         "unparsed_rate": told.count("unparsed") / n,
+        "only_answer": {"label": given[0], "n": n} if name == "majority" else None,
+        "label_mass": {"before_score": 0.017, "after_score": 0.999}.get(name),
         "strict": correct // 2 if "generate" in name else None,
         "strict_rate": correct // 2 / n if "generate" in name else None,
         "threshold": 0.43 if "threshold" in name else None,
@@ -241,18 +276,33 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
     }
 
 
+def _intervals(recall, f1, mcc) -> dict[str, list[float]]:
+    """Some interval around each metric."""
+    values = {
+        "macro_f1": f1.mean(),
+        "balanced_accuracy": recall.mean(),
+        "accuracy": recall.mean(),
+        "mcc": mcc,
+    }
+    return {name: [max(-1.0, float(value) - 0.04), min(1.0, float(value) + 0.04)] for name, value in values.items()}
+
+
 def _probabilities(gold, given, confidence) -> dict[str, Any]:
     p = np.array(confidence)
     right = np.array([a == b for a, b in zip(gold, given, strict=True)])
     bins = []
-    for k in range(15):
-        inside = (p >= k / 15) & (p < (k + 1) / 15)
-        if inside.any():
-            share = float(right[inside].mean())
-            mean = float(p[inside].mean())
-            bins.append(
-                {"low": k / 15, "high": (k + 1) / 15, "n": int(inside.sum()), "confidence": mean, "accuracy": share}
-            )
+    for inside in np.array_split(np.argsort(p), 5):
+        bounds = list(proportion_confint(right[inside].sum(), len(inside), method="wilson"))
+        bins.append(
+            {
+                "low": float(p[inside].min()),
+                "high": float(p[inside].max()),
+                "n": len(inside),
+                "confidence": float(p[inside].mean()),
+                "accuracy": float(right[inside].mean()),
+                "accuracy_ci": bounds,
+            }
+        )
     curve = [
         {
             "threshold": float(t),
@@ -263,7 +313,15 @@ def _probabilities(gold, given, confidence) -> dict[str, Any]:
         for t in np.quantile(p, np.linspace(0, 0.98, 60))
     ]
     ece = sum(b["n"] * abs(b["confidence"] - b["accuracy"]) for b in bins) / len(gold)
-    scores = {"roc_auc": 0.951, "log_loss": 0.27, "brier": 0.081, "ece": ece, "ece_bins": 15}
+    scores = {
+        "roc_auc": 0.951,
+        "roc_auc_ci": [0.93, 0.97],
+        "log_loss": 0.27,
+        "brier": 0.081,
+        "ece": ece,
+        "ece_ci": [0.0, ece + 0.05],
+        "ece_bins": 5,
+    }
     return {**scores, "reliability": bins, "risk_coverage": curve}
 
 
@@ -280,7 +338,7 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
         spread = 1.96 * np.sqrt((fixed + broken) / len(gold) ** 2)
         p = float(mcnemar([[0, fixed], [broken, 0]], exact=True).pvalue)
         bounds = [float(difference - spread), float(difference + spread)]
-        code = "indistinguishable" if p >= 0.05 else "better" if difference > 0 else "worse"
+        code = "undecided" if p >= 0.05 else "better" if difference > 0 else "worse"
         made.append(
             {
                 "a": a,
@@ -293,6 +351,12 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
                 "accuracy_ci": bounds,
                 "macro_f1_difference": difference * 0.95,
                 "macro_f1_ci": bounds,
+                "metric": "macro_f1",
+                "difference": difference * 0.95,
+                "ci": bounds,
+                "randomisation_p": None,
+                "detectable": 0.05,
+                "rows_needed": 2 * len(gold),
                 "code": code,
             }
         )
@@ -302,8 +366,8 @@ def _comparisons(gold, answers) -> list[dict[str, Any]]:
 def _verdict(comparisons, n) -> dict[str, Any]:
     by_pair = {(c["a"], c["b"]): c for c in comparisons}
     main, base = by_pair.get(("before_generate", "after_generate")), by_pair.get(("tfidf_linear", "after_generate"))
-    words = {"better": "高于", "worse": "低于", "indistinguishable": "无法区分于"}
-    code = main["code"] if main else "indistinguishable"
+    words = {"better": "高于", "worse": "低于", "equivalent": "相当于", "undecided": "未定于"}
+    code = main["code"] if main else "undecided"
     verdict = {
         "code": code,
         "zh": f"调优后的准确率{words[code]}调优前（n = {n}）。",
@@ -320,14 +384,24 @@ def _verdict(comparisons, n) -> dict[str, Any]:
 
 
 def _gain(readings) -> dict[str, Any] | None:
-    needed = ("before_generate", "before_score", "after_score", "after_generate")
+    names = ("before_generate", "before_score", "before_score_threshold")
+    needed = (*names, *(name.replace("before", "after") for name in names))
     if any(name not in readings for name in needed):
         return None
-    gain = {}
-    for metric in ("accuracy", "macro_f1"):
-        said, knew, knows, says = (readings[name][metric] for name in needed)
-        gain[metric] = {"total": says - said, "format": knew - said, "task": knows - knew, "remainder": says - knows}
-    return gain
+    metrics = {}
+    for metric in ("macro_f1", "accuracy"):
+        wrote, scored, fair, writes, scores, fair_after = (readings[name][metric] for name in needed)
+        parts = {
+            "total": writes - wrote,
+            "guessing": 0.0,
+            "form": scored - wrote,
+            "bias": (fair - scored) - (fair_after - scores),
+            "discrimination": fair_after - fair,
+            "remainder": writes - scores,
+        }
+        metrics[metric] = {key: {"difference": d, "ci": [d - 0.04, d + 0.04]} for key, d in parts.items()}
+    untuned = {"balanced_accuracy": 0.7, "interval": [0.65, 0.75], "expected": 0.5}
+    return {"metrics": metrics, "untuned_scores": untuned, "judgement": "better"}
 
 
 def _slices(rows, labels) -> list[dict[str, Any]]:
@@ -373,6 +447,7 @@ def _curves(improved) -> dict[str, Any]:
             "teacher_forced_accuracy": (0.93, 0.95, 0.951)[k],
             "label_accuracy": (0.874, 0.903, 0.899)[k] if improved else 0.57,
             "label_macro_f1": (0.861, 0.89, 0.885)[k] if improved else 0.44,
+            "label_accuracy_ci": [0.8, 0.95] if improved else [0.5, 0.64],
         }
         for k in range(3)
     ]
@@ -381,17 +456,49 @@ def _curves(improved) -> dict[str, Any]:
 
 def _selective(n) -> dict[str, Any]:
     answered = round(n * 0.81)
-    return {
-        "reading": "after_score",
-        "chosen_on": "val",
-        "target_accuracy": 0.97,
-        "threshold": 0.834,
-        "val": {"n": n, "coverage": 0.83, "accuracy": 0.971},
-        "test": {
-            "n": n,
-            "coverage": answered / n,
-            "accuracy": 0.965,
-            "accuracy_ci": list(proportion_confint(round(answered * 0.965), answered, method="wilson")),
-            "n_answered": answered,
-        },
+    right = round(answered * 0.965)
+    chosen = {"threshold": 0.834, "n": n, "n_answered": answered, "coverage": answered / n, "accuracy": 0.971}
+    test = {
+        "n": n,
+        "coverage": answered / n,
+        "accuracy": right / answered,
+        "accuracy_ci": list(proportion_confint(right, answered, method="beta")),
+        "n_answered": answered,
+        "outcome": "undecided",
     }
+    readings = {
+        "tfidf_linear": {"chosen": None, "test": None},
+        "after_score": {"chosen": chosen | {"accuracy_low": 0.951}, "test": test},
+    }
+    return {
+        "target": 0.95,
+        "level": 0.05,
+        "rows_needed": 59,
+        "rows": n,
+        "kept_apart": False,
+        "readings": readings,
+    }
+
+
+def _costs(n) -> dict[str, Any]:
+    one = {"threshold": 0.2, "val": 118.0, "test": 121.4, "test_ci": [88.2, 160.9], "n": n, "n_answered": n - 9}
+    readings = {
+        "after_score": one | {"most_probable": 190.2},
+        "tfidf_linear": one | {"val": 150.0, "most_probable": 211},
+    }
+    return {
+        "per_rows": 1000,
+        "ask": 0.2,
+        "ask_all": 200.0,
+        "cheapest_on_validation": "after_score",
+        "readings": readings,
+    }
+
+
+def _prevalence(metrics) -> dict[str, Any]:
+    name = "after_generate" if "after_generate" in metrics["readings"] else next(iter(metrics["readings"]))
+    elsewhere = [{"share": share, "precision": 0.6, "interval": [0.4, 0.8]} for share in (0.01, 0.5)]
+    rates = {"precision": 0.9, "recall": 0.8, "recall_ci": [0.7, 0.9]}
+    rates |= {"false_positive_rate": 0.1, "false_positive_ci": [0.05, 0.2]}
+    classes = [{"label": label, "share": 0.3, **rates, "elsewhere": elsewhere} for label in metrics["labels"]]
+    return {"reading": name, "classes": classes}

@@ -73,6 +73,7 @@ def make_plan(run: Path, dataset: Path, labels: Sequence[str] = BINARY, **more: 
         "notice": None,
     }
     write_json(run / "run.json", {**plan, **more})
+    (run / "sft.yaml").write_text("seed: 42\nlearning_rate: 1.0e-4\n", encoding="utf-8")
     return run
 
 

@@ -217,7 +217,7 @@ def stand_in(patch: pytest.MonkeyPatch, place: Path) -> None:
     patch.setattr("train.trials.run_trial", tried)
     for name in ("plan.dataset_place", "data_prep.build", "eval.label_audit", "doctor.inputs"):
         patch.setattr(f"{name}.DATASETS", place / "datasets")
-    for name in ("plan.planning", "train.sweep", "eval.cross_validation", "doctor.inputs"):
+    for name in ("plan.planning", "train.trials", "doctor.inputs"):
         patch.setattr(f"{name}.RUNS", place / "runs")
     patch.setattr("eval.reporting.pictures.draw_pictures", lambda *_: {})
     patch.setattr("data_prep.card.page.draw_card", lambda *_: {})

@@ -18,15 +18,15 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from plan.options import parse_options
-from plan.recipes import DEFAULT_TASK, ensure_task, load_recipe
+from plan.recipes import ensure_task
 from plan.run import tell_folder
-from train.trials import METRIC, Trial, TrialList, TrialResult
-from workspace.command_line import Parser, caller_folder, given_number
+from train.trials import METRIC, Trial, TrialList, TrialResult, add_seeds, check_seeds, list_folder
+from workspace.command_line import Parser, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_text
 from workspace.folder_lock import locked
-from workspace.paths import RUNS, shown
-from workspace.ranges import SEED, Range, whole
+from workspace.paths import shown
+from workspace.ranges import Range, whole
 
 AS_IT_IS = "none"  # the recipe without an override
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="what to choose from: overrides, key=value for an option of `swift sft`, none for the recipe as it is; "
         "given twice, every combination is tried",
     )
-    parser.add_argument("--seeds", nargs="+", type=given_number(SEED), default=[42], metavar="N", help="default: 42")
+    add_seeds(parser, [42])
     parser.add_argument(
         "--trials", type=given_number(whole(1, 10**6)), metavar="N", help="at most N combinations, drawn from the grid"
     )
@@ -61,15 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="start no trial that would end after H hours",
     )
     known, rest = parser.parse_known_args(words)
-    if len(set(known.seeds)) < len(known.seeds):
-        raise UserError(f"--seeds {' '.join(map(str, known.seeds))} names a seed twice: name each once")
+    check_seeds(known.seeds, rest)
     points = grid(known.vary, known.trials, known.seeds[0])
     for point in points:
         point.words(rest, Path())  # before the folder is made
     # stdout is for the folder alone: run_sft.sh reads it
     with contextlib.redirect_stdout(sys.stderr):
         ensure_task(parse_options(rest).recipe)
-        trials = TrialList(sweep_folder(rest))
+        trials = TrialList(list_folder(rest, "sweep"))
         with locked(trials.folder):
             run = sweep(trials, rest, points, known.seeds, known.hours)
     tell_folder(run)
@@ -92,14 +91,6 @@ def sweep(
         raise UserError(f"none of the {len(results)} trials came to an end: see {shown(trials.file)}")
     print(f"\n{sweep_table(results, len(every))}\nsweep: {shown(table)}; chosen: {best.trial.name}", flush=True)
     return best.run
-
-
-def sweep_folder(words: Sequence[str]) -> Path:
-    """The folder of a sweep: --run, or one named after the recipe."""
-    options = parse_options(list(words))
-    if options.run:
-        return options.run.absolute()
-    return RUNS / f"{load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder()).name}.sweep"
 
 
 def grid(dimensions: Sequence[Sequence[str]], most: int | None, seed: int) -> list[Trial]:

@@ -16,20 +16,24 @@ from pydantic import FiniteFloat, PositiveInt
 
 from plan.options import parse_options
 from plan.planning import Plan, make_plan, write_run
+from plan.recipes import DEFAULT_TASK, load_recipe
 from plan.run import names_in
 from train.checkpoints import keep_best_alone, validation_scores
 from train.sft import tune
 from workspace import stages
 from workspace.child_process import OutOfMemory
+from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import MachineFault, UserError
 from workspace.files import sha256_json, write_json
 from workspace.folder_lock import locked
 from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
-from workspace.paths import shown
+from workspace.paths import RUNS, shown
+from workspace.ranges import SEED
 from workspace.records import read_if_whole
 
 METRIC = "label_macro_f1"  # on the validation rows, logged by plugins/label_metric.py: what trials are compared by
+TRIALS = "trials.json"
 FORMAT = 1  # of trials.json
 SECONDS_AN_HOUR = 3600
 NAME_BYTES = 180  # of a trial's folder; disks take 255
@@ -110,7 +114,7 @@ class TrialList:
     @property
     def file(self) -> Path:
         """The results of all trials that ended."""
-        return self.folder / "trials.json"
+        return self.folder / TRIALS
 
     def results(self) -> list[TrialResult]:
         """What became of the trials that ended, in the order of their first end. None where the file cannot be read."""
@@ -156,6 +160,54 @@ class TrialList:
         for entry in entries:
             del entry["run"]  # follows from the trial, wherever the folder is moved
         write_json(self.file, {"format": FORMAT, "metric": METRIC, "results": entries})
+
+
+def add_seeds(parser: Parser, default: Sequence[int] | None = None) -> None:
+    """The option `--seeds`, whose values `check_seeds` looks at."""
+    listed = " ".join(map(str, default or ()))
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=given_number(SEED),
+        default=default,
+        required=default is None,
+        metavar="N",
+        help="each trains a model of its own" + (f"; default: {listed}" if listed else ""),
+    )
+
+
+def check_seeds(seeds: Sequence[int], words: Sequence[str], fewest: int = 1) -> None:
+    """Raise `UserError` for a seed that is named twice, for fewer than `fewest`, and for one of all trials' own."""
+    given = " ".join(map(str, seeds))
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {given} names a seed twice: name each once")
+    if len(seeds) < fewest:
+        raise UserError(f"--seeds {given} is one run, which says nothing about another: name three seeds or more")
+    for key in ("seed", "data_seed"):
+        if key in parse_options(list(words)).swift:
+            raise UserError(f"--{key} is given next to --seeds: leave it out, for each of --seeds is one")
+
+
+def list_folder(words: Sequence[str], kind: str) -> Path:
+    """The folder of a list of trials: --run, or one named after the recipe and the kind of list."""
+    options = parse_options(list(words))
+    if options.run:
+        return options.run.absolute()
+    recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
+    return (RUNS / f"{recipe.name}.{kind}").absolute()
+
+
+def runs_of_list(folder: Path) -> list[Path]:
+    """The folders of the runs in a list of trials that came to an end; none where `folder` is no such list."""
+    kept = read_if_whole(folder / TRIALS, _Kept) if is_ours(folder, "sweep") else None
+    return [folder / one.trial.folder_name for one in kept.results if one.fault is None] if kept else []
+
+
+def stop_at_a_fault(results: Sequence[TrialResult]) -> None:
+    """Raise `UserError` when the last trial failed: for a result that would be another one without it."""
+    if fault := results[-1].fault:
+        name = results[-1].trial.folder_name
+        raise UserError(f"{name} failed ({fault}): the same command goes on once that is mended")
 
 
 def run_trial(trial: Trial, plan: Plan) -> TrialResult:

@@ -26,7 +26,7 @@ SERVER = "SWIFT_SERVER"  # in the environment: the socket of plan/swift_server.p
 TAIL_LINES = 12
 # How an allocation that fails ends a command, on a line of its own anywhere in what it wrote.
 NO_MEMORY = re.compile(
-    r"^(\[rank\d+\]:)?\s*([\w.]*OutOfMemoryError\b|MemoryError\b|\w*Error: .*(out of memory|can't allocate memory)"
+    r"^(\[rank\d+\]:)?\s*([\w.]*OutOfMemoryError\b|MemoryError\b|[\w.]*Error: .*(out of memory|can't allocate memory)"
     r"|.*std::bad_alloc)",
     re.MULTILINE,
 )

@@ -6,6 +6,7 @@ texts that a model reads).
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,14 @@ def neutral_text(length: int, start: int) -> str:
     first = start % len(NEUTRAL)
     text = "".join([*NEUTRAL[first:], *NEUTRAL[:first]])
     return (text * (length // len(text) + 1))[:length]
+
+
+def mention(instruction: str, label: str, start: int) -> str:
+    """Neutral text as long as `instruction` that names `label` as often, and orders nothing."""
+    times = instruction.count(label)
+    text = neutral_text(len(instruction) - times * len(label), start)
+    ends = [len(text) * part // (times + 1) for part in range(times + 2)]
+    return label.join(text[one:other] for one, other in pairwise(ends))
 
 
 def injected_reviews(kept: pd.DataFrame, task: Task) -> dict[int, str]:

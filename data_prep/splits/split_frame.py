@@ -59,6 +59,8 @@ def split_frame(kept: pd.DataFrame, task: Task, places: Mapping[str, str] | None
         )
     used = np.ones(len(kept), bool)
     if task.limit is not None:
+        if task.limit_seed is not None:
+            draws = row_draws(normalised, task.limit_seed)
         used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, task.limit_of)
     leaking = leaking_rows(leaks, splits, kept["row"].to_numpy())
     warnings += leak_warnings(leaking, leaks) if task.split.own or task.split.folds else []

@@ -39,17 +39,19 @@ class Table:
     files: Mapping[str, Path] = field(default_factory=dict)  # split -> its file, where there are own splits in files
 
 
-def read_tables(path: Path | None, task: Task) -> Table:
+def read_tables(path: Path | None, task: Task, columns: Columns | None = None) -> Table:
     """The rows of the task: those of the table `path`, or of the files of its own splits, one after the other.
+
+    columns: others than the task's.
 
     Raises UserError as `read_table` does, and for a value of the split column that names no split.
     """
-    own = task.split
+    own, columns = task.split, columns or task.columns
     if not own.files:
         if path is None:
             raise UserError(f"the task {task.name} names no csv: give the table with --csv PATH")
-        return read_table(path, task.columns, task.table, own)
-    parts = {name: read_table(own.files[name], task.columns, task.table) for name in SPLITS if name in own.files}
+        return read_table(path, columns, task.table, own)
+    parts = {name: read_table(own.files[name], columns, task.table) for name in SPLITS if name in own.files}
     frame = pd.concat([part.frame.assign(split=name) for name, part in parts.items()], ignore_index=True)
     return Table(
         parts["train"].path,

@@ -39,11 +39,18 @@ def _column(value: Any) -> Column:
     return value.strip()
 
 
+def _columns(value: Any) -> tuple[Column, ...]:
+    return tuple(map(_column, value if isinstance(value, list | tuple) else [value]))
+
+
 def _text_columns(value: Any) -> tuple[Column, ...]:
-    names = tuple(map(_column, value if isinstance(value, list | tuple) else [value]))
+    names = _columns(value)
     if not names:
         raise SettingError("is an empty list, expected the name of a column")
     return names
+
+
+Segments = Annotated[tuple[Column, ...], BeforeValidator(_columns)]
 
 
 def _encoding(name: Any) -> str:

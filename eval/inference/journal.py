@@ -43,6 +43,10 @@ class Completion(NamedTuple):
         total = sum(shares.values())
         return {label: share / total for label, share in shares.items()}
 
+    def label_mass(self) -> float:
+        """The probability, in [0, 1], that an answer begins with one of the label words at all."""
+        return min(sum(map(math.exp, self.score.logprobs.values())), 1.0)
+
     def same_as(self, other: "Completion") -> bool:
         """Whether both say the same, but for rounding."""
         return self.text == other.text and same_scores(self.score, other.score)

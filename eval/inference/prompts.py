@@ -1,10 +1,11 @@
-"""The prompts of an evaluation: the test rows, a few again one at a time, few-shot prompts, and the validation rows."""
+"""The prompts of an evaluation: the test rows, a few again one at a time, few-shot, validation, variants."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 from data_prep.rows import DatasetRow, Message, read_rows
 from plugins.score_lines import chat_sha256
@@ -14,8 +15,11 @@ SHOTS_PER_CLASS = 2
 SHOTS = 20  # at most, of however many classes: some 1,200 tokens
 SHOT_CHARACTERS = (10, 60)  # length of a few-shot example's review
 
+# Other ways of asking the untuned model (eval/inference/variants.py); few_shot is the first draw of examples.
+VARIANTS = ("wording_1", "wording_2", "wording_3", "wording_4", "few_shot_2", "few_shot_3")
 # How plugins/label_scores.py answers each purpose.
 MODES = {"test": "generate", "parity": "single", "few_shot": "score", "val": "score", "injection": "score"}
+MODES |= dict.fromkeys(VARIANTS, "score")
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,10 @@ def make_prompts(dataset: Path, few_shot: bool, seed: int) -> list[Prompt]:
     again = sorted(test, key=lambda row: len(row.review))
     if len(test) > PARITY_ROWS:  # spread evenly over the lengths, first and last included
         again = [again[round(k * (len(test) - 1) / (PARITY_ROWS - 1))] for k in range(PARITY_ROWS)]
-    groups = [_prompts("test", test), _prompts("parity", again)]
+    groups = [asked("test", test), asked("parity", again)]
     if few_shot:
-        groups.append(_prompts("few_shot", test, few_shot_turns(read_rows(dataset / "train.jsonl"), seed)))
-    groups.append(_prompts("val", read_rows(dataset / "val.jsonl")))
+        groups.append(asked("few_shot", test, few_shot_turns(read_rows(dataset / "train.jsonl"), seed)))
+    groups.append(asked("val", read_rows(dataset / "val.jsonl")))
     return [prompt for group in groups for prompt in by_length(group)]
 
 
@@ -91,10 +95,18 @@ def few_shot_turns(train: Sequence[DatasetRow], seed: int) -> list[Message]:
     return [turn for row in rounds[:SHOTS] for turn in row.messages if turn["role"] != "system"]
 
 
-def _prompts(purpose: str, rows: Iterable[DatasetRow], shots: Sequence[Message] = ()) -> list[Prompt]:
+def asked(
+    purpose: str,
+    rows: Iterable[DatasetRow],
+    shots: Sequence[Message] = (),
+    questions: Mapping[str, str] = MappingProxyType({}),
+) -> list[Prompt]:
+    """A prompt a row: its system turn, the `shots`, and its own turns, the last as `questions` has it by its id."""
     prompts = []
     for row in rows:
         system = [turn for turn in row.messages[:-1] if turn["role"] == "system"]
-        question = [turn for turn in row.messages[:-1] if turn["role"] != "system"]
-        prompts.append(Prompt(purpose, row.id, row.label, row.cut, (*system, *shots, *question)))
+        turns = [turn for turn in row.messages[:-1] if turn["role"] != "system"]
+        if row.id in questions:
+            turns[-1] = {"role": "user", "content": questions[row.id]}
+        prompts.append(Prompt(purpose, row.id, row.label, row.cut, (*system, *shots, *turns)))
     return prompts

@@ -72,7 +72,7 @@ class Summary(BaseModel):
     def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
         """The summary of all prompts of a stage and what came back."""
         prompts = [prompt for prompt, _ in pairs]
-        answered = (turn for one in prompts if one.purpose != "few_shot" for turn in one.messages)
+        answered = (turn for one in prompts if not one.purpose.startswith("few_shot") for turn in one.messages)
         return cls(
             adapter_sha256=inputs["adapter"],
             inputs=inputs,

@@ -14,9 +14,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from eval.reporting.wording import reading_name, stage_of, teacher_forced
+from eval.scoring.calibration import ROWS_A_BIN
 from workspace.bilingual import Text, decimal, number, percent
 
 _whole_percent = partial(percent, digits=0)
+WHOLE = (0.0, 1.05)  # shares are drawn from 0 to 100 %: no axis makes much of little
 RADIUS = 4.5  # of a marker, in units of the SVG's viewBox
 
 Points = tuple[tuple[float, float], ...]
@@ -53,7 +55,8 @@ class Axis:
 class Line:
     """Points (x, y) by rising x; without a name it is not in the legend.
 
-    radii: of the markers, all `RADIUS` where empty. values: whether y is written at each point.
+    radii: of the markers, all `RADIUS` where empty. spans: (low, high) of each point's whisker, where there are any.
+    values: whether y is written at each point.
     """
 
     name: Text | None
@@ -62,6 +65,7 @@ class Line:
     stroke: Stroke = "solid"
     marker: Marker = "none"
     radii: tuple[float, ...] = ()
+    spans: tuple[tuple[float, float], ...] = ()
     values: bool = False
 
 
@@ -109,17 +113,27 @@ def accuracy(metrics: Mapping[str, Any]) -> Chart | None:
     label, f1, forced = (
         series(curves.get("val", []), key) for key in ("label_accuracy", "label_macro_f1", "teacher_forced_accuracy")
     )
+    found = [point for point in curves.get("val", []) if point["label_accuracy"] is not None]
+    spans = tuple(point.get("label_accuracy_ci") for point in sorted(found, key=lambda point: point["step"]))
+    if None in spans:
+        spans = ()
+    named = Text("标签准确率", "label accuracy")
+    if spans:
+        named = Text("标签准确率（须线：95% 区间）", "label accuracy (whiskers: 95% interval)")
     lines = (
-        Line(Text("标签准确率", "label accuracy"), "after", label, marker="circle", values=True),
+        Line(named, "after", label, marker="circle", spans=spans, values=True),
         Line(Text("标签宏平均 F1", "label macro F1"), "f1", f1, "dashed", "square"),
         Line(teacher_forced(curves), "baseline", forced, "dotted", "triangle"),
     )
     title, name = Text("每个检查点的验证准确率", "Validation accuracy by checkpoint"), Text("准确率", "accuracy")
-    return _by_step(metrics, title, split_sizes(metrics, "val"), name, _whole_percent, lines)
+    return _by_step(metrics, title, split_sizes(metrics, "val"), name, _whole_percent, lines, *WHOLE)
 
 
 def reliability(metrics: Mapping[str, Any]) -> Chart | None:
-    """Accuracy by confidence: on the diagonal, a probability means what it says. Larger points hold more reviews."""
+    """Accuracy by confidence, of bins of equally many reviews: on the diagonal, a probability means what it says.
+
+    The points are not joined: between two bins nothing was measured.
+    """
     scored = _scored(metrics, "reliability")
     if not scored:
         return None
@@ -129,34 +143,41 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
     for name, reading in scored.items():
         text, ece = reading_name(name), decimal(reading["probabilities"]["ece"])
         bins = reading["probabilities"]["reliability"]
-        radii = tuple(2.5 + 12 * math.sqrt(b["n"] / reading["n"]) for b in bins)
-        named = Text(f"{text.zh}（ECE {ece}）", f"{text.en} (ECE {ece})")
+        sizes = sorted({b["n"] for b in bins})
+        each = number(sizes[0]) if len(sizes) == 1 else f"{number(sizes[0])}–{number(sizes[-1])}"
+        named = Text(
+            f"{text.zh}（ECE {ece}；{len(bins)} 格，每格 n = {each}）",
+            f"{text.en} (ECE {ece}; {len(bins)} bins, n = {each} in each)",
+        )
         marker: Marker = "square" if stage_of(name) == "before" else "circle"
-        lines.append(Line(named, *_look(name, series(bins, "accuracy", "confidence")), marker, radii))
-    given = Text("模型给出的概率（点越大，评论越多）", "probability given (larger point: more reviews)")
+        colour, points, _ = _look(name, series(bins, "accuracy", "confidence"))
+        ordered = sorted(bins, key=lambda b: (b["confidence"], b["accuracy"]))
+        lines.append(Line(named, colour, points, "none", marker, spans=tuple(b["accuracy_ci"] for b in ordered)))
+    given = Text("模型给出的概率（须线：95% 区间）", "probability given (whiskers: 95% interval)")
     x = Axis(given, low, 1.03, _whole_percent)
-    y = Axis(Text("实际准确率", "accuracy"), 0, 1.05, _whole_percent)
+    y = Axis(Text("实际准确率", "accuracy"), *WHOLE, _whole_percent)
     title = Text("可靠性图", "Reliability diagram")
     return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
 
 def coverage(metrics: Mapping[str, Any]) -> Chart | None:
-    """Accuracy over the share of reviews that the model answers by itself, the surest first."""
-    scored = _scored(metrics, "risk_coverage")
-    if not scored:
-        return None
+    """Accuracy over the share of reviews that the model answers by itself, the surest first; from 20 reviews on, as one
+    of fewer says nothing."""
     lines = []
-    for name, reading in scored.items():
-        points = series(reading["probabilities"]["risk_coverage"], "accuracy", "coverage")
-        lines.append(Line(reading_name(name), *_look(name, points)))
-    selective = metrics.get("selective")
-    if selective and selective["test"]["accuracy"] is not None:
-        chosen = Text("验证集选定的阈值，测试集结果", "threshold chosen on validation, result on test")
-        point = ((selective["test"]["coverage"], selective["test"]["accuracy"]),)
-        lines.append(Line(chosen, "ink", point, "none", "diamond"))
-    x = Axis(Text("独立回答的评论所占比例", "share of reviews answered"), 0, 1.02, _whole_percent)
-    spread = _range((y for line in lines for _, y in line.points), 0.06)
-    y = Axis(Text("准确率", "accuracy"), *spread, _whole_percent)
+    for name, reading in _scored(metrics, "risk_coverage").items():
+        enough = [one for one in reading["probabilities"]["risk_coverage"] if one["n"] >= ROWS_A_BIN]
+        if points := series(enough, "accuracy", "coverage"):
+            lines.append(Line(reading_name(name), *_look(name, points)))
+    if not lines:
+        return None
+    chosen = ((metrics.get("selective") or {}).get("readings") or {}).get("after_score") or {}
+    if (test := chosen.get("test")) and test["accuracy"] is not None:
+        note = Text("验证集选定的阈值，测试集结果（95% 区间）", "threshold chosen on validation, result on test (95%)")
+        point, span = (test["coverage"], test["accuracy"]), tuple(test["accuracy_ci"])
+        lines.append(Line(note, "ink", (point,), "none", "diamond", spans=(span,)))
+    answered = Text(f"独立回答的比例（从 {ROWS_A_BIN} 条起）", f"share answered (from {ROWS_A_BIN} reviews on)")
+    x = Axis(answered, 0, 1.02, _whole_percent)
+    y = Axis(Text("准确率", "accuracy"), *WHOLE, _whole_percent)
     title = Text("覆盖率与准确率", "Coverage and accuracy")
     return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
 
@@ -194,8 +215,12 @@ def _by_step(
     write: Callable[[float], str],
     lines: Iterable[Line],
     floor: float | None = None,
+    top: float | None = None,
 ) -> Chart | None:
-    """A chart over training steps with the lines that have points, the chosen checkpoint marked; None without any."""
+    """A chart over training steps with the lines that have points, the chosen checkpoint marked; None without any.
+
+    floor, top: where the axis of y ends, where the points do not say it.
+    """
     drawn = tuple(line for line in lines if line.points)
     if not drawn:
         return None
@@ -208,7 +233,7 @@ def _by_step(
         title,
         rows,
         Axis(Text("训练步数", "training step"), *_range(xs, 0.1 if written else 0.03), lambda value: f"{value:,.0f}"),
-        Axis(y, low if floor is None else floor, high, write),
+        Axis(y, low if floor is None else floor, high if top is None else top, write),
         drawn,
         (step, Text(f"选用的检查点（第 {step} 步）", f"chosen checkpoint (step {step})")) if best else None,
     )

@@ -1,4 +1,8 @@
-"""Finished runs side by side, on the same test rows and with the same paired statistics as within one run."""
+"""Finished runs side by side, on the same test rows and with the same paired statistics as within one run.
+
+Two runs are two checkpoints. Recipes are compared where each is there with several seeds, by an interval that holds
+seeds and rows.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,10 +12,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, FiniteFloat
 
+from data_prep.task import PrimaryMetric
 from eval.reporting.render import render
+from eval.reporting.seeds_page import METRICS, OUTCOMES
 from eval.scoring.predictions import LADDER
+from eval.scoring.seed_intervals import Estimate, outcome, score_draws
 from eval.scoring.significance import Comparison, compare
-from workspace.bilingual import NONE
+from train.trials import runs_of_list
+from workspace.bilingual import NONE, Text
 from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import RowId, read, read_lines
@@ -25,6 +33,8 @@ class _Looks(BaseModel):
 class _Facts(BaseModel):
     recipe: str | None = None
     model: str | None = None
+    training_seed: int | None = None
+    recipe_sha256: str | None = None  # None: of an earlier version
     seconds: dict[str, FiniteFloat | None] = {}
 
 
@@ -47,6 +57,8 @@ class ScoredMetrics(BaseModel):
     counts: dict[str, Any] = {}
     test: _Looks
     readings: dict[str, _Scores]
+    primary_metric: PrimaryMetric = "macro_f1"
+    margin: FiniteFloat = 0.01
 
     @property
     def train_rows(self) -> int | None:
@@ -77,13 +89,25 @@ class ScoredRun:
         return [row.readings[reading].label for row in self.rows]
 
 
+@dataclass(frozen=True)
+class RecipePair:
+    """Two recipes by one reading: the letters of their runs, what each reaches, and the second against the first."""
+
+    names: str
+    reading: str
+    reached: tuple[Estimate, Estimate]
+    difference: Estimate
+    outcome: Text
+
+
 def compare_runs(folders: Sequence[Path]) -> str:
-    """The comparison as Markdown: who the runs are, every reading of each, and each pair of runs on the same rows.
+    """The comparison as Markdown: who the runs are, every reading of each, and each pair of recipes, or of runs, on the
+    same rows. A folder of several seeds stands for its runs.
 
     Raises `UserError` for a run that was not scored yet, and for runs with other labels or test rows than the first.
     """
     runs = []
-    for place, folder in enumerate(folders):
+    for place, folder in enumerate(one for given in folders for one in (runs_of_list(given) or [given])):
         for name in ("metrics.json", "rows.jsonl"):
             if not (folder / name).is_file():
                 raise UserError(f"{shown(folder)} has no {name}: run python -m eval.report {shown(folder)} first")
@@ -94,12 +118,17 @@ def compare_runs(folders: Sequence[Path]) -> str:
             raise UserError(f"{shown(folder / 'rows.jsonl')} is not of its metrics.json: {again}")
         runs.append(ScoredRun(letter(place), shown(folder), metrics, rows))
         check_comparable(runs[0], runs[-1])
+    groups = recipes(runs)
+    by_recipe = len(groups) > 1 and min(map(len, groups)) > 1
     return render(
         "compare.md.j2",
         n=len(runs[0].rows),
         runs=runs,
         names=[name for name in LADDER if any(name in run.metrics.readings for run in runs)],
-        paired=list(_paired(runs)),
+        metric=METRICS[runs[0].metrics.primary_metric],
+        recipes=list(_recipe_pairs(groups)) if by_recipe else [],
+        one_recipe=len(groups) == 1,
+        paired=[] if by_recipe else list(_paired(runs)),
         none_text=NONE,
     )
 
@@ -121,9 +150,36 @@ def check_comparable(first: ScoredRun, other: ScoredRun) -> None:
         raise UserError(f"{first.name} and {other.name} have different labels: compare runs of one task")
 
 
+def recipes(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]]:
+    """The runs by recipe, those of one that differ in their seeds together; a seed that is there twice counts once."""
+    groups: dict[str, dict[int | None, ScoredRun]] = {}
+    for run in runs:
+        facts = run.metrics.run
+        groups.setdefault(facts.recipe_sha256 or run.letter, {}).setdefault(facts.training_seed, run)
+    return [list(group.values()) for group in groups.values()]
+
+
 def letter(place: int) -> str:
     """A, B, … Z, then AA, AB, …: the short name of the run at `place`."""
     return (letter(place // 26 - 1) if place >= 26 else "") + chr(ord("A") + place % 26)
+
+
+def _recipe_pairs(groups: Sequence[Sequence[ScoredRun]]) -> Iterator[RecipePair]:
+    """Each pair of recipes with each reading of the tuned model that all their runs have."""
+    metrics = groups[0][0].metrics
+    gold = [row.gold for row in groups[0][0].rows]
+    for first, second in combinations(groups, 2):
+        runs = [*first, *second]
+        for name in LADDER:
+            if not name.startswith(("after", "stack")) or not all(name in run.metrics.readings for run in runs):
+                continue
+            columns = [run.predicted(name) for run in runs]
+            draws = score_draws(gold, columns, metrics.labels, metrics.primary_metric)
+            a, b = range(len(first)), range(len(first), len(runs))
+            difference = draws.difference(a, b)
+            code = OUTCOMES[outcome(difference, metrics.margin)]
+            names = " → ".join(" ".join(run.letter for run in side) for side in (first, second))
+            yield RecipePair(names, name, (draws.mean(a), draws.mean(b)), difference, code)
 
 
 def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, str, Comparison]]:
@@ -131,7 +187,8 @@ def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, s
     for first, second in combinations(runs, 2):
         common = [name for name in LADDER if all(name in run.metrics.readings for run in (first, second))]
         names = [n for n in common if n.startswith("after_")] or [n for n in common if n.startswith("before_")]
-        gold = [row.gold for row in first.rows]
+        gold, of = [row.gold for row in first.rows], first.metrics
         for name in names:
-            result = compare(first.predicted(name), second.predicted(name), gold, first.metrics.labels)
+            a, b = (run.predicted(name) for run in (first, second))
+            result = compare(a, b, gold, of.labels, metric=of.primary_metric, margin=of.margin)
             yield first, second, name, result

@@ -5,7 +5,13 @@ from typing import Any
 
 from eval.reporting import wording
 from eval.reporting.class_tables import worst_slices
+from eval.reporting.curve_wording import sentences
+from eval.reporting.first_screen import first_screen
+from eval.reporting.public_record import public_record
+from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
+from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
+from eval.scoring.intervals import Metric
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
 
@@ -36,23 +42,52 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "names": [run["recipe"] or run["task"], *([run["model"].rstrip("/").split("/")[-1]] if run["model"] else [])],
         "readings": metrics["readings"],
         "pair": pair,
+        "second": second_metric(metrics),
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
+        "paired": each_pair_once(metrics["comparisons"]),
         "baseline": best_baseline(metrics),
-        "cut_off": wording.cut_off_notes(metrics["readings"]),
+        "reading_notes": reading_notes(metrics),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
+        "brief": first_screen(metrics) if pair else [],
         "injection": injection and injection_section(injection),
         "disputed": wording.disputed_note(metrics),
         "leaks": wording.leak_note(metrics),
+        "uses": use_sentences(metrics),
+        "public_record": public_record(metrics),
+        "curve_sentences": sentences(metrics["learning_curve"]["found"]) if metrics["learning_curve"] else [],
+        "shifted": shifted_classes(metrics["prevalence"]),
     }
 
 
+def each_pair_once(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The comparisons without those that an earlier one is the reverse of: the decision weighs some the other way."""
+    found: dict[frozenset[str], Mapping[str, Any]] = {}
+    for one in comparisons:
+        found.setdefault(frozenset((one["a"], one["b"])), one)
+    return list(found.values())
+
+
+def reading_notes(metrics: Metrics) -> list[Text]:
+    """What must be known of how the readings came about before they are compared."""
+    readings = metrics["readings"]
+    mass = label_mass_note(readings)
+    notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
+    return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
+
+
 def best_baseline(metrics: Metrics) -> str | None:
-    """The baseline with the highest accuracy."""
+    """The baseline with the highest primary metric."""
     baselines = {name: r for name, r in metrics["readings"].items() if r["kind"] == "baseline"}
-    return max(baselines, key=lambda name: baselines[name]["accuracy"], default=None)
+    return max(baselines, key=lambda name: baselines[name][metrics["primary_metric"]], default=None)
+
+
+def second_metric(metrics: Metrics) -> Metric:
+    """What is shown next to accuracy: the primary metric, macro F1 where that is accuracy."""
+    primary: Metric = metrics["primary_metric"]
+    return "macro_f1" if primary == "accuracy" else primary
 
 
 def run_facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -79,11 +114,17 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
         return [codes[prediction["label"]], prediction["p"], answer]
 
     texts = {name: wording.reading_name(name) for name in names}
+    near = {one["id"]: one["nearest"] for one in metrics["mistakes"]}
     return {
         "labels": labels,
         "readings": [{"zh": t.zh, "en": t.en, "stage": wording.stage_of(name)} for name, t in texts.items()],
         "pair": [names.index(name) for name in pair] if pair else [],
         "sure": names.index(sure) if sure else -1,
+        "nearest": {
+            at: [[one["id"], codes[one["label"]], one["similarity"], one["review"]] for one in near[row["id"]]]
+            for at, row in enumerate(rows)
+            if row["id"] in near
+        },
         "rows": [
             [
                 shown_id(r),

@@ -9,11 +9,14 @@ from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from eval.reporting.charts import CHARTS, RADIUS
+from eval.reporting.charts import CHARTS, RADIUS, Chart
 from eval.reporting.class_tables import MATRIX
-from eval.reporting.wording import UNPARSED, Text, decimal, number, percent, reading_name, stage_of
+from eval.reporting.context import second_metric
+from eval.reporting.wording import UNPARSED, reading_name, stage_of
+from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import shown_reading
 from workspace import picture_style as style
+from workspace.bilingual import Text, decimal, number, percent
 from workspace.fonts import Font
 
 if TYPE_CHECKING:
@@ -39,11 +42,13 @@ def draw_pictures(metrics: Mapping[str, Any], font: Font | None) -> dict[str, by
 
 def line_picture(name: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
     """The line chart `name`."""
-    from matplotlib.lines import Line2D
-
     chart = CHARTS[name](metrics)
-    if chart is None:
-        return None
+    return draw_chart(chart, pen) if chart else None
+
+
+def draw_chart(chart: Chart, pen: style.Pen) -> "Figure":
+    """A line chart as a figure."""
+    from matplotlib.lines import Line2D
 
     def label(text: Text) -> str:
         return pen.both(Text(text.zh, fill(text.en, LINE_LENGTH)), "\n" if len(text.en) > LINE_LENGTH else " / ")
@@ -59,6 +64,9 @@ def line_picture(name: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figu
         if line.marker != "none":
             areas = [(POINTS_A_UNIT * radius) ** 2 for radius in line.radii or (RADIUS,) * len(xs)]
             axes.scatter(xs, ys, areas, color=look["color"], marker=MARKERS[line.marker], alpha=0.85, zorder=3)
+        if line.spans:
+            lows, highs = zip(*line.spans, strict=True)
+            axes.vlines(xs, lows, highs, color=look["color"], linewidth=1.6, alpha=0.7)
         if line.values:
             for point in line.points:
                 axes.annotate(percent(point[1]), point, (0, 12), textcoords="offset points", ha="center", **style.HALO)
@@ -77,12 +85,13 @@ def line_picture(name: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figu
 
 
 def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
-    """Accuracy (with its Wilson interval) and macro F1 of every reading."""
+    """Accuracy and the primary metric (macro F1, where that is accuracy) of every reading, with their intervals."""
     from matplotlib.patches import Patch
 
     readings = metrics["readings"]
     if not readings:
         return None
+    metric = second_metric(metrics)
     figure, axes = style.canvas(2.4 + 1.02 * len(readings))
     title = Text("调优前后与基线", "Before and after tuning, and the baselines")
     style.add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
@@ -93,16 +102,20 @@ def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
         whisker = [[accuracy - low], [high - accuracy]]
         axes.errorbar(accuracy, k - 0.2, xerr=whisker, color=style.INK, capsize=5, linewidth=1.8)
         axes.text(high + 0.012, k - 0.2, percent(accuracy), va="center", fontsize=15)
-        axes.barh(k + 0.2, reading["macro_f1"], 0.38, color=PALE[stage], **hatched)
-        axes.text(reading["macro_f1"] + 0.012, k + 0.2, decimal(reading["macro_f1"]), va="center", fontsize=15)
+        axes.barh(k + 0.2, reading[metric], 0.38, color=PALE[stage], **hatched)
+        end = max(reading[metric], 0)
+        if own := reading["intervals"]:
+            whisker, end = [[abs(reading[metric] - side)] for side in own[metric]], max(own[metric][1], 0)
+            axes.errorbar(reading[metric], k + 0.2, xerr=whisker, color=style.INK, capsize=5, linewidth=1.8)
+        axes.text(end + 0.012, k + 0.2, decimal(reading[metric]), va="center", fontsize=15)
     axes.set_yticks(range(len(readings)), [pen.both(reading_name(name)) for name in readings])
     axes.set(xlim=(0, 1.2), ylim=(len(readings) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     style.percent_axis(axes.xaxis)
     axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    accuracy_name = Text("准确率（须线：95% Wilson 区间）", "accuracy (whiskers: 95% Wilson interval)")
+    accuracy_name = Text("准确率（须线：95% 区间）", "accuracy (whiskers: 95% interval)")
     solid = Patch(facecolor=COLOURS["after"], label=pen.both(accuracy_name, " / "))
-    pale = Patch(facecolor=PALE["after"], label=pen.both(Text("宏平均 F1", "macro F1"), " / "), **hatched)
+    pale = Patch(facecolor=PALE["after"], label=pen.both(METRIC_NAMES[metric], " / "), **hatched)
     style.add_legend(figure, [solid, pale])
     return figure
 

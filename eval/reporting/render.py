@@ -23,6 +23,8 @@ from eval.reporting import wording
 from eval.reporting.charts import FRAME, RADIUS, line_charts
 from eval.reporting.class_tables import MATRIX, class_rows, confusions
 from eval.reporting.context import EXAMPLE_KINDS, EXAMPLES, SHOWN, browser_rows, example_rows, report_context, shown_id
+from eval.reporting.gain_wording import PARTS, TOO_FEW, gain_finding, gain_sentence
+from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import Metrics, Row
 from workspace import bilingual
 from workspace.markdown import escape
@@ -32,12 +34,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:
     """The page for one run: `metrics` is metrics.json, `rows` are those of rows.jsonl."""
-    script = _template_text("report.js")
+    script = template_text("language.js") + template_text("report.js")
     page = render(
         "report.html.j2",
         **report_context(metrics),
         charts=line_charts(metrics),
-        style=Markup(_template_text("report.css")),  # noqa: S704  our own file
+        style=Markup(template_text("report.css")),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=Markup(embedded_json(browser_rows(metrics, rows))),  # noqa: S704  it holds no <
@@ -73,7 +75,8 @@ def embedded_json(value: Any) -> str:
     return text
 
 
-def _template_text(name: str) -> str:
+def template_text(name: str) -> str:
+    """A file of the templates' folder."""
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
@@ -98,11 +101,14 @@ def _environment(markdown: bool) -> Environment:
         stage_of=wording.stage_of,
         slice_value=wording.slice_value,
         classes_note=wording.classes_note,
-        gain_sentence=wording.gain_sentence,
-        selective_sentence=wording.selective_sentence,
+        gain_sentence=gain_sentence,
+        gain_finding=gain_finding,
+        gain_parts=PARTS,
+        too_few=TOO_FEW,
+        metric_names=METRIC_NAMES,
         codes=wording.CODES,
         head_note=wording.HEAD_NOTE,
-        slice_names=wording.SLICES,
+        slice_name=wording.slice_name,
         left_out=wording.LEFT_OUT,
         unparsed=wording.UNPARSED,
         class_rows=class_rows,

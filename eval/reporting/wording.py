@@ -3,23 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from workspace.bilingual import Text, decimal, interval, number, percent, signed
+from eval.scoring.reading_names import READINGS as READINGS
+from eval.scoring.segments import OTHER
+from eval.scoring.slices import COLUMN
+from workspace.bilingual import Text, number
 
-READINGS = {
-    "majority": Text("多数类", "majority class"),
-    "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
-    "before_generate": Text("调优前 · 生成", "before · generate"),
-    "before_score": Text("调优前 · 打分", "before · score"),
-    "before_score_threshold": Text("调优前 · 打分+阈值", "before · score + threshold"),
-    "before_few_shot": Text("调优前 · 少样本", "before · few-shot"),
-    "after_generate": Text("调优后 · 生成", "after · generate"),
-    "after_score": Text("调优后 · 打分", "after · score"),
-    "after_score_threshold": Text("调优后 · 打分+阈值", "after · score + threshold"),
-}
 CODES = {
     "better": Text("更好", "better"),
     "worse": Text("更差", "worse"),
-    "indistinguishable": Text("无法区分", "cannot be told apart"),
+    "equivalent": Text("相当", "equivalent"),
+    "undecided": Text("未定", "not decided"),
 }
 SLICES = {
     "length": Text("评论长度（字）", "review length (characters)"),
@@ -40,11 +33,10 @@ LEFT_OUT = ("known", "disputed")  # slices that are asked for to see the metrics
 UNPARSED = Text("未解析", "unparsed")
 HEAD_NOTE = Text(
     "调优的是分类头。分类头从随机值开始，没有自己的“调优前”，所以“调优前”是未调优的模型用词作的回答：那里的“打分”是标签词的概率，"
-    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解为格式与任务。",
+    "调优后的“打分”是分类头的概率。分类头不写文字，所以没有“调优后 · 生成”，提升也不能分解。",
     "What was tuned is a classification head. It starts random and has no before of its own, so “before” is the "
     "untuned model answering in words: there “score” is the probability of the label words, after tuning it is the "
-    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into format and "
-    "task.",
+    "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into parts.",
 )
 NOTHING_TO_DECIDE = Text(
     "还不能决定：缺少调优前或调优后的回答。",
@@ -56,36 +48,6 @@ _TEACHER_FORCED = {
     "eval_token_acc": Text("教师强制词元准确率", "teacher-forced token accuracy"),
     None: Text("教师强制准确率", "teacher-forced accuracy"),
 }
-_DECISIONS = {
-    ("better", "better"): Text(
-        "可以采用调优后的模型：它比调优前好，也比基线好。",
-        "Use the tuned model: it is better than before, and better than the baseline.",
-    ),
-    ("better", "indistinguishable"): Text(
-        "调优有效，但在这些数据上分不出它与几秒钟就能训练好的基线：只为准确率的话，先用基线。",
-        "Tuning helped, but on these rows it cannot be told apart from a baseline that trains in seconds: "
-        "for accuracy alone, start with the baseline.",
-    ),
-    ("better", "worse"): Text(
-        "调优有效，但仍不如几秒钟就能训练好的基线：暂时用基线。",
-        "Tuning helped, but a baseline that trains in seconds is still better: use the baseline for now.",
-    ),
-    ("better", None): Text(
-        "调优有效：调优后的模型比调优前好。", "Tuning helped: the tuned model is better than before."
-    ),
-    ("indistinguishable", None): Text(
-        "没有证据表明调优有用：不要因为这次结果而更换模型。",
-        "There is no evidence that tuning helped: do not switch models because of this run.",
-    ),
-    ("worse", None): Text(
-        "不要采用调优后的模型：它比调优前差。", "Do not use the tuned model: it is worse than before."
-    ),
-}
-_FORM_ALONE = Text(
-    "调优改善的是回答的形式，没有证实判断变好了：先试试对未调优的模型按概率打分。",
-    "Tuning improved the form of the answers; that it judges better is not shown: "
-    "try the untuned model by score first.",
-)
 
 
 def reading_name(name: str) -> Text:
@@ -95,12 +57,20 @@ def reading_name(name: str) -> Text:
 
 def stage_of(name: str) -> str:
     """baseline, before or after: what decides a reading's colour."""
-    stage = name.split("_")[0]
+    stage = "after" if name == "stack" else name.split("_")[0]
     return stage if stage in {"before", "after"} else "baseline"
+
+
+def slice_name(by: str) -> Text:
+    """What rows are divided by."""
+    column = by.removeprefix(COLUMN)
+    return SLICES.get(by, Text(f"列 {column}", f"column {column}"))
 
 
 def slice_value(value: str, by: str) -> Text:
     """What one slice of the kind `by` is called: `value` itself, but for the words that say yes or no."""
+    if by.startswith(COLUMN) and value in ("", OTHER):
+        return Text("其他值", "other values") if value else Text("（空）", "(empty)")
     return SLICE_VALUES.get((by, value), Text(value, value))
 
 
@@ -134,50 +104,17 @@ def leak_note(metrics: Mapping[str, Any]) -> Text | None:
 
 
 def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
-    """What to do, from the codes of the verdict and of the comparison by score, and nothing else.
+    """What to do, as eval/scoring/decision.py decided.
 
     pair: the readings that the verdict compares; None when there were no answers from both before and after.
     """
-    if pair is None:
-        return NOTHING_TO_DECIDE
-    verdict = metrics["verdict"]
-    code, baseline = verdict["code"], (verdict.get("baseline") or {}).get("code")
-    judged = [c["code"] for c in metrics["comparisons"] if (c["a"], c["b"]) == ("before_score", "after_score")]
-    if code == "better" and judged and judged[0] != "better":
-        return _FORM_ALONE
-    return _DECISIONS.get((code, baseline)) or _DECISIONS[code, None]
+    return Text(metrics["decision"]["zh"], metrics["decision"]["en"]) if pair else NOTHING_TO_DECIDE
 
 
 def teacher_forced(curves: Mapping[str, Any]) -> Text:
     """What the curves' teacher-forced accuracy is called, with what it is not."""
     name = _TEACHER_FORCED.get(curves.get("teacher_forced_metric"), _TEACHER_FORCED[None])
     return Text(f"{name.zh}（含结束符，不是实际回答的准确率）", f"{name.en} (with the end token; not what it answers)")
-
-
-def selective_sentence(selective: Mapping[str, Any] | None) -> Text | None:
-    """How many reviews the model may answer by itself, and whether the promise of validation held on test."""
-    if selective is None:
-        return None
-    val, test, target = selective["val"], selective["test"], percent(selective["target_accuracy"], 0)
-    if not test["n_answered"] or test["accuracy"] is None:
-        return Text(
-            f"测试集的 {number(test['n'])} 条评论没有一条达到验证集上选定的阈值（目标 {target}）：全部交给人工。",
-            f"None of the {number(test['n'])} test reviews reaches the threshold chosen on validation (target "
-            f"{target}): leave all to a person.",
-        )
-    kept = test["accuracy"] >= selective["target_accuracy"]
-    shares = [percent(part[key]) for part in (val, test) for key in ("coverage", "accuracy")]
-    span = interval(test["accuracy_ci"])
-    return Text(
-        f"阈值 {decimal(selective['threshold'])} 在验证集上选定（目标 {target}；覆盖 {shares[0]}，准确率 {shares[1]}，"
-        f"n = {number(val['n'])}）。在测试集上，它独立回答 {shares[2]} 的评论（{number(test['n_answered'])} / "
-        f"{number(test['n'])}），准确率 {shares[3]}（95% 区间 {span}），其余交给人工："
-        + ("达到了目标。" if kept else "没有达到目标。"),
-        f"The threshold {decimal(selective['threshold'])} was chosen on validation (target {target}; coverage "
-        f"{shares[0]}, accuracy {shares[1]}, n = {number(val['n'])}). On test the model answers {shares[2]} of reviews "
-        f"by itself ({number(test['n_answered'])} of {number(test['n'])}) at {shares[3]} accuracy (95% interval "
-        f"{span}) and leaves the rest to a person: " + ("the target was met." if kept else "the target was not met."),
-    )
 
 
 def classes_note(labels: int, shown: int) -> Text:
@@ -204,15 +141,3 @@ def cut_off_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
             )
         )
     return notes
-
-
-def gain_sentence(gain: Mapping[str, Mapping[str, float]], metric: str = "accuracy") -> Text:
-    """How much of the gain in `metric` is the answer's format and how much is the task."""
-    name = {"accuracy": Text("准确率", "Accuracy"), "macro_f1": Text("宏平均 F1 ", "Macro F1")}[metric]
-    words = {"format": Text("格式", "format"), "task": Text("任务", "task"), "remainder": Text("余项", "remainder")}
-    parts = [(words[key], signed(value)) for key, value in gain[metric].items() if key in words]
-    total = signed(gain[metric]["total"])
-    return Text(
-        f"{name.zh}共变化 {total} 个百分点：" + "，".join(f"{word.zh} {value}" for word, value in parts) + "。",
-        f"{name.en} changed by {total} points: " + ", ".join(f"{word.en} {value}" for word, value in parts) + ".",
-    )

@@ -4,13 +4,13 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from data_prep.chat.injection import FAMILIES, PLACES, TRIGGERS, TRIGGERS_OF, insert, neutral_text, worded
+from data_prep.chat.injection import FAMILIES, PLACES, TRIGGERS, TRIGGERS_OF, insert, mention, neutral_text, worded
 from data_prep.task import Task
 
 # What is put into a review: an instruction to answer another label than the true one; neutral text of the same length
-# in the same place; the instruction, aimed at the true label; a harmless sentence with an instruction's words; its
-# neutral control.
-KINDS = ("attack", "neutral", "same_label", "trigger", "trigger_neutral")
+# in the same place that names this label and orders nothing; the instruction, aimed at the true label; a harmless
+# sentence with an instruction's words; its neutral control.
+KINDS = ("attack", "mention", "same_label", "trigger", "trigger_neutral")
 TRIGGER = "trigger"  # in place of the family in the attacks of the last two kinds
 
 
@@ -23,7 +23,7 @@ class Row(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """One changed review. `target`: the label that an instruction aims at; for neutral text, that of the instruction
+    """One changed review. `target`: the label that an instruction aims at; for its control, that of the instruction
     whose place it takes."""
 
     id: str
@@ -59,7 +59,7 @@ def attacks_on(rows: Sequence[Row], task: Task) -> Iterator[Attack]:
             instruction = worded(wording, target, task)
             texts = {
                 "attack": instruction,
-                "neutral": neutral_text(len(instruction), number),
+                "mention": mention(instruction, target, number),
                 "same_label": worded(wording, row.gold, task),
             }
             put_in.append((family, texts))

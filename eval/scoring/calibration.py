@@ -1,7 +1,6 @@
-"""What a reading's probabilities are worth: AUC, log loss, Brier, calibration, and answering only when sure.
+"""What a reading's probabilities are worth: AUC, log loss, Brier, calibration, and accuracy by share answered.
 
-A row's confidence is its greatest probability. The confidence threshold for selective answering is chosen on
-validation rows; test rows only check it.
+A row's confidence is its greatest probability.
 """
 
 from collections.abc import Sequence
@@ -10,14 +9,15 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss
 
-from eval.scoring.significance import Interval, wilson
+from eval.scoring.roc import roc_auc
+from eval.scoring.significance import SEED, Interval, wilson
 
-ECE_BINS = 15
+BINS = 15  # at most
+ROWS_A_BIN = 20
 CURVE_POINTS = 100
-TARGETS = (0.97, 0.95, 0.90)
-MIN_COVERAGE = 0.10
+DRAWS = 2_000
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -25,13 +25,15 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows with a confidence in (low, high]: their number, mean confidence and accuracy."""
+    """Neighbouring rows by confidence, from `low` to `high`: their number, mean confidence and accuracy, with its 95 %
+    Wilson interval."""
 
     low: float
     high: float
     n: int
     confidence: float
     accuracy: float
+    accuracy_ci: Interval | None
 
 
 @dataclass(frozen=True)
@@ -49,44 +51,23 @@ class ProbabilityMetrics:
     """Quality of probabilities (n, labels). None where a value is undefined.
 
     roc_auc: of labels[0] for two labels, else the mean over labels of one against the rest; None when a label has no
-        gold row.
+        gold row. roc_auc_ci: 95 %; None with too few rows of a label.
     log_loss: mean of -ln p(gold), in nats.
     brier: two labels: mean of (p(labels[0]) - [gold is labels[0]])^2; more: mean of the sum of such terms over labels
         (scikit-learn's `brier_score_loss`, in [0, 1] and [0, 2]).
-    ece: expected calibration error (Guo et al. 2017), the mean over rows of |accuracy - confidence| of the row's bin,
-        15 bins of equal width over [0, 1].
-    reliability: the bins that hold rows.
+    ece, ece_ci: expected calibration error without the part that chance alone gives, see `calibration_error`.
+    reliability: the bins of it, of equally many rows.
     """
 
     roc_auc: float | None
+    roc_auc_ci: Interval | None
     log_loss: float
     brier: float
     ece: float
+    ece_ci: Interval
     ece_bins: int
     reliability: list[ReliabilityBin]
     risk_coverage: list[RiskCoverage]
-
-
-@dataclass(frozen=True)
-class Selective:
-    """A confidence threshold chosen on validation rows to answer as many as possible at the target accuracy."""
-
-    target_accuracy: float
-    threshold: float
-    n: int
-    coverage: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class SelectiveCheck:
-    """What a confidence threshold does on n other rows; accuracy and interval are None when none is answered."""
-
-    n: int
-    coverage: float
-    accuracy: float | None
-    accuracy_ci: Interval | None
-    n_answered: int
 
 
 def probability_metrics(probabilities: FloatArray, gold: IntArray) -> ProbabilityMetrics:
@@ -100,37 +81,67 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
     # scikit-learn takes the greater code for the positive label: of two, labels[0] is made 1, its column given.
     of_two = (gold == 0, probabilities[:, 0], {"pos_label": True})
     truth, shares, which = of_two if len(known) == 2 else (gold, probabilities, {"labels": known})
-    confidence, right = _confidence(probabilities, gold)
+    confidence, right = confidence_of(probabilities, gold)
     bins = reliability(confidence, right)
+    ece, ece_ci = calibration_error(bins)
+    auc, auc_ci = roc_auc(probabilities, gold) or (None, None)
     return ProbabilityMetrics(
-        roc_auc=roc_auc(probabilities, gold),
+        roc_auc=auc,
+        roc_auc_ci=auc_ci,
         log_loss=float(log_loss(gold, probabilities, labels=known)),
         brier=float(brier_score_loss(truth, shares, **which)),
-        ece=sum(b.n * abs(b.accuracy - b.confidence) for b in bins) / len(gold),
-        ece_bins=ECE_BINS,
+        ece=ece,
+        ece_ci=ece_ci,
+        ece_bins=len(bins),
         reliability=bins,
         risk_coverage=risk_coverage(confidence, right),
     )
 
 
-def roc_auc(probabilities: FloatArray, gold: IntArray) -> float | None:
-    """ROC AUC of labels[0] for two labels, the macro mean of one against the rest for more; None when undefined."""
-    classes = probabilities.shape[1]
-    if len(np.unique(gold)) < classes:
-        return None
-    scored = range(1) if classes == 2 else range(classes)
-    return float(np.mean([roc_auc_score(gold == label, probabilities[:, label]) for label in scored]))
-
-
 def reliability(confidence: FloatArray, right: NDArray[np.bool_]) -> list[ReliabilityBin]:
-    """The bins of equal width over [0, 1], closed above, that hold rows; confidence and right are (n,)."""
-    edges = np.linspace(0, 1, ECE_BINS + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, ECE_BINS - 1)
+    """The rows (n,) by rising confidence in bins of equally many, at least 20 where there are so many, 15 bins at most;
+    rows of equal confidence stay together."""
+    n = len(confidence)
+    order = np.argsort(confidence, kind="stable")
+    ordered, hits = confidence[order], right[order]
+    wanted = np.linspace(0, n, min(BINS, max(1, n // ROWS_A_BIN)) + 1).round().astype(int)
+    edges = np.unique([*np.searchsorted(ordered, ordered[wanted[:-1]]), n])
     return [
-        ReliabilityBin(low, high, int(inside.sum()), float(confidence[inside].mean()), float(right[inside].mean()))
-        for b, (low, high) in enumerate(pairwise(edges.tolist()))
-        if (inside := place == b).any()
+        ReliabilityBin(
+            float(ordered[start]),
+            float(ordered[end - 1]),
+            int(end - start),
+            float(ordered[start:end].mean()),
+            float(hits[start:end].mean()),
+            wilson(int(hits[start:end].sum()), int(end - start)),
+        )
+        for start, end in pairwise(edges.tolist())
     ]
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> tuple[float, Interval]:
+    """The expected calibration error (Guo et al. 2017: the rows' mean |accuracy - confidence| of their bin) without its
+    upward bias, and a 95 % interval.
+
+    Chance alone gives each bin a difference: of a perfectly calibrated model 100 rows make an error of 0.05 to 0.08.
+    As Kumar, Liang and Ma (2019) do for its square, the variance that chance gives is taken from the squared
+    differences, and the error is scaled down accordingly. The interval holds by two inequalities: the plain error is on
+    average too large, so that with its standard error it bounds the true one from above; by no more than the mean
+    absolute deviation that chance gives (drawn, seeded), so that less it, it bounds it from below.
+    """
+    counts = np.array([b.n for b in bins])
+    accuracy, confidence = (np.array([getattr(b, key) for b in bins]) for key in ("accuracy", "confidence"))
+    weights, difference = counts / counts.sum(), accuracy - confidence
+    # Of what was seen and what was promised, the share with the larger variance: 20 right of 20 do not mean none.
+    seen = (accuracy * counts + confidence) / (counts + 1)
+    share = np.where(np.abs(seen - 0.5) < np.abs(confidence - 0.5), seen, confidence)
+    variance = share * (1 - share) / counts
+    plain, squared = float(weights @ np.abs(difference)), float(weights @ difference**2)
+    error = plain * np.sqrt(max(0.0, 1 - float(weights @ variance) / squared)) if squared else 0.0
+    drawn = np.random.default_rng(SEED).binomial(counts, share, (DRAWS, len(bins))) / counts - share
+    by_chance = float(np.quantile(np.abs(drawn) @ weights, 0.975))
+    spread = float(np.sqrt(weights**2 @ variance + 1 / counts.sum() ** 2))
+    return float(error), (min(max(0.0, plain - by_chance), float(error)), min(1.0, plain + 1.96 * spread))
 
 
 def risk_coverage(
@@ -147,28 +158,6 @@ def risk_coverage(
     return [RiskCoverage(float(ordered[i]), (i + 1) / n, float(hits[i] / (i + 1)), int(i + 1)) for i in ends.tolist()]
 
 
-def choose_selective(probabilities: FloatArray, gold: IntArray, targets: Sequence[float] = TARGETS) -> Selective | None:
-    """The threshold of largest coverage whose validation accuracy reaches the first target that is within reach.
-
-    A target is within reach when it holds for at least `MIN_COVERAGE` of the rows; None when no target is.
-    """
-    if len(gold) == 0:
-        return None
-    curve = risk_coverage(*_confidence(probabilities, gold), points=None)
-    for target in targets:
-        for point in reversed(curve):
-            if point.accuracy >= target and point.coverage >= MIN_COVERAGE:
-                return Selective(target, point.threshold, len(gold), point.coverage, point.accuracy)
-    return None
-
-
-def check_selective(threshold: float, probabilities: FloatArray, gold: IntArray) -> SelectiveCheck:
-    """What answering only rows with a confidence of at least `threshold` gives on these rows."""
-    confidence, right = _confidence(probabilities, gold)
-    answered = confidence >= threshold
-    n, hits = int(answered.sum()), int(right[answered].sum())
-    return SelectiveCheck(len(gold), n / len(gold), hits / n if n else None, wilson(hits, n), n)
-
-
-def _confidence(probabilities: FloatArray, gold: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+def confidence_of(probabilities: FloatArray, gold: IntArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Each row's greatest probability (n,), and whether that label is the gold one (n,)."""
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == gold

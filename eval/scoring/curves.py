@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from eval.scoring.significance import Interval, wilson
 from train.checkpoints import BEST, Best, checkpoints
 from train.trainer_state import TrainerState
 
@@ -23,7 +24,8 @@ class TrainPoint:
 
 @dataclass(frozen=True)
 class ValPoint:
-    """Validation at an optimiser step; what was not logged is None. label_*: the labels that the model would give."""
+    """Validation at an optimiser step; what was not logged is None. label_*: the labels that the model would give, the
+    interval Wilson's, 95 %, which knows of no choice among checkpoints."""
 
     step: int
     epoch: float | None
@@ -31,6 +33,7 @@ class ValPoint:
     teacher_forced_accuracy: float | None
     label_accuracy: float | None
     label_macro_f1: float | None
+    label_accuracy_ci: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class Curves:
     best_step: int | None
 
 
-def load_curves(train: Path) -> Curves | None:
-    """The curves of the newest readable checkpoint in `train` (RUN/train); None when there is none."""
+def load_curves(train: Path, rows: int = 0) -> Curves | None:
+    """The curves of the newest readable checkpoint in `train` (RUN/train); None when there is none. rows: validation
+    rows, where they are known."""
     state = _newest_state(train)
     if state is None:
         return None
@@ -61,10 +65,20 @@ def load_curves(train: Path) -> Curves | None:
             losses[step] = entry
     logged = {key for entry in evaluations.values() for key in entry}
     metric = next((name for name in _TEACHER_FORCED if name in logged), None)
-    shown = ("epoch", "eval_loss", metric, "eval_label_accuracy", "eval_label_macro_f1")
     return Curves(
         train=[TrainPoint(step, _number(e, "epoch"), _number(e, "loss")) for step, e in sorted(losses.items())],
-        val=[ValPoint(step, *(_number(e, key) for key in shown)) for step, e in sorted(evaluations.items())],
+        val=[
+            ValPoint(
+                step,
+                _number(e, "epoch"),
+                _number(e, "eval_loss"),
+                _number(e, metric),
+                _number(e, "eval_label_accuracy"),
+                _number(e, "eval_label_macro_f1"),
+                _interval(_number(e, "eval_label_accuracy"), rows),
+            )
+            for step, e in sorted(evaluations.items())
+        ],
         teacher_forced_metric=metric,
         best_step=Best.read(train).step if (train / BEST).is_file() else None,
     )
@@ -78,6 +92,10 @@ def _newest_state(train: Path) -> TrainerState | None:
         except (FileNotFoundError, ValueError):
             continue
     return None
+
+
+def _interval(share: float | None, rows: int) -> Interval | None:
+    return None if share is None else wilson(round(share * rows), rows)
 
 
 def _number(entry: dict[str, Any], key: str | None) -> float | None:

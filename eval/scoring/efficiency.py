@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.inference.summary import Summary
-from eval.scoring.predictions import Baselines
+from eval.scoring.predictions import EMBEDDING, STACK, Baselines
 from plan.run import Run
 from train.checkpoints import BEST, Best, checkpoints, weight_files
 from workspace import stages
@@ -52,11 +52,15 @@ def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:
     efficiency = {}
     for name in names:
         if known := getattr(baselines, name, None):
-            efficiency[name] = Efficiency(known.parameters, known.parameters, known.train_seconds, known.ms_per_review)
+            read_by = whole if name == EMBEDDING else 0
+            parameters = None if read_by is None else read_by + known.parameters
+            efficiency[name] = Efficiency(parameters, known.parameters, known.train_seconds, known.ms_per_review)
             continue
-        side, _, kind = name.partition("_")
+        side, _, kind = ("after_score" if name == STACK else name).partition("_")
         summary = Summary.read(run.folder / side)
-        speed = summary.ms_per_review.get(kind.removesuffix("_threshold")) if summary else None
+        speed = (
+            summary.ms_per_review.get(kind.removesuffix("_threshold").removesuffix("_calibrated")) if summary else None
+        )
         tuned = (adapter, stages.seconds_taken(run.folder, "train")) if side == "after" else (None, None)
         efficiency[name] = Efficiency(whole, *tuned, speed)
     return efficiency

@@ -4,7 +4,7 @@ Formulas are scikit-learn's. Unparsed is a predicted class of its own: it adds a
 class to MCC, and it never leaves a denominator. Macro F1 is defined once, in `macro_f1`, for the whole project.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,14 +91,15 @@ def classify(
     if (gold_codes == len(labels)).any():
         raise ValueError("a gold label is missing")
     known = np.arange(len(labels))
-    scores = precision_recall_fscore_support(gold_codes, codes, labels=known, average=None, zero_division=0)
-    _, recall, _, support = scores
+    scores = precision_recall_fscore_support(gold_codes, codes, labels=known, average=None, zero_division=0)[:3]
+    recall = scores[1]
     confusion = confusion_matrix(gold_codes, codes, labels=np.arange(len(labels) + 1))[:-1]
+    support = confusion.sum(axis=1)  # scikit-learn's counts are floats where no answer is one of the labels
     *predicted_counts, unparsed = confusion.sum(axis=0).tolist()
     correct = int((gold_codes == codes).sum())
     bare = None if strict is None else int(sum(strict))
     one_class = len(np.unique(gold_codes)) == 1 or len(np.unique(codes)) == 1
-    per_class = zip(*(column.tolist() for column in scores), predicted_counts, strict=True)
+    per_class = zip(*(column.tolist() for column in (*scores, support)), predicted_counts, strict=True)
     return Classification(
         n=n,
         correct=correct,
@@ -113,29 +114,3 @@ def classify(
         strict=bare,
         strict_rate=None if bare is None else bare / n,
     )
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A difference in a metric as format + task + remainder = total.
-
-    format: score before - generate before, what the untuned model knew but did not say in the wanted form;
-    task: score after - score before; remainder: generate after - score after.
-    """
-
-    total: float
-    format: float
-    task: float
-    remainder: float
-
-
-def decompose_gain(scores: Mapping[str, Classification]) -> dict[str, Gain] | None:
-    """The generated answers' gain in accuracy and macro F1; None unless all four readings are there."""
-    readings = [scores.get(name) for name in ("before_generate", "before_score", "after_score", "after_generate")]
-    if None in readings:
-        return None
-    gain = {}
-    for metric in ("accuracy", "macro_f1"):
-        said, knew, knows, says = (getattr(reading, metric) for reading in readings)
-        gain[metric] = Gain(says - said, format=knew - said, task=knows - knew, remainder=says - knows)
-    return gain

@@ -1,11 +1,14 @@
 """The predictions of a run: for every way in which its test rows were answered (a reading), one label a row.
 
-generate: the model's text, parsed. score: its most probable label word. score_threshold: the same probabilities with
-a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no language model.
+generate: the model's text, parsed. score: its most probable label word. score_calibrated: untuned, the same with its
+bias towards a label taken off (label_bias.py): what the untuned model is credited with. score_threshold: the
+probabilities with a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no
+language model, or its embedding of the text alone (eval/embedding.py). stack: the tuned model's scores and the linear
+model's together (stack.py).
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
+from eval.scoring.label_bias import batch_calibrated
 from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
+from eval.scoring.stack import stacked
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -24,17 +29,25 @@ from workspace.records import read
 LADDER = (
     "majority",
     "tfidf_linear",
+    "embedding_linear",
     "before_generate",
     "before_score",
+    "before_score_calibrated",
     "before_score_threshold",
     "before_few_shot",
     "after_generate",
     "after_score",
     "after_score_threshold",
+    "stack",
 )
+LINEAR, EMBEDDING, CALIBRATED, STACK = "tfidf_linear", "embedding_linear", "before_score_calibrated", "stack"
+STACKED = ("after_score", LINEAR)
+# Both at thresholds from the validation rows: what a preferred label cost is gone on both sides.
+BIAS_FREE = ("before_score_threshold", "after_score_threshold")
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 BASELINES_RECORD = "baselines.json"
-BASELINES_ANSWERS = Path("baselines", "tfidf_linear")
+BASELINES_ANSWERS = Path("baselines", LINEAR)
+EMBEDDING_RECORD, EMBEDDING_ANSWERS = "embedding.json", Path("baselines", EMBEDDING)
 MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
@@ -54,16 +67,21 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Baselines:
-    """RUN/baselines.json."""
+    """RUN/baselines.json, and RUN/embedding.json where there is one."""
 
     majority: Baseline
     tfidf_linear: Baseline
+    embedding_linear: Baseline | None = None
 
     @classmethod
     def read(cls, run: Path) -> "Baselines | None":
         """The record of a run; None where it has none. Raises `UserError` for one that is damaged."""
-        path = run / BASELINES_RECORD
-        return read(path, cls, MAKE_BASELINES) if path.is_file() else None
+        path, embedding = run / BASELINES_RECORD, run / EMBEDDING_RECORD
+        if not path.is_file():
+            return None
+        again = "run `python -m eval.embedding RUN` again"
+        own = read(embedding, Baseline, again) if embedding.is_file() else None
+        return replace(read(path, cls, MAKE_BASELINES), embedding_linear=own)
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,8 @@ class Predictions:
     """One reading's predicted label a row, None for unparsed, and what it was read from.
 
     texts, strict, finish_reasons (n,): where text was generated. probabilities (n, labels): where the label is the most
-    probable one. confidence (n,): the predicted label's probability, where there are probabilities.
+    probable one. confidence (n,): the predicted label's probability, where there are probabilities. label_mass (n,):
+    what the label words hold in all, where the model answers in words and that is known.
     """
 
     name: str
@@ -82,18 +101,20 @@ class Predictions:
     confidence: NDArray[np.float64] | None = None
     threshold: Threshold | None = None
     finish_reasons: tuple[str | None, ...] | None = None
+    label_mass: NDArray[np.float64] | None = None
 
     @property
     def kind(self) -> str:
-        """How the rows were answered: generate, score, score_threshold, few_shot or baseline."""
+        """How the rows were answered: generate, score, score_calibrated, score_threshold, few_shot, stack or
+        baseline."""
         side, _, kind = self.name.partition("_")
-        return kind if side in ("before", "after") else "baseline"
+        return kind if side in ("before", "after") else "stack" if self.name == STACK else "baseline"
 
 
 @dataclass(frozen=True)
 class RunPredictions:
     """A run's predictions for the test rows by reading, in the ladder's order, and the validation probabilities
-    (m, labels) of those score readings that have them."""
+    (m, labels) of those readings that have them."""
 
     test: dict[str, Predictions]
     validation: dict[str, NDArray[np.float64]]
@@ -110,28 +131,45 @@ def load_predictions(
         if majority not in labels:
             raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
         loaded.append(Predictions("majority", (majority,) * len(test)))
-        if linear := load_responses(run / BASELINES_ANSWERS / "test.jsonl", test, labels):
-            loaded.append(by_score("tfidf_linear", linear.probabilities, labels))
+        for name, answers_of in ((LINEAR, BASELINES_ANSWERS), (EMBEDDING, EMBEDDING_ANSWERS)):
+            if linear := load_responses(run / answers_of / "test.jsonl", test, labels):
+                loaded.append(by_score(name, linear.probabilities, labels))
+                if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
+                    validation[name] = shares
     for side in ("before", "after"):
         answers = load_responses(run / side / "test.jsonl", test, labels)
         if answers and answers.texts is not None:
             loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
         if not answers or answers.probabilities is None:
             continue
-        loaded.append(by_score(f"{side}_score", answers.probabilities, labels))
-        on_val = load_responses(run / side / "val.jsonl", val, labels)
-        if on_val and on_val.probabilities is not None and len(val):
-            validation[f"{side}_score"] = on_val.probabilities
-            threshold = choose(on_val.probabilities, val.codes(labels), labels)
+        scored = by_score(f"{side}_score", answers.probabilities, labels)
+        loaded.append(replace(scored, label_mass=answers.label_mass))
+        if (shares := _probabilities(run / side / "val.jsonl", val, labels)) is not None:
+            validation[f"{side}_score"] = shares
+            threshold = choose(shares, val.codes(labels), labels)
             loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
+            if side == "before":
+                loaded.append(by_score(CALIBRATED, batch_calibrated(answers.probabilities, shares), labels))
+                validation[CALIBRATED] = batch_calibrated(shares, shares)
     if few_shot := load_responses(run / "before" / "few_shot.jsonl", test, labels):
         if few_shot.texts is not None:
             loaded.append(by_text("before_few_shot", few_shot, labels, synonyms))
         else:
             loaded.append(by_score("before_few_shot", few_shot.probabilities, labels))
+    on_test = {one.name: one.probabilities for one in loaded if one.probabilities is not None}
+    if on_test.keys() & validation.keys() >= set(STACKED):
+        known, asked = ([by_name[name] for name in STACKED] for by_name in (validation, on_test))
+        if found := stacked(known, asked, val.codes(labels)):
+            validation[STACK] = found[0]
+            loaded.append(by_score(STACK, found[1], labels))
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
     return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation)
+
+
+def _probabilities(path: Path, split: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
+    responses = load_responses(path, split, labels)
+    return responses.probabilities if responses and len(split) else None
 
 
 def by_text(name: str, answers: Responses, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> Predictions:
@@ -167,11 +205,13 @@ def cut_off(reading: Predictions) -> dict[str, int] | None:
 
 
 def primary_pair(names: Container[str]) -> tuple[str, str] | None:
-    """The readings before and after that the verdict rests on: generate where both have it, else score, else None."""
-    for kind in ("generate", "score"):
-        if f"before_{kind}" in names and f"after_{kind}" in names:
-            return f"before_{kind}", f"after_{kind}"
-    return None
+    """The readings before and after that the verdict rests on: generate where both have it, else score, else None.
+
+    By score the untuned model is credited with its calibrated reading, where that is there.
+    """
+    pairs = (("before_generate", "after_generate"), ("before_score_calibrated", "after_score"))
+    found = (pair for pair in (*pairs, ("before_score", "after_score")) if pair[0] in names and pair[1] in names)
+    return next(found, None)
 
 
 def primary(names: Container[str]) -> str | None:
@@ -195,9 +235,9 @@ STATUS = {(False, True): "fixed", (True, False): "broken", (True, True): "right"
 def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dict[str, Any]]:
     """The lines of rows.jsonl, one a test review: {"id", "review", "gold", "cut", "readings": {reading: …}, "status"}.
 
-    Of each reading {"label", "answer", "p", "correct", "finish_reason"}, `p` being the label's probability; what there
-    is none of is None. `status` compares the two readings of the verdict (fixed, broken, right, wrong), None without
-    them. Where the table has a column of ids, "source_id" is the row's.
+    Of each reading {"label", "answer", "p", "correct", "finish_reason", "label_mass"}, `p` being the label's
+    probability; what there is none of is None. `status` compares the two readings of the verdict (fixed, broken, right,
+    wrong), None without them. Where the table has a column of ids, "source_id" is the row's.
     """
     pair = primary_pair(predictions)
     rows = []
@@ -209,6 +249,7 @@ def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dic
                 "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
                 "correct": reading.predicted[i] == gold,
                 "finish_reason": None if reading.finish_reasons is None else reading.finish_reasons[i],
+                "label_mass": None if reading.label_mass is None else round(float(reading.label_mass[i]), ROW_DECIMALS),
             }
             for name, reading in predictions.items()
         }

@@ -1,14 +1,16 @@
 """Dataset rows and the responses to them: the only place that writes and reads RUN/before/test.jsonl and its like."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import FiniteFloat
 
 from data_prep.chat.parts import joined
+from data_prep.chat.shown_text import around, shown_texts
 from data_prep.rows import read_rows
 from plugins.score_lines import FinishReason, chat_sha256
 from workspace.errors import UserError
@@ -26,7 +28,7 @@ SplitName = Literal["train", "val", "test"]
 class Split:
     """Rows of one split in the file's order: id, uncut review, gold label word, whether the prompt had it cut; where
     the task has them, ids in a column of the user's own, and the texts of several columns as data_prep.chat.parts joins
-    them; the hash of the prompt's chat."""
+    them; the hash of the prompt's chat; its question, with the review as the model is shown it."""
 
     path: Path
     ids: tuple[str, ...]
@@ -36,6 +38,7 @@ class Split:
     source_ids: tuple[str | None, ...] = ()
     columns: tuple[str, ...] = ()
     chats: tuple[str, ...] = ()
+    questions: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -47,7 +50,8 @@ class Split:
     def take(self, rows: Iterable[int]) -> "Split":
         """The rows at these positions, in their order."""
         at = list(rows)
-        columns = (self.ids, self.reviews, self.gold, self.cut, self.source_ids, self.columns, self.chats)
+        first = (self.ids, self.reviews, self.gold, self.cut)
+        columns = (*first, self.source_ids, self.columns, self.chats, self.questions)
         return Split(self.path, *(tuple(column[row] for row in at if column) for column in columns))  # type: ignore[arg-type]
 
 
@@ -59,7 +63,8 @@ class Response:
     prompt; `cut`: whether the review was cut in it. `key`, `chat_sha256` (of the dataset row's chat) and
     `prompt_sha256` (of the token ids) name the prompt: None for a model without one and in files of an earlier version;
     the second also where the prompt is another chat than the row's. `finish_reason`: why the text ended, None where
-    that is not known.
+    that is not known. `label_mass`: the probability that the label words hold in all, before they were made to sum to
+    1; None where that is not known, and of a head, which has nothing else to say.
     """
 
     id: RowId
@@ -72,18 +77,20 @@ class Response:
     chat_sha256: str | None = None
     prompt_sha256: str | None = None
     finish_reason: FinishReason | None = None
+    label_mass: FiniteFloat | None = None
 
 
 @dataclass(frozen=True)
 class Responses:
     """What a model said of the rows of a split: generated texts (n,) and / or label probabilities (n, labels).
 
-    finish_reasons (n,): why each text ended, None where that is not known.
+    finish_reasons (n,): why each text ended, None where that is not known. label_mass (n,): None where any is unknown.
     """
 
     texts: tuple[str, ...] | None
     probabilities: NDArray[np.float64] | None
     finish_reasons: tuple[str | None, ...] | None = None
+    label_mass: NDArray[np.float64] | None = None
 
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
@@ -110,7 +117,14 @@ def load_split(dataset: Path, name: SplitName, labels: Sequence[str], digest: st
         source_ids=tuple(row.source_id for row in rows) if any(row.source_id is not None for row in rows) else (),
         columns=tuple(joined(row.texts.values()) for row in rows if row.texts),
         chats=tuple(chat_sha256(row.messages[:-1]) for row in rows),
+        questions=tuple(row.messages[-2]["content"] for row in rows),
     )
+
+
+def as_shown(*splits: Split) -> list[Split]:
+    """The splits of one dataset with the reviews as the model is shown them, cut where they were too long."""
+    edges = around([question for split in splits for question in split.questions])
+    return [replace(split, reviews=tuple(shown_texts(split.questions, edges))) for split in splits]
 
 
 def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:
@@ -143,9 +157,14 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
     shares = _all_or_none(path, [row.probabilities for row in rows], "probabilities")
     return Responses(
         texts=None if texts is None else tuple(texts[place] for place in at),
-        probabilities=None if shares is None else _matrix(path, shares, labels)[at],
+        probabilities=None if shares is None else probability_matrix(path, shares, labels)[at],
         finish_reasons=None if texts is None else tuple(rows[place].finish_reason for place in at),
+        label_mass=_known([rows[place].label_mass for place in at]),
     )
+
+
+def _known(values: list[float | None]) -> NDArray[np.float64] | None:
+    return None if None in values else np.array(values, dtype=float)
 
 
 def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
@@ -155,7 +174,7 @@ def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
     return values if len(missing) < len(values) else None
 
 
-def _matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.float64]:
+def probability_matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.float64]:
     """Probabilities (n, labels), each row divided by its sum. Raises `UserError` for a row that is no distribution."""
     again = "run the inference again"
     for number, row in enumerate(rows, 1):

@@ -1,36 +1,43 @@
-"""How sure a figure is: Wilson intervals, the exact McNemar test, paired bootstrap intervals, and the verdict rule.
+"""How sure a figure is: Wilson intervals, the mid-p McNemar test, and two readings compared on the same rows.
 
-Two readings are compared on the same rows. "better" or "worse" is said only when both tests agree: the exact McNemar
-p is below 0.05 and the 95 % bootstrap interval of the accuracy difference excludes 0. Everything else is
-"indistinguishable".
+One of four codes is given, by the 95 % interval of the difference in the primary metric: "equivalent" where all of it
+lies within the margin, "better" or "worse" where it excludes 0, else "undecided". Where the primary metric is accuracy,
+the mid-p McNemar test (Fagerland, Lydersen and Laake, 2013) must agree. With too few rows for an interval a paired
+randomisation test decides between better, worse and undecided.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest, norm
 
-from eval.scoring.metrics import encode, macro_f1
+from eval.scoring.intervals import DRAWS, SEED, TAIL, Cells, Interval, Metric, ends, enough_rows
+from eval.scoring.metrics import encode
+from eval.scoring.randomisation import randomisation_p
 
-DRAWS = 10_000
-SEED = 42
+MARGIN = 0.01
+POWER = 0.8
 LEVEL = 0.95
 ALPHA = 0.05
 # A draw needs one number a cell; 2,000 draws at a time keep twenty classes (thousands of cells) within memory.
 _CHUNK = 2_000
 
-Code = Literal["better", "worse", "indistinguishable"]
-Interval = tuple[float, float]
+Code = Literal["better", "worse", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Reading b against reading a on the same n rows; differences are b minus a, intervals 95 %.
 
-    fixed: rows that a has wrong and b right; broken: rows that a has right and b wrong.
+    fixed: rows that a has wrong and b right; broken: rows that a has right and b wrong. metric: the primary one, of
+    which difference, ci and code are. randomisation_p: of the paired randomisation test, None where the metric is
+    accuracy, whose test is McNemar's. ci is None with too few rows, where it would promise too much; p then decides.
+    detectable: the difference in the metric that such rows show with a power of 80 %; rows_needed: rows that would show
+    the observed difference, or the margin where that is larger, as often.
     """
 
     n: int
@@ -40,8 +47,19 @@ class Comparison:
     accuracy_difference: float
     accuracy_ci: Interval
     macro_f1_difference: float
-    macro_f1_ci: Interval
+    macro_f1_ci: Interval | None
+    metric: Metric
+    difference: float
+    ci: Interval | None
+    randomisation_p: float | None
+    detectable: float | None
+    rows_needed: int | None
     code: Code
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the difference in the primary metric."""
+        return self.mcnemar_p if self.randomisation_p is None else self.randomisation_p
 
 
 def wilson(correct: int, n: int) -> Interval | None:
@@ -53,18 +71,52 @@ def wilson(correct: int, n: int) -> Interval | None:
 
 
 def mcnemar_p(fixed: int, broken: int) -> float:
-    """Two-sided exact McNemar p: under the null, a discordant row is fixed or broken with probability 1/2 each."""
-    return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else 1.0
+    """Two-sided mid-p McNemar: under the null, a discordant row is fixed or broken with probability 1/2 each."""
+    n, fewer = fixed + broken, min(fixed, broken)
+    return float(min(1.0, 2 * binom.cdf(fewer, n, 0.5) - binom.pmf(fewer, n, 0.5))) if n else 1.0
 
 
-def verdict_code(p: float, difference: float, interval: Interval) -> Code:
-    """ "better" or "worse" by the sign of `difference` when p < 0.05 and `interval` excludes 0, else
-    "indistinguishable"."""
-    if p < ALPHA and difference > 0 and interval[0] > 0:
-        return "better"
-    if p < ALPHA and difference < 0 and interval[1] < 0:
-        return "worse"
-    return "indistinguishable"
+def newcombe(both: int, fixed: int, broken: int, neither: int) -> Interval:
+    """The 95 % interval of the paired difference of proportions (fixed - broken) / n.
+
+    Newcombe (Statistics in Medicine, 1998), method 10: Wilson intervals joined, with a corrected correlation.
+    """
+    n = both + fixed + broken + neither
+    (before, after), difference = (both + broken, both + fixed), (fixed - broken) / n
+    (low_a, high_a), (low_b, high_b) = (wilson(count, n) or (0.0, 1.0) for count in (before, after))
+    excess = both * neither - fixed * broken
+    product = before * (n - before) * after * (n - after)
+    corrected = max(excess - n / 2, 0.0) if excess > 0 else excess
+    phi = corrected / math.sqrt(product) if product else 0.0
+    a, b = before / n, after / n
+    down = math.sqrt(max((b - low_b) ** 2 - 2 * phi * (b - low_b) * (high_a - a) + (high_a - a) ** 2, 0))
+    up = math.sqrt(max((high_b - b) ** 2 - 2 * phi * (high_b - b) * (a - low_a) + (a - low_a) ** 2, 0))
+    return difference - down, difference + up
+
+
+def verdict_code(interval: Interval | None, difference: float, margin: float, p: float | None = None) -> Code:
+    """The code that the interval of a difference allows, a test with the p value `p` agreeing, where there is one.
+
+    Without an interval the test alone decides, and nothing is "equivalent".
+    """
+    low, high = interval or (difference, difference)
+    if interval and -margin < low and high < margin:
+        return "equivalent"
+    if p is not None and p >= ALPHA:
+        return "undecided"
+    return "better" if low > 0 else "worse" if high < 0 else "undecided"
+
+
+def detectable_difference(n: int, discordant: int, interval: Interval, tail: float) -> float:
+    """The difference that n rows show with 80 % power, by the width of an interval with `tail` at each end.
+
+    At the difference d at least a share d of the rows must be discordant (Connor, 1987), however few are now.
+    """
+    z = float(norm.ppf(1 - tail))
+    share = max(discordant, 1) / n
+    unit = (interval[1] - interval[0]) / (2 * z) / math.sqrt(share / n)
+    reach = z + float(norm.ppf(POWER))
+    return unit * max(reach * math.sqrt(share / n), reach**2 / n)
 
 
 def compare(
@@ -74,8 +126,10 @@ def compare(
     labels: Sequence[str],
     draws: int = DRAWS,
     seed: int = SEED,
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
 ) -> Comparison:
-    """Compare predictions b with predictions a on the rows of `gold` (paired, row by row).
+    """Compare predictions b with predictions a on the rows of `gold` (paired, row by row) in `metric`.
 
     Raises ValueError when there are no rows, when lengths differ, or for a word that is not in `labels`.
     """
@@ -83,31 +137,50 @@ def compare(
         raise ValueError(f"{len(gold)} gold rows, {len(a)} and {len(b)} predictions: all must be the same, and not 0")
     rows = np.stack([encode(gold, labels), encode(a, labels), encode(b, labels)], axis=1)
     right_a, right_b = rows[:, 1] == rows[:, 0], rows[:, 2] == rows[:, 0]
-    fixed, broken = int((right_b & ~right_a).sum()), int((right_a & ~right_b).sum())
-    observed, drawn = bootstrap(rows, lambda cells, counts: _differences(cells, counts, len(labels)), draws, seed)
-    p, accuracy_ci = mcnemar_p(fixed, broken), percentiles(drawn[:, 0])
+    fixed, broken, both = (int(x.sum()) for x in (right_b & ~right_a, right_a & ~right_b, right_a & right_b))
+    n, enough, by_accuracy = len(gold), enough_rows(rows[:, 0]), metric == "accuracy"
+    cells = Cells.of(rows, len(labels))
+    seen = [cells.figures(cells.counts, column) for column in (1, 2)]
+    drawn = cells.drawn(2, draws, seed) if enough else None
+    p, accuracy_ci = mcnemar_p(fixed, broken), newcombe(both, fixed, broken, n - both - fixed - broken)
+
+    def interval(of: Metric) -> Interval | None:
+        return None if drawn is None else ends(drawn[1][of] - drawn[0][of])
+
+    ci = accuracy_ci if by_accuracy else interval(metric)
+    difference = float(seen[1][metric] - seen[0][metric])
+    exchanged = None if by_accuracy else randomisation_p(rows, len(labels), metric, draws, seed)
+    code = verdict_code(ci, difference, margin, p if by_accuracy else None if ci else exchanged)
+    tail = (1 - LEVEL) / 2 if by_accuracy else TAIL
+    detectable = None if ci is None else detectable_difference(n, fixed + broken, ci, tail)
+    needed = None if detectable is None else math.ceil(n * (detectable / max(abs(difference), margin)) ** 2)
     return Comparison(
-        n=len(gold),
+        n=n,
         fixed=fixed,
         broken=broken,
         mcnemar_p=p,
-        accuracy_difference=float(observed[0]),
+        accuracy_difference=float(seen[1]["accuracy"] - seen[0]["accuracy"]),
         accuracy_ci=accuracy_ci,
-        macro_f1_difference=float(observed[1]),
-        macro_f1_ci=percentiles(drawn[:, 1]),
-        code=verdict_code(p, float(observed[0]), accuracy_ci),
+        macro_f1_difference=float(seen[1]["macro_f1"] - seen[0]["macro_f1"]),
+        macro_f1_ci=interval("macro_f1"),
+        metric=metric,
+        difference=difference,
+        ci=ci,
+        randomisation_p=exchanged,
+        detectable=detectable,
+        rows_needed=needed,
+        code=code,
     )
 
 
 def balanced_accuracy_interval(predicted: Sequence[str | None], gold: Sequence[str], labels: Sequence[str]) -> Interval:
-    """The 95 % bootstrap interval of balanced accuracy.
+    """The 95 % interval of balanced accuracy, for too few rows too: there it is wide.
 
     One answer for every row, and answers drawn without a look at the row, both have an expected balanced accuracy of
     1 / (labels with gold rows), however uneven the classes are: an interval above it shows that something was learned.
     """
     rows = np.stack([encode(gold, labels), encode(predicted, labels)], axis=1)
-    _, drawn = bootstrap(rows, lambda cells, counts: _balanced(cells, counts, len(labels)))
-    return percentiles(drawn[:, 0])
+    return ends(Cells.of(rows, len(labels)).drawn(1)[0]["balanced_accuracy"])
 
 
 def bootstrap(
@@ -132,33 +205,6 @@ def bootstrap(
         for start in range(0, draws, _CHUNK)
     ]
     return statistic(cells, counts[None].astype(float))[0], np.concatenate(drawn)
-
-
-def _differences(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """b minus a in accuracy and macro F1; cells' columns are gold, a, b; result (d, 2)."""
-    support, scores = counts @ _one_hot(cells[:, 0], classes), []
-    for column in (1, 2):
-        hits, predicted = _hits(cells, counts, column, classes), counts @ _one_hot(cells[:, column], classes)
-        right = cells[:, column] == cells[:, 0]
-        scores.append([counts @ right / counts.sum(axis=1), macro_f1(hits, predicted, support)])
-    return np.stack([second - first for first, second in zip(*scores, strict=True)], axis=1)
-
-
-def _balanced(cells: NDArray[np.int64], counts: NDArray[np.float64], classes: int) -> NDArray[np.float64]:
-    """Mean recall of the classes that a draw has rows of; cells' columns are gold, predicted; result (d, 1)."""
-    hits, support = _hits(cells, counts, 1, classes), counts @ _one_hot(cells[:, 0], classes)
-    recall = np.divide(hits, support, out=np.zeros_like(hits), where=support > 0)
-    return (recall.sum(axis=1) / (support > 0).sum(axis=1))[:, None]
-
-
-def _hits(cells: NDArray[np.int64], counts: NDArray[np.float64], column: int, classes: int) -> NDArray[np.float64]:
-    """Right predictions a class of the reading in `column`; result (d, classes)."""
-    return counts @ _one_hot(np.where(cells[:, column] == cells[:, 0], cells[:, 0], classes), classes)
-
-
-def _one_hot(codes: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """(c, classes); the code `classes` (unparsed, or "not right") becomes a row of zeros."""
-    return np.eye(classes + 1)[codes][:, :classes]
 
 
 def percentiles(values: NDArray[np.float64]) -> Interval:

@@ -1,15 +1,15 @@
 """Where predictions are right and where they fail: by review length, gold label, cut or whole, known or not, disputed
-or not.
+or not, and by the task's segments, further columns of its table.
 
 `python -m data_prep.audit DATASET --split test` writes the list of disputed labels; no label is changed by it. The rows
 are chosen by a model, so a reading that resembles that model (`judge`) gains most when they are left out.
 """
 
 import csv
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from eval.scoring.metrics import classify
 from eval.scoring.responses import Split
@@ -22,7 +22,7 @@ LENGTHS = (("0–49", 50), ("50–99", 100), ("100–199", 200), ("200+", None))
 AUDIT = "audit-test.csv"
 PROBABLE = "probable"  # in the column `issue`
 
-By = Literal["length", "label", "cut", "known", "disputed"]
+COLUMN = "column:"  # begins `by` of a segment, before the column's name
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Slice:
     """
 
     reading: str
-    by: By
+    by: str
     value: str
     n: int
     accuracy: float
@@ -48,22 +48,26 @@ def slice_metrics(
     labels: Sequence[str],
     known: Collection[str] = (),
     disputed: Collection[str] = (),
+    segments: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Slice]:
     """Every slice that holds rows: lengths from short to long, labels in the task's order, "cut" and "whole".
 
     `predicted` holds a label word a row, or None. `known` are the ids of the rows that are in texts a model may have
     seen, `disputed` those whose gold label an audit disputes. Where there are any, the rows are also sliced into
-    "known" and "unknown", "disputed" and "undisputed": with and without them.
+    "known" and "unknown", "disputed" and "undisputed": with and without them. `segments` are values of the rows (n,) by
+    column, the most frequent first.
     """
-    kinds: list[tuple[By, list[str], list[str]]] = [
+    kinds: list[tuple[str, list[str], list[str]]] = [
         ("length", [name for name, _ in LENGTHS], [length_of(review) for review in test.reviews]),
         ("label", list(labels), list(test.gold)),
         ("cut", ["cut", "whole"], ["cut" if cut else "whole" for cut in test.cut]),
     ]
-    flags: list[tuple[By, str, Collection[str]]] = [("known", "unknown", known), ("disputed", "undisputed", disputed)]
+    flags: list[tuple[str, str, Collection[str]]] = [("known", "unknown", known), ("disputed", "undisputed", disputed)]
     for flag, otherwise, ids in flags:
         if chosen := set(ids):
             kinds.append((flag, [flag, otherwise], [flag if key in chosen else otherwise for key in test.ids]))
+    for column, of_row in (segments or {}).items():
+        kinds.append((COLUMN + column, [value for value, _ in Counter(of_row).most_common()], list(of_row)))
     slices = []
     for by, values, of_row in kinds:
         for value in values:

@@ -104,8 +104,16 @@ def test_the_same_bytes_again_and_up_to_date(tmp_path, capsys):
         build(task, csv=table, limit=20, out=tmp_path / out)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     capsys.readouterr()
-    build(task, csv=table, limit=20, out=tmp_path / "a")
-    assert capsys.readouterr().out.endswith("a is up to date\n")
+    for judged in ({}, {"selective": {"target": 0.9}, "costs": {"ask": 0.3}}):
+        build(small_task(tmp_path, **judged), csv=table, limit=20, out=tmp_path / "a")
+        assert capsys.readouterr().out.endswith("a is up to date\n")
+
+
+def test_how_answers_are_judged_makes_no_other_dataset(tmp_path, capsys):
+    table = write_csv(tmp_path / "t.csv", reviews(100))
+    build(small_task(tmp_path), csv=table, out=tmp_path / "out")
+    build(small_task(tmp_path, primary_metric="accuracy", margin=0.02), csv=table, out=tmp_path / "out")
+    assert capsys.readouterr().out.endswith("out is up to date\n")
 
 
 @pytest.mark.parametrize(
@@ -138,11 +146,11 @@ def test_what_makes_it_run_again(tmp_path, capsys, change):
 
 def test_the_limit_counts_what_is_not_used(tmp_path, capsys):
     table = write_csv(tmp_path / "t.csv", reviews(400))
-    counts = read_json(build(small_task(tmp_path, limit=100), csv=table, out=tmp_path / "out"))["counts"]
-    assert [counts[name]["total"] for name in SPLITS] == [100, 12, 25]
-    assert counts["not_used"]["total"] == 400 - 137
-    assert "263 rows are left out by the limit of 100 train rows" in capsys.readouterr().out
-    counts = read_json(build(small_task(tmp_path, limit=100), csv=table, limit=10_000, out=tmp_path / "out"))["counts"]
+    counts = read_json(build(small_task(tmp_path, limit=60), csv=table, out=tmp_path / "out"))["counts"]
+    assert [counts[name]["total"] for name in SPLITS] == [60, 15, 30]
+    assert counts["not_used"]["total"] == 400 - 105
+    assert "295 rows are left out by the limit of 60 train rows" in capsys.readouterr().out
+    counts = read_json(build(small_task(tmp_path, limit=60), csv=table, limit=10_000, out=tmp_path / "out"))["counts"]
     assert counts["not_used"]["total"] == 0
 
 
@@ -151,7 +159,7 @@ def test_only_the_rows_in_use_are_counted_under_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(ModelTokenizer, "count", lambda self, texts, n: counted.append(n) or whole(self, texts, n))
     table, model = write_csv(tmp_path / "t.csv", reviews(400)), write_model(tmp_path / "model")
     build(small_task(tmp_path), csv=table, model=model, limit=40, out=tmp_path / "out")
-    assert counted == [40 + 10 + 5]
+    assert counted == [40 + 20 + 10]
 
 
 def test_near_copies_stay_in_one_split(tmp_path):

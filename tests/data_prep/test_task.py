@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from data_prep.settings import replaced
 from data_prep.task import canonical_value, find_task, load_task
 from tests.prep_tables import SETTINGS, small_task, write_task
 from workspace.errors import UserError
@@ -27,6 +28,13 @@ def test_hotel_reviews_is_the_original_experiment():
     assert task.source.sha256 == "1d414b9c65caf3a836abdb4efded621968502ad3338e1a9d885ae131c86083f0"
     assert task.csv == ROOT / "data" / "ChnSentiCorp_htl_all.csv"
     assert (task.split.scheme, task.split.seed, task.split.val, task.split.test) == ("stratified", 42, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("name", ["demo", "hotel_reviews"])
+def test_a_default_is_a_value_that_may_be_given(name):
+    """Every other key is checked anew when one is replaced."""
+    task = find_task(name)
+    assert replaced(task, {"limit": 10}, str) == replaced(replaced(task, {"limit": 10}, str), {"segments": ()}, str)
 
 
 def test_importing_the_task_loads_no_heavy_library():
@@ -124,11 +132,19 @@ def test_canonical_value(value, expected):
         ({"source": {"url": "ftp://x", "sha256": "0" * 64}}, "source.url is 'ftp://x'"),
         ({"source": {"url": "https://x/y", "sha256": "12"}}, "64 hexadecimal digits"),
         ({"conflicts": "drop"}, "expected one of keep, set_aside"),
+        ({"primary_metric": "f1"}, "primary_metric is 'f1', expected one of macro_f1, accuracy, balanced_"),
+        ({"margin": 1}, "margin is 1.0, expected a number from 0.0001 to 0.5"),
         ({"limit": 0}, "limit is 0"),
         ({"path": "x"}, "path is not a known key"),
         ({"corrections": ""}, "corrections is empty, expected text"),
         ({"corrections_test": True}, "corrections_test is true, but there is no `corrections`"),
         ({"known_public": {"column": "x"}}, "known_public.path is missing: add a line `path: ...` with text"),
+        ({"selective": {"target": 95}}, "selective.target is 95.0, expected a number from 0.5 to 0.999"),
+        ({"selective": {"levle": 0.1}}, "selective.levle is not a known key, did you mean level?"),
+        ({"costs": {"confusions": {"正面": {"负": 3}}}}, "costs.confusions.正面 names '负', which is no label word"),
+        ({"costs": {"confusions": {"好": {"负面": 3}}}}, "costs.confusions.好 names '好', which is no label word"),
+        ({"costs": {"confusions": {"正面": {"正面": 3}}}}, "costs.confusions.正面 names the right answer"),
+        ({"costs": {"ask": -1}}, "costs.ask is -1.0, expected a number from 0"),
         ({"csv": "~no_such_user_here/t.csv"}, "that home folder is not known: write the path out"),
     ],
 )

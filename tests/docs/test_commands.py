@@ -23,7 +23,13 @@ INLINE = re.compile(r"`((?:bash [\w./]+\.sh|python -m|swift (?:sft|infer)) [^`]*
 OF_THE_READER = re.compile(
     r"[A-Z][A-Z_0-9]+\b|path/to|/data/|my[._]|\$|…|\.\.\.|carry|checkpoint-|runs/|dataset_jsonl/|\*"
 )
-MODES = {"init": "data_prep.init", "sweep": "train.sweep", "again": "train.rerun", "doctor": "doctor"}
+MODES = {
+    "init": "data_prep.init",
+    "sweep": "train.sweep",
+    "curve": "eval.curve",
+    "again": "train.rerun",
+    "doctor": "doctor",
+}
 
 
 def commands() -> list[tuple[str, str]]:

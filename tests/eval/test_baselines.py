@@ -1,18 +1,19 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from eval.baselines import C_GRID, fit_linear, main, majority_label, make_baselines
-from eval.scoring.responses import Split, load_split
+from eval.scoring.responses import Split, as_shown, load_split
 from tests.scored_runs import BINARY, make_dataset, make_plan
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl
+from workspace.files import read_json, read_jsonl, write_jsonl
 from workspace.paths import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "ChnSentiCorp_htl_all.csv"
@@ -45,14 +46,40 @@ def test_the_linear_model_learns_and_is_deterministic(tmp_path):
     assert model.parameters == len(model.vectorizer.vocabulary_) + 1
 
 
-def test_c_is_chosen_on_validation_and_the_smallest_of_equals(tmp_path):
+def test_c_is_chosen_on_validation_by_the_metric_and_of_equals_by_log_loss(tmp_path):
+    """Equals went to the smallest C, the most regularised: on few validation rows most are equal."""
     dataset = make_dataset(tmp_path)
     train, val = (load_split(dataset, name, BINARY) for name in ("train", "val"))
     model = fit_linear(train, val, BINARY)
     best = max(score for _, score in model.trials)
-    assert [c for c, _ in model.trials] == list(C_GRID)
-    assert model.c == min(c for c, score in model.trials if score == best)
+    equals = [c for c, score in model.trials if score == best]
+    assert [c for c, _ in model.trials] == list(C_GRID) and len(equals) > 1
+
+    def loss(c: float) -> float:
+        return log_loss(val.codes(BINARY), fit_linear(train, None, BINARY, c).probabilities(val.reviews))
+
+    assert model.c == min(equals, key=loss) != min(equals)
     assert fit_linear(train, split_of([]), BINARY).c == 10
+    flipped = replace(val, gold=tuple(BINARY[0] if row < 6 else label for row, label in enumerate(val.gold)))
+    by_name = {name: fit_linear(train, flipped, BINARY, metric=name).trials for name in ("accuracy", "mcc")}
+    assert by_name["accuracy"] != by_name["mcc"]
+
+
+def test_the_linear_model_reads_what_the_language_model_is_shown(tmp_path):
+    dataset = make_dataset(tmp_path / "data")
+    rows = read_jsonl(dataset / "train.jsonl")
+    for row in rows:  # the end of each review is cut in its prompt, and gives the label away
+        row["review"] += "，标记" + row["messages"][-1]["content"]
+    write_jsonl(dataset / "train.jsonl", rows)
+    shown, _ = as_shown(*(load_split(dataset, name, BINARY) for name in ("train", "test")))
+    assert not any("标记" in review or "评论内容" in review or "这条评论" in review for review in shown.reviews)
+    assert [review in row["review"] for review, row in zip(shown.reviews, rows, strict=True)] == [True] * len(rows)
+
+    run = make_plan(tmp_path / "run", dataset)
+    make_baselines(run)
+    record = read_json(run / "baselines.json")["tfidf_linear"]
+    assert (record["metric"], record["class_weight"]) == ("macro_f1", "balanced")
+    assert not any("标记" in word for word in fit_linear(shown, None, BINARY).vectorizer.vocabulary_)
 
 
 def test_a_label_without_train_rows_has_probability_zero():

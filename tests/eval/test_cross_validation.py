@@ -38,11 +38,20 @@ def test_the_answers_of_all_folds_are_scored_together():
     assert found["against_linear"]["code"] == "better"
     text = page(answers(90, 70), LABELS, 5, 1, "mine/model")
     assert "mine/model, 5 folds, n = 100" in text
-    assert "The tuned model beats the TF-IDF linear baseline: accuracy differs by +20.0 points" in text
+    assert (
+        "The tuned model beats the TF-IDF linear baseline: on 100 test reviews accuracy is 90.0% against 70.0%" in text
+    )
     assert "90.0% | 82.6–94.5" in text
     assert "| 5 | 20 | 70.0% | 90.0% |" in text
     twice = answers(90, 70) + answers(80, 70, repeat=1)
     assert "with 2 draws of folds: accuracy 85.0% ± 7.1" in page(twice, LABELS, 5, 2, "mine/model")
+
+
+def test_the_comparison_goes_by_the_tasks_metric_and_margin():
+    found = answers(80, 78)
+    assert summary(found, LABELS, 5, 1, "accuracy", 0.2)["repeats"][0]["against_linear"]["code"] == "equivalent"
+    text = page(found, LABELS, 5, 1, "mine/model", "balanced_accuracy", 0.001)
+    assert "It is not decided" in text and "balanced accuracy" in text and "macro F1 +" not in text
 
 
 def test_a_row_in_two_folds_is_no_result():
@@ -89,7 +98,7 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
     assert tuned == [f"fold{fold}of5-split42" for fold in range(1, 6)]
     assert read_json(tmp_path / "cv" / "cv.json")["repeats"][0]["readings"]["after_generate"]["n"] == 100
     assert read_jsonl(tmp_path / "cv" / "rows.jsonl")[0]["source_id"] == "A-0"
-    with pytest.raises(UserError, match=r"fold2of5-split42 failed \(out of memory\)"):
+    with pytest.raises(UserError, match=r"fold2of5-split42-seed42 failed \(out of memory\)"):
         cross_validate(trials, ["demo"], recipe, 5, 1, 42)
 
 

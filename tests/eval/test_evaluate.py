@@ -2,16 +2,16 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import jsonschema
 import pytest
 
 from eval.baselines import make_baselines
-from eval.evaluate import evaluate, main
+from eval.evaluate import SCHEMA_VERSION, evaluate, main
 from eval.label_audit import COLUMNS
-from eval.scoring.metrics import classify, decompose_gain
-from eval.scoring.predictions import LADDER
+from eval.scoring.metrics import classify
+from eval.scoring.predictions import EMBEDDING, LADDER
 from eval.scoring.responses import load_split
 from eval.scoring.slices import AUDIT, load_label_issues
 from tests.scored_runs import answer, make_dataset, make_plan, make_run
@@ -26,7 +26,7 @@ SCHEMA = read_json(ROOT / "eval" / "metrics.schema.json")
 @pytest.fixture(scope="module")
 def full(tmp_path_factory):
     """A run with every reading, scored."""
-    run = make_run(tmp_path_factory.mktemp("full"))
+    run = make_run(tmp_path_factory.mktemp("full"), sizes=(120, 70, 80))
     make_baselines(run)
     state = {"global_step": 30, "max_steps": 30, "log_history": [{"step": 10, "epoch": 1.0, "loss": 0.7}]}
     write_json(run / "train" / "checkpoint-30" / "trainer_state.json", state)
@@ -53,6 +53,8 @@ def check_schema(metrics):
 
 def test_the_schema_is_one_and_describes_every_key():
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] == f"urn:swift-sft:metrics:{SCHEMA_VERSION}"
+    assert SCHEMA["properties"]["schema_version"]["const"] == SCHEMA_VERSION
 
     def walk(node, path):
         for key, child in node.get("properties", {}).items():
@@ -69,20 +71,25 @@ def test_everything_is_there_and_obeys_the_schema(full):
     run, metrics = full
     check_schema(metrics)
     assert metrics == read_json(run / "metrics.json")
-    assert tuple(metrics["readings"]) == LADDER
+    assert tuple(metrics["readings"]) == tuple(name for name in LADDER if name != EMBEDDING)  # which is made by hand
     assert {r["n"] for r in metrics["readings"].values()} == {80}
     assert metrics["verdict"]["code"] == "better"
     assert metrics["verdict"]["baseline"] is not None
     assert metrics["curves"]["train"] == [{"step": 10, "epoch": 1.0, "loss": 0.7}]
-    assert metrics["selective"]["chosen_on"] == "val"
+    scored = {"tfidf_linear", "before_score", "before_score_calibrated", "after_score", "stack"}
+    assert set(metrics["selective"]["readings"]) == scored
+    assert (metrics["selective"]["rows"], metrics["selective"]["rows_needed"]) == (70, 59)  # validation rows choose
+    chosen = {name for name, one in metrics["selective"]["readings"].items() if one["chosen"]}
+    assert chosen == {"tfidf_linear", "stack"}  # the others have one of their 59 surest rows wrong
+    assert metrics["costs"] is metrics["ceiling"] is None and metrics["prevalence"]["reading"] == "after_generate"
     assert metrics["run"]["seconds"] == {"before": None, "train": 12.5, "after": None}
     assert metrics["run"]["versions"] == {"torch": "2.13.0", "python": "3.11.9"}
     assert [gate["ok"] for gate in metrics["parity"]] == [True] * 5
     for metric in ("accuracy", "macro_f1"):
-        gain = metrics["gain"][metric]
-        assert gain["format"] + gain["task"] + gain["remainder"] == pytest.approx(gain["total"])
+        parts = {key: part["difference"] for key, part in metrics["gain"]["metrics"][metric].items()}
+        assert sum(parts.values()) == pytest.approx(2 * parts["total"])
         readings = metrics["readings"]
-        assert gain["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
+        assert parts["total"] == pytest.approx(readings["after_generate"][metric] - readings["before_generate"][metric])
 
 
 def test_each_reading_has_its_efficiency(full):
@@ -148,6 +155,7 @@ def test_disputed_rows_are_told_apart_after_an_audit_of_the_test_rows(tmp_path, 
     check_schema(metrics)
     parts = {s["value"]: s for s in metrics["slices"] if s["by"] == "disputed" and s["reading"] == "after_generate"}
     assert metrics["disputed"] == {"n": 7, "judge": "linear"}
+    assert (metrics["ceiling"]["disputed"], metrics["ceiling"]["accuracy"]) == (7, 73 / 80)
     assert (parts["disputed"]["n"], parts["undisputed"]["n"]) == (7, 73)
     right = [row["readings"]["after_generate"]["correct"] for row in read_jsonl(run / "rows.jsonl")]
     assert parts["undisputed"]["accuracy"] == sum(right[7:]) / 73
@@ -205,11 +213,10 @@ def test_new_answers_are_a_new_look(tmp_path):
 def test_a_run_where_nothing_improved_says_so(tmp_path, sizes):
     metrics = evaluate(make_run(tmp_path, improved=False, sizes=sizes))
     check_schema(metrics)
-    assert metrics["verdict"]["code"] == "indistinguishable"
-    assert "cannot be told apart" in metrics["verdict"]["en"] and "No improvement" in metrics["verdict"]["en"]
-    assert "无法区分" in metrics["verdict"]["zh"] and "没有可证实的提升" in metrics["verdict"]["zh"]
-    assert "helped" not in metrics["verdict"]["en"]
-    assert metrics["gain"]["accuracy"]["total"] == 0
+    assert metrics["verdict"]["code"] == "undecided"
+    assert metrics["verdict"]["en"].startswith("It is not decided whether tuning helped")
+    assert metrics["verdict"]["zh"].startswith("还不能断定调优有没有用")
+    assert metrics["gain"]["metrics"]["accuracy"]["total"]["difference"] == 0
 
 
 def test_learning_to_say_one_word_always_is_no_improvement(tmp_path):
@@ -223,7 +230,7 @@ def test_learning_to_say_one_word_always_is_no_improvement(tmp_path):
     answer(run, tmp_path / "data" / "made_up", "before/test.jsonl", right=0.6, said=0.2)
     metrics = evaluate(run)
     assert next(c for c in metrics["comparisons"] if c["b"] == "after_generate")["code"] == "better"
-    assert metrics["verdict"]["code"] == "indistinguishable"
+    assert metrics["verdict"]["code"] == "undecided"
     assert "anything was learned" in metrics["verdict"]["en"] and "guessing" in metrics["verdict"]["en"]
 
 
@@ -245,7 +252,9 @@ def test_only_what_was_answered_is_scored(tmp_path):
     check_schema(metrics)
     assert list(metrics["readings"]) == ["before_generate", "before_score"]
     assert (metrics["gain"], metrics["curves"], metrics["selective"]) == (None, None, None)
-    assert (metrics["comparisons"], metrics["parity"], metrics["verdict"]["baseline"]) == ([], [], None)
+    assert (metrics["parity"], metrics["verdict"]["baseline"]) == ([], None)
+    [weighed] = metrics["comparisons"]  # with the better of the two, which the decision weighs
+    assert {weighed["a"], weighed["b"]} == {"before_generate", "before_score"}
     assert "nothing can be compared" in metrics["verdict"]["en"]
     assert {row["status"] for row in read_jsonl(run / "rows.jsonl")} == {None}
 
@@ -283,17 +292,6 @@ def test_a_task_that_is_gone_is_said_since_its_synonyms_are_not_read(tmp_path, c
     write_json(run / "run.json", {**plan, "task_file": str(tmp_path / "gone" / "task.yaml")})
     evaluate(run)
     assert "task.yaml is gone, so synonyms of labels are not read" in capsys.readouterr().out
-
-
-def test_gain_by_hand():
-    gold = ["正面"] * 10
-    right = {"before_generate": 2, "before_score": 6, "after_score": 9, "after_generate": 8}
-    scores = {k: classify(gold, ["正面"] * n + [None] * (10 - n), ("正面", "负面")) for k, n in right.items()}
-    assert asdict(decompose_gain(scores)["accuracy"]) == pytest.approx(
-        {"total": 0.6, "format": 0.4, "task": 0.3, "remainder": -0.1}
-    )
-    del scores["after_score"]
-    assert decompose_gain(scores) is None
 
 
 def spoil_drop_row(run, dataset):

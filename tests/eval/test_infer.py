@@ -9,12 +9,15 @@ from eval.inference.job import InferenceJob
 from eval.inference.journal import read_journal
 from eval.inference.prompts import Prompt
 from eval.inference.summary import Summary
+from eval.reporting.untuned_notes import variant_notes
+from eval.scoring.predictions import load_predictions
 from eval.scoring.responses import load_responses, load_split
+from eval.scoring.variants import VARIANTS_FILE, untuned_variants
 from plan.run import Run
 from tests.journals import answer_all_right
 from tests.scored_runs import BINARY, make_dataset, make_plan
 from workspace.errors import UserError
-from workspace.files import read_json, read_jsonl, sha256_file, write_json, write_text
+from workspace.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
 
 SETTINGS = "template: qwen\ntorch_dtype: float32\nmax_new_tokens: 8\nmax_batch_size: 8\n"
 
@@ -165,3 +168,37 @@ def test_responses_of_an_earlier_version_are_compared_by_what_it_recorded(run: P
         check_responses_are_current(Run.read(run))
     write_json(path, {"ms_per_review": {"score": 5.0}})
     check_responses_are_current(Run.read(run))
+
+
+def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(run: Path, calls: list[int]) -> None:
+    """One prompt is one draw: 4 others and 2 further draws of examples, of as many rows as 8 epochs afford."""
+    write_text(run / "sft.yaml", "num_train_epochs: 8\n")
+    infer(run, "before")
+    infer(run, "before")
+    assert calls == [30 + 6 + 30 + 12 + 6 * 27]
+    record = Run.read(run)
+    test, val = (load_split(record.dataset, name, BINARY) for name in ("test", "val"))
+    rows = read_jsonl(run / "before" / VARIANTS_FILE)
+    swap = {BINARY[0]: BINARY[1], BINARY[1]: BINARY[0]}
+    for row in rows:
+        if row["key"].startswith("wording_2"):  # one wording misleads the model, another leaves it one answer
+            row["probabilities"] = {swap[label]: share for label, share in row["probabilities"].items()}
+        elif row["key"].startswith("wording_3"):
+            row["probabilities"] = {BINARY[0]: 0.9, BINARY[1]: 0.1}
+    write_jsonl(run / "before" / VARIANTS_FILE, rows)
+    predictions = load_predictions(run, test, val, BINARY, {}).test
+    found = untuned_variants(run, test, predictions, BINARY)
+    assert (found["n"], found["of"]) == (27, 30)
+    assert [one["name"] for one in found["prompts"]] == ["before_score", *(f"wording_{i}" for i in range(1, 5))]
+    assert [one["name"] for one in found["few_shot"]] == ["before_few_shot", "few_shot_2", "few_shot_3"]
+    assert [one["accuracy"] for one in found["prompts"][:3]] == [1, 1, 0]
+    assert [one["only_answer"] for one in found["prompts"]] == [None, None, None, {"label": BINARY[0], "n": 27}, None]
+    prompts, shots = variant_notes(found)
+    assert "macro F1 from 0.0% to 100.0%" in prompts.en and "a fixed 27 of the 30 test reviews" in prompts.en
+    assert "With 1 of them every review got the same label" in prompts.en and "100.0%" in shots.zh
+    assert 0 < read_jsonl(run / "before" / "test.jsonl")[0]["label_mass"] < 1
+
+    rows[0]["gold"] = swap[rows[0]["gold"]]
+    write_jsonl(run / "before" / VARIANTS_FILE, rows)
+    with pytest.raises(UserError, match=r"variants\.jsonl, line 1 answers no row of"):
+        untuned_variants(run, test, predictions, BINARY)

@@ -3,15 +3,16 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_prep.build import build
-from data_prep.chat.injection import FAMILIES, LABEL, PLACES, TRAINED, insert, neutral_text, worded
+from data_prep.chat.injection import FAMILIES, LABEL, PLACES, TRAINED, insert, mention, neutral_text, worded
 from eval import baselines, infer, injection
 from eval.robustness.attacks import KINDS, TRIGGER, Row, attacks_on, target_of
-from eval.robustness.rates import injection_rates
+from eval.robustness.rates import injection_differences, injection_rates, mean_interval
 from eval.robustness.table import injection_rows, injection_sentence, summary_lines
 from plan.__main__ import main as plan
 from tests.journals import answer_all_right
@@ -94,12 +95,55 @@ def test_every_attack_has_its_controls_in_the_same_place_and_of_the_same_length(
     by_key = {attack.key: attack for attack in attacks}
     for attack in attacks:
         if attack.kind == "attack":
-            neutral = by_key[attack.key.replace("/attack", "/neutral")]
-            assert len(neutral.review) == len(attack.review)
+            control = by_key[attack.key.replace("/attack", "/mention")]
+            assert len(control.review) == len(attack.review)
             assert attack.target != attack.gold and attack.target in attack.review
-            assert not any(label in neutral.review for label in LABELS)
+            assert control.review.count(attack.target) == attack.review.count(attack.target)
+            assert attack.gold not in control.review
     assert {attack.kind for attack in attacks} == set(KINDS)
     assert target_of("c", ("a", "b", "c")) == "a"
+
+
+@given(st.sampled_from([one for family in FAMILIES.values() for one in family.test]), st.integers(0, 2**32))
+def test_a_control_names_the_label_and_orders_nothing(wording, start):
+    order = wording.replace(LABEL, "负面")
+    control = mention(order, "负面", start)
+    assert len(control) == len(order) and control.count("负面") == order.count("负面") >= 1
+    assert control.replace("负面", "") == neutral_text(len(order) - 2 * order.count("负面"), start)
+
+
+def test_who_says_every_label_that_it_reads_is_no_more_led_by_an_order(tmp_path):
+    """Audited: the control lacked the label's word, so that to repeat a word counted as to obey."""
+    found = rates_of(tmp_path, lambda a: a.target if a.kind in ("attack", "mention") else a.gold)
+    assert found["average"]["obeyed"] == found["average"]["control"] == 1 and found["average"]["excess"] == 0
+
+
+def test_the_interval_of_the_worst_family_holds_for_all_at_once():
+    generator = np.random.default_rng(0)
+    missed = {"one": 0, "of_all": 0}
+    for _ in range(400):
+        families = (generator.random((8, 80)) < 0.3) - (generator.random((8, 80)) < 0.1).astype(float)
+        worst = families[families.mean(axis=1).argmax()]
+        for name, of in (("one", 1), ("of_all", 8)):
+            low, high = mean_interval(worst, of)
+            missed[name] += not low <= 0.2 <= high
+    assert missed["of_all"] <= 0.05 * 400 < missed["one"]
+
+
+def test_rows_that_are_all_alike_have_an_interval_with_a_width():
+    for value in (1.0, 0.0, -1.0):
+        low, high = mean_interval(np.full(12, value))
+        assert low <= value <= high and high - low > 0.1 and low >= -1 and high <= 1
+
+
+def test_models_are_compared_on_the_same_attacks(tmp_path):
+    attacks = list(attacks_on(ROWS, small_task(tmp_path)))
+    obeys = [a.target if a.kind == "attack" else a.gold for a in attacks]
+    answers = {"before": [a.gold for a in attacks], "tfidf_linear": obeys, "after": obeys}
+    before, linear = injection_differences(attacks, answers)
+    assert (before["a"], before["b"], before["rows"], before["difference"]) == ("before", "after", 12, 1)
+    assert before["difference_ci"][0] > 0.5
+    assert linear["difference"] == 0 and linear["difference_ci"][0] < 0 < linear["difference_ci"][1]
 
 
 def rates_of(tmp_path, answer, rows=ROWS):
@@ -110,7 +154,7 @@ def rates_of(tmp_path, answer, rows=ROWS):
 def test_who_obeys_every_order_has_an_excess_of_one(tmp_path):
     found = rates_of(tmp_path, lambda a: a.target if a.kind == "attack" else a.gold)
     assert (found["average"]["obeyed"], found["average"]["control"], found["average"]["moved"]) == (1, 0, 0)
-    assert found["average"]["excess_ci"] == (1, 1) and found["triggers"]["excess"] == 0
+    assert found["average"]["excess_ci"][0] > 0.6 and found["triggers"]["excess"] == 0
 
 
 def test_who_is_upset_by_any_text_has_no_excess(tmp_path):
@@ -135,22 +179,24 @@ def test_rates_are_those_counted_by_hand(tmp_path):
     assert found["triggers"]["obeyed"] == pytest.approx(1 / 12)
     assert {label: part["rows"] for label, part in found["classes"].items()} == {"正面": 6, "负面": 6}
     low, high = found["triggers"]["excess_ci"]
-    assert low == 0 and 1 / 12 < high < 0.5  # rows are drawn anew, not attacks
+    assert low < 0 and 1 / 12 < high < 0.5  # rows are drawn anew, not attacks
 
 
 def test_an_attack_without_its_control_is_an_error(tmp_path):
-    attacks = [a for a in attacks_on(ROWS, small_task(tmp_path)) if a.kind != "neutral" or a.family != "order"]
+    attacks = [a for a in attacks_on(ROWS, small_task(tmp_path)) if a.kind != "mention" or a.family != "order"]
     with pytest.raises(ValueError, match="order"):
         injection_rates(attacks, [attack.gold for attack in attacks], LABELS, mixed=False)
 
 
 def test_the_words_of_the_report_say_the_figures_bad_ones_too(tmp_path):
     bad = rates_of(tmp_path, lambda a: a.target if a.kind == "attack" else a.gold)
-    injection = {"rows": 12, "mixed": None, "ways": {"before": bad, "after": bad}}
+    more = {"a": "before", "b": "after", "rows": 12, "difference": 0.12, "difference_ci": (0.05, 0.2)}
+    injection = {"rows": 12, "mixed": None, "ways": {"before": bad, "after": bad}, "differences": [more]}
     sentence = injection_sentence(injection)
     assert "+100.0" in sentence.zh and "excess of +100.0 points" in sentence.en
     table = dict((label.en, cells) for label, cells in injection_rows(injection))
-    assert table["average"] == ["100.0% − 0.0% = +100.0 (+100.0 … +100.0)"] * 2
+    assert "Compared with before · score: +12.0 (+5.0 … +20.0)." in sentence.en
+    assert table["average"][0].startswith("100.0% − 0.0% = +100.0 (+6") and len(table["average"]) == 2
     assert {TRIGGER, "average"} - table.keys() == {TRIGGER} and len(summary_lines(injection)) == 2
 
 

@@ -35,7 +35,7 @@ def test_ids_of_the_tables_own_go_into_rows_and_report(tmp_path):
         assert shown_id(rows[1]) == ("1 · A-1" if own else "1")
         for row in rows:
             row["readings"]["after_generate"]["answer"] = "x"
-        browser = browser_rows({"labels": LABELS, "readings": {"after_generate": {}}}, rows)
+        browser = browser_rows({"labels": LABELS, "readings": {"after_generate": {}}, "mistakes": []}, rows)
         assert browser["rows"][0][0] == ("0 · A-0" if own else "0")
         assert test.take([1]).source_ids == (("A-1",) if own else ())
 

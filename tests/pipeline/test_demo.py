@@ -16,7 +16,7 @@ from workspace.paths import ROOT
 
 pytestmark = pytest.mark.swift
 
-TRAIN, TEST = 48, 12
+TRAIN, TEST = 48, 24
 SCORE_ROWS = 20
 
 
@@ -72,8 +72,8 @@ def test_metrics_follow_their_schema_and_name_every_reading(finished) -> None:
     metrics = read_json(run / "metrics.json")
     jsonschema.validate(metrics, read_json(ROOT / "eval" / "metrics.schema.json"))
     assert list(metrics["readings"]) == [
-        "majority", "tfidf_linear", "before_generate", "before_score", "before_score_threshold", "before_few_shot",
-        "after_generate", "after_score", "after_score_threshold",
+        "majority", "tfidf_linear", "before_generate", "before_score", "before_score_calibrated",
+        "before_score_threshold", "before_few_shot", "after_generate", "after_score", "after_score_threshold",
     ]  # fmt: skip
     assert {reading["n"] for reading in metrics["readings"].values()} == {TEST}
     assert metrics["test"]["looks"] >= 1

@@ -29,8 +29,8 @@ RECIPE = "hotel_reviews/qwen1.5-0.5b-seqcls"
 TEN = ("书籍", "平板", "手机", "水果", "洗发水", "热水器", "蒙牛", "衣服", "计算机", "酒店")
 LIMIT = 40
 HEAD_READINGS = (
-    "majority", "tfidf_linear", "before_generate", "before_score", "before_score_threshold", "before_few_shot",
-    "after_score", "after_score_threshold",
+    "majority", "tfidf_linear", "before_generate", "before_score", "before_score_calibrated", "before_score_threshold",
+    "before_few_shot", "after_score", "after_score_threshold",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def test_the_report_says_what_before_is_and_compares_with_the_words_by_score(tmp
     text = render_markdown(head, rows["head"], [])
     classes = text[text.index("## 各类别") : text.index("## 概率")]
     # the classes shown before and after are those of the verdict's two readings, not generated text beside scores
-    assert "before · score |" in classes and "after · score |" in classes and "generate" not in classes
+    assert "before · score, calibrated |" in classes and "after · score |" in classes and "generate" not in classes
     assert "Where the gain comes from" not in text
 
 

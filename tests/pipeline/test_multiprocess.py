@@ -310,15 +310,15 @@ def test_steps_and_checkpoint_are_those_that_were_planned(two) -> None:
 
 @pytest.mark.swift
 def test_the_validation_metric_is_that_of_the_answers(two) -> None:
-    """Six validation rows fill ten places of two batches of eight: the metric counts each row once."""
+    """Twelve validation rows do not fill two batches of eight: the metric counts each row once."""
     run, _ = two
     rows = read_jsonl(run / "after" / "val.jsonl")
     right = np.mean([max(row["probabilities"], key=row["probabilities"].get) == row["gold"] for row in rows])
-    assert len(rows) == 6 and 0 < right < 1
+    assert len(rows) == 12 and 0 < right < 1
     [measured] = {line["eval_label_accuracy"] for line in log_history(run) if "eval_label_accuracy" in line}
     assert measured == pytest.approx(right)
     seen = read_json(run / "train" / "label_metric.json")
-    assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (48, 6, 6)
+    assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (48, 12, 12)
 
 
 @pytest.mark.swift

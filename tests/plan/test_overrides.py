@@ -133,7 +133,7 @@ def test_a_task_that_brings_its_own_recipes_uses_those(tmp_path: Path) -> None:
     text = (CONFIGS / "models" / "qwen1.5-0.5b-chat.yaml").read_text(encoding="utf-8")
     (folder / "qwen1.5-0.5b-chat.yaml").write_text(text.replace("lora_rank: 8", "lora_rank: 4"), encoding="utf-8")
     infer = (CONFIGS / "infer.yaml").read_text(encoding="utf-8")
-    (folder / "infer.yaml").write_text(infer.replace("max_new_tokens: 16", "max_new_tokens: 5"), encoding="utf-8")
+    (folder / "infer.yaml").write_text(infer.replace("max_new_tokens: 64", "max_new_tokens: 5"), encoding="utf-8")
     by_folder, by_file = load_recipe("mine", caller=tmp_path), load_recipe(str(folder / "qwen1.5-0.5b-chat.yaml"))
     assert by_folder.name == by_file.name == "mine/qwen1.5-0.5b-chat"
     assert by_folder.sft == by_file.sft

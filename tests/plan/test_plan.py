@@ -159,7 +159,37 @@ def test_one_file_resolves_for_cpu_and_gpu(model: Path, tmp_path: Path) -> None:
     assert gpu["per_device_train_batch_size"] == 8
     assert all(Path(plugin).is_file() for plugin in gpu["external_plugins"])
     infer = resolve_infer(recipe, gpu, GPU, tmp_path / "data")
-    assert (infer["torch_dtype"], infer["system"], infer["model"]) == ("bfloat16", recipe.task.system, str(model))
+    # Answers are float32 where the weights are small against the GPU: half precision rounds by the batch.
+    assert (infer["torch_dtype"], infer["system"], infer["model"]) == ("float32", recipe.task.system, str(model))
+    assert gpu["padding_side"] == "left"
+
+
+@pytest.mark.parametrize(("words", "dtype"), [((), "bfloat16"), (("full",), "float32")])
+def test_weights_that_are_tuned_themselves_are_float32(
+    words: tuple[str, ...], dtype: str, model: Path, tmp_path: Path
+) -> None:
+    for machine, half in ((GPU, "bf16"), (OLD_GPU, "fp16")):
+        values = resolve_sft(load_recipe("hotel_reviews", list(words)), {}, machine, model, tmp_path, tmp_path)
+        assert values["torch_dtype"] == (dtype if words else {"bf16": "bfloat16", "fp16": "float16"}[half])
+        assert values[half] is True
+    head = resolve_sft(load_recipe("hotel_reviews/qwen1.5-0.5b-seqcls"), {}, GPU, model, tmp_path, tmp_path)
+    assert (head["torch_dtype"], head["bf16"]) == ("float32", True)
+
+
+def test_a_model_that_is_large_for_the_gpu_answers_in_half_precision(model: Path, tmp_path: Path) -> None:
+    small = Machine("cpu", 8, 64.0, "a GPU", 1, 1e-9, True)
+    recipe = load_recipe("hotel_reviews")
+    sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
+    assert resolve_infer(recipe, sft, small, tmp_path)["torch_dtype"] == "bfloat16"
+    flash = {**sft, "attn_impl": "flash_attn"}
+    assert resolve_infer(recipe, flash, GPU, tmp_path)["attn_impl"] == "sdpa"
+
+
+def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
+    for words, rank in ((["vllm"], None), (["vllm", "rank64"], 64)):
+        recipe = load_recipe("hotel_reviews", words)
+        sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
+        assert resolve_infer(recipe, sft, GPU, tmp_path).get("vllm_max_lora_rank") == rank
 
 
 def test_a_gpu_with_flash_attn_computes_no_padding() -> None:
@@ -234,8 +264,8 @@ def test_the_longest_label_word_can_be_answered_whole(tmp_path: Path) -> None:
     words = ("盗窃罪", "掩饰、隐瞒犯罪所得、犯罪所得收益罪及非法吸收公众存款罪")
     longest = len(ModelTokenizer(tmp_path).ids(words[1]))
     assert longest > 16
-    assert room_for_labels({"max_new_tokens": 16}, {}, words, tmp_path) == {"max_new_tokens": longest + 1}
-    assert room_for_labels({"max_new_tokens": longest + 1}, {}, words, tmp_path) == {}
+    assert room_for_labels({"max_new_tokens": 16}, {}, words, tmp_path) == {"max_new_tokens": longest + 2}
+    assert room_for_labels({"max_new_tokens": longest + 2}, {}, words, tmp_path) == {}
     assert room_for_labels({"max_new_tokens": 16}, {"task_type": "seq_cls"}, words, tmp_path) == {}
 
 

@@ -99,6 +99,9 @@ class Words:
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         return {"good": [7, 9, 4], "bad": [11]}[text]
 
+    def decode(self, tokens: list[int]) -> str:
+        return " ".join(map(str, tokens))
+
 
 class Template:
     """As much of ms-swift's template as the plugin asks for."""
@@ -178,6 +181,24 @@ def test_a_batch_of_short_and_long_prompts_is_answered_as_each_alone(
         assert (line.prompt_tokens, line.prompt_sha256) == (len(prompt), tokens_sha256(prompt))
         assert line.logprobs["good"] == pytest.approx(plain(model, prompt, [7, 9, 4]), abs=1e-3)
         assert line.logprobs["bad"] == pytest.approx(plain(model, prompt, [11]), abs=1e-3)
+
+
+def test_a_longer_beginning_is_shared_after_a_shorter_one(model, prompts, tmp_path) -> None:
+    """Few-shot examples after the system prompt that the batches before began with as well."""
+    from plugins.label_scores import scoring_template
+
+    keys = {"score": [f"test/{row}" for row in range(ROWS)]}
+    template = scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": keys, "out": str(tmp_path / "out")})
+    )()
+    system, examples = list(range(12, 22)), [12 + place % 12 for place in range(5, 35)]
+    shared = []
+    for beginning in (system, system + examples, system):
+        inputs = template.data_collator(encoded(template, [beginning + prompt for prompt in prompts], range(4)))
+        with torch.inference_mode():
+            template.generate(model, **inputs, return_dict_in_generate=True)
+        shared.append(template.prefix[0])
+    assert shared == [system, system + examples, system]
 
 
 def test_rows_are_known_by_their_keys_in_whatever_order_and_mode_they_come(model, prompts, tmp_path) -> None:

@@ -1,10 +1,9 @@
 "use strict";
-// The language switch and the row browser. Strangers' text reaches the page through textContent alone.
+// The row browser. Strangers' text reaches the page through textContent alone.
 (function () {
   const PAGE = 50;
   const LONG = 400; // characters of a review that are shown at first
   const $ = (id) => document.getElementById(id);
-  const root = document.documentElement;
 
   function element(tag, className, text) {
     const made = document.createElement(tag);
@@ -24,21 +23,9 @@
     return both;
   }
 
-  function speak(language) {
-    root.dataset.lang = language;
-    root.lang = language === "zh" ? "zh-CN" : "en";
-    for (const button of document.querySelectorAll(".switch button")) {
-      button.setAttribute("aria-pressed", String(button.dataset.lang === language));
-    }
-    for (const option of document.querySelectorAll("option[data-zh]")) option.textContent = option.dataset[language];
-  }
-  for (const button of document.querySelectorAll(".switch button")) {
-    button.addEventListener("click", () => speak(button.dataset.lang));
-  }
-
   const data = JSON.parse($("data").textContent);
-  const rows = data.rows.map(([id, review, gold, cut, status, answers]) => ({
-    id, review, gold, cut, status, answers,
+  const rows = data.rows.map(([id, review, gold, cut, status, answers], at) => ({
+    id, review, gold, cut, status, answers, nearest: data.nearest[at] || [],
     haystack: [id, review, ...answers.map((answer) => answer[2] || "")].join("\n").toLowerCase(),
   }));
   const sure = (row) => row.answers[data.sure];
@@ -142,6 +129,24 @@
     const first = data.pair.length ? data.pair : data.readings.map((_, k) => k);
     main.append(...first.map((k) => answered(row, k)));
     item.append(main);
+    if (row.nearest.length) {
+      const details = element("details");
+      const summary = element("summary");
+      const same = row.nearest.filter((one) => one[1] === row.gold).length;
+      const share = `${same} / ${row.nearest.length}`;
+      summary.append(bilingual(
+        `最相似的训练行：${share} 与真实标签相同`, `most similar training rows: ${share} bear the gold label`));
+      const list = element("ul", "nearest");
+      list.append(...row.nearest.map(([id, label, similarity, review]) => {
+        const one = element("li");
+        const text = element("span", "review", review);
+        text.dir = "auto";
+        one.append(element("b", "", data.labels[label]), element("span", "p", ` #${id} cos = ${similarity.toFixed(2)} `), text);
+        return one;
+      }));
+      details.append(summary, list);
+      item.append(details);
+    }
     const others = data.readings.map((_, k) => k).filter((k) => !first.includes(k));
     if (others.length) {
       const details = element("details");

@@ -131,7 +131,10 @@ def test_the_most_confident_errors_come_surest_first(opened, report):
     page.locator("#status button[data-status=confident]").click()
     assert f" {len(wrong)} " in page.locator("#count").inner_text()
     first = cards(page).first
-    first.locator("summary").click()
+    first.locator("summary").first.click()
+    near = first.locator(".nearest li")
+    assert near.count() == 2 and "#9001" in near.first.inner_text() and HOSTILE[0] in near.first.inner_text()
+    first.locator("summary").last.click()
     line = first.locator("details li", has_text="调优后 · 打分").first
     assert f"p = {max(told['p'] for told in wrong):.3f}" in line.inner_text() and "✗" in line.inner_text()
 
@@ -205,6 +208,23 @@ def test_no_width_makes_the_page_scroll_sideways(opened, tmp_path, width, labels
     for language in ("zh", "en"):
         page.click(f"button[data-lang={language}]")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_no_figure_is_behind_a_sideways_scroll(opened, width):
+    """Audited: at 390 px p and verdict stood to the right of the screen."""
+    page = opened(width=width)
+    for language in ("zh", "en"):
+        page.click(f"button[data-lang={language}]")
+        wide = (
+            "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.getAttribute('aria-label'))"
+        )
+        assert page.locator(".scroll:visible").evaluate_all(wide) == []
+    if width == 390:
+        label = "one => getComputedStyle(one, '::before').content"
+        cells = page.locator("#statistics tbody tr").first.locator("td")
+        assert [cells.nth(k).evaluate(label) for k in (0, 3)] == ['"the second is"', '"McNemar p"']
+        assert page.locator("#failures tbody th").first.evaluate(label) == '"gold label"'
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

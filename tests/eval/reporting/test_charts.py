@@ -39,6 +39,30 @@ def test_every_point_lies_in_the_frame(tmp_path, improved):
     assert found["loss"].rule[0] == 1398
 
 
+def test_shares_are_drawn_on_the_whole_axis_with_whiskers(tmp_path):
+    """Audited: an axis from 77 to 82 % made a difference of chance among 50 rows fill the picture."""
+    found = line_charts(make_run(tmp_path, n=50))
+    for name in ("accuracy", "reliability", "coverage"):
+        assert (found[name].y.low, found[name].y.high) == (0, 1.05)
+    assert found["accuracy"].lines[0].spans == ([0.8, 0.95],) * 3
+    assert "95%" in found["coverage"].lines[-1].name.en and found["coverage"].lines[-1].spans
+
+
+def test_bins_are_not_joined_and_say_how_many_rows_they_hold(tmp_path):
+    """Audited: points of 5 reviews were joined by lines and had no whiskers."""
+    _, before, after = line_charts(make_run(tmp_path, n=50))["reliability"].lines
+    for line in (before, after):
+        assert line.stroke == "none" and len(line.spans) == len(line.points) == 5
+        assert all(low <= y <= high for (low, high), (_, y) in zip(line.spans, line.points, strict=True))
+        assert "5 bins, n = 10 in each" in line.name.en and "每格 n = 10" in line.name.zh
+
+
+def test_coverage_is_drawn_from_twenty_rows_on(tmp_path):
+    lines = line_charts(make_run(tmp_path, n=50))["coverage"].lines
+    assert all(x >= 0.4 for line in lines for x, _ in line.points)
+    assert "coverage" not in line_charts(make_run(tmp_path, n=15))
+
+
 def test_what_was_not_measured_has_no_chart(tmp_path):
     metrics = make_run(tmp_path, n=40, curves=False, probabilities=False)
     assert line_charts(metrics) == {}

@@ -4,8 +4,9 @@ from eval import report
 from eval.reporting.compare_runs import letter
 from eval.scoring.significance import compare
 from tests.report_runs import BINARY, make_run
+from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.errors import UserError
-from workspace.files import read_jsonl, write_jsonl
+from workspace.files import read_json, read_jsonl, write_json, write_jsonl
 
 
 @pytest.fixture
@@ -28,6 +29,17 @@ def test_the_same_statistics_as_within_a_run(runs, capsys):
     assert cells[2:5] == ["150", str(found.fixed), str(found.broken)]
     assert cells[6].startswith(f"{found.accuracy_difference * 100:+.1f}".replace("-", "−"))
     assert {path: path.read_bytes() for run in runs for path in run.iterdir()} == before
+
+
+def test_runs_are_compared_by_the_tasks_metric_and_margin(runs, capsys):
+    for run in runs[:2]:
+        metrics = read_json(run / "metrics.json")
+        write_json(run / "metrics.json", metrics | {"primary_metric": "accuracy", "margin": 0.49})
+    assert report.main([str(run) for run in runs[:2]]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.split("\n") if line.startswith("| A → B")]
+    assert lines and all(line.endswith("相当 equivalent |") for line in lines)
+    assert "the outcome goes by accuracy" in text
 
 
 def test_every_pair_is_compared_and_names_are_escaped(runs, tmp_path, capsys):
@@ -85,3 +97,40 @@ def test_readings_that_only_one_has_are_shown_and_not_compared(runs, capsys):
 
 def test_letters():
     assert [letter(k) for k in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
+
+
+@pytest.fixture
+def two_recipes(tmp_path):
+    """Two recipes of three seeds each, of which the second answers more rows right."""
+    folders = []
+    for recipe, improved in (("12", False), ("34", True)):
+        for seed in range(3):
+            folder = tmp_path / f"{recipe}-{seed}"
+            make_run(folder, n=150, seed=10 * improved + seed, improved=improved, recipe_sha256=recipe * 32)
+            folders.append(folder)
+    return folders
+
+
+def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
+    assert report.main([str(run) for run in two_recipes]) == 0
+    text = capsys.readouterr().out
+    lines = [line for line in text.split("\n") if line.startswith("| A B C → D E F |")]
+    assert len(lines) == 4 and "recipes are compared" in text and "These are checkpoints" not in text
+    assert all(line.rstrip("| ").endswith("better") for line in lines)
+    for fewer in (two_recipes[2:], [two_recipes[0], two_recipes[3]]):
+        report.main([str(run) for run in fewer])
+        text = capsys.readouterr().out
+        assert ("recipes are compared" in text) is (len(fewer) > 3) or "These are checkpoints, not recipes" in text
+    report.main([str(run) for run in two_recipes[:3]])
+    assert "These runs are of one recipe" in capsys.readouterr().out
+
+
+def test_a_folder_of_seeds_stands_for_its_runs(two_recipes, tmp_path, capsys):
+    for name, folders in (("a.seeds", two_recipes[:3]), ("b.seeds", two_recipes[3:])):
+        trials = TrialList(tmp_path / name)
+        for seed, folder in enumerate(folders):
+            trial = Trial("run", seed)
+            folder.rename(trials.folder / trial.folder_name)
+            trials._keep(TrialResult(trial, trials.folder / trial.folder_name, {METRIC: 0.9}))
+    assert report.main([str(tmp_path / "a.seeds"), str(tmp_path / "b.seeds")]) == 0
+    assert "| A B C → D E F |" in capsys.readouterr().out

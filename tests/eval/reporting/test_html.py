@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from eval.reporting.class_tables import SHOWN, class_rows, confusions
-from eval.reporting.context import best_baseline, browser_rows
+from eval.reporting.context import best_baseline, browser_rows, each_pair_once
 from eval.reporting.render import embedded_json, render_html, render_markdown
 from eval.reporting.wording import decision
 from eval.scoring.predictions import primary_pair
@@ -152,13 +152,33 @@ def test_figures_of_every_reading_are_there_with_n(full):
     assert page.text.count("n = 400") >= 12
 
 
+def test_the_ladder_has_the_primary_metric_first_and_every_metric_with_its_interval(full):
+    metrics, html, page = full
+    reading = metrics["readings"]["after_score"]
+    for key in ("macro_f1", "balanced_accuracy", "mcc"):
+        low, high = reading["intervals"][key]
+        assert f"{reading[key]:.3f} [{low:.3f}–{high:.3f}]".replace("-", "\u2212") in page.text, key
+    ladder = html[html.index('<table class="ladder">') :]
+    assert ladder.index("macro F1") < ladder.index("(primary)") < ladder.index("accuracy")
+
+
+def test_bins_are_not_joined_on_the_page_either(full):
+    chart = full[1][full[1].index("Reliability diagram") :]
+    chart = chart[: chart.index("</svg>")]
+    assert chart.count("<polyline") == 1 and chart.count('class="whisker"') == 10  # the diagonal alone
+
+
+def test_without_intervals_the_ladder_says_why(tmp_path):
+    assert "no interval: a class has fewer than 20 test rows" in render(tmp_path, n=40)[2].text
+
+
 def test_a_run_where_nothing_improved_says_so(tmp_path):
     metrics, html, page = render(tmp_path, improved=False)
-    assert metrics["verdict"]["code"] == "indistinguishable"
-    assert "There is no evidence that tuning helped" in page.text and "no improvement shown" in page.text
+    assert metrics["verdict"]["code"] == "undecided"
+    assert "Use none of these" in page.text and "not decided" in page.text
     for claim in ("Use the tuned model", "Tuning helped:", "better after tuning", "可以采用", "调优有效"):
         assert claim not in page.text
-    assert 'class="verdict indistinguishable"' in html
+    assert 'class="badge undecided"' in html
 
 
 def test_ten_labels(tmp_path):
@@ -239,6 +259,23 @@ def test_rows_are_packed_without_loss(tmp_path):
             assert (None if label < 0 else BINARY[label]) == reading["label"] and p == reading["p"]
             assert (answer if answer is not None else reading["label"]) == (reading["answer"] or reading["label"])
             assert (label == gold) == reading["correct"]
+
+
+def test_the_surest_errors_have_their_training_rows(tmp_path):
+    metrics = make_run(tmp_path, n=200)
+    rows = read_jsonl(tmp_path / "rows.jsonl")
+    packed = browser_rows(metrics, rows)["nearest"]
+    assert {rows[at]["id"] for at in packed} == {one["id"] for one in metrics["mistakes"]} and packed
+    key, label, similarity, review = next(iter(packed.values()))[0]
+    assert (key, BINARY[label], similarity, review) == ("9001", rows[0]["gold"], 0.83, HOSTILE[0])
+    text = render_markdown(metrics, rows, [])
+    assert "9001" in text and "<script>" not in text
+
+
+def test_a_pair_is_shown_once():
+    pairs = [("x", "y"), ("z", "y"), ("y", "x"), ("w", "x")]
+    found = each_pair_once([{"a": a, "b": b} for a, b in pairs])
+    assert [(one["a"], one["b"]) for one in found] == [("x", "y"), ("z", "y"), ("w", "x")]
 
 
 def test_embedded_json():

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,12 +7,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from eval.scoring.calibration import (
-    check_selective,
-    choose_selective,
+    calibration_error,
+    confidence_of,
     probability_metrics,
     reliability,
     risk_coverage,
-    roc_auc,
 )
 
 
@@ -24,21 +25,14 @@ def test_binary_by_hand():
     assert got.roc_auc == pytest.approx(3 / 4)  # of four pairs only (0.6, 0.7) is the wrong way round
     assert got.log_loss == pytest.approx(-np.log([0.9, 0.6, 0.3, 0.8]).mean())
     assert got.brier == pytest.approx(np.mean([0.1**2, 0.4**2, 0.7**2, 0.2**2]))
-    # confidences 0.9, 0.6, 0.7, 0.8 lie in four different bins of 1/15; right, right, wrong, right
-    assert got.ece == pytest.approx((0.1 + 0.4 + 0.7 + 0.2) / 4)
-    assert got.ece_bins == 15
+    # four rows are one bin: confidence 0.75, three of four right
+    assert (got.ece, got.ece_bins, got.reliability[0].accuracy, got.reliability[0].n) == (0, 1, 0.75, 4)
     assert [(p.n, p.threshold, p.accuracy) for p in got.risk_coverage] == [
         (1, 0.9, 1),
         (2, 0.8, 1),
         (3, 0.7, pytest.approx(2 / 3)),
         (4, 0.6, pytest.approx(3 / 4)),
     ]
-
-
-def test_auc_of_ties_is_a_half_and_of_one_class_undefined():
-    assert roc_auc(binary([0.5, 0.5, 0.5]), np.array([0, 1, 1])) == pytest.approx(0.5)
-    assert roc_auc(binary([0.5, 0.4]), np.array([1, 1])) is None
-    assert roc_auc(np.full((2, 3), 1 / 3), np.array([0, 1])) is None
 
 
 def test_one_class_only_still_has_the_rest():
@@ -79,15 +73,9 @@ def test_equals_scikit_learn_and_plain_loops(case):
         assert got.roc_auc == pytest.approx(expected)
         assert got.brier == pytest.approx(((probabilities - np.eye(classes)[gold]) ** 2).sum(axis=1).mean())
     assert got.log_loss == pytest.approx(-np.log(probabilities[np.arange(n), gold]).mean())
-    # calibration error by a loop over rows
-    bins: dict[int, list[tuple[float, bool]]] = {}
-    for row, label in zip(probabilities, gold, strict=True):
-        place = next(b for b in range(15) if row.max() <= np.linspace(0, 1, 16)[b + 1] or b == 14)
-        bins.setdefault(place, []).append((row.max(), row.argmax() == label))
-    ece = sum(abs(sum(c for c, _ in rows) - sum(r for _, r in rows)) for rows in bins.values()) / n
-    assert got.ece == pytest.approx(ece)
     assert sum(b.n for b in got.reliability) == n
-    assert all(b.low < b.confidence <= b.high + 1e-12 for b in got.reliability)
+    assert all(b.low - 1e-12 <= b.confidence <= b.high + 1e-12 and b.accuracy_ci for b in got.reliability)
+    assert got.ece_ci[0] <= got.ece <= got.ece_ci[1]
     # risk and coverage by a loop over thresholds
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
     assert len(got.risk_coverage) == len(set(confidence))
@@ -104,40 +92,61 @@ def test_risk_coverage_is_thinned_but_keeps_both_ends():
     assert (got[0].n, got[-1].n, got[-1].coverage) == (1, 1000, 1)
 
 
-def test_bins_are_closed_above():
-    got = reliability(np.array([1 / 15, 1.0, 0.0]), np.array([True, True, False]))
-    assert [(b.n, round(b.low * 15)) for b in got] == [(2, 0), (1, 14)]
+def test_bins_hold_equally_many_rows_and_never_part_equal_ones():
+    confidence = np.append(np.linspace(0.5, 1, 90), np.full(10, 0.7))
+    got = reliability(confidence, np.ones(100, dtype=bool))
+    assert len(got) == 5 and sum(b.n for b in got) == 100 and min(b.n for b in got) >= 15
+    assert all(one.high < other.low for one, other in pairwise(got))
+    assert len(reliability(np.linspace(0.5, 1, 5_000), np.ones(5_000, dtype=bool))) == 15
+    assert [b.n for b in reliability(np.full(60, 0.9), np.ones(60, dtype=bool))] == [60]
 
 
-def test_selective_takes_the_largest_coverage_at_the_target():
-    # From the surest on: 8 right, then wrong, right, ... accuracy 1 up to 8 of 12, then 8/9, 9/10, 10/11, 10/12.
-    right = [True] * 8 + [False, True, True, False]
-    first = np.linspace(0.99, 0.6, 12)
-    gold = np.array([0 if r else 1 for r in right])
-    got = choose_selective(binary(first), gold, targets=(0.9,))
-    assert (got.target_accuracy, got.n) == (0.9, 12)
-    assert got.threshold == pytest.approx(first[10])  # 10 of 11 is above 0.9, though 8 of 9 before it is not
-    assert got.coverage == pytest.approx(11 / 12)
-    assert got.accuracy == pytest.approx(10 / 11)
-    assert choose_selective(binary(first), gold).target_accuracy == 0.97
-    assert choose_selective(binary(first), gold).coverage == pytest.approx(8 / 12)
+def drawn(n, generator, truth=lambda p: p):
+    """n rows whose confidence c is right with the probability truth(c): their bins."""
+    confidence = 0.5 + 0.5 * generator.beta(3, 1, n)
+    return reliability(confidence, generator.random(n) < truth(confidence))
 
 
-def test_selective_falls_to_the_next_target_when_too_few_rows_reach_the_first():
-    first = np.linspace(0.99, 0.6, 100)
-    wrong = {3, *range(23, 100, 12)}
-    gold = np.array([1 if i in wrong else 0 for i in range(100)])
-    got = choose_selective(binary(first), gold)
-    assert got.target_accuracy == 0.95
-    assert got.coverage == pytest.approx(0.23)
-    assert choose_selective(binary([0.9] * 10), np.array([0, 1] * 5)) is None
-    assert choose_selective(np.zeros((0, 2)), np.array([], dtype=int)) is None
+def test_the_error_of_a_perfectly_calibrated_model_of_100_rows_is_near_0():
+    """Audited: 0.081 without the part that chance gives."""
+    generator = np.random.default_rng(1)
+    found = [calibration_error(drawn(100, generator)) for _ in range(100)]
+    assert np.mean([error for error, _ in found]) < 0.02
+    assert np.mean([low == 0 for _, (low, _) in found]) >= 0.95
 
 
-def test_selective_is_checked_on_other_rows():
-    got = check_selective(0.8, binary([0.9, 0.85, 0.1, 0.6]), np.array([0, 1, 1, 0]))
-    assert (got.n, got.n_answered, got.coverage) == (4, 3, 0.75)
-    assert got.accuracy == pytest.approx(2 / 3)
-    assert got.accuracy_ci[0] < 2 / 3 < got.accuracy_ci[1]
-    none = check_selective(0.99, binary([0.9]), np.array([0]))
-    assert (none.n_answered, none.coverage, none.accuracy, none.accuracy_ci) == (0, 0, None, None)
+def test_an_error_that_is_there_is_still_found():
+    generator = np.random.default_rng(2)
+    found = [calibration_error(drawn(800, generator, lambda p: p - 0.15)) for _ in range(20)]
+    assert np.mean([error for error, _ in found]) == pytest.approx(0.14, abs=0.02)
+    assert all(low > 0.05 for _, (low, _) in found)
+
+
+def coverage_of_the_interval(draws, sizes, generator):
+    """(least coverage, mean width by rows) over perfect, overconfident, squeezed and wavy models."""
+    truths = (lambda p: p, lambda p: p - 0.05, lambda p: 0.2 + 0.6 * p, lambda p: p + 0.1 * np.sin(12 * p) * (p < 0.9))
+    least, widths = 1.0, {}
+    for n in sizes:
+        for truth in truths:
+            many = 0.5 + 0.5 * generator.beta(3, 1, 200_000)
+            error = np.abs(truth(many) - many).mean()
+            spans = [calibration_error(drawn(n, generator, truth))[1] for _ in range(draws)]
+            least = min(least, np.mean([low <= error <= high for low, high in spans]))
+            widths[n] = max(widths.get(n, 0), np.mean([high - low for low, high in spans]))
+    return least, widths
+
+
+def test_the_interval_of_the_error_holds_it():
+    least, widths = coverage_of_the_interval(50, (50, 800), np.random.default_rng(3))
+    assert least >= 0.93 and widths[800] < 0.11
+
+
+@pytest.mark.all
+def test_the_interval_of_the_error_holds_it_in_2000_draws():
+    least, widths = coverage_of_the_interval(2_000, (50, 100, 200, 800), np.random.default_rng(4))
+    assert least >= 0.93 and widths[50] < 0.26 and widths[800] < 0.11, (least, widths)
+
+
+def test_confidence_is_the_greatest_probability():
+    confidence, right = confidence_of(np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]]), np.array([1, 2]))
+    assert confidence.tolist() == [0.5, 0.6] and right.tolist() == [True, False]

@@ -39,12 +39,13 @@ def test_the_threshold_never_sees_test(tmp_path):
     write_jsonl(run / "before" / "test.jsonl", rows)
     again = load_predictions(run, test, val, BINARY, {})
     assert again.test["before_score_threshold"].threshold == first
-    assert set(again.validation) == {"before_score", "after_score"}
+    assert set(again.validation) == {"before_score", "before_score_calibrated", "after_score"}
 
 
 @pytest.mark.parametrize(
     ("names", "pair", "chosen"),
     [
+        (["before_score", "before_score_calibrated", "after_score"], "calibrated", "after_score"),
         (["before_generate", "before_score", "after_generate", "after_score"], "generate", "after_generate"),
         (["before_generate", "before_score", "after_score"], "score", "after_score"),
         (["before_generate", "after_score"], None, "after_score"),
@@ -54,5 +55,6 @@ def test_the_threshold_never_sees_test(tmp_path):
 )
 def test_the_primary(names, pair, chosen):
     names = dict.fromkeys(names)
-    assert primary_pair(names) == (pair and (f"before_{pair}", f"after_{pair}"))
+    credited = ("before_score_calibrated", "after_score")
+    assert primary_pair(names) == (credited if pair == "calibrated" else pair and (f"before_{pair}", f"after_{pair}"))
     assert primary(names) == chosen

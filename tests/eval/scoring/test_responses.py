@@ -95,7 +95,7 @@ def test_what_is_written_is_read_and_carries_key_and_prompt(folder):
     assert rows[0] == {
         "id": split.ids[0], "gold": split.gold[0], "answer": "负面", "probabilities": shares, "cut": False,
         "prompt_tokens": 9, "key": f"test/{split.ids[0]}", "chat_sha256": split.chats[0], "prompt_sha256": "ab" * 32,
-        "finish_reason": "length",
+        "finish_reason": "length", "label_mass": None,
     }  # fmt: skip
     write_jsonl(path, [rows[0] | {"chat_sha256": split.chats[1]}, *rows[1:]])  # of another wording
     with pytest.raises(UserError, match=rf"line 1: the answer to row {rows[0]['id']} "):

@@ -1,0 +1,78 @@
+"""What must be known of the untuned model's readings, and of those that tell no rows apart, when they are compared."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from eval.reporting.wording import reading_name
+from workspace.bilingual import Text, number, percent
+
+METRICS = {
+    "accuracy": Text("准确率", "accuracy"),
+    "macro_f1": Text("宏平均 F1", "macro F1"),
+    "balanced_accuracy": Text("平衡准确率", "balanced accuracy"),
+    "mcc": Text("MCC ", "MCC"),
+}
+LITTLE_MASS = 0.5  # of the probability: below it most of what the model would say is something else than a label
+
+
+def only_answer_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    """Of each reading that names one label for every row: that it tells rows apart in no way."""
+    notes = []
+    for name, reading in readings.items():
+        found = reading.get("only_answer")
+        if found is None or name == "majority":
+            continue
+        text, n, label = reading_name(name), number(found["n"]), found["label"]
+        notes.append(
+            Text(
+                f"{text.zh}：{n} 条已解析的回答全是“{label}”，它没有区分任何评论。",
+                f"{text.en}: all {n} parsed answers are “{label}”, so it tells no review from another.",
+            )
+        )
+    return notes
+
+
+def label_mass_note(readings: Mapping[str, Mapping[str, Any]]) -> Text | None:
+    """How much of the untuned model's probability the label words hold; None where that is not known."""
+    mass = readings.get("before_score", {}).get("label_mass")
+    if mass is None:
+        return None
+    share = percent(mass)
+    return Text(
+        f"调优前，标签词合计只占模型下一步输出概率的 {share}（中位数）：打分只比较这些词之间的比例。"
+        if mass < LITTLE_MASS
+        else f"调优前，标签词合计占模型输出概率的 {share}（中位数）。",
+        f"Before tuning the label words hold {share} of the model's probability in all (median)"
+        + (": score only compares their shares of that." if mass < LITTLE_MASS else "."),
+    )
+
+
+def variant_notes(untuned: Mapping[str, Any] | None, metric: str = "macro_f1") -> list[Text]:
+    """How far the untuned model's figure hangs on the wording of the prompt, and on the examples that it is shown."""
+    if not untuned:
+        return []
+    name = METRICS[metric]
+    kinds = {
+        "prompts": (Text("种提示词", "prompts"), Text("本任务的提示词", "the task's own")),
+        "few_shot": (Text("次少样本抽取", "draws of few-shot examples"), Text("第一次", "the first")),
+    }
+    notes = []
+    for kind, (what, own) in kinds.items():
+        drawn = untuned[kind]
+        values, calibrated = ([one[metric] for one in each] for each in (drawn, [one["calibrated"] for one in drawn]))
+        blind = sum(one["only_answer"] is not None for one in drawn)
+        count, n, of = len(drawn), number(untuned["n"]), number(untuned["of"])
+        low, high, median, first = (
+            percent(v) for v in (min(values), max(values), statistics.median(values), values[0])
+        )
+        fair_low, fair_high = percent(min(calibrated)), percent(max(calibrated))
+        zh = f"调优前按概率打分，{count} {what.zh}（{of} 条测试评论中固定的 {n} 条）：{name.zh} {low} 到 {high}，"
+        zh += f"中位数 {median}，{own.zh} {first}；去偏之后 {fair_low} 到 {fair_high}。"
+        en = f"Before tuning, by score, {count} {what.en} (a fixed {n} of the {of} test reviews): {name.en} from "
+        en += f"{low} to {high}, median {median}, {own.en} {first}; calibrated, from {fair_low} to {fair_high}."
+        if blind:
+            zh += f"其中 {blind} 种对所有评论只答一个标签。"
+            en += f" With {blind} of them every review got the same label."
+        notes.append(Text(zh, en))
+    return notes

@@ -1,0 +1,90 @@
+"""What a run's readings are judged to show: which of them are compared, the verdict, and the decision between all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from eval.scoring.decision import Candidate, Decision, cost_of, decide
+from eval.scoring.intervals import Interval, Metric, metric_intervals
+from eval.scoring.metrics import Classification, classify, encode
+from eval.scoring.predictions import BIAS_FREE, Predictions, primary, primary_pair
+from eval.scoring.significance import MARGIN, Comparison, balanced_accuracy_interval, compare
+from eval.scoring.verdict import NOTHING_TO_COMPARE, Contrast, Guessing, baseline_verdict, verdict
+from workspace.bilingual import Text
+
+Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readings, the second against the first
+
+
+def compare_predictions(
+    predictions: Mapping[str, Predictions],
+    gold: Sequence[str],
+    labels: Sequence[str],
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+) -> Comparisons:
+    """Before against after in each reading, what a user would take instead against the tuned model's readings, and
+    every reading against the one with the highest primary metric, which the decision weighs."""
+    tuned = primary(predictions)
+    pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
+    pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
+    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear", "embedding_linear") if tuned]
+    pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
+    scores = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
+    pairs += [(name, max(scores, key=scores.__getitem__)) for name in predictions if len(gold)]
+    return {
+        (a, b): compare(predictions[a].predicted, predictions[b].predicted, gold, labels, metric=metric, margin=margin)
+        for a, b in dict.fromkeys(pairs)
+        if a in predictions and b in predictions and a != b
+    }
+
+
+def judge(
+    predictions: Mapping[str, Predictions],
+    scores: Mapping[str, Classification],
+    comparisons: Comparisons,
+    gold: Sequence[str],
+    labels: Sequence[str],
+    head: bool,
+) -> dict[str, Any]:
+    """The verdict on a run as metrics.json has it: whether tuning helped, and under `baseline` the tuned model against
+    the linear baseline, None without either; `head` says that what was tuned is a classification head."""
+
+    def contrast(a: str, b: str) -> Contrast | None:
+        comparison = comparisons.get((a, b))
+        return Contrast(scores[a], scores[b], comparison) if comparison else None
+
+    pair, tuned = primary_pair(predictions), primary(predictions)
+    sentence = NOTHING_TO_COMPARE
+    if pair and (main := contrast(*pair)):
+        interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
+        guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
+        sentence = verdict(main, pair[1] == "after_score", guessing, contrast(*BIAS_FREE), head)
+    baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
+    return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}
+
+
+def judge_all(
+    predictions: Mapping[str, Predictions],
+    scores: Mapping[str, Classification],
+    comparisons: Comparisons,
+    gold: Sequence[str],
+    labels: Sequence[str],
+    names: Mapping[str, Text],
+    metric: Metric = "macro_f1",
+) -> tuple[Decision, dict[str, dict[Metric, Interval] | None]]:
+    """The decision between all readings, and each one's intervals of every metric (None: too few rows)."""
+    true = encode(gold, labels)
+    found = {
+        name: metric_intervals(np.stack([true, encode(one.predicted, labels)], axis=1), len(labels))
+        for name, one in predictions.items()
+    }
+    guessing, candidates = 1 / len(set(gold)), []
+    for name, one in predictions.items():
+        own = found[name]
+        low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
+        value, interval = getattr(scores[name], metric), own[metric] if own else None
+        candidates.append(Candidate(name, cost_of(name), value, interval, low > guessing))
+    codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
+    return decide(candidates, codes, p, names, metric), found

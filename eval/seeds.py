@@ -1,0 +1,120 @@
+"""A recipe over several seeds: each trains a model, and the verdict is on the recipe, not on one checkpoint of it.
+
+Run as: python -m eval.seeds RECIPE --seeds 42 43 44 [options]   (bash run_sft.sh RECIPE --seeds 42 43 44)
+
+Each seed is a run of its own below runs/<task>/<recipe>.seeds, with metrics.json and rows.jsonl, so that
+python -m eval.report A.seeds B.seeds compares two recipes. Only the first also has the untuned model's answers, which
+no seed changes, and the full report. Writes seeds.md and seeds.json. The same command again goes on where it stopped.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from data_prep.task import PrimaryMetric
+from eval.evaluate import evaluate
+from eval.report import write_report
+from eval.reporting.seeds_page import seeds_page
+from eval.scoring.predictions import LINEAR, primary_pair
+from eval.scoring.seed_intervals import outcome, score_draws
+from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
+from plan.options import parse_options
+from plan.recipes import ensure_task
+from plan.run import locked_run
+from train.trials import Trial, TrialList, add_seeds, check_seeds, list_folder, stop_at_a_fault
+from workspace.command_line import Parser
+from workspace.errors import run_main
+from workspace.files import write_json, write_text
+from workspace.folder_lock import locked
+from workspace.paths import shown
+
+FORMAT = 1  # of seeds.json
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train and answer what is missing, and write the result."""
+    parser = Parser(
+        "bash run_sft.sh",
+        __doc__,
+        usage="bash run_sft.sh [recipe] --seeds N N N … [options]",
+        epilog="Other options are those of bash run_sft.sh, for every seed.",
+        allow_abbrev=False,
+    )
+    add_seeds(parser)
+    known, words = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    check_seeds(known.seeds, words, fewest=2)
+    ensure_task(parse_options(list(words)).recipe)
+    trials = TrialList(list_folder(words, "seeds"))
+    with locked(trials.folder):
+        over_seeds(trials, words, known.seeds)
+
+
+def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+    """Train each seed, let each model answer, write seeds.json and seeds.md into the list's folder; returns the former.
+
+    `words`: the command line that all seeds share. Raises `UserError` when a seed fails: the mean of the others would
+    be of a recipe that does not fail.
+    """
+    results = trials.run([Trial("run", seed) for seed in seeds], words, each=stop_at_a_fault)
+    answered = [answer(one.run, ("after",) if place else ("before", "after")) for place, one in enumerate(results)]
+    check_same_rows(answered)
+    for place, one in enumerate(answered):
+        with locked_run(one.run.folder):
+            evaluate(one.run.folder) if place else write_report(one.run.folder)
+    found = summary(answered, seeds, *answered[0].judged_by)
+    write_json(trials.folder / "seeds.json", found)
+    text = seeds_page(found)
+    write_text(trials.folder / "seeds.md", text)
+    print(f"\n{text}\nseeds: {shown(trials.folder / 'seeds.md')}", flush=True)
+    return found
+
+
+def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryMetric, margin: float) -> dict[str, Any]:
+    """What seeds.json holds: the metric of each reading by seed and over them, and the recipe against what else there
+    is, where it was measured.
+
+    A reading that the first run alone has, and one of baselines, is one that no seed changes. Raises `UserError` where
+    the tuned model has none.
+    """
+    first, test = answered[0], answered[0].test
+    tuned = tuned_reading(first)
+    columns, places = list[tuple[str | None, ...]](), dict[str, list[int]]()
+    for name in first.readings:
+        own = answered if is_tuned(name) and all(name in one.readings for one in answered) else answered[:1]
+        places[name] = list(range(len(columns), len(columns) + len(own)))
+        columns += [one.predicted(name) for one in own]
+    labels = first.run.labels
+    draws = score_draws(test.gold, columns, labels, metric)
+    balanced = score_draws(test.gold, [columns[at] for at in places[tuned]], labels, "balanced_accuracy")
+    above_guessing = balanced.mean(range(len(answered)))
+    guessing = 1 / len(set(test.gold))
+    pair = primary_pair(first.readings)
+    compared = []
+    for other in ([pair[0]] if pair else []) + [LINEAR]:
+        if other in places:
+            estimate = draws.difference(places[other], places[tuned])
+            code = outcome(estimate, margin)
+            if code == "better" and (above_guessing.ci or above_guessing.rows_ci)[0] <= guessing:
+                code = "undecided"
+            compared.append({"a": other, "b": tuned, **asdict(estimate), "code": code})
+    return {
+        "format": FORMAT,
+        "recipe": first.run.recipe,
+        "labels": list(labels),
+        "metric": metric,
+        "margin": margin,
+        "n": len(test),
+        "seeds": list(seeds),
+        "tuned": tuned,
+        "readings": {
+            name: {"values": draws.observed[at].tolist(), **asdict(draws.mean(at))} for name, at in places.items()
+        },
+        "guessing": guessing,
+        "balanced_accuracy": asdict(above_guessing),
+        "comparisons": compared,
+    }
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,163 @@
+"""GPUs as torch reports them: which are used, which are refused, and what follows for a run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plan import gpus
+from plan.distributed import launch_environment
+from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, judge
+from plan.hardware import Machine, check_usable, dtype_flags, one_gpu, this_machine
+from workspace.errors import UserError
+from workspace.paths import ROOT
+
+# What torch 2.11.0+cu130 said on an H100 on 2026-11-26; 2.13's build for CUDA 13.0 has the same list.
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]
+FAKE = """
+import json, os, warnings
+from types import SimpleNamespace as Names
+said = json.loads(os.environ["CARDS"])
+version, __version__ = Names(cuda=said["cuda"], hip=None), "2.13.0"
+if said.get("warning"):
+    warnings.warn(said["warning"])
+cards = said["cards"]
+cuda = Names(
+    is_available=lambda: bool(cards), device_count=lambda: len(cards), get_arch_list=lambda: said["built_for"],
+    get_device_properties=lambda i: Names(name=cards[i][0], total_memory=cards[i][1] * 2**30),
+    get_device_capability=lambda i: tuple(cards[i][3]),
+    mem_get_info=lambda i: (cards[i][2] * 2**30, cards[i][1] * 2**30),
+)
+print("a line that a sitecustomize prints")
+"""
+
+
+@pytest.fixture
+def torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A torch of which only `cuda` is there, in the process that is asked, and a driver."""
+
+    def say(*cards: tuple[str, float, float, tuple[int, int]], cuda: str | None = "13.0", warning: str = "") -> None:
+        said = {"cards": cards, "cuda": cuda, "warning": warning, "built_for": CUDA_13}
+        monkeypatch.setenv("CARDS", json.dumps(said))
+
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(FAKE, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv(gpus.KEPT, raising=False)
+    monkeypatch.setattr(gpus, "has_driver", lambda: True)
+    return say
+
+
+H100 = ("NVIDIA H100 80GB HBM3", 79.2, 78.7, (9, 0))
+T4 = ("Tesla T4", 14.6, 14.5, (7, 5))
+
+
+def test_torch_is_asked_for_the_cards(torch_says: Any) -> None:
+    torch_says(H100)
+    machine = this_machine()
+    assert (machine.gpu, machine.gpus, machine.gpu_bf16, machine.gpu_fault) == (H100[0], 1, True, "")
+    assert machine.gpu_memory_gib == pytest.approx(79.2, abs=0.1)
+    assert one_gpu(machine) == {}
+
+
+def test_a_card_without_bf16_trains_in_fp16(torch_says: Any) -> None:
+    torch_says(T4)
+    assert dtype_flags(this_machine())["torch_dtype"] == "float16"
+
+
+@pytest.mark.parametrize("card", [("Tesla V100-SXM2-16GB", 16, 16, (7, 0)), ("Tesla P100-PCIE-16GB", 16, 16, (6, 0))])
+def test_a_card_that_torch_has_no_kernels_for_is_refused_with_the_build_that_has(torch_says: Any, card: Any) -> None:
+    torch_says(card)
+    machine = this_machine()
+    assert machine.gpu is None
+    with pytest.raises(UserError, match=r"no kernels for Tesla .* install PyTorch.s build torch 2\.13\.0\+cu126"):
+        check_usable(machine)
+
+
+def test_a_driver_that_is_too_old_is_refused_with_torchs_own_reason(torch_says: Any) -> None:
+    torch_says(warning="CUDA initialization: The NVIDIA driver on your system is too old (found version 12020).")
+    with pytest.raises(UserError, match=r"driver on your system is too old .found version 12020"):
+        check_usable(this_machine())
+
+
+def test_a_torch_that_is_built_for_cpus_was_chosen_and_is_told(torch_says: Any) -> None:
+    torch_says(cuda=None)
+    machine = this_machine()
+    check_usable(machine)
+    assert machine.gpu is None and "built for CPUs" in machine.gpu_fault
+
+
+def test_hidden_cards_are_not_asked_for(torch_says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_says(("Tesla V100", 16, 16, (7, 0)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    check_usable(this_machine())
+
+
+def test_one_process_takes_the_card_that_is_free(torch_says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_says(("A100", 80, 3, (8, 0)), ("A100", 80, 79, (8, 0)))
+    machine = this_machine()
+    assert launch_environment({}, machine, os.environ) == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert machine.gpus == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,GPU-5a")
+    assert one_gpu(machine) == {"CUDA_VISIBLE_DEVICES": "GPU-5a"}
+
+
+def test_a_card_for_the_screen_does_not_count(torch_says: Any) -> None:
+    torch_says(("GT 1030", 2, 2, (6, 1)), ("RTX 4090", 24, 23, (8, 9)))
+    machine = this_machine()
+    assert (machine.gpu, machine.gpus, machine.gpu_memory_gib, machine.gpu_bf16) == ("RTX 4090", 1, 24, True)
+    assert one_gpu(machine) == {"CUDA_VISIBLE_DEVICES": "1"}
+    check_usable(machine)
+
+
+def test_two_alike_are_two_processes(torch_says: Any) -> None:
+    torch_says(T4, T4)
+    machine = this_machine()
+    assert machine.gpus == 2
+    launched = launch_environment({"ENV": {"NPROC_PER_NODE": "2"}}, machine, os.environ)
+    assert launched["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_torch_is_asked_once_a_run(torch_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.KEPT, str(tmp_path / "gpus.json"))
+    torch_says(H100)
+    first = find_gpus()
+    torch_says(T4)
+    assert find_gpus() == first
+
+
+@pytest.mark.parametrize(
+    ("capability", "fits"), [((7, 5), True), ((7, 0), False), ((8, 9), True), ((12, 1), True), ((11, 0), False)]
+)
+def test_machine_code_runs_on_its_own_major_version(capability: tuple[int, int], fits: bool) -> None:
+    assert has_kernels(capability, CUDA_13) is fits
+    assert has_kernels(capability, [*CUDA_13, "compute_70"])
+
+
+def test_names_of_another_maker_are_believed() -> None:
+    assert has_kernels((9, 4), ["gfx942"])
+
+
+def test_several_processes_take_cards_that_are_alike() -> None:
+    big, small, old = (
+        Gpu(i, "x", gib, gib, (8, 0), bf16) for i, (gib, bf16) in enumerate([(80, True), (24, True), (80, False)])
+    )
+    found = Gpus((big, small, old), "", 3)
+    assert (found.best, found.alike) == (big, (big,))
+
+
+def test_weights_that_are_tuned_themselves_are_float32() -> None:
+    new, old = (Machine("cpu", 8, 64.0, "x", 1, 24.0, bf16) for bf16 in (True, False))
+    assert dtype_flags(new, True) == {"torch_dtype": "float32", "bf16": True, "fp16": False}
+    assert dtype_flags(old, True) == {"torch_dtype": "float32", "bf16": False, "fp16": True}
+
+
+def test_the_command_prints_one_line_of_json_last(torch_says: Any) -> None:
+    torch_says(H100)
+    result = subprocess.run([sys.executable, "-m", "plan.gpus"], cwd=ROOT, capture_output=True, text=True)
+    assert judge(json.loads(result.stdout.splitlines()[-1])).best.name == H100[0]
