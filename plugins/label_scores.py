@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from answer_end import AnswerEnd  # next to this file
+from grouped_attention import install  # next to this file
 from prompt_cache import can_be_cropped, new_cache, sees_all  # next to this file
 from score_lines import STRIP_NEWLINE, FinishReason, KeyedRow, KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
@@ -190,6 +191,7 @@ def prompts_of(input_ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
 
 
 if scores := ScoreFile.named_by("LABEL_SCORES"):
+    install()
     meta = copy.copy(TEMPLATE_MAPPING[scores.settings["template"]])
     meta.template_cls = scoring_template(meta.template_cls, scores)
     register_template(meta, exist_ok=True)
