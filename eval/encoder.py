@@ -40,6 +40,7 @@ from plan.run import Run, locked_run
 from train.checkpoints import Best, best_checkpoint, keep_best_alone
 from train.sft import tune_run
 from workspace import stages
+from workspace.child_process import OutOfMemory
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, write_json
@@ -83,8 +84,13 @@ def make_encoder_baseline(folder: Path, model: str, changes: dict[str, Any]) -> 
     for command, keys in (("sft", values), ("infer", infer_values(encoder, rows, machine))):
         path = shown(inner.folder / f"{command}.yaml")
         inner.write_yaml(command, keys, f"# the encoder of {shown(run.folder)}\n# Run as: swift {command} {path}")
-    tune_run(inner, estimate=False)
-    infer_run(inner, "after")
+    try:
+        tune_run(inner, estimate=False)
+        infer_run(inner, "after")
+    except OutOfMemory as error:
+        raise OutOfMemory(
+            "the encoder needs more memory than there is, one row at a time: take a smaller one"
+        ) from error
     _check(inner, splits["val"])
     keep_best_alone(out)
     answers = [_write(run, inner, split) for name, split in splits.items() if name != "train"]
