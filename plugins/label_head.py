@@ -57,7 +57,7 @@ def head_template(base: type) -> type:
 
 def padded_right(batch: dict[str, Any]) -> dict[str, Any]:
     """A padded batch with each row's tokens before its padding, in their order."""
-    order = batch["attention_mask"].argsort(-1, descending=True, stable=True)
+    order = batch["attention_mask"].argsort(dim=-1, descending=True, stable=True)
     tokens = {key: one for key, one in batch.items() if isinstance(one, torch.Tensor) and one.shape == order.shape}
     return batch | {key: one.gather(-1, order) for key, one in tokens.items()}
 

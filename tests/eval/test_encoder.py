@@ -9,19 +9,22 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from eval.baselines import make_baselines
 from eval.encoder import main
 from eval.evaluate import evaluate
-from eval.inference.encoder import read_encoder, write_encoder_rows
+from eval.inference.encoder import infer_values, read_encoder, sft_values, write_encoder_rows
 from eval.reporting.context import reading_notes
 from eval.scoring.baseline_records import EncoderBaseline
 from eval.scoring.decision import TUNED, Candidate, decide
 from eval.scoring.efficiency import Efficiency, costs
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import as_shown, load_split
+from plan.hardware import this_machine
 from plan.run import Run
+from plan.swift_schema import check_values
 from tests.scored_runs import BAD, BINARY, GOOD, answer, make_dataset, make_plan, make_run
 from tests.tiny_models import write_bert, write_folder
 from workspace import stages
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, sha256_file, write_json
+from workspace.gate import check_options
 from workspace.paths import ROOT
 
 TEXTS = (GOOD, BAD, "酒店地铁旁前台，。词甲乙")
@@ -234,6 +237,59 @@ def test_the_advice_weighs_it_between_the_linear_and_the_tuned_model(better, adv
 
 
 # for real
+
+
+@pytest.mark.torch
+def test_ms_swift_knows_every_key(bert, tmp_path):
+    machine = this_machine()
+    for validated in (True, False):
+        values = sft_values(read_encoder(bert), tmp_path, tmp_path / "train", 2, validated, machine, "mcc", 42)
+        check_values(values, "sft", "{}".format)
+        check_options(values, "{}".format)
+        assert values["eval_strategy"] == ("epoch" if validated else "no")
+    check_values(infer_values(read_encoder(bert), tmp_path, machine), "infer", "{}".format)
+
+
+@pytest.mark.swift
+def test_a_row_in_a_batch_is_asked_as_its_tokenizer_writes_it(bert, tmp_path):
+    """[CLS] text [SEP], padded on the right: ms-swift's own padding would put [PAD] where BERT looks for [CLS]."""
+    import copy
+
+    import torch
+    from swift.model import get_model_processor
+    from swift.template import get_template
+    from swift.template.register import TEMPLATE_MAPPING, register_template
+    from transformers import AutoTokenizer
+
+    from plugins.label_head import ScoreFile, head_template, recording_template
+
+    texts = ["早餐丰富", "房间太脏，服务冷淡，隔音很差，再也不来", "差"]
+    rows = [{"messages": [{"role": "user", "content": text}], "channel": f"test/{at}"} for at, text in enumerate(texts)]
+    modes = {"generate": [row["channel"] for row in rows]}
+    scores = ScoreFile({"template": "dummy", "labels": BINARY, "modes": modes, "out": str(tmp_path / "scores.jsonl")})
+    kept = TEMPLATE_MAPPING["dummy"]
+    meta = copy.copy(kept)
+    meta.template_cls = recording_template(head_template(kept.template_cls), scores)
+    options = {"model_type": "bert", "task_type": "seq_cls", "num_labels": 2, "torch_dtype": torch.float32}
+    model, processor = get_model_processor(str(bert), **options)
+    register_template(meta, exist_ok=True)
+    try:
+        template = get_template(processor, template_type="dummy")
+    finally:
+        register_template(kept, exist_ok=True)
+    answered = [{**row, "messages": [*row["messages"], {"role": "assistant", "content": "正面"}]} for row in rows]
+    plain = AutoTokenizer.from_pretrained(bert)
+    encoded = [template.encode(row) for row in rows]
+    assert [one["input_ids"] for one in encoded] == [plain(text)["input_ids"] for text in texts]
+    assert [template.encode(row)["input_ids"] for row in answered] == [one["input_ids"] for one in encoded]
+    template.model = model
+    batch = template.data_collator(encoded)
+    assert batch["input_ids"][:, 0].tolist() == [plain.cls_token_id] * 3
+    with torch.inference_mode():
+        together = model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        alone = torch.cat([model(**plain(text, return_tensors="pt")).logits for text in texts])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-4
 
 
 @pytest.fixture(scope="module")
