@@ -367,7 +367,8 @@ def test_its_checkpoint_is_the_best_on_validation(tuned):
     best = read_json(train / "best.json")
     states = sorted(train.glob("checkpoint-*/trainer_state.json"), key=lambda path: int(path.parent.name[11:]))
     log = [line for line in read_json(states[-1])["log_history"] if "eval_label_macro_f1" in line]
-    assert len(log) == 3 and best["value"] == max(line["eval_label_macro_f1"] for line in log)
+    assert len(log) == 3  # ms-swift keeps the best with eight digits
+    assert best["value"] == pytest.approx(max(line["eval_label_macro_f1"] for line in log), abs=1e-7)
     assert {"eval_label_balanced_accuracy", "eval_label_mcc", "eval_label_accuracy"} <= log[0].keys()
     answers = read_jsonl(run / "baselines" / "encoder" / "val.jsonl")
     said = [max(row["probabilities"], key=row["probabilities"].__getitem__) for row in answers]
