@@ -40,11 +40,11 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
-answer='' run='' planned='' private=''
+run='' planned='' private=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
-    rm -rf "$answer" ${private:+"$private"}
+    rm -rf ${private:+"$private"}
     if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
 }
 trap ended EXIT
@@ -93,9 +93,10 @@ main() {
         step "$what" "$@"
         exit
     fi
+    private=$(mktemp -d)
+    export RUN_SFT_GPUS="$private/gpus.json" # torch is asked for the GPUs once, for all stages
     # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
     if [ -z "${SWIFT_SERVER-}" ]; then
-        private=$(mktemp -d)
         export SWIFT_SERVER="$private/socket"
         python -m plan.swift_server "$SWIFT_SERVER" &
     fi
@@ -116,15 +117,14 @@ main() {
         train.sweep) banner "2/6 Prepare and tune the trials" ;;
         *) banner "2/6 Plan, and prepare the data" ;;
     esac
-    answer=$(mktemp)
-    export RUN_SFT_ANSWER="$answer" # a file of its own: a sitecustomize.py may print, too
+    export RUN_SFT_ANSWER="$private/answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
     # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
-    { IFS= read -r planned && run=$(cat); } <"$answer"
+    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
     export RUN_SFT_PLANNED="$planned"
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
-    exec {lock}<>"$run/lock"
-    export RUN_SFT_LOCK="$lock"
+    exec 9<>"$run/lock" # by number: macOS's bash 3.2 cannot choose one
+    export RUN_SFT_LOCK=9
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"

@@ -29,6 +29,7 @@ if [ "$setup_fits" -ne 0 ]; then # otherwise the active environment is used as i
     # shellcheck disable=SC1091
     source .venv/bin/activate
     # Until this shell ends, no set-up changes the packages that it runs with (workspace/install.py waits).
-    if [ -e .venv.lock ]; then exec {setup_lock}<.venv.lock && { flock --shared "$setup_lock" 2>/dev/null || true; }; fi
+    # By number: macOS's bash 3.2 cannot choose one, and zsh takes one digit.
+    if [ -e .venv.lock ]; then exec 8<.venv.lock && { flock --shared 8 2>/dev/null || true; }; fi
 fi
 unset setup_python setup_pins setup_stamp setup_fits
