@@ -12,6 +12,7 @@
 #   bash run_sft.sh curve hotel_reviews                    how good with how many rows, and what more labels would bring
 #   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
+#   bash run_sft.sh verify [demo]                          is it right on this machine? the original experiment, its ranges
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
 #
@@ -58,7 +59,7 @@ step() {
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
-    local what=plan
+    local what=plan verify=''
     if [ "${1-}" = doctor ]; then
         shift
         # In the environment that a run would use, as far as it is there: nothing is installed.
@@ -77,6 +78,10 @@ main() {
         init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
         curve) what=eval.curve && shift ;;
+        verify)
+            verify=yes && shift
+            case "${1-}" in '' | -*) set -- hotel_reviews --with original-split "$@" ;; esac
+            ;;
     esac
     for word in "$@"; do
         case "$word" in
@@ -139,6 +144,7 @@ main() {
     banner "6/6 Report"
     step eval.report "$run"
     if [ "$what" = train.rerun ]; then step train.rerun --compare "$run"; fi
+    if [ -n "$verify" ]; then step eval.verify "$run"; fi
 }
 
 main "$@"; exit

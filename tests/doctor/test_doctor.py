@@ -13,6 +13,7 @@ import pytest
 from doctor import __main__ as doctor
 from doctor import environment, inputs, resources
 from doctor.result import FAULT, OK, WARNING, Check, guarded
+from plan.hardware import Machine
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -241,6 +242,21 @@ def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it was walked"))
     with pytest.raises(UserError, match="holds something other than a run"):
         resources.disk({}, tmp_path, tmp_path / "data", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "found", "remedy"),
+    [
+        ({"gpu_fault": "torch 2.13.0 has no kernels for Tesla V100"}, FAULT, "CPU only", "build torch 2.13.0+cu126"),
+        ({"gpu_fault": "a GPU's driver is here and this torch is built for CPUs"}, WARNING, "built for CPUs", "CUDA"),
+        ({"other_device": "Apple's GPU (MPS)"}, WARNING, "(MPS) is not used", "--use_cpu false"),
+        ({}, OK, "training in float32", ""),
+    ],
+)
+def test_what_is_here_and_does_not_compute_is_told(fields, state: str, found: str, remedy: str) -> None:
+    """The doctor found no fault with a card that the run refused."""
+    check = environment.hardware(Machine("a CPU", 4, 16.0, None, 0, 0.0, False, **fields))
+    assert (check.state, found in check.found, remedy in check.remedy) == (state, True, True)
 
 
 def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:

@@ -75,6 +75,22 @@ def test_words_reach_the_plan_as_they_were_typed(tmp_path: Path, words: list[str
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "planned"),
+    [
+        (["verify"], ["hotel_reviews", "--with", "original-split"]),
+        (["verify", "--fresh"], ["hotel_reviews", "--with", "original-split", "--fresh"]),
+        (["verify", "demo"], ["demo"]),
+    ],
+)
+def test_verify_is_a_whole_run_and_a_look_at_what_came_out(
+    tmp_path: Path, words: list[str], planned: list[str]
+) -> None:
+    stages = started(tmp_path, words)
+    assert stages[0] == ["-m", "plan", *planned]
+    assert [stage[1] for stage in stages[-2:]] == ["eval.report", "eval.verify"] and stages[-1][2] == stages[-2][2]
+
+
 def test_all_stages_share_one_answer_about_the_gpus_and_one_lock(tmp_path: Path) -> None:
     started(tmp_path, ["demo"])
     shared = [line.split(" ") for line in (tmp_path / "log.shared").read_text().splitlines()]
