@@ -44,9 +44,9 @@ def hardware(machine: Machine | None) -> Check:
         check_usable(machine)
     except UserError as error:
         return Check("machine", FAULT, found, str(error))
-    if machine.unused:
-        return Check("machine", WARNING, f"{found}; {machine.unused}", _instead(machine))
-    return Check("machine", OK, found)
+    found = f"{found}; {machine.unused}" if machine.unused else found
+    idle = machine.gpu is None and machine.unused
+    return Check("machine", WARNING, found, _instead(machine)) if idle else Check("machine", OK, found)
 
 
 def _instead(machine: Machine) -> str:

@@ -19,7 +19,7 @@ PACKAGES = {
     ("report_to", "tensorboard"): ("tensorboard", "tensorboard"),
     ("report_to", "wandb"): ("wandb", "wandb"),
     ("report_to", "swanlab"): ("swanlab", "swanlab"),
-    ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes"),
+    ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes==0.50.2"),
     ("attn_impl", "flash_attn"): ("flash_attn", "flash-attn"),
     ("attn_impl", "flash_attention_2"): ("flash_attn", "flash-attn"),
     ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from workspace import pip_settings
 from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
+from workspace.gpu_driver import driver_version
 from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
 
@@ -90,20 +91,10 @@ def not_covered(pins: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def nvidia_driver() -> int | None:
-    """The major version of the NVIDIA driver; None where there is no such GPU."""
-    try:
-        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(words, capture_output=True, text=True)
-    except OSError:
-        return None
-    found = re.match(r"(\d+)\.", answer.stdout)
-    return int(found[1]) if found and not answer.returncode else None
-
-
 def torch_build(installer: Installer, driver: int | None, version: str, locked: Path | None) -> TorchBuild | None:
     """The build of torch for this machine; None: the one that the package index has, which needs a new driver.
 
+    A CPU build is looked for only where there is no GPU: one whose driver has no known version (0) gets what uv finds.
     `locked` is a file with the CPU build and its hash, None where it does not apply.
     """
     if platform.system() == "Darwin" or (driver or 0) >= CUDA_DRIVER:
@@ -117,7 +108,7 @@ def torch_build(installer: Installer, driver: int | None, version: str, locked: 
     for build in tried:
         if (installer.is_uv or not build.backend) and installer.finds(*build.words):
             return build
-    wanted = "CPU build" if driver is None else f"build for driver {driver}"
+    wanted = "CPU build" if driver is None else f"build for driver {driver or 'of this machine'}"
     say(f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB)")
     return None
 
@@ -133,7 +124,9 @@ def install(pins: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "requirements.txt"
         file.write_text(cpu["torch"], encoding="utf-8")
-        build = torch_build(installer, nvidia_driver(), version, file if here == CPU_PYTHON and not uncovered else None)
+        build = torch_build(
+            installer, driver_version(), version, file if here == CPU_PYTHON and not uncovered else None
+        )
         if build and not build.locked:
             if not uncovered:
                 say(f"set-up: torch alone without a hash: none is locked for its build, Python {here}")

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from doctor import environment, resources
 from plan import planning, resolve
@@ -27,7 +28,6 @@ from plan.gpus import Gpus, judge
 from plan.hardware import Machine, this_machine
 from plan.options import parse_options
 from plan.recipes import MODELS
-from tests.tiny_models import CHATML, byte_level
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -116,7 +116,11 @@ def model_folder(folder: Path, stem: str) -> Path:
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     with open(folder / "model.safetensors", "wb") as stream:
         stream.truncate(size)  # takes no room
-    byte_level((*CHATML, "<think>", "</think>")).save(str(folder / "tokenizer.json"))
+    bytes_alone = {one: at for at, one in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=bytes_alone, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
@@ -173,6 +177,7 @@ def _made_up(machine: Machine, fake: Fake, model: Path) -> Iterator[None]:
             check_space=lambda *_: None,
             needed_space=lambda *_: [],
             fingerprint=lambda _: "",
+            software=dict,
             check_run_folder=lambda *_: None,
         ),
         patch("plan.resolve.gpu_attention", lambda values, machine: attention(values, machine, lambda: False)),
