@@ -63,9 +63,10 @@ main() {
     if [ "${1-}" = doctor ]; then
         shift
         # In the environment that a run would use, as far as it is there: nothing is installed.
-        local python="${PYTHON:-python3}"
-        if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
-        if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x .venv/bin/python ] ||
+        local python="${PYTHON:-python3}" venv=.venv
+        case "${REQUIREMENTS-}" in *requirements-vllm.txt) venv=.venv-vllm ;; esac
+        if [ -x "$venv/bin/python" ]; then python="$venv/bin/python"; fi
+        if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x "$venv/bin/python" ] ||
             python -B -m workspace.install --check "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
         if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"

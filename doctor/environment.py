@@ -1,5 +1,6 @@
 """What doctor says of the machine and its environment: Python, packages, processors, tools, fonts."""
 
+import os
 import platform
 import shutil
 import sys
@@ -12,7 +13,7 @@ from workspace.install import misses
 from workspace.paths import ROOT
 
 OLDEST = (3, 11)
-PINS = ROOT / "requirements.txt"
+PINS = ROOT / (os.environ.get("REQUIREMENTS") or "requirements.txt")
 INSTALL = "run `source setup_environment.sh` (installs them into .venv), or pip install -r requirements.txt / 安装依赖"
 SHOWN = 6  # packages named in a line
 

@@ -61,7 +61,7 @@ def training_gib(
     hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
     inner = shape.intermediate_size or 4 * hidden
     stored = 1 if shape.stored_in == "float32" else 2
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
+    weights: float = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
         per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN

@@ -1,4 +1,4 @@
-"""Install the tested set into .venv with uv, or with pip where uv cannot be had.
+"""Install the tested set into .venv, and that with vLLM into .venv-vllm, with uv, or with pip where uv cannot be had.
 
 Run as: python -m workspace.install requirements.txt [--stamp FILE] | --check requirements.txt
 
@@ -68,6 +68,12 @@ def misses(path: Path) -> list[str]:
     return found
 
 
+def constraints(pins: str) -> tuple[str, ...]:
+    """The words that keep what a file of pins brings along to versions, where a file beside it names them."""
+    beside = ROOT / f"{Path(pins).stem}-constraints.txt"
+    return ("--constraint", str(beside)) if beside.is_file() else ()
+
+
 def read_lock(*paths: Path) -> dict[str, str]:
     """Package to its text, `name==version` with marker and hashes, of lock files."""
     texts = (re.sub(r"^\s*#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE) for path in paths)
@@ -132,7 +138,7 @@ def install(pins: str) -> None:
                 say(f"set-up: torch alone without a hash: none is locked for its build, Python {here}")
             installer.install(*build.words)
         if uncovered:
-            installer.install("--requirement", pins)
+            installer.install("--requirement", pins, *constraints(pins))
             return
         packages = read_lock(CPU_LOCK if build else GPU_LOCK, *MORE_LOCKS[Path(pins).name])
         if build and not build.locked:
@@ -145,35 +151,38 @@ def install(pins: str) -> None:
 
 
 def set_up(pins: str, stamp: Path) -> None:
-    """Make .venv meet a file of pins, and leave `stamp` in it. One at a time: another set-up is waited for."""
-    python = VENV / "bin" / "python"
-    with open(ROOT / ".venv.lock", "w") as lock:
+    """Make the environment that `stamp` is to lie in meet a file of pins. One at a time: another set-up is waited for."""
+    stamp = ROOT / stamp
+    venv = stamp.parent
+    python = venv / "bin" / "python"
+    with open(ROOT / f"{venv.name}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("=== 1/6 Set up: another one fills .venv, or runs from it; waiting for it")
+            say(f"=== 1/6 Set up: another one fills {venv.name}, or runs from it; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():
             return
-        if not _is_whole(python):
-            say(f"=== 1/6 Set up: making .venv with Python {platform.python_version()}")
-            if subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)]).returncode:
-                raise UserError(f"{VENV} could not be made (see above): on Debian, apt install python3-venv")
+        if not _is_whole(venv):
+            say(f"=== 1/6 Set up: making {venv.name} with Python {platform.python_version()}")
+            if subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)]).returncode:
+                raise UserError(f"{venv} could not be made (see above): on Debian, apt install python3-venv")
         module = [str(python), "-m", "workspace.install", pins]
         if subprocess.run([*module, "--check"], stdout=subprocess.DEVNULL, cwd=ROOT).returncode:
-            say(f"=== 1/6 Set up: installing {pins} into .venv (a minute or two, once)")
+            say(f"=== 1/6 Set up: installing {pins} into {venv.name} (a minute or two, once)")
             if subprocess.run([*module, "--here"], cwd=ROOT).returncode:
                 raise SystemExit(2)
-        for old in VENV.glob(f"pins-*-{Path(pins).name}"):
+        for old in venv.glob(f"pins-*-{Path(pins).name}"):
             old.unlink()
         stamp.touch()
 
 
-def _is_whole(python: Path) -> bool:
-    """Whether .venv is one: not left without pip by an interrupted start, nor moved here from elsewhere."""
+def _is_whole(venv: Path) -> bool:
+    """Whether it is an environment: not left without pip by an interrupted start, nor moved here from elsewhere."""
     try:
-        has_pip = not subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode
-        return has_pip and str(VENV) in (VENV / "bin" / "activate").read_text(encoding="utf-8")
+        command = [venv / "bin" / "python", "-m", "pip", "--version"]
+        has_pip = not subprocess.run(command, capture_output=True).returncode
+        return has_pip and str(venv) in (venv / "bin" / "activate").read_text(encoding="utf-8")
     except OSError:
         return False
 

@@ -76,6 +76,32 @@ def test_the_locks_have_every_pin_with_its_version(build: str) -> None:
     assert pinned("requirements-uv.lock")["uv"] == pinned("requirements-dev.txt")["uv"]
 
 
+def test_vllm_has_the_tested_set_but_for_what_it_cannot_take() -> None:
+    """Into the usual environment it brought another numpy and fastapi, and the next set-up failed."""
+    usual, own = pinned("requirements.txt"), pinned("requirements-vllm.txt")
+    assert {name for name in usual | own if usual.get(name) != own.get(name)} == {"vllm", "numpy"}
+    assert install.constraints("requirements-vllm.txt") == (
+        "--constraint",
+        str(ROOT / "requirements-vllm-constraints.txt"),
+    )
+    every = pinned("requirements-vllm-constraints.txt")
+    assert {name: every.get(name) for name in own} == own
+    assert install.constraints("requirements.txt") == ()
+
+
+def test_the_set_with_vllm_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "setup_environment.sh", tmp_path)
+    for name in (".venv", ".venv-vllm"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "activate").write_text(f"echo {name}\n")
+    env = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    for pins, venv in (("requirements.txt", ".venv"), ("requirements-vllm.txt", ".venv-vllm")):
+        (tmp_path / pins).write_text("")
+        words = ["bash", "-c", "source ./setup_environment.sh"]
+        env |= {"PYTHON": "true", "REQUIREMENTS": pins}
+        assert subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True).stdout == f"{venv}\n"
+
+
 def test_the_locks_agree_but_for_torch_and_its_libraries() -> None:
     cpu, gpu = pinned("requirements-cpu.lock"), pinned("requirements-gpu.lock")
     differing = {name for name in cpu | gpu if cpu.get(name) != gpu.get(name)}
