@@ -151,7 +151,7 @@ def install(pins: str) -> None:
 
 
 def set_up(pins: str, stamp: Path) -> None:
-    """Make the environment that `stamp` is to lie in meet a file of pins. One at a time: another set-up is waited for."""
+    """Make the environment that `stamp` is to lie in meet a file of pins. One at a time: another is waited for."""
     stamp = ROOT / stamp
     venv = stamp.parent
     python = venv / "bin" / "python"
