@@ -115,13 +115,15 @@ def answers_side_by_side(values: Mapping[str, Any]) -> dict[str, Any]:
 def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
     """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
 
-    A template that writes an empty thought before each answer has it in the prompt when it answers: it is not learned.
+    A template that writes an empty thought before each answer of a row is to have it in the prompt when the model
+    answers, too: then it is not learned.
     Raises `UserError` where the template has no place for a system prompt.
     """
     template, found = str(values["template"]), dict(values)
     thought = EMPTY_THOUGHT.match(chat_frame(template, system).before_answer)
-    if thought and values.get("task_type") != "seq_cls":
-        found.setdefault("loss_scale", "ignore_empty_think")
+    thinks = str(values.get("enable_thinking", False)).lower() == "true" or values.get("task_type") == "seq_cls"
+    if thought and not thinks:
+        found = {"enable_thinking": False, "loss_scale": "ignore_empty_think", **found}
     if not registry().chats[template].own_system:
         del found["system"]
     if not is_known(template):

@@ -192,8 +192,11 @@ def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
 def test_an_empty_thought_before_the_answer_is_not_learned(template: str, scale: str | None) -> None:
     """It is in the prompt when the model answers; ms-swift would train on it."""
     values = {"template": template, "system": "", "max_length": 512}
-    assert in_its_chat(values, "").get("loss_scale") == scale
+    found = in_its_chat(values, "")
+    assert (found.get("loss_scale"), found.get("enable_thinking")) == (scale, None if scale is None else False)
     assert in_its_chat({**values, "loss_scale": "all"}, "")["loss_scale"] == "all"
+    assert "loss_scale" not in in_its_chat({**values, "enable_thinking": "true"}, "")
+    assert "loss_scale" not in in_its_chat({**values, "task_type": "seq_cls"}, "")
 
 
 def test_weights_in_4_bits_are_multiplied_in_what_the_card_has(model: Path, tmp_path: Path) -> None:
