@@ -122,8 +122,7 @@ def test_an_empty_thought_is_in_both_prompts_and_not_learned(tmp_path):
     row = encoder.encode({"messages": [question, {"role": "assistant", "content": "正面"}]})
     encoder.set_mode("transformers")
     prompt = encoder.encode({"messages": [question]})["input_ids"]
-    tokenizer = ModelTokenizer(folder)
-    answer = [*tokenizer.ids("正面"), *tokenizer.ids("<|im_end|>")]
+    answer = list(ModelTokenizer(folder).ids("正面<|im_end|>\n"))
     assert row["input_ids"][: len(prompt)] == prompt
     assert [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100] == answer
 
