@@ -180,7 +180,7 @@ def set_up(pins: str, stamp: Path) -> None:
 def _is_whole(venv: Path) -> bool:
     """Whether it is an environment: not left without pip by an interrupted start, nor moved here from elsewhere."""
     try:
-        command = [venv / "bin" / "python", "-m", "pip", "--version"]
+        command = [str(venv / "bin" / "python"), "-m", "pip", "--version"]
         has_pip = not subprocess.run(command, capture_output=True).returncode
         return has_pip and str(venv) in (venv / "bin" / "activate").read_text(encoding="utf-8")
     except OSError:

@@ -200,7 +200,8 @@ def golden(stem: str, planned: dict[str, Planned]) -> str:
     lines = [f"# hotel_reviews/{stem}: what `swift sft` and `swift infer` are given, and what doctor says, by machine.",
              "# Written anew by: python -m tests.plan.faked_machines"]  # fmt: skip
     taken = {name: one for name, one in planned.items() if not one.refused}
-    common, own = {}, {name: {"doctor": list(one.doctor)} for name, one in planned.items()}
+    common: dict[str, Any] = {}
+    own: dict[str, dict[str, Any]] = {name: {"doctor": list(one.doctor)} for name, one in planned.items()}
     for command in ("sft", "infer"):
         every = [getattr(one, command) for one in taken.values()]
         common[command] = {
@@ -208,7 +209,12 @@ def golden(stem: str, planned: dict[str, Planned]) -> str:
         }
         for name, one in taken.items():
             own[name][command] = {k: v for k, v in getattr(one, command).items() if k not in common[command]}
-    own |= {name: {"refused": one.refused, **own[name]} for name, one in planned.items() if one.refused}
+    for name, one in planned.items():
+        same = next(other for other in planned if planned[other][:3] == one[:3])
+        if one.refused:
+            own[name]["refused"] = one.refused
+        elif same != name:
+            own[name] = {"doctor": list(one.doctor), "given": f"as {same}"}
     text = yaml.safe_dump({"common": common, "machines": own}, allow_unicode=True, sort_keys=False, width=10_000)
     return "\n".join([*lines, re.sub(r"^(?=  \S.*:$)", "\n", text, flags=re.MULTILINE)])
 
