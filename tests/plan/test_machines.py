@@ -125,19 +125,17 @@ def test_ms_swift_takes_what_every_machine_is_given(planned, models, tmp_path: P
                 path.write_text(text, encoding="utf-8")
                 names[str(path)] = f"{stem} on {name}: {command}"
                 jobs.setdefault(kind, []).append((command, str(path)))
-    # Two that are wrong: a key that there is not, and bfloat16 where no card has it.
-    wrong = []
-    for change in ({"no_such_key": 1}, {"bf16": True, "fp16": False, "use_cpu": False}):
-        values = real(planned[STEMS[0]]["CPU, AVX2"].sft, models[STEMS[0]], tmp_path) | change
-        wrong.append(str(tmp_path / f"wrong {len(wrong)}.yaml"))
-        Path(wrong[-1]).write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-        jobs["none"].append(("sft", wrong[-1]))
+    # One that is wrong: a key that there is not.
+    values = real(planned[STEMS[0]]["CPU, AVX2"].sft, models[STEMS[0]], tmp_path) | {"no_such_key": 1}
+    wrong = str(tmp_path / "wrong.yaml")
+    Path(wrong).write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    jobs["none"].append(("sft", wrong))
     (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     words = [sys.executable, "-m", "tests.plan.accepted_by_swift", str(tmp_path / "jobs.json"), str(tmp_path / "out")]
     result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     faults = json.loads((tmp_path / "out").read_text(encoding="utf-8"))
-    assert [bool(faults.pop(path)) for path in wrong] == [True, True]
+    assert "no_such_key" in faults.pop(wrong)
     assert faults.keys() == names.keys() and len(names) > 2 * len(STEMS)
     assert {names[path]: said for path, said in faults.items() if said} == {}
 
