@@ -69,7 +69,7 @@ def infer_run(run: Run, side: str) -> None:
         stages.check_unchanged(side, inputs, _inputs(InferenceJob.of(run, side), prompts))
         outputs = [
             *_write(job.folder, run.dataset, pairs, job.backend.plugin == HEAD_PLUGIN),
-            Summary.of(pairs, inputs).write(job.folder),
+            Summary.of(pairs, inputs, job.dtype).write(job.folder),
         ]
     progress = stages.Progress.read(job.folder)
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting

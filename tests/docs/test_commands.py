@@ -29,6 +29,7 @@ MODES = {
     "curve": "eval.curve",
     "again": "train.rerun",
     "doctor": "doctor",
+    "verify": "plan",
 }
 
 

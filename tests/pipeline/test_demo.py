@@ -87,6 +87,15 @@ def test_the_consistency_checks_hold(finished) -> None:
     assert [gate["name"] for gate in gates if not gate["ok"]] == []
 
 
+def test_verify_tells_a_run_of_fewer_rows_from_the_demo(finished) -> None:
+    run, _ = finished
+    result = run_sft("verify", "demo", "--limit", str(TRAIN), "--num_train_epochs", "1", "--run", str(run))
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert f"rows train / test: {TRAIN} / {TEST}, expected 400 / 200" in result.stdout
+    lines = result.stdout.splitlines()
+    assert sum("符合  " in line for line in lines) >= 5 and lines[-1].startswith("| `demo/minimind2-small` | CPU only")
+
+
 def test_the_same_command_again_trains_and_asks_nothing(finished) -> None:
     run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix in (".log", ".safetensors")}
