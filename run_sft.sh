@@ -12,6 +12,10 @@
 #   bash run_sft.sh curve hotel_reviews                    how good with how many rows, and what more labels would bring
 #   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
+#   bash run_sft.sh export RUN                what the report advises, as one folder to carry (a bundle)
+#   bash run_sft.sh predict RUN_OR_BUNDLE my.csv           a table labelled: label, probabilities, what is left to a person
+#   bash run_sft.sh serve RUN_OR_BUNDLE       a page to try it, and an address for programs
+#   bash run_sft.sh next RUN my.csv --rows 200             the rows whose labels would teach most
 #   bash run_sft.sh verify [demo]                          is it right on this machine? the original experiment, its ranges
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
@@ -79,6 +83,8 @@ main() {
         init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
         curve) what=eval.curve && shift ;;
+        export | predict | next) what=serve.$1 && shift ;;
+        serve) what=serve && shift ;;
         verify)
             verify=yes && shift
             case "${1-}" in '' | -*) set -- hotel_reviews --with original-split "$@" ;; esac
@@ -95,10 +101,12 @@ main() {
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
-    if [ "$what" = data_prep.init ]; then
-        step "$what" "$@"
-        exit
-    fi
+    case "$what" in
+        data_prep.init | serve | serve.*)
+            step "$what" "$@"
+            exit
+            ;;
+    esac
     private=$(mktemp -d)
     export RUN_SFT_GPUS="$private/gpus.json" # torch is asked for the GPUs once, for all stages
     # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without

@@ -15,7 +15,8 @@ from data_prep.manifest import Manifest
 from data_prep.rows import DatasetRow, write_rows
 from eval.scoring.responses import Split, SplitName
 from plan.hardware import Machine, dtype_flags
-from plan.resolve import GPU_INFER_BATCH, HEAD_PLUGIN
+from plan.resolve import HEAD_PLUGIN
+from plan.resolve_infer import GPU_INFER_BATCH
 from plan.result_values import ROW_CHECK
 from workspace.errors import UserError
 from workspace.files import sha256_file

@@ -92,9 +92,9 @@ def test_without_a_tokenizer_there_is_one_sentence(run, bert, tmp_path):
 
 @pytest.mark.torch
 def test_rows_of_one_label_teach_nothing(tmp_path, bert):
-    dataset = make_dataset(tmp_path / "data" / "made_up", sizes=(3, 4, 4))
+    dataset = make_dataset(tmp_path / "data" / "made_up", sizes=(1, 4, 4))
     run = make_plan(tmp_path / "run", dataset)
-    assert set(splits_of(run)["train"].gold) == {"正面"}
+    assert len(set(splits_of(run)["train"].gold)) == 1
     with pytest.raises(UserError, match="has rows of one label only: an encoder needs rows of two"):
         main([str(run), "--model", str(bert)])
 

@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from plugins.score_lines import tokens_sha256
+from serve import Classifier
 from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
 
@@ -239,3 +243,25 @@ def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tm
     assert "the demo instead" in result.stderr.splitlines()[0]
     notice = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notice"]
     assert "demo" in notice["en"] and "演示" in notice["zh"]
+
+
+def test_the_tuned_model_answers_in_python_and_by_predict_as_it_was_measured(finished, tmp_path) -> None:
+    run, _ = finished
+    rows = {row["id"]: row["review"] for row in read_jsonl(Path(read_json(run / "run.json")["dataset"]) / "test.jsonl")}
+    measured = read_jsonl(run / "after" / "test.jsonl")
+    texts = [rows[one["id"]] for one in measured]
+    classifier = Classifier.load(run, "tuned")
+    tokens = classifier.encoder.encode(texts).tokens
+    assert [tokens_sha256(one) for one in tokens] == [one["prompt_sha256"] for one in measured]
+    labels = classifier.file.labels
+    wanted = np.array([[one["probabilities"][label] for label in labels] for one in measured])
+    found = classifier.predict(texts)
+    np.testing.assert_allclose(found[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)
+    assert found["label"].tolist() == [labels[at] for at in wanted.argmax(1)]
+    table, out = tmp_path / "new.jsonl", tmp_path / "new.parquet"
+    table.write_text("".join(json.dumps({"review": text}) + "\n" for text in texts), encoding="utf-8")
+    result = run_sft("predict", str(run), str(table), "--reading", "tuned", "--out", str(out))
+    assert result.returncode == 0, result.stderr[-3000:]
+    labelled = pd.read_parquet(out)
+    assert labelled["label"].tolist() == found["label"].tolist()
+    np.testing.assert_allclose(labelled[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)
