@@ -257,7 +257,8 @@ def test_the_tuned_model_answers_in_python_and_by_predict_as_it_was_measured(fin
     wanted = np.array([[one["probabilities"][label] for label in labels] for one in measured])
     found = classifier.predict(texts)
     np.testing.assert_allclose(found[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)
-    assert found["label"].tolist() == [labels[at] for at in wanted.argmax(1)]
+    reported = {row["id"]: row["readings"][classifier.file.reported]["label"] for row in read_jsonl(run / "rows.jsonl")}
+    assert found["label"].tolist() == [reported[one["id"]] for one in measured]
     table, out = tmp_path / "new.jsonl", tmp_path / "new.parquet"
     table.write_text("".join(json.dumps({"review": text}) + "\n" for text in texts), encoding="utf-8")
     result = run_sft("predict", str(run), str(table), "--reading", "tuned", "--out", str(out))
