@@ -12,6 +12,11 @@
 #   bash run_sft.sh curve hotel_reviews                    how good with how many rows, and what more labels would bring
 #   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows
 #   bash run_sft.sh again runs/demo/minimind2-small        the same run once more
+#   bash run_sft.sh export RUN                what the report advises, as one folder to carry (a bundle)
+#   bash run_sft.sh predict RUN_OR_BUNDLE my.csv           a table labelled: label, probabilities, what is left to a person
+#   bash run_sft.sh serve RUN_OR_BUNDLE       a page to try it, and an address for programs
+#   bash run_sft.sh next RUN my.csv --rows 200             the rows whose labels would teach most
+#   bash run_sft.sh verify [demo]                          is it right on this machine? the original experiment, its ranges
 #   bash run_sft.sh doctor [recipe] [options]              would it go through here? writes and downloads nothing
 #   bash run_sft.sh --help                    every option
 #
@@ -40,11 +45,11 @@ interrupted() {
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM
 trap 'interrupted 129' HUP
-answer='' run='' planned='' private=''
+run='' planned='' private=''
 # shellcheck disable=SC2317  # called by the trap below
 ended() {
     local status=$?
-    rm -rf "$answer" ${private:+"$private"}
+    rm -rf ${private:+"$private"}
     if [ "$status" -gt 128 ]; then echo "ended by signal $((status - 128)): the same command goes on from here" >&2; fi
 }
 trap ended EXIT
@@ -58,13 +63,14 @@ step() {
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
-    local what=plan
+    local what=plan verify=''
     if [ "${1-}" = doctor ]; then
         shift
         # In the environment that a run would use, as far as it is there: nothing is installed.
-        local python="${PYTHON:-python3}"
-        if [ -x .venv/bin/python ]; then python=.venv/bin/python; fi
-        if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x .venv/bin/python ] ||
+        local python="${PYTHON:-python3}" venv=.venv
+        case "${REQUIREMENTS-}" in *requirements-vllm.txt) venv=.venv-vllm ;; esac
+        if [ -x "$venv/bin/python" ]; then python="$venv/bin/python"; fi
+        if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && { [ ! -x "$venv/bin/python" ] ||
             python -B -m workspace.install --check "${REQUIREMENTS:-requirements.txt}" >/dev/null 2>&1; }; then python=python; fi
         if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "fault   故障  python: $python is no Python 3.11 or newer -> install one, or set PYTHON=/path/to/python3.11"
@@ -77,6 +83,12 @@ main() {
         init) what=data_prep.init && shift ;;
         sweep) what=train.sweep && shift ;;
         curve) what=eval.curve && shift ;;
+        export | predict | next) what=serve.$1 && shift ;;
+        serve) what=serve && shift ;;
+        verify)
+            verify=yes && shift
+            case "${1-}" in '' | -*) set -- hotel_reviews --with original-split "$@" ;; esac
+            ;;
     esac
     for word in "$@"; do
         case "$word" in
@@ -89,13 +101,16 @@ main() {
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
-    if [ "$what" = data_prep.init ]; then
-        step "$what" "$@"
-        exit
-    fi
+    case "$what" in
+        data_prep.init | serve | serve.*)
+            step "$what" "$@"
+            exit
+            ;;
+    esac
+    private=$(mktemp -d)
+    export RUN_SFT_GPUS="$private/gpus.json" # torch is asked for the GPUs once, for all stages
     # ms-swift is imported once, meanwhile, and each `swift` command is a fork of it; SWIFT_SERVER=off goes without
     if [ -z "${SWIFT_SERVER-}" ]; then
-        private=$(mktemp -d)
         export SWIFT_SERVER="$private/socket"
         python -m plan.swift_server "$SWIFT_SERVER" &
     fi
@@ -116,15 +131,14 @@ main() {
         train.sweep) banner "2/6 Prepare and tune the trials" ;;
         *) banner "2/6 Plan, and prepare the data" ;;
     esac
-    answer=$(mktemp)
-    export RUN_SFT_ANSWER="$answer" # a file of its own: a sitecustomize.py may print, too
+    export RUN_SFT_ANSWER="$private/answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
     # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
-    { IFS= read -r planned && run=$(cat); } <"$answer"
+    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
     export RUN_SFT_PLANNED="$planned"
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
-    exec {lock}<>"$run/lock"
-    export RUN_SFT_LOCK="$lock"
+    exec 9<>"$run/lock" # by number: macOS's bash 3.2 cannot choose one
+    export RUN_SFT_LOCK=9
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"
@@ -139,6 +153,7 @@ main() {
     banner "6/6 Report"
     step eval.report "$run"
     if [ "$what" = train.rerun ]; then step train.rerun --compare "$run"; fi
+    if [ -n "$verify" ]; then step eval.verify "$run"; fi
 }
 
 main "$@"; exit

@@ -51,7 +51,7 @@ python -m plan.cpu_kernels
 banner "pytest"
 workers=${TEST_WORKERS:-2}
 if [ "$workers" -gt 1 ]; then
-    threads=$(($(nproc) / workers)) # each worker's share of the cores, or both would wait for each other's threads
+    threads=$(($(getconf _NPROCESSORS_ONLN) / workers)) # each worker's share of the cores, or both would wait for each other's threads
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((threads > 1 ? threads : 1))}"
 fi
 exec python -m pytest -n "$workers" --dist loadgroup --no-loadscope-reorder -m "$which" "$@"

@@ -28,6 +28,7 @@ from data_prep.splits.splitting import TEST_OF, VAL_OF
 from data_prep.splits.sufficiency import few_rows
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
 from data_prep.summary import summary
+from data_prep.table.added_rows import join_added, labelled
 from data_prep.table.checking import id_warnings, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
@@ -80,16 +81,17 @@ def build(
 
     table = read_tables(path, task)
     checked, duplicates = usable_rows(table, task)
-    rejects, ids_told = checked.rejects, id_warnings(table.frame)
+    ids_told = id_warnings(table.frame)
     places = kept_places(out, task)
     kept, leaks, leaking, split_warnings = split_frame(checked.kept, task, places)
     places = with_added(places, kept, task)
-    kept, corrections = correct_labels(kept, rejects, task)
+    kept, checked, added = join_added(kept, checked, task, len(table.frame))
+    kept, corrections = correct_labels(kept, rejects := checked.rejects, task)
     kept, known = flag_known(kept, task)
     injected = injected_reviews(kept, task)
     kept, changed, tokens = fit_frame(kept.drop(columns="normalised"), task, tokenizer, injected, frame)
     facts, label_words = kept.drop(columns="text"), task.label_words
-    counts = count_rows(len(table.frame), facts, checked, label_words)
+    counts = count_rows(len(table.frame) + labelled(added), facts, checked, label_words)
     manifest = Manifest(
         schema_version=VERSION,
         task=task.name,
@@ -110,6 +112,7 @@ def build(
         leaks=leaks.counts,
         leaking=leaking,
         corrections=corrections,
+        added=added,
         known_public=known,
         injected=Injected(share=task.injected_share, rows=len(injected)) if task.injected_share else None,
         tokenizer_sha256=tokenizer.sha256 if tokenizer else None,
@@ -163,7 +166,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
     # a run's answers.
-    unused = {"path", "csv", "source", "corrections", "corrections_test", "known_public", "sft"}
+    unused = {"path", "csv", "source", "corrections", "corrections_test", "added", "known_public", "sft"}
     unused |= {"selective", "costs", "primary_metric", "margin", "segments"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     if task.limit_seed is None:
@@ -176,6 +179,8 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         # Files that the task names besides the table, by content; None for one that is missing, an error later.
         if task.corrections:
             files["corrections"] = [_sha256(task.corrections), task.corrections_test]
+        if task.added:
+            files["added"] = [_sha256(file) for file in task.added]
         if task.split.files:
             files["split_files"] = {
                 split: [_from_root(file), _sha256(file)] for split, file in task.split.files.items()

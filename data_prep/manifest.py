@@ -207,6 +207,7 @@ class Manifest(Record):
         default_factory=dict
     )  # the row, and its copy; some hundred of each
     corrections: CorrectionCounts | None
+    added: dict[str, int] = Field(default_factory=dict)  # lines of the task's `added` by what became of them
     known_public: KnownTexts | None
     injected: Injected | None
     max_length: int

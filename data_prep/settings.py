@@ -85,6 +85,9 @@ Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]  # a whole number is one too
 Flag = Annotated[bool, Strict()]
 RootPath = Annotated[Path, BeforeValidator(_below_root)]
+RootPaths = Annotated[  # one or several
+    tuple[RootPath, ...], BeforeValidator(lambda given: given if isinstance(given, list | tuple) else [given])
+]
 
 
 def read_settings(kind: type[T], path: Path, changes: Sequence[YamlFile], given: Mapping[str, Any]) -> T:

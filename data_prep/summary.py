@@ -33,6 +33,8 @@ def summary(manifest: Manifest, table: Path, out: Path) -> list[str]:
         lines.append(f"{leaked:,} times a row has a copy or near copy in another split (see leaks in {MANIFEST})")
     if manifest.corrections:
         lines.append(_corrected(manifest.corrections))
+    if added := manifest.added:
+        lines.append(f"lines of `added`: {', '.join(f'{count:,} {what}' for what, count in added.items())}")
     if known := manifest.known_public:
         lines.append(f"{known.test['total']:,} test rows occur in {known.path}, word for word or nearly")
     if manifest.cut is None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from data_prep.chat.parts import parts_of
+from data_prep.chat.parts import filled
 from data_prep.decision_settings import Costs, SelectiveSettings, check_confusions
 from data_prep.label_words import labels_by_word
 from data_prep.overrides import find_overrides
@@ -21,6 +21,7 @@ from data_prep.settings import (
     Flag,
     Number,
     RootPath,
+    RootPaths,
     SettingError,
     String,
     Text,
@@ -150,8 +151,7 @@ class Task:
     conflicts: Conflicts = Field(
         default_factory=lambda given: "set_aside" if given["split"].name in ("stratified", "folds") else "keep"
     )
-    # Both are read when a run is scored; the data does not depend on them.
-    primary_metric: PrimaryMetric = "macro_f1"  # verdict, comparisons and advice go by it
+    primary_metric: PrimaryMetric = "macro_f1"  # verdict, comparisons and advice go by it; no row depends on it
     margin: Annotated[Number, between(0.0001, 0.5)] = 0.01  # differences of it that are smaller count as none
     max_length: Annotated[Whole, within(TOKENS)] = 512
     keep_head: Annotated[Number, between(0, 1)] = 0.75
@@ -162,14 +162,14 @@ class Task:
     limit_of: Literal["all", "train"] = "all"
     limit_seed: Annotated[Whole, within(SEED)] | None = None  # which rows a limit takes; None: by the split's seed
     injected_share: Annotated[Number, between(0, 1)] = 0.0
-    corrections: RootPath | None = None  # a CSV of corrected labels, see data_prep.table.corrections
+    corrections: RootPath | None = None  # a file of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too
+    added: RootPaths = ()  # tables of rows labelled later, which join the train rows, see data_prep.table.added_rows
     known_public: KnownPublic | None = None
     selective: SelectiveSettings = Field(default_factory=SelectiveSettings)  # read when a run is scored
     costs: Costs | None = None  # so are these
     segments: Segments = ()  # and these columns, whose values the report looks at rows by
-    # Keys of `swift sft` in place of the recipe's; the data does not depend on them.
-    sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)
+    sft: Annotated[dict[str, Any], BeforeValidator(_mapping)] = Field(default_factory=dict)  # in place of a recipe's
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Task":
@@ -217,11 +217,7 @@ class Task:
     def render(self, review: str) -> str:
         """The user's turn of the chat: the prompt in use, with the review in its place, or with the parts of several
         columns (data_prep.chat.parts) in theirs."""
-        if len(places := self.columns.places) == 1:
-            return self.template.replace(PLACE, review)
-        texts = dict(zip(places, parts_of(review, len(places)), strict=True))
-        # All at once: a text may hold what looks like a place.
-        return re.sub("|".join(map(re.escape, places)), lambda place: texts[place[0]], self.template)
+        return filled(self.template, self.columns.places, review)
 
     @property
     def around(self) -> tuple[str, str]:

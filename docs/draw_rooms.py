@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # A room imports those before it, never those after it. The plugins are loaded by ms-swift and import nothing of ours.
-ORDER = ("plugins", "workspace", "data_prep", "hub", "demo", "plan", "train", "eval", "doctor", "bench")
+ORDER = ("plugins", "workspace", "data_prep", "hub", "demo", "plan", "train", "eval", "serve", "doctor", "bench")
 
 
 def sources(revision: str | None = None) -> dict[str, str]:

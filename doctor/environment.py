@@ -1,16 +1,19 @@
 """What doctor says of the machine and its environment: Python, packages, processors, tools, fonts."""
 
+import os
 import platform
 import shutil
 import sys
 
 from doctor.result import FAULT, OK, WARNING, Check
-from plan.hardware import Machine, dtype_flags
+from plan.gpus import VISIBLE
+from plan.hardware import Machine, check_usable, dtype_flags
+from workspace.errors import UserError
 from workspace.install import misses
 from workspace.paths import ROOT
 
 OLDEST = (3, 11)
-PINS = ROOT / "requirements.txt"
+PINS = ROOT / (os.environ.get("REQUIREMENTS") or "requirements.txt")
 INSTALL = "run `source setup_environment.sh` (installs them into .venv), or pip install -r requirements.txt / 安装依赖"
 SHOWN = 6  # packages named in a line
 
@@ -35,13 +38,22 @@ def packages() -> Check:
 def hardware(machine: Machine | None) -> Check:
     """Processors, GPUs, and the dtype that follows."""
     if machine is None:
-        return Check("machine", FAULT, "processors and memory cannot be read", "run where /proc and nvidia-smi answer")
-    dtype = dtype_flags(machine)["torch_dtype"]
-    found = f"{machine.describe()}; training in {dtype}"
-    if machine.gpu is None and shutil.which("nvidia-smi"):
-        return Check("machine", WARNING, f"{found}; nvidia-smi is there, and no GPU is used",
-                     "install a CUDA build of torch, or look at CUDA_VISIBLE_DEVICES")  # fmt: skip
-    return Check("machine", OK, found)
+        return Check("machine", FAULT, "processors and memory cannot be read", "run where /proc can be read")
+    flags = dtype_flags(machine)
+    found = f"{machine.describe()}; training in {flags['torch_dtype']}"
+    try:
+        check_usable(machine)
+    except UserError as error:
+        return Check("machine", FAULT, found, str(error))
+    found = f"{found}; {machine.unused}" if machine.unused else found
+    idle = machine.gpu is None and machine.unused
+    return Check("machine", WARNING, found, _instead(machine)) if idle else Check("machine", OK, found)
+
+
+def _instead(machine: Machine) -> str:
+    if machine.gpu_fault:
+        return f"install a CUDA build of torch, or look at {VISIBLE}; the CPU computes otherwise"
+    return "nothing, or your own options for `swift sft`, such as --use_cpu false --torch_dtype bfloat16: not checked"
 
 
 def tools() -> Check:

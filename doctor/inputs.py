@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
-from plan.hardware import Machine, child_environment, this_machine
+from plan.hardware import Machine, child_environment, one_gpu, this_machine
 from plan.option_values import limits_fault
 from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
@@ -150,10 +150,13 @@ def forward(ready: Ready) -> Check:
     """One forward pass of one row, in a process of its own, which may crash without doctor."""
     if ready.model is None:
         return Check("forward", WARNING, "not done: the model is not there", "look again once it is")
+    if bits := ready.sft.get("quant_bits"):  # whole, the weights may be larger than the card
+        return Check("forward", OK, f"left out: the run loads these weights in {bits} bits")
     task = ready.recipe.task
     words = [str(ready.model), ready.sft["torch_dtype"], task.system, task.render("房间很干净，服务也好。")]
     command = [sys.executable, "-m", "doctor.forward", *words]
-    result = subprocess.run(command, capture_output=True, text=True, env=child_environment(ready.machine), cwd=ROOT)
+    env = child_environment(ready.machine) | one_gpu(ready.machine)
+    result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         found = f"the model cannot answer: {last}"

@@ -69,16 +69,16 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
     batch, tokens = whole_number(sft, BATCH), whole_number(sft, "max_length", 512)
     processes = 1 if machine.gpu else planned_processes(sft).per_node
     fused = CALLBACK in sft.get("callbacks", [])
-    need = processes * training_gib(model, batch, tokens, str(sft.get("torch_dtype", "float32")), fused)
     checkpointing = str(sft.get("gradient_checkpointing", True)).lower() == "true"
+    bits = whole_number(sft, "quant_bits", 0)
+    dtype = str(sft.get("torch_dtype", "float32"))
+    need = processes * training_gib(model, batch, tokens, dtype, fused, bits, checkpointing)
     text = f"training needs about {need:.1f} GiB at batch {batch}"
-    text += ", less with gradient checkpointing" if checkpointing else ""
     if sft.get("tuner_type") == "full":
         text += ", and more for all weights' gradients and moments"
     has, what = (machine.gpu_memory_gib, f"the GPU has {machine.gpu_memory_gib:.0f} GiB") if machine.gpu else (free, of)
     if need <= has:
         return Check("memory", OK, f"{text}; {what}")
     remedy = "end other programs, or add --auto-batch, or --max_length 256 / 关闭其他程序或加 --auto-batch"
-    # With checkpointing the estimate is far above the need: then it is no fault.
     lost = need > (machine.gpu_memory_gib if machine.gpu else machine.memory_gib) and not checkpointing
     return Check("memory", FAULT if lost and not machine.gpu else WARNING, f"{text}; {what}", remedy)

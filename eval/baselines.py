@@ -19,8 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from eval.evaluate import load_run_task
+from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, Baselines
 from eval.scoring.metrics import classify
-from eval.scoring.predictions import BASELINES_ANSWERS, BASELINES_RECORD, Baselines
 from eval.scoring.responses import Response, Split, SplitName, as_shown, load_split, write_responses
 from plan.provenance import made_by
 from plan.run import Run, locked_run
@@ -173,7 +173,7 @@ def make_baselines(folder: Path) -> bool:
         probabilities = model.probabilities(split.reviews)
         if len(split):
             ms_per_review = 1000 * (time.perf_counter() - asked) / len(split)
-        outputs.append(run.folder / BASELINES_ANSWERS / split.path.name)
+        outputs.append(run.folder / ANSWERS[LINEAR] / split.path.name)
         shares = (dict(zip(run.labels, row, strict=True)) for row in probabilities.tolist())
         rows = zip(split.ids, split.gold, shares, strict=True)
         write_responses(outputs[-1], (Response(key, gold, probabilities=share) for key, gold, share in rows))

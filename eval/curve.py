@@ -18,8 +18,8 @@ import yaml
 from data_prep.manifest import Manifest
 from data_prep.task import PrimaryMetric
 from eval.reporting.curve_page import draw_curve, render_curve
+from eval.scoring.baseline_records import LINEAR
 from eval.scoring.learning_curve import FORMAT, extrapolate, further_rows, mean_draws, worth_from
-from eval.scoring.predictions import LINEAR
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, tuned_reading
 from plan.options import parse_options

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from eval.baselines import SPLITS, choose_classifier, primary_metric, spread
-from eval.scoring.predictions import EMBEDDING, EMBEDDING_ANSWERS, EMBEDDING_RECORD, Baseline
+from eval.scoring.baseline_records import ANSWERS, EMBEDDING, EMBEDDING_RECORD, Baseline
 from eval.scoring.responses import Response, Split, as_shown, load_split, write_responses
 from plan.provenance import current_model, made_by
 from plan.run import Run, locked_run
@@ -124,7 +124,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(run: Path, split: Split, shares: NDArray[np.float64], labels: Sequence[str]) -> Path:
-    path = run / EMBEDDING_ANSWERS / split.path.name
+    path = run / ANSWERS[EMBEDDING] / split.path.name
     rows = zip(split.ids, split.gold, (dict(zip(labels, row, strict=True)) for row in shares.tolist()), strict=True)
     write_responses(path, (Response(key, gold, probabilities=share) for key, gold, share in rows))
     return path

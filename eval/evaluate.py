@@ -17,11 +17,12 @@ from data_prep.task import Task, load_task
 from eval.infer import check_responses_are_current
 from eval.inference.summary import Summary
 from eval.robustness.rates import load_injection
+from eval.scoring.baseline_records import encoder_facts
 from eval.scoring.calibration import probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
 from eval.scoring.decisions import decisions
-from eval.scoring.efficiency import Efficiency, load_efficiency
+from eval.scoring.efficiency import Efficiency, costs, load_efficiency
 from eval.scoring.gain import decompose_gain
 from eval.scoring.judgement import compare_predictions, judge, judge_all
 from eval.scoring.label_bias import only_answer
@@ -78,8 +79,9 @@ def evaluate(folder: Path) -> Metrics:
     scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
     metric, margin = (task.primary_metric, task.margin) if task else ("macro_f1", MARGIN)
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
-    decision, intervals = judge_all(predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
     efficiency = load_efficiency(run, predictions.test)
+    judged = (predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
+    decision, intervals = judge_all(*judged, costs(efficiency))
     curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
     segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
@@ -101,6 +103,7 @@ def evaluate(folder: Path) -> Metrics:
             name: _reading(p, scores[name], efficiency[name], test, labels) | {"intervals": intervals[name]}
             for name, p in predictions.test.items()
         },
+        "encoder": encoder_facts(folder),
         "untuned": untuned_variants(folder, test, predictions.test, labels),
         "gain": asdict(gain) if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],

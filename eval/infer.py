@@ -14,7 +14,7 @@ from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
 from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.inference.variants import affordable_rows, variant_prompts
-from eval.scoring.predictions import EMBEDDING, EMBEDDING_ANSWERS
+from eval.scoring.baseline_records import EMBEDDING, ENCODER
 from eval.scoring.responses import Response, write_responses
 from eval.scoring.variants import VARIANTS_FILE
 from plan.provenance import current_model
@@ -50,7 +50,11 @@ def infer(folder: Path, side: str) -> None:
 
     Raises `UserError` when the run or its dataset is missing, and when `swift infer` fails or loses a row.
     """
-    run = Run.read(folder)
+    infer_run(Run.read(folder), side)
+
+
+def infer_run(run: Run, side: str) -> None:
+    """The same for a run at hand, which may have no record of its own (eval/encoder.py)."""
     job = InferenceJob.of(run, side)
     prompts = stage_prompts(run, side)
     inputs = _inputs(job, prompts)
@@ -65,7 +69,7 @@ def infer(folder: Path, side: str) -> None:
         stages.check_unchanged(side, inputs, _inputs(InferenceJob.of(run, side), prompts))
         outputs = [
             *_write(job.folder, run.dataset, pairs, job.backend.plugin == HEAD_PLUGIN),
-            Summary.of(pairs, inputs).write(job.folder),
+            Summary.of(pairs, inputs, job.dtype).write(job.folder),
         ]
     progress = stages.Progress.read(job.folder)
     spent = (progress.seconds if progress else collecting) + time.monotonic() - begin - collecting
@@ -112,12 +116,16 @@ def check_responses_are_current(run: Run) -> None:
                 f"the answers in {shown(run.folder / side)} are not to what the run now has ({', '.join(changed)} "
                 "changed): run the same command again"
             )
-    embedded = stages.read_record(run.folder, EMBEDDING)
-    if embedded and embedded.inputs.get("model") != current_model(run):
-        raise UserError(
-            f"the embeddings of {shown(run.folder / EMBEDDING_ANSWERS)} are another model's: run "
-            f"`python -m eval.embedding {shown(run.folder)}` again"
-        )
+    now = {name: sha256_file(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test")}
+    now["model"] = current_model(run)
+    for name, again in ((EMBEDDING, "eval.embedding {}"), (ENCODER, "eval.encoder {} --model PATH_OR_ID")):
+        record = stages.read_record(run.folder, name)
+        known = record.inputs if record else {}
+        if changed := sorted(key for key in now.keys() & known.keys() if known[key] != now[key]):
+            raise UserError(
+                f"the answers of {name} in {shown(run.folder)} are not to what the run now has ({', '.join(changed)} "
+                f"changed): run `python -m {again.format(shown(run.folder))}` again"
+            )
 
 
 def _write(folder: Path, dataset: Path, pairs: Pairs, head: bool) -> list[Path]:

@@ -33,7 +33,7 @@ from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
 from eval.robustness.rates import FILE, current_inputs, injection_differences, injection_rates
 from eval.robustness.table import summary_lines
-from eval.scoring.predictions import BASELINES_ANSWERS
+from eval.scoring.baseline_records import ANSWERS, LINEAR
 from eval.scoring.responses import Split, SplitName, as_shown, load_responses, load_split
 from plan.run import Run, locked_run
 from workspace import ranges
@@ -43,7 +43,6 @@ from workspace.files import sha256_json, write_json, write_jsonl
 from workspace.paths import shown
 
 ROWS = 300
-LINEAR = "tfidf_linear"
 LEARNED_FROM: tuple[SplitName, ...] = ("train", "val")
 SCHEMA_VERSION = 2
 
@@ -88,7 +87,7 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
 
 def _saved_probabilities(run: Run, test: Split) -> dict[str, NDArray[np.float64]]:
     """The label probabilities (n, labels) of the unchanged rows, by who answered: linear model, before, after."""
-    folders = {LINEAR: run.folder / BASELINES_ANSWERS, **{side: run.folder / side for side in SIDES}}
+    folders = {LINEAR: run.folder / ANSWERS[LINEAR], **{side: run.folder / side for side in SIDES}}
     found = {name: load_responses(folder / "test.jsonl", test, run.labels) for name, folder in folders.items()}
     return {name: one.probabilities for name, one in found.items() if one and one.probabilities is not None}
 

@@ -16,7 +16,8 @@ from data_prep.task import PrimaryMetric
 from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
-from eval.scoring.predictions import LINEAR, primary_pair
+from eval.scoring.baseline_records import LINEAR
+from eval.scoring.predictions import primary_pair
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options

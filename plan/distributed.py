@@ -18,6 +18,7 @@ BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_step
 ALL_GPUS = "gpu"  # torchrun's own word for NPROC_PER_NODE
 DEFAULT_PORT = 29500
 POLL_SECONDS = 1.0
+LAUNCHED = 8  # rows: a GPU's step of fewer takes as long, because it waits for the launches (docs/results.md, H100)
 
 
 class Processes(NamedTuple):
@@ -104,9 +105,11 @@ def batch_line(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     total, recipe = rows_a_step(values), whole_number(wanted, BATCH) * whole_number(wanted, ACCUMULATION)
     nodes = f" on {processes.nodes} nodes" if processes.nodes > 1 else ""
     text = f"{processes.world}{nodes}, batch {batch} x {accumulation} each: {total} rows a step"
+    few = batch < LAUNCHED and str(values.get("use_cpu", False)).lower() != "true"
+    hint = "; so few rows a GPU are no sooner done than more: for throughput add --with large-batch" if few else ""
     if total == recipe:
-        return f"{text}, as with one process"
-    return f"{text}, not the {recipe} of one process ({processes.world} processes cannot share {recipe} evenly)"
+        return f"{text}, as with one process{hint}"
+    return f"{text}, not the {recipe} of one process ({processes.world} processes cannot share {recipe} evenly){hint}"
 
 
 def left_out_line(values: Mapping[str, Any], rows: int) -> str | None:

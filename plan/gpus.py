@@ -8,7 +8,6 @@ What counts is what torch sees: a driver that is too old, a card that this build
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from workspace.files import write_json
+from workspace.gpu_driver import has_driver
 from workspace.paths import ROOT
 
-# Any of these is there where a driver is: NVIDIA's, that of WSL, of Jetson, AMD's.
-DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 KEPT = "RUN_SFT_GPUS"  # in the environment of run_sft.sh's stages: where the first answer is kept for the others
 FREE_SHARE = 0.85  # of a card's memory: with less free, somebody else uses it
@@ -78,11 +76,6 @@ def find_gpus() -> Gpus:
     if kept:
         write_json(Path(kept), asdict(found))
     return found
-
-
-def has_driver() -> bool:
-    """Whether the driver of a GPU is installed."""
-    return any(os.path.exists(path) for path in DRIVERS) or shutil.which("nvidia-smi") is not None
 
 
 def has_kernels(capability: Sequence[int], built_for: Sequence[str]) -> bool:

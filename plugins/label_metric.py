@@ -4,7 +4,8 @@
 `eval_label_macro_f1`. A row's prediction is the label word with the highest probability after the prompt, which is
 what counts when the model is used (P* of word_tree.py, as in scoring); ms-swift's own token and sequence accuracy are
 teacher-forced and count the end token too. The label words are those that occur as answers in the training and
-validation rows. With `task_type: seq_cls` the prediction is the head's most probable class.
+validation rows. With `task_type: seq_cls` the prediction is the head's most probable class, and
+`eval_label_balanced_accuracy` and `eval_label_mcc` are logged, too.
 
 With `callbacks: [row_check]` what ms-swift really trains on is written, before the first step, to
 `output_dir`/label_metric.json: {"train_rows", "val_rows", "val_prompt_sha256": [hex over each validation prompt's token
@@ -215,8 +216,22 @@ class LabelMetrics(EvalMetrics):
         return torch.cat(parts)
 
 
+def recalls(gold: np.ndarray, predicted: np.ndarray) -> float:
+    """Balanced accuracy: the unweighted mean of the recall of every class that occurs in `gold`."""
+    return float(np.mean([np.mean(predicted[gold == label] == label) for label in np.unique(gold)]))
+
+
+def matthews(gold: np.ndarray, predicted: np.ndarray) -> float:
+    """Matthews' correlation of several classes (Gorodkin, 2004): the correlation of two one-hot codes; 0 where either
+    is constant."""
+    known = np.unique(np.concatenate([gold, predicted]))
+    true, said = ((codes[:, None] == known) - np.mean(codes[:, None] == known, axis=0) for codes in (gold, predicted))
+    scale = np.sqrt(np.sum(true**2) * np.sum(said**2))
+    return float(np.sum(true * said) / scale) if scale else 0.0
+
+
 class HeadMetrics(EvalMetrics):
-    """Accuracy and macro F1 of a classification head's most probable class, on the whole evaluation set."""
+    """A classification head's most probable class against the gold one, by every metric that a task may decide by."""
 
     def preprocess_logits_for_metrics(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
         """[rows] the most probable class; `logits` [rows, classes]."""
@@ -226,7 +241,12 @@ class HeadMetrics(EvalMetrics):
         """The metrics, from every row's predicted and gold class."""
         count = len(self.trainer.eval_dataset)
         gold, best = one_each(prediction.label_ids, count), one_each(prediction.predictions, count)
-        return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
+        return {
+            "label_accuracy": float(np.mean(best == gold)),
+            "label_macro_f1": macro_f1(gold, best),
+            "label_balanced_accuracy": recalls(gold, best),
+            "label_mcc": matthews(gold, best),
+        }
 
 
 def label_metrics(args: Any, trainer: Any) -> EvalMetrics:

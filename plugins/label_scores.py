@@ -26,20 +26,17 @@ from score_lines import STRIP_NEWLINE, FinishReason, KeyedRow, KeyedRows, ScoreF
 from swift.template import register_template
 from swift.template.register import TEMPLATE_MAPPING
 from transformers import StoppingCriteriaList
-from word_scores import joined, pad_left, passes, score_words, shared_prefix  # next to this file
+from word_scores import (  # next to this file
+    MIN_SHARED_TOKENS,
+    PASS_TOKENS,
+    joined,
+    merge_adapter,
+    pad_left,
+    passes,
+    score_words,
+    shared_prefix,
+)
 from word_tree import word_tokens  # next to this file
-
-MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
-PASS_TOKENS = 1024  # in one pass on a CPU: more are no faster, and padded more; text is generated for all together
-
-
-def merge_adapter(model: Any) -> None:
-    """Add an adapter's product to the weights it belongs to, in memory: two small products a layer less to compute.
-
-    Where the weights are float32 alone: in others the sum is rounded, and an answer might change.
-    """
-    if hasattr(model, "merge_adapter") and all(weight.dtype == torch.float32 for weight in model.parameters()):
-        model.merge_adapter()
 
 
 def scoring_template(base: type, scores: ScoreFile) -> type:

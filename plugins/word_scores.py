@@ -13,6 +13,8 @@ from word_tree import Tokens, WordTree  # next to this file
 
 ROOM = 32  # tokens that are made room for at once
 LOGITS = 64_000_000  # logits of one pass over the tree: 256 MB in float32
+MIN_SHARED_TOKENS = 8  # below this, copying the shared cache costs more than it saves
+PASS_TOKENS = 1024  # in one pass on a CPU: more are no faster, and padded more; text is generated for all together
 
 
 class RoomyLayer(DynamicLayer):
@@ -108,6 +110,15 @@ def score_words(
             with continued(cache, len(chain)) as branch:
                 take(beginnings(chain)[1:], forward(row_of(chain), branch, len(chain)).logits)
     return tree.logprobs(steps), cache
+
+
+def merge_adapter(model: Any) -> None:
+    """Add an adapter's product to the weights it belongs to, in memory: two small products a layer less to compute.
+
+    Where the weights are float32 alone: in others the sum is rounded, and an answer might change.
+    """
+    if hasattr(model, "merge_adapter") and all(weight.dtype == torch.float32 for weight in model.parameters()):
+        model.merge_adapter()
 
 
 def beginnings(head: Tokens) -> list[Tokens]:

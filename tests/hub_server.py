@@ -1,5 +1,6 @@
-"""A local server that speaks the download protocols of both model hubs, and fails on command."""
+"""A local server that speaks the protocols of both model hubs, takes what is uploaded, and fails on command."""
 
+import base64
 import hashlib
 import json
 import ssl
@@ -30,10 +31,12 @@ FILES = {
 
 
 class HubServer:
-    """Serves owner/tiny as ModelScope and as Hugging Face; a context manager.
+    """Serves owner/tiny as ModelScope and as Hugging Face, and takes any repository from whoever has the
+    `token`; a context manager.
 
     `fault` says what becomes of requests for `at` ("weights", "listing" or "all"), for the first `times` of them:
-    cut, stall, trickle, short, wrong, html, loop, cdn, or an HTTP status, with the headers in `headers`.
+    cut, stall, trickle, short, wrong, html, loop, cdn, or an HTTP status, with the headers in `headers`. `received` has
+    the files of each repository, and `made` what it was made with.
     """
 
     def __init__(
@@ -49,6 +52,10 @@ class HubServer:
         self.fault, self.at, self.left, self.headers = fault, at, times, headers or {}
         self.files, self.cdn = FILES if files is None else files, cdn
         self.asked: Counter[str] = Counter()
+        self.received: dict[str, dict[str, bytes]] = {}
+        self.made: dict[str, dict[str, object]] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.token = "mine"
         self.sent_headers: list[dict[str, str]] = []
         self.ended = threading.Event()
         self.lock = threading.Lock()
@@ -87,6 +94,23 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self.answer()
+
+        def do_PUT(self) -> None:
+            self.do_POST()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            sent = f"{self.headers.get('Authorization')} {self.headers.get('Cookie')}"
+            if f"Bearer {hub.token}" not in sent and f"m_session_id={hub.token}" not in sent:
+                return self.send(401, b'{"Code": 401, "Success": false, "Message": "log in"}')
+            path = urlsplit(self.path).path
+            if (
+                path.endswith("/api/v1/models")
+                and "/".join(json.loads(body)[key] for key in ("Path", "Name")) in hub.made
+            ):
+                return self.send(409, b'{"Code": 409, "Success": false, "Message": "it already exists"}')
+            value = taken(hub, path, body)
+            self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
         def answer(self) -> None:
             hub.sent_headers.append(dict(self.headers.items()))
@@ -184,6 +208,41 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
     return Handler
+
+
+def taken(hub: HubServer, path: str, body: bytes) -> dict[str, object]:
+    """The answer to an upload's request of either client; what comes is kept."""
+    if path.startswith("/upload/"):
+        hub.blobs[path.removeprefix("/upload/")] = body
+        return {}
+    if path.endswith(("/api/repos/create", "/api/v1/models")):
+        asked = json.loads(body)
+        owner, name = (asked.get(key) for key in (("organization", "name") if "name" in asked else ("Path", "Name")))
+        hub.made[f"{owner}/{name}"] = asked
+        return {"url": f"{hub.url}/{owner}/{name}", "Code": 200, "Success": True, "Data": {"Path": owner, "Name": name}}
+    if path.endswith("/preupload/main"):
+        files = [
+            {"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in json.loads(body)["files"]
+        ]
+        return {"files": files}
+    if path.endswith("/objects/batch"):
+        asked = json.loads(body)["objects"]
+        objects = [one | {"actions": {"upload": {"href": f"{hub.url}/upload/{one['oid']}"}}} for one in asked]
+        return {"Code": 200, "Success": True, "Data": {"objects": objects}}
+    if "/commit/" in path:
+        repository = "/".join(path.partition("/commit/")[0].split("/")[-2:])
+        kept = hub.received.setdefault(repository, {})
+        if path.startswith("/api/v1/"):
+            values = json.loads(body)["actions"]
+        else:
+            values = [json.loads(line) for line in body.splitlines()]
+            values = [one["value"] for one in values if one["key"] == "file"]
+        for one in values:
+            oid = one.get("sha256") if one.get("type") == "lfs" else None
+            kept[one["path"]] = hub.blobs[oid] if oid else base64.b64decode(one["content"])
+        done = {"commitUrl": f"{hub.url}/{repository}/commit/{COMMIT}", "commitOid": COMMIT, "success": True}
+        return {**done, "Code": 200, "Success": True, "Data": {"oid": COMMIT}}
+    return {"errors": [], "warnings": []}
 
 
 def git_hash(data: bytes) -> str:

@@ -1,11 +1,12 @@
-"""Tiny random models of the families that transformers knows by itself, as code and as folders with a tokenizer."""
+"""Tiny random models of the families that transformers knows by itself, and a BERT: as code, or as whole folders."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from tokenizers import processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from tests.prep_tables import byte_level
 
@@ -96,5 +97,32 @@ def write_folder(folder: Path, family: str) -> Path:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": said.eos, "pad_token": said.tokens[0]}
     settings |= {"bos_token": said.bos} if said.bos else {}
     settings |= {"chat_template": said.chat} if said.chat else {}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+BERT_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def write_bert(folder: Path, texts: Iterable[str], max_length: int = 64) -> Path:
+    """A whole BERT in `folder`: random weights, and a WordPiece vocabulary of the characters of `texts`."""
+    import transformers
+
+    words = dict.fromkeys([*BERT_TOKENS, "a", *sorted({one for text in texts for one in text if not one.isspace()})])
+    tokenizer = Tokenizer(models.WordPiece({word: at for at, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    tokenizer.add_special_tokens(list(BERT_TOKENS))
+    shape = {key: value for key, value in SHAPE.items() if key != "num_key_value_heads"}
+    config = transformers.BertConfig(
+        vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=max_length, **{**shape, "initializer_range": 0.1}
+    )
+    torch.manual_seed(0)
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {f"{token[1:-1].lower()}_token": token for token in BERT_TOKENS} | {"model_max_length": max_length}
+    settings |= {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder

@@ -70,8 +70,12 @@ def tune(folder: Path, estimate: bool = True) -> None:
     `estimate`: measure first how long it will take, where that may be hours.
     Raises `UserError` when `swift sft` fails or has used other rows than prep wrote.
     """
+    tune_run(Run.read(folder), estimate)
+
+
+def tune_run(run: Run, estimate: bool = True) -> None:
+    """The same for a run at hand, which may have no record of its own (eval/encoder.py)."""
     while True:
-        run = Run.read(folder)
         try:
             return _tune(run, estimate)
         except OutOfMemory as error:

@@ -19,7 +19,9 @@ from workspace.paths import ROOT, printable, shown
 PLUGINS = ROOT / "plugins"  # the only code that a file may name
 # Of a model's folder: what is read of it, none of which holds code, and what nothing here ever reads.
 READ = {".json", ".safetensors", ".model", ".txt", ".jinja", ".tiktoken"}
-UNREAD = {"", ".md", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".csv", ".jsonl", ".yaml", ".yml"}
+UNREAD = {
+    "", ".md", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".csv", ".jsonl", ".yaml", ".yml",
+}  # fmt: skip
 # The same weights for other programs, which may be pickles: left alone beside safetensors that transformers takes.
 COPIES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack", ".ot", ".onnx", ".onnx_data", ".gguf"}
 TAKEN = ("model.safetensors", "model.safetensors.index.json")

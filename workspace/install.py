@@ -1,4 +1,4 @@
-"""Install the tested set into .venv with uv, or with pip where uv cannot be had.
+"""Install the tested set into .venv, and that with vLLM into .venv-vllm, with uv, or with pip where uv cannot be had.
 
 Run as: python -m workspace.install requirements.txt [--stamp FILE] | --check requirements.txt
 
@@ -23,6 +23,7 @@ from typing import NamedTuple
 from workspace import pip_settings
 from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
+from workspace.gpu_driver import driver_version
 from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
 
@@ -67,6 +68,12 @@ def misses(path: Path) -> list[str]:
     return found
 
 
+def constraints(pins: str) -> tuple[str, ...]:
+    """The words that keep what a file of pins brings along to versions, where a file beside it names them."""
+    beside = ROOT / f"{Path(pins).stem}-constraints.txt"
+    return ("--constraint", str(beside)) if beside.is_file() else ()
+
+
 def read_lock(*paths: Path) -> dict[str, str]:
     """Package to its text, `name==version` with marker and hashes, of lock files."""
     texts = (re.sub(r"^\s*#.*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE) for path in paths)
@@ -90,20 +97,10 @@ def not_covered(pins: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def nvidia_driver() -> int | None:
-    """The major version of the NVIDIA driver; None where there is no such GPU."""
-    try:
-        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(words, capture_output=True, text=True)
-    except OSError:
-        return None
-    found = re.match(r"(\d+)\.", answer.stdout)
-    return int(found[1]) if found and not answer.returncode else None
-
-
 def torch_build(installer: Installer, driver: int | None, version: str, locked: Path | None) -> TorchBuild | None:
     """The build of torch for this machine; None: the one that the package index has, which needs a new driver.
 
+    A CPU build is looked for only where there is no GPU: one whose driver has no known version (0) gets what uv finds.
     `locked` is a file with the CPU build and its hash, None where it does not apply.
     """
     if platform.system() == "Darwin" or (driver or 0) >= CUDA_DRIVER:
@@ -117,7 +114,7 @@ def torch_build(installer: Installer, driver: int | None, version: str, locked: 
     for build in tried:
         if (installer.is_uv or not build.backend) and installer.finds(*build.words):
             return build
-    wanted = "CPU build" if driver is None else f"build for driver {driver}"
+    wanted = "CPU build" if driver is None else f"build for driver {driver or 'of this machine'}"
     say(f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB)")
     return None
 
@@ -133,13 +130,15 @@ def install(pins: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "requirements.txt"
         file.write_text(cpu["torch"], encoding="utf-8")
-        build = torch_build(installer, nvidia_driver(), version, file if here == CPU_PYTHON and not uncovered else None)
+        build = torch_build(
+            installer, driver_version(), version, file if here == CPU_PYTHON and not uncovered else None
+        )
         if build and not build.locked:
             if not uncovered:
                 say(f"set-up: torch alone without a hash: none is locked for its build, Python {here}")
             installer.install(*build.words)
         if uncovered:
-            installer.install("--requirement", pins)
+            installer.install("--requirement", pins, *constraints(pins))
             return
         packages = read_lock(CPU_LOCK if build else GPU_LOCK, *MORE_LOCKS[Path(pins).name])
         if build and not build.locked:
@@ -152,35 +151,38 @@ def install(pins: str) -> None:
 
 
 def set_up(pins: str, stamp: Path) -> None:
-    """Make .venv meet a file of pins, and leave `stamp` in it. One at a time: another set-up is waited for."""
-    python = VENV / "bin" / "python"
-    with open(ROOT / ".venv.lock", "w") as lock:
+    """Make the environment that `stamp` is to lie in meet a file of pins. One at a time: another is waited for."""
+    stamp = ROOT / stamp
+    venv = stamp.parent
+    python = venv / "bin" / "python"
+    with open(ROOT / f"{venv.name}.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("=== 1/6 Set up: another one fills .venv, or runs from it; waiting for it")
+            say(f"=== 1/6 Set up: another one fills {venv.name}, or runs from it; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():
             return
-        if not _is_whole(python):
-            say(f"=== 1/6 Set up: making .venv with Python {platform.python_version()}")
-            if subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)]).returncode:
-                raise UserError(f"{VENV} could not be made (see above): on Debian, apt install python3-venv")
+        if not _is_whole(venv):
+            say(f"=== 1/6 Set up: making {venv.name} with Python {platform.python_version()}")
+            if subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)]).returncode:
+                raise UserError(f"{venv} could not be made (see above): on Debian, apt install python3-venv")
         module = [str(python), "-m", "workspace.install", pins]
         if subprocess.run([*module, "--check"], stdout=subprocess.DEVNULL, cwd=ROOT).returncode:
-            say(f"=== 1/6 Set up: installing {pins} into .venv (a minute or two, once)")
+            say(f"=== 1/6 Set up: installing {pins} into {venv.name} (a minute or two, once)")
             if subprocess.run([*module, "--here"], cwd=ROOT).returncode:
                 raise SystemExit(2)
-        for old in VENV.glob(f"pins-*-{Path(pins).name}"):
+        for old in venv.glob(f"pins-*-{Path(pins).name}"):
             old.unlink()
         stamp.touch()
 
 
-def _is_whole(python: Path) -> bool:
-    """Whether .venv is one: not left without pip by an interrupted start, nor moved here from elsewhere."""
+def _is_whole(venv: Path) -> bool:
+    """Whether it is an environment: not left without pip by an interrupted start, nor moved here from elsewhere."""
     try:
-        has_pip = not subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode
-        return has_pip and str(VENV) in (VENV / "bin" / "activate").read_text(encoding="utf-8")
+        command = [str(venv / "bin" / "python"), "-m", "pip", "--version"]
+        has_pip = not subprocess.run(command, capture_output=True).returncode
+        return has_pip and str(venv) in (venv / "bin" / "activate").read_text(encoding="utf-8")
     except OSError:
         return False
 

@@ -8,7 +8,7 @@ from workspace.files import write_json
 
 MARKER = ".swift-sft.json"
 TOOL = "swift-sft"
-Kind = Literal["run", "dataset", "sweep", "cache"]
+Kind = Literal["run", "dataset", "sweep", "cache", "bundle"]
 
 
 def mark(folder: Path, kind: Kind) -> None:

@@ -7,6 +7,8 @@ from tqdm import tqdm
 FEW = 20_000  # below this no bar is shown: the work takes a second or two
 
 
-def progress(total: int, title: str, unit: str = "row") -> Any:
-    """A tqdm bar for `total` units of work, to be used with `with`; silent when they are few."""
-    return tqdm(total=total, desc=title, unit=f" {unit}", unit_scale=True, disable=total < FEW, mininterval=1)
+def progress(total: int, title: str, unit: str = "row", done: int = 0, few: int = FEW) -> Any:
+    """A tqdm bar for `total` units of work, of which so many are `done`, to be used with `with`; silent when they are
+    fewer than `few`."""
+    hidden = total < few
+    return tqdm(total=total, desc=title, initial=done, unit=f" {unit}", unit_scale=True, disable=hidden, mininterval=1)

@@ -16,6 +16,11 @@ def safe_cell(text: str) -> str:
     return "'" + text if text.lstrip().startswith(FORMULA) or text.startswith(CONTROLS) else text
 
 
+def unsafe_text(cell: str) -> str:
+    """The text of a cell that `safe_cell` may have written."""
+    return cell[1:] if cell.startswith("'") and safe_cell(cell[1:]) == cell else cell
+
+
 def write_csv(path: Path, rows: Iterable[Sequence[Any]]) -> None:
     """Write `rows` to `path`, whole or not at all, texts as `safe_cell` has them."""
     with replace_file(path) as stream:

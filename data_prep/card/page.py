@@ -27,6 +27,9 @@ REASON_WORDS = {
     "unknown_label": Text("任务没有这个标签", "a label that the task does not name"),
     "too_short": Text("字数不足 min_chars", "fewer characters than min_chars"),
     "conflicting_label": Text("同一文本另有别的标签", "the same text stands under another label"),
+    "held_out_text": Text("新增的行：文本已在验证集或测试集", "added, and its text stands in val or test"),
+    "repeated_text": Text("新增的行：文本已在训练集", "added, and its text stands in train already"),
+    "annotators_disagree": Text("新增的行：标注者意见不一", "added, and its annotators disagree"),
 }
 CONFLICTS = {
     "set_aside": Text("同一文本有两种标签时搁置", "the same text under two labels is set aside"),
@@ -92,6 +95,7 @@ def render_card(manifest: Manifest) -> str:
             for key, pairs in m.leaking.items()
         ],
         reject_rows=_reject_rows(m),
+        added_rows=[[what, number(n)] for what, n in m.added.items()],
         left_out_rows=[
             [value or "（空 empty）", number(n), percent(n / counts.rows, 2)] for value, n in counts.left_out.items()
         ],

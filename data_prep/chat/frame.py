@@ -33,7 +33,7 @@ class ChatFrame:
         count = 0
         for part in self.parts:
             if not isinstance(part, str):
-                count += sum(tokenizer.first_tokens if one == FIRST_TOKENS else 1 for one in part)
+                count += sum(len(tokenizer.first_tokens) if one == FIRST_TOKENS else 1 for one in part)
             elif QUESTION_MARK not in part:
                 count += len(tokenizer.ids(_filled(part, "", answer)))
         return count

@@ -4,6 +4,7 @@ The parts are joined by a character that no text has, so that whatever handles o
 injected instructions) handles several columns in the same way. Where there is one text column it is the text itself.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 
 SEPARATOR = "\ufdd0"  # a noncharacter of Unicode, for use inside of a program alone
@@ -18,6 +19,13 @@ def parts_of(text: str, count: int) -> list[str]:
     """The texts of `count` columns; those that `text` has none of are empty."""
     parts = text.split(SEPARATOR) if count > 1 else [text]
     return [*parts, *[""] * (count - len(parts))]
+
+
+def filled(template: str, places: Sequence[str], text: str) -> str:
+    """`template` with the columns of `text` in their `places`."""
+    texts = dict(zip(places, parts_of(text, len(places)), strict=True))
+    # All at once: a text may hold what looks like a place.
+    return re.sub("|".join(map(re.escape, places)), lambda place: texts[place[0]], template)
 
 
 def as_read(text: str, count: int) -> str:

@@ -4,7 +4,7 @@ import importlib.metadata
 import itertools
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -56,11 +56,15 @@ class ModelTokenizer:
         """The tokens of a text; control tokens in it are recognised, none is added."""
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
+    def ids_of(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of each of many texts, as `ids` has them."""
+        return [tokens.ids for tokens in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
     @cached_property
-    def first_tokens(self) -> int:
-        """How many tokens it puts before a text that is a whole prompt by itself."""
+    def first_tokens(self) -> tuple[int, ...]:
+        """The tokens that it puts before a text that is a whole prompt by itself."""
         whole, text = self._tokenizer.encode("a").ids, self.ids("a")
-        return next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)
+        return tuple(whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)])
 
     def bound(self) -> TokenBound | None:
         """The bound on the tokens of a text, without counting; None where the kind of tokenizer does not allow that."""

@@ -16,7 +16,8 @@ from data_prep.task import Task, canonical_value
 from workspace.errors import UserError
 from workspace.paths import shown
 
-REASONS = ("undecodable", "empty", "empty_label", "unknown_label", "too_short", "conflicting_label")
+OF_THE_TABLE = ("undecodable", "empty", "empty_label", "unknown_label", "too_short", "conflicting_label")
+REASONS = (*OF_THE_TABLE, "held_out_text", "repeated_text", "annotators_disagree")  # the last three of added rows
 LEAVE_OUT = '`"": null` among the `labels`'
 # White space, and invisible characters used for it: a text of these alone is empty.
 INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"

@@ -1,8 +1,9 @@
-"""Labels that a person corrected, from a CSV: read, checked against the table, put into the frame.
+"""Labels that a person corrected, from a CSV or Label Studio: read, checked against the table, put into the frame.
 
 Columns: row (the number of the data row, as `id` in the dataset), label (the right label: a label word, or a value of
 the table), and optionally review (to see that it is the same row). Other columns are left alone, and so are rows with
-an empty label: what `python -m data_prep.audit` writes is such a file, with the labels still to fill in.
+an empty label: what `python -m data_prep.audit` writes is such a file, with the labels still to fill in. An export of
+Label Studio has the row in its tasks' `data`, and the text to see that it is the same.
 """
 
 import csv
@@ -15,6 +16,7 @@ import pandas as pd
 from data_prep.duplicates.deduplication import conflicting, first_equal, group_counts
 from data_prep.manifest import CorrectionCounts
 from data_prep.table.encoding import find_encoding
+from data_prep.table.label_studio import TEXT, LabelledTask, read_export
 from data_prep.table.text_column import Texts, shared_strings
 from data_prep.task import SPLITS, Task, canonical_value
 from workspace.errors import UserError
@@ -24,18 +26,23 @@ from workspace.spreadsheet import safe_cell
 
 
 class Correction(NamedTuple):
-    """One line of the file: the row's number, the text of the label cell, the review (None: not given)."""
+    """A line of the file, named by `where`: the row's number, its label as given, the review (None: not given)."""
 
-    line: int
+    where: str
     row: int
     label: str
     review: str | None
 
 
 def read_corrections(path: Path) -> list[Correction]:
-    """The lines of the CSV `path` that have a label. Raises UserError naming the line of what is no correction."""
+    """The lines of `path`, a CSV or an export of Label Studio, that have a label.
+
+    Raises UserError naming the line or the task of what is no correction, and annotators who disagree.
+    """
     if not path.is_file():
         raise UserError(f"there is no file {shown(path)}: correct or remove `corrections` in the task")
+    if (tasks := read_export(path)) is not None:
+        return [_of_task(task) for task in tasks]
     encoding = find_encoding(path)
     if encoding.fault:
         raise UserError(f"{shown(path)}, line {encoding.fault[0]}: not {encoding.name}: save it as UTF-8")
@@ -52,7 +59,14 @@ def read_corrections(path: Path) -> list[Correction]:
             line = reader.line_num + 1
             for cells in reader:
                 if label := cells["label"].strip():
-                    corrections.append(Correction(line, _row(path, line, cells["row"]), label, cells.get("review")))
+                    corrections.append(
+                        Correction(
+                            where := f"{shown(path)}, line {line}",
+                            _row(where, cells["row"]),
+                            label,
+                            cells.get("review"),
+                        )
+                    )
                 line = reader.line_num + 1
         except csv.Error as error:
             raise UserError(f"{shown(path)}, line {line}: not a row of a CSV ({error}): save the file again") from error
@@ -73,9 +87,8 @@ def correct_labels(
     path = task.corrections
     texts = {row: text for part in (kept, rejects) for row, text in zip(part["row"], part["text"], strict=True)}
     labelled: dict[int, str] = {}
-    for line, row, given, review in read_corrections(path):
-        where = f"{shown(path)}, line {line}"
-        label = _label(where, given, task)
+    for where, row, given, review in read_corrections(path):
+        label = label_word(where, given, task)
         if (before := labelled.setdefault(row, label)) != label:
             raise UserError(f"{where}: row {row} is {label} here and {before} before: keep one of the two")
         if row not in texts:
@@ -109,14 +122,25 @@ def correct_labels(
     )
 
 
-def _row(path: Path, line: int, text: str) -> int:
+def _of_task(task: LabelledTask) -> Correction:
+    if len(task.labels) > 1:
+        raise UserError(
+            f"{task.where}: one annotator says {task.labels[0]} and another {task.labels[1]}: agree on one in Label "
+            "Studio, or mark an annotation as ground truth, and export again"
+        )
+    texts = [text for key, text in task.data.items() if re.fullmatch(rf"{TEXT}(_\d+)?", key) and text.strip()]
+    return Correction(task.where, _row(task.where, task.data.get("row", "")), task.labels[0], "\n".join(texts))
+
+
+def _row(where: str, text: str) -> int:
     number = canonical_value(text.replace(",", ""))
     if not re.fullmatch(r"[0-9]{1,15}", number):
-        raise UserError(f"{shown(path)}, line {line}: row is {text!r}, expected the number of a row")
+        raise UserError(f"{where}: row is {text!r}, expected the number of a row")
     return int(number)
 
 
-def _label(where: str, label: str, task: Task) -> str:
+def label_word(where: str, label: str, task: Task) -> str:
+    """The label word that a person gave: itself, or a value of the table. Raises UserError for what is neither."""
     if label in task.label_words:
         return label
     if known := task.labels.get(canonical_value(label)):

@@ -35,7 +35,7 @@ def is_json(start: str) -> str | None:
 def object_names(path: Path, encoding: Encoding, kind: str) -> tuple[str, ...]:
     """The keys of the first hundred objects, each once."""
     names: dict[str, None] = {}
-    for _, (value, _) in zip(range(100), _objects(path, encoding, kind, Noticed()), strict=False):
+    for _, (value, _) in zip(range(100), objects(path, encoding, kind, Noticed()), strict=False):
         names |= dict.fromkeys(value)
     return tuple(names)
 
@@ -48,7 +48,7 @@ def object_rows(path: Path, encoding: Encoding, kind: str, wanted: Sequence[Colu
     not a JSON object, lacks a key, or holds a list or an object where text belongs.
     """
     first = True
-    for value, line in _objects(path, encoding, kind, noticed):
+    for value, line in objects(path, encoding, kind, noticed):
         if first and not value.keys() >= set(wanted):
             if numbers := [one for one in wanted if isinstance(one, int)]:
                 raise UserError(
@@ -59,7 +59,8 @@ def object_rows(path: Path, encoding: Encoding, kind: str, wanted: Sequence[Colu
         yield [noticed.without_nul(_cell(path, line, value, str(key))) for key in wanted], line
 
 
-def _objects(path: Path, encoding: Encoding, kind: str, noticed: Noticed) -> Iterator[tuple[dict[str, Any], int]]:
+def objects(path: Path, encoding: Encoding, kind: str, noticed: Noticed) -> Iterator[tuple[dict[str, Any], int]]:
+    """Each object and its line, `messages` as columns. Raises UserError naming the line for what is no object."""
     for value, line in (_lines if kind == "jsonl" else _list)(path, encoding, noticed):
         if not isinstance(value, dict):
             expected = "one a line" if kind == "jsonl" else "in a list"

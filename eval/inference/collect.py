@@ -19,7 +19,7 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
     `swift infer` fails or loses a row, and `OutOfMemory` when it is killed for that and the run has no --auto-batch.
     """
     progress = begin(job.run.folder, job.stage, inputs)
-    found = read_journal(job.journal, prompts)
+    found = read_journal(job.journal, prompts, job.dtype)
     batch = progress.batch or int(infer_values(job.run).get(BATCH, 1))
     if found and len(found) < len(prompts):
         print(f"{job.stage}: going on after {len(found)} of {len(prompts)} prompts", flush=True)
@@ -35,7 +35,7 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
             progress.seconds += time.monotonic() - started
             progress.batch = batch
             progress.write(job.folder)
-        found = read_journal(job.journal, prompts)
+        found = read_journal(job.journal, prompts, job.dtype)
     if len(found) != len(prompts):
         raise UserError(
             f"`swift infer` answered {len(found)} of {len(prompts)} prompts; "

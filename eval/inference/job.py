@@ -73,6 +73,11 @@ class InferenceJob(NamedTuple):
         """The folder of everything that came back so far."""
         return self.folder / "journal"
 
+    @property
+    def dtype(self) -> str:
+        """What the model computes in; float32 where the run does not say."""
+        return str(infer_values(self.run).get("torch_dtype", "float32"))
+
     def inputs(self) -> dict[str, Any]:
         """What the responses depend on, by hash, next to the prompts: model, adapter, plugin, how text is generated."""
         return {

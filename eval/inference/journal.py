@@ -11,6 +11,7 @@ import operator
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +22,10 @@ from workspace.files import write_jsonl
 from workspace.paths import shown
 from workspace.records import whole_lines
 
-LOGPROB_TOLERANCE = 1e-3  # between a row alone and in a batch: float32 sums in another order
+# By how much the log probability of a label may differ between two answers to one prompt, such as alone and in a batch:
+# sums come in another order, and each logit is kept to 24, 11 or 8 bits. Measured: docs/results.md, "Rounding".
+TOLERANCES = {"float32": 1e-3, "float16": 0.03, "bfloat16": 0.25}
+HALF = ("float16", "bfloat16")
 T = TypeVar("T")
 
 
@@ -47,18 +51,24 @@ class Completion(NamedTuple):
         """The probability, in [0, 1], that an answer begins with one of the label words at all."""
         return min(sum(map(math.exp, self.score.logprobs.values())), 1.0)
 
-    def same_as(self, other: "Completion") -> bool:
-        """Whether both say the same, but for rounding."""
-        return self.text == other.text and same_scores(self.score, other.score)
+    def same_as(self, other: "Completion", dtype: str = "float32") -> bool:
+        """Whether both say the same, but for rounding: in half precision that may change a text, too."""
+        return (self.text == other.text or dtype in HALF) and same_scores(self.score, other.score, dtype)
 
 
-def same_scores(one: ScoreLine, other: ScoreLine) -> bool:
+def tolerance(dtype: str) -> float:
+    """By how much a log probability may differ where answers are computed in `dtype`."""
+    return TOLERANCES.get(dtype, TOLERANCES["float32"])
+
+
+def same_scores(one: ScoreLine, other: ScoreLine, dtype: str = "float32") -> bool:
     """Whether two score lines are of the same tokens and the same probabilities, but for rounding."""
+    allowed = tolerance(dtype)
     return (
         one.prompt_sha256 == other.prompt_sha256
         and one.logprobs.keys() == other.logprobs.keys()
         # Written so that NaN, which equals nothing, counts as the same here: it has an error of its own.
-        and not any(abs(one.logprobs[label] - other.logprobs[label]) > LOGPROB_TOLERANCE for label in one.logprobs)
+        and not any(abs(one.logprobs[label] - other.logprobs[label]) > allowed for label in one.logprobs)
     )
 
 
@@ -105,21 +115,21 @@ def count_lines(path: Path) -> int:
         return 0
 
 
-def read_journal(journal: Path, prompts: Sequence[Prompt]) -> dict[str, Completion]:
-    """The completions so far, by the keys of the `prompts`.
+def read_journal(journal: Path, prompts: Sequence[Prompt], dtype: str = "float32") -> dict[str, Completion]:
+    """The completions so far, by the keys of the `prompts`, which were computed in `dtype`.
 
     A line that names no key of theirs, or the key with another wording, counts as not there: the prompt is asked again.
     Raises `UserError` when two lines answer one prompt differently, and when probabilities are not finite.
     """
     by_key = {prompt.key: prompt for prompt in prompts}
-    attempts = [pair for files in AttemptFiles.all_in(journal) for pair in _completions(files, by_key)]
-    return _once(attempts, Completion.same_as, journal)
+    attempts = [pair for files in AttemptFiles.all_in(journal) for pair in _completions(files, by_key, dtype)]
+    return _once(attempts, partial(Completion.same_as, dtype=dtype), journal)
 
 
-def _completions(files: AttemptFiles, by_key: Mapping[str, Prompt]) -> Iterator[tuple[str, Completion]]:
+def _completions(files: AttemptFiles, by_key: Mapping[str, Prompt], dtype: str) -> Iterator[tuple[str, Completion]]:
     """Key and completion of each prompt that both files of an attempt answer."""
     texts = _once(_results(files.results, by_key), operator.eq, files.results)
-    for key, score in _once(_scores(files.scores, by_key), same_scores, files.scores).items():
+    for key, score in _once(_scores(files.scores, by_key), partial(same_scores, dtype=dtype), files.scores).items():
         text = texts.get(key) if score.generate_seconds is not None else None
         if key not in texts or (score.generate_seconds is not None and not isinstance(text, str)):
             continue

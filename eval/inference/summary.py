@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, FiniteFloat, model_validator
 
-from eval.inference.journal import LOGPROB_TOLERANCE, Completion
+from eval.inference.journal import HALF, Completion, tolerance
 from eval.inference.prompts import Prompt
 from plugins.score_lines import FINISH_REASONS
 from workspace.files import write_json
@@ -19,17 +19,24 @@ Pairs = Sequence[tuple[Prompt, Completion]]
 
 
 class BatchCheck(BaseModel):
-    """Rows asked alone against the same rows in their batch. One of the two counts is None: a head writes no text."""
+    """Rows asked alone against the same rows in their batch. One of the two counts is None: a head writes no text.
+
+    `dtype`: what the answers were computed in, which decides how large a difference of rounding is.
+    """
 
     rows: int
     largest_logprob_difference: FiniteFloat
     ok: bool
     same_text: int | None = None
     same_label: int | None = None
+    dtype: str = "float32"
 
     @classmethod
-    def of(cls, pairs: Pairs) -> "BatchCheck":
-        """Same text (a head: same label) and same probabilities, but for rounding?"""
+    def of(cls, pairs: Pairs, dtype: str = "float32") -> "BatchCheck":
+        """Same text (a head: same label) and same probabilities, but for rounding?
+
+        In half precision a tie of two tokens may fall either way, so a text may differ where no probability does.
+        """
         batched = {prompt.id: found for prompt, found in pairs if prompt.purpose == "test"}
         alone = {prompt.id: found for prompt, found in pairs if prompt.purpose == "parity"}
         differences = (
@@ -40,9 +47,9 @@ class BatchCheck(BaseModel):
         largest = max(differences, default=0.0)
         words = all(found.text is not None for found in alone.values())
         same = sum(_said(found) == _said(batched[key]) for key, found in alone.items())
-        ok = same == len(alone) and largest <= LOGPROB_TOLERANCE
+        ok = (same == len(alone) or dtype in HALF) and largest <= tolerance(dtype)
         said = {"same_text" if words else "same_label": same}
-        return cls(rows=len(alone), largest_logprob_difference=largest, ok=ok, **said)
+        return cls(rows=len(alone), largest_logprob_difference=largest, ok=ok, dtype=dtype, **said)
 
 
 class Summary(BaseModel):
@@ -69,8 +76,8 @@ class Summary(BaseModel):
         return {key: one for key, one in found.items() if one is not None} if isinstance(found, dict) else found
 
     @classmethod
-    def of(cls, pairs: Pairs, inputs: dict[str, Any]) -> "Summary":
-        """The summary of all prompts of a stage and what came back."""
+    def of(cls, pairs: Pairs, inputs: dict[str, Any], dtype: str = "float32") -> "Summary":
+        """The summary of all prompts of a stage and what came back, computed in `dtype`."""
         prompts = [prompt for prompt, _ in pairs]
         answered = (turn for one in prompts if not one.purpose.startswith("few_shot") for turn in one.messages)
         return cls(
@@ -78,7 +85,7 @@ class Summary(BaseModel):
             inputs=inputs,
             prompts=dict(Counter(prompt.purpose for prompt in prompts)),
             ms_per_review=_speed(pairs),
-            parity=BatchCheck.of(pairs),
+            parity=BatchCheck.of(pairs, dtype),
             no_assistant_turn=all(prompt.messages[-1]["role"] == "user" for prompt in prompts)
             and not any(turn["role"] == "assistant" for turn in answered),
             val_prompt_sha256={one.id: found.score.prompt_sha256 for one, found in pairs if one.purpose == "val"},

@@ -8,7 +8,7 @@ from eval.reporting.class_tables import worst_slices
 from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
 from eval.reporting.public_record import public_record
-from eval.reporting.untuned_notes import label_mass_note, only_answer_notes, variant_notes
+from eval.reporting.untuned_notes import encoder_note, label_mass_note, only_answer_notes, variant_notes
 from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
@@ -75,6 +75,8 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     readings = metrics["readings"]
     mass = label_mass_note(readings)
     notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
+    if encoder := encoder_note(metrics.get("encoder")):
+        notes.append(encoder)
     return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 
 

@@ -16,7 +16,7 @@ from eval.reporting.pictures import draw_chart
 from eval.reporting.render import render, template_text
 from eval.reporting.seeds_page import METRICS, OUTCOMES
 from eval.reporting.wording import reading_name
-from eval.scoring.predictions import LINEAR
+from eval.scoring.baseline_records import LINEAR
 from workspace import picture_style as style
 from workspace.bilingual import Text, number, percent
 from workspace.fonts import chinese_font

@@ -33,12 +33,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_html(metrics: Metrics, rows: Sequence[Row]) -> str:
-    """The page for one run: `metrics` is metrics.json, `rows` are those of rows.jsonl."""
+    """The page for one run: `metrics` is metrics.json, `rows` are those of rows.jsonl; without rows none are shown."""
     script = template_text("language.js") + template_text("report.js")
     page = render(
         "report.html.j2",
         **report_context(metrics),
         charts=line_charts(metrics),
+        with_rows=bool(rows),
         style=Markup(template_text("report.css")),  # noqa: S704  our own file
         script=Markup(script),  # noqa: S704  our own file
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -1,11 +1,12 @@
-"""What must be known of the untuned model's readings, and of those that tell no rows apart, when they are compared."""
+"""What must be known of the untuned model's readings, of those that tell no rows apart, and of the encoder's, when they
+are compared."""
 
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
 from eval.reporting.wording import reading_name
-from workspace.bilingual import Text, number, percent
+from workspace.bilingual import Text, decimal, number, percent
 
 METRICS = {
     "accuracy": Text("准确率", "accuracy"),
@@ -45,6 +46,27 @@ def label_mass_note(readings: Mapping[str, Mapping[str, Any]]) -> Text | None:
         else f"调优前，标签词合计占模型输出概率的 {share}（中位数）。",
         f"Before tuning the label words hold {share} of the model's probability in all (median)"
         + (": score only compares their shares of that." if mass < LITTLE_MASS else "."),
+    )
+
+
+def encoder_note(encoder: Mapping[str, Any] | None) -> Text | None:
+    """Which encoder was tuned, how its checkpoint was chosen, and what was cut for it; None where there is none."""
+    if not encoder:
+        return None
+    name, cut, rows = encoder["model"], number(encoder["cut"]), number(encoder["rows"])
+    tokens = number(encoder["max_length"])
+    chosen = Text("没有验证评论，取最后一个检查点", "its last checkpoint, as there are no validation rows")
+    if metric := encoder["metric"]:
+        reached = decimal(encoder["value"])
+        chosen = Text(
+            f"检查点按验证集的{METRICS[metric].zh.strip()}选定（{reached}）",
+            f"its checkpoint chosen by {METRICS[metric].en} on the validation rows ({reached})",
+        )
+    return Text(
+        f"编码器：{name}，全部权重都调优，{chosen.zh}。它读的评论与语言模型读的相同，至多 {tokens} 个词元："
+        f"全部 {rows} 条中另有 {cut} 条为此截断。",
+        f"Encoder: {name}, all of its weights tuned, {chosen.en}. It reads the reviews as the language model is shown "
+        f"them, {tokens} tokens at most: {cut} of all {rows} were cut further for that.",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from eval.inference.journal import HALF, tolerance
 from eval.inference.summary import BatchCheck, Summary
 from train.trainer_state import LabelMetric
 from workspace.bilingual import Text
@@ -52,16 +53,13 @@ def _batch(side: str, batch: BatchCheck) -> Check:
     same, zh, en = (
         (batch.same_label, "标签", "labels") if batch.same_text is None else (batch.same_text, "文本", "texts")
     )
-    return Check(
-        f"batch_{side}",
-        batch.ok,
-        Text(
-            f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}",
-            f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
-            f"{largest:.1g} at most",
-        ),
-        n,
-    )
+    told_zh = f"{SIDES[side]}：单独提问与成批提问，{n} 条中 {same} 条{zh}相同，对数概率最多相差 {largest:.1g}"
+    told_en = f"{side}: asked alone and in a batch, {same} of {n} {en} are the same, log probabilities differ by "
+    told_en += f"{largest:.1g} at most"
+    if batch.dtype in HALF:
+        told_zh += f"（以 {batch.dtype} 计算，允许 {tolerance(batch.dtype):g}）"
+        told_en += f" (computed in {batch.dtype}, which may round by {tolerance(batch.dtype):g})"
+    return Check(f"batch_{side}", batch.ok, Text(told_zh, told_en), n)
 
 
 def _same_prompts(places: dict[str, dict[str, str]]) -> Check:

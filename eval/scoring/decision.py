@@ -1,9 +1,9 @@
 """What to use, from readings and their comparisons alone: never a reading that another one on the screen dominates.
 
-Readings above guessing are weighed from the cheapest: a baseline, then the untuned model, then the tuned one. At each
-of these steps the highest reading that costs no more stands for all; advised is the first than which the best reading
-of all is not shown to be better. That one was picked as the highest of several, so its p is corrected (Holm, 1979: the
-smallest p times the number of those it was picked from).
+Readings above guessing are weighed from the cheapest: a baseline, a fine-tuned encoder, the untuned model, the tuned
+one. At each of these steps the highest reading that costs no more stands for all; advised is the first than which the
+best reading of all is not shown to be better. That one was picked as the highest of several, so its p is corrected
+(Holm, 1979: the smallest p times the number of those it was picked from).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +21,7 @@ METRIC_NAMES: dict[Metric, Text] = {
     "balanced_accuracy": Text("平衡准确率", "balanced accuracy"),
     "mcc": Text("MCC", "MCC"),
 }
+TUNED = 3  # the cost of the tuned model: the highest
 # better: shown to be better than all that costs less; equal: dearer ones are within the margin; unproven: dearer ones
 # are not shown to be better; alone: there is nothing else above guessing to choose; none: nothing is above guessing.
 DecisionCode = Literal["better", "equal", "unproven", "alone", "none"]
@@ -28,7 +29,7 @@ DecisionCode = Literal["better", "equal", "unproven", "alone", "none"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A reading that could be used. cost: 0 a baseline, 1 the untuned model, 2 the tuned one.
+    """A reading that could be used. cost: as `cost_of` says.
 
     value: its primary metric; interval: that of `value`, None for too few rows.
     """
@@ -124,8 +125,10 @@ def decide(
 
 
 def cost_of(name: str) -> int:
-    """What a reading costs: 0 a baseline, 1 the untuned model or its embedding, 2 the tuned one, maybe with another."""
-    return 2 if name == STACK else {"embedding": 1, "before": 1, "after": 2}.get(name.split("_")[0], 0)
+    """What a reading costs: 0 a baseline, 1 a fine-tuned encoder, 2 the untuned model or its embedding, TUNED the tuned
+    one, maybe with another. An encoder is taken to be smaller than the model: efficiency.py looks."""
+    steps = {"encoder": 1, "embedding": 2, "before": 2, "after": TUNED}
+    return TUNED if name == STACK else steps.get(name.split("_")[0], 0)
 
 
 def _several(count: int) -> Text:

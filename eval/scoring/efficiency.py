@@ -1,11 +1,13 @@
 """The efficiency of each reading: parameters, training time, milliseconds a review."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from eval.inference.summary import Summary
-from eval.scoring.predictions import EMBEDDING, STACK, Baselines
+from eval.scoring.baseline_records import EMBEDDING, ENCODER, Baselines
+from eval.scoring.decision import TUNED, cost_of
+from eval.scoring.predictions import STACK
 from plan.run import Run
 from train.checkpoints import BEST, Best, checkpoints, weight_files
 from workspace import stages
@@ -41,6 +43,16 @@ def used_checkpoint(train: Path) -> Path | None:
     if (train / BEST).is_file() and (best := train / Best.read(train).path) in tuned:
         return best
     return next(iter(tuned), None)
+
+
+def costs(efficiency: Mapping[str, Efficiency]) -> dict[str, int]:
+    """What each reading costs, as `cost_of` says; an encoder that is no smaller than the language model, as that."""
+    found = {name: cost_of(name) for name in efficiency}
+    encoder = efficiency[ENCODER].parameters if ENCODER in found else None
+    whole = [one.parameters for name, one in efficiency.items() if cost_of(name) == TUNED]
+    if encoder and any(model and model <= encoder for model in whole):
+        found[ENCODER] = TUNED
+    return found
 
 
 def load_efficiency(run: Run, names: Iterable[str]) -> dict[str, Efficiency]:

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from eval.scoring.baseline_records import ANSWERS
 from eval.scoring.decision import Candidate, Decision, cost_of, decide
 from eval.scoring.intervals import Interval, Metric, metric_intervals
 from eval.scoring.metrics import Classification, classify, encode
@@ -29,7 +31,7 @@ def compare_predictions(
     tuned = primary(predictions)
     pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
     pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
-    pairs += [(other, tuned) for other in ("before_few_shot", "majority", "tfidf_linear", "embedding_linear") if tuned]
+    pairs += [(other, tuned) for other in ("before_few_shot", "majority", *ANSWERS) if tuned]
     pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
     scores = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
     pairs += [(name, max(scores, key=scores.__getitem__)) for name in predictions if len(gold)]
@@ -73,8 +75,12 @@ def judge_all(
     labels: Sequence[str],
     names: Mapping[str, Text],
     metric: Metric = "macro_f1",
+    costs: Mapping[str, int] = MappingProxyType({}),
 ) -> tuple[Decision, dict[str, dict[Metric, Interval] | None]]:
-    """The decision between all readings, and each one's intervals of every metric (None: too few rows)."""
+    """The decision between all readings, and each one's intervals of every metric (None: too few rows).
+
+    costs: of readings for which `cost_of` does not say it.
+    """
     true = encode(gold, labels)
     found = {
         name: metric_intervals(np.stack([true, encode(one.predicted, labels)], axis=1), len(labels))
@@ -85,6 +91,6 @@ def judge_all(
         own = found[name]
         low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
         value, interval = getattr(scores[name], metric), own[metric] if own else None
-        candidates.append(Candidate(name, cost_of(name), value, interval, low > guessing))
+        candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
     return decide(candidates, codes, p, names, metric), found

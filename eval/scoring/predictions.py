@@ -3,8 +3,8 @@
 generate: the model's text, parsed. score: its most probable label word. score_calibrated: untuned, the same with its
 bias towards a label taken off (label_bias.py): what the untuned model is credited with. score_threshold: the
 probabilities with a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no
-language model, or its embedding of the text alone (eval/embedding.py). stack: the tuned model's scores and the linear
-model's together (stack.py).
+language model, or its embedding of the text alone (eval/embedding.py), or a fine-tuned encoder (eval/encoder.py).
+stack: the tuned model's scores and the linear model's together (stack.py).
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import FiniteFloat
 
+from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
 from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
@@ -23,13 +23,13 @@ from eval.scoring.stack import stacked
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
 from workspace.paths import shown
-from workspace.records import read
 
 # The order in which readings are shown: from the cheapest to the tuned model.
 LADDER = (
     "majority",
     "tfidf_linear",
     "embedding_linear",
+    "encoder",
     "before_generate",
     "before_score",
     "before_score_calibrated",
@@ -40,48 +40,14 @@ LADDER = (
     "after_score_threshold",
     "stack",
 )
-LINEAR, EMBEDDING, CALIBRATED, STACK = "tfidf_linear", "embedding_linear", "before_score_calibrated", "stack"
+CALIBRATED, STACK = "before_score_calibrated", "stack"
 STACKED = ("after_score", LINEAR)
 # Both at thresholds from the validation rows: what a preferred label cost is gone on both sides.
 BIAS_FREE = ("before_score_threshold", "after_score_threshold")
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
-BASELINES_RECORD = "baselines.json"
-BASELINES_ANSWERS = Path("baselines", LINEAR)
-EMBEDDING_RECORD, EMBEDDING_ANSWERS = "embedding.json", Path("baselines", EMBEDDING)
-MAKE_BASELINES = "run `python -m eval.baselines RUN` again"
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
 Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """What a baseline cost; `c` is the linear model's, `label` the majority's."""
-
-    parameters: int
-    train_seconds: FiniteFloat
-    ms_per_review: FiniteFloat | None
-    c: FiniteFloat = 0.0
-    label: str = ""
-
-
-@dataclass(frozen=True)
-class Baselines:
-    """RUN/baselines.json, and RUN/embedding.json where there is one."""
-
-    majority: Baseline
-    tfidf_linear: Baseline
-    embedding_linear: Baseline | None = None
-
-    @classmethod
-    def read(cls, run: Path) -> "Baselines | None":
-        """The record of a run; None where it has none. Raises `UserError` for one that is damaged."""
-        path, embedding = run / BASELINES_RECORD, run / EMBEDDING_RECORD
-        if not path.is_file():
-            return None
-        again = "run `python -m eval.embedding RUN` again"
-        own = read(embedding, Baseline, again) if embedding.is_file() else None
-        return replace(read(path, cls, MAKE_BASELINES), embedding_linear=own)
 
 
 @dataclass(frozen=True)
@@ -131,9 +97,9 @@ def load_predictions(
         if majority not in labels:
             raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
         loaded.append(Predictions("majority", (majority,) * len(test)))
-        for name, answers_of in ((LINEAR, BASELINES_ANSWERS), (EMBEDDING, EMBEDDING_ANSWERS)):
-            if linear := load_responses(run / answers_of / "test.jsonl", test, labels):
-                loaded.append(by_score(name, linear.probabilities, labels))
+        for name, answers_of in ANSWERS.items():
+            if answered := load_responses(run / answers_of / "test.jsonl", test, labels):
+                loaded.append(by_score(name, answered.probabilities, labels))
                 if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
                     validation[name] = shares
     for side in ("before", "after"):

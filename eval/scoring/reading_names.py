@@ -6,6 +6,7 @@ READINGS = {
     "majority": Text("多数类", "majority class"),
     "tfidf_linear": Text("TF-IDF + 线性模型", "TF-IDF + linear model"),
     "embedding_linear": Text("未调优模型的嵌入 + 线性模型", "untuned embedding + linear model"),
+    "encoder": Text("微调的编码器", "fine-tuned encoder"),
     "before_generate": Text("调优前 · 生成", "before · generate"),
     "before_score": Text("调优前 · 打分", "before · score"),
     "before_score_calibrated": Text("调优前 · 打分（去偏）", "before · score, calibrated"),

@@ -28,16 +28,25 @@ def stacked(
 
     `gold` (m,) are the validation rows' positions in the labels. None where a label has fewer than `FEWEST` of them.
     """
+    if (model := fit_stack(on_val, gold)) is None:
+        return None
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
+    out_of_fold = cross_val_predict(_unfitted(), log_odds(on_val), gold, cv=folds, method="predict_proba")
+    return out_of_fold, model.predict_proba(log_odds(on_test))
+
+
+def fit_stack(on_val: Sequence[FloatArray], gold: IntArray) -> LogisticRegression | None:
+    """The model of all validation rows, as in `stacked`; None where a label has too few."""
     if np.bincount(gold, minlength=on_val[0].shape[1]).min() < FEWEST:
         return None
-    model = LogisticRegression(max_iter=1000)
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    features = _log_odds(on_val)
-    out_of_fold = cross_val_predict(model, features, gold, cv=folds, method="predict_proba")
-    return out_of_fold, model.fit(features, gold).predict_proba(_log_odds(on_test))
+    return _unfitted().fit(log_odds(on_val), gold)
 
 
-def _log_odds(models: Sequence[FloatArray]) -> FloatArray:
+def _unfitted() -> LogisticRegression:
+    return LogisticRegression(max_iter=1000)
+
+
+def log_odds(models: Sequence[FloatArray]) -> FloatArray:
     """[rows, models * (labels - 1)]: of each model's probabilities, against the last label."""
     logs = (np.log(np.maximum(shares, LEAST)) for shares in models)
     return np.concatenate([log[:, :-1] - log[:, -1:] for log in logs], axis=1)

@@ -91,9 +91,9 @@ def verdict(
             "（未调优的模型按标签词的概率判读，调优后按分类头的概率）",
             " (the untuned model read by the probability of the label words, the tuned one by its head's)",
         )
-    evidence = _evidence(main.comparison)
-    zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{evidence.zh}。"
-    en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {evidence.en}."
+    told = evidence(main.comparison)
+    zh += f"：在 {n} 条测试评论上，准确率从 {was} 变为 {became}{how[0]}，{told.zh}。"
+    en += f": on {n} test reviews accuracy went from {was} to {became}{how[1]}, {told.en}."
     if guessed:
         balanced, expected = percent(guessed.balanced_accuracy), percent(guessed.expected)
         low, high = (percent(end) for end in guessed.interval)
@@ -130,12 +130,12 @@ def verdict(
 
 def baseline_verdict(contrast: Contrast) -> Sentence:
     """The tuned model (b) against the linear baseline (a)."""
-    (zh, en), evidence = AGAINST_BASELINE[contrast.comparison.code], _evidence(contrast.comparison)
+    (zh, en), told = AGAINST_BASELINE[contrast.comparison.code], evidence(contrast.comparison)
     a, b, n = percent(contrast.a.accuracy), percent(contrast.b.accuracy), number(contrast.b.n)
     return Sentence(
         contrast.comparison.code,
-        f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{evidence.zh}。",
-        f"{en}: on {n} test reviews accuracy is {b} against {a}, {evidence.en}.",
+        f"{zh}：在 {n} 条测试评论上，准确率 {b} 对 {a}，{told.zh}。",
+        f"{en}: on {n} test reviews accuracy is {b} against {a}, {told.en}.",
     )
 
 
@@ -174,7 +174,8 @@ def _disagreement(comparison: Comparison) -> Text:
     )
 
 
-def _evidence(comparison: Comparison) -> Text:
+def evidence(comparison: Comparison) -> Text:
+    """The difference in accuracy and in the primary metric, with intervals and test."""
     difference, span = signed(comparison.accuracy_difference), signed_interval(comparison.accuracy_ci)
     p = _p(comparison.mcnemar_p)
     told = Text(

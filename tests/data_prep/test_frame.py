@@ -8,6 +8,7 @@ from data_prep.chat.frame import chat_frame
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.rows import read_rows
+from plan.resolve import in_its_chat
 from tests.prep_tables import reviews, small_task, write_csv
 from tests.tiny_models import FOLDERS, write_folder
 from workspace.errors import UserError
@@ -106,6 +107,24 @@ def test_an_empty_thought_is_counted():
         .text("好", "正面")
         .endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n正面<|im_end|>\n")
     )
+
+
+def test_an_empty_thought_is_in_both_prompts_and_not_learned(tmp_path):
+    """ms-swift trained on it: four tokens a row that the model is given when it answers."""
+    from swift import get_processor, get_template
+
+    folder = write_folder(tmp_path / "qwen3", "qwen3")
+    values = in_its_chat({"template": "qwen3", "system": ""}, "")
+    options = {key: values[key] for key in ("loss_scale", "enable_thinking")}
+    encoder = get_template(get_processor(str(folder), model_type="qwen3"), template_type="qwen3", **options)
+    question = {"role": "user", "content": "房间很好"}
+    encoder.set_mode("train")
+    row = encoder.encode({"messages": [question, {"role": "assistant", "content": "正面"}]})
+    encoder.set_mode("transformers")
+    prompt = encoder.encode({"messages": [question]})["input_ids"]
+    answer = list(ModelTokenizer(folder).ids("正面<|im_end|>\n"))
+    assert row["input_ids"][: len(prompt)] == prompt
+    assert [token for token, label in zip(row["input_ids"], row["labels"], strict=True) if label != -100] == answer
 
 
 @pytest.mark.slow

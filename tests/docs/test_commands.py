@@ -29,6 +29,11 @@ MODES = {
     "curve": "eval.curve",
     "again": "train.rerun",
     "doctor": "doctor",
+    "serve": "serve",
+    "export": "serve.export",
+    "predict": "serve.predict",
+    "next": "serve.next",
+    "verify": "plan",
 }
 
 
@@ -94,10 +99,12 @@ def test_a_documented_command_is_right(page, command):
             return
         module = MODES.get(rest[0]) if rest else None
         arguments = rest[1:] if module else rest
-        recipe = arguments[0] if arguments and not arguments[0].startswith("-") and module != "train.rerun" else None
-        if module != "train.rerun":
+        of_a_run = module == "train.rerun" or (module or "").startswith("serve")
+        recipe = arguments[0] if arguments and not arguments[0].startswith("-") and not of_a_run else None
+        if not of_a_run:
             check_names(recipe, arguments)
-        check_options(arguments, usage(module or "plan") + (usage("plan") if module else ""), "sft")
+        planning = "" if (module or "").startswith("serve") else usage("plan")
+        check_options(arguments, usage(module or "plan") + planning, None if of_a_run else "sft")
         return
     module, arguments = words[2], words[3:]
     assert importlib.util.find_spec(module), f"there is no module {module}"

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from doctor import __main__ as doctor
 from doctor import environment, inputs, resources
 from doctor.result import FAULT, OK, WARNING, Check, guarded
+from plan.hardware import Machine
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -241,6 +243,41 @@ def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypat
     monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("it was walked"))
     with pytest.raises(UserError, match="holds something other than a run"):
         resources.disk({}, tmp_path, tmp_path / "data", None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "found", "remedy"),
+    [
+        ({"gpu_fault": "torch 2.13.0 has no kernels for Tesla V100"}, FAULT, "CPU only", "build torch 2.13.0+cu126"),
+        ({"gpu_fault": "a GPU's driver is here and this torch is built for CPUs"}, WARNING, "built for CPUs", "CUDA"),
+        ({"other_device": "Apple's GPU (MPS)"}, WARNING, "(MPS) is not used", "--use_cpu false"),
+        ({}, OK, "training in float32", ""),
+    ],
+)
+def test_what_is_here_and_does_not_compute_is_told(fields, state: str, found: str, remedy: str) -> None:
+    """The doctor found no fault with a card that the run refused."""
+    check = environment.hardware(Machine("a CPU", 4, 16.0, None, 0, 0.0, False, **fields))
+    assert (check.state, found in check.found, remedy in check.remedy) == (state, True, True)
+
+
+def test_weights_in_4_bits_are_counted_so_and_not_loaded_whole(model: Path) -> None:
+    """Doctor loaded the 15 GB of a model that the run takes in 4 bits, and counted them."""
+    with open(model / "model.safetensors", "r+b") as weights:
+        weights.truncate(15 * 2**30)
+    card = Machine("a CPU", 4, 16.0, "RTX 4090", 1, 23.5, True)
+    sft = {"torch_dtype": "bfloat16", "gradient_checkpointing": True, "per_device_train_batch_size": 4}
+    assert resources.memory(card, {**sft, "quant_bits": 4}, model).state == OK
+    whole = resources.memory(replace(card, gpu_memory_gib=14.6), sft, model)
+    assert (whole.state, "the GPU has 15 GiB" in whole.found) == (WARNING, True)
+    ready = SimpleNamespace(model=model, sft={"quant_bits": 4})
+    assert inputs.forward(ready) == Check("forward", OK, "left out: the run loads these weights in 4 bits")
+
+
+def test_a_card_for_the_screen_beside_the_one_that_computes_is_no_warning() -> None:
+    """It was told to install another torch."""
+    fault = "torch 2.13.0 has no kernels for GT 1030"
+    check = environment.hardware(Machine("a CPU", 4, 16.0, "RTX 4090", 1, 23.5, True, gpu_fault=fault))
+    assert (check.state, f"{fault}; that GPU is not used" in check.found) == (OK, True)
 
 
 def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:

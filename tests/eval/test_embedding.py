@@ -71,7 +71,9 @@ def test_an_embedding_of_another_model_is_not_reported(run, tmp_path):
     record = run / "stages" / "embedding_linear.json"
     kept = read_json(record)
     write_json(record, kept | {"inputs": kept["inputs"] | {"model": "another"}})
-    with pytest.raises(UserError, match="are another model's"):
+    with pytest.raises(
+        UserError, match=r"answers of embedding_linear in .* \(model changed\): run `python -m eval\.embedding "
+    ):
         evaluate(run)
     write_json(record, kept)
 

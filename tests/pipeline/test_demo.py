@@ -9,8 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from plugins.score_lines import tokens_sha256
+from serve import Classifier
 from workspace.files import read_json, read_jsonl
 from workspace.paths import ROOT
 
@@ -85,6 +89,15 @@ def test_the_consistency_checks_hold(finished) -> None:
     gates = read_json(run / "metrics.json")["parity"]
     assert len(gates) >= 5
     assert [gate["name"] for gate in gates if not gate["ok"]] == []
+
+
+def test_verify_tells_a_run_of_fewer_rows_from_the_demo(finished) -> None:
+    run, _ = finished
+    result = run_sft("verify", "demo", "--limit", str(TRAIN), "--num_train_epochs", "1", "--run", str(run))
+    assert result.returncode == 1, result.stderr[-3000:]
+    assert f"rows train / test: {TRAIN} / {TEST}, expected 400 / 200" in result.stdout
+    lines = result.stdout.splitlines()
+    assert sum("符合  " in line for line in lines) >= 5 and lines[-1].startswith("| `demo/minimind2-small` | CPU only")
 
 
 def test_the_same_command_again_trains_and_asks_nothing(finished) -> None:
@@ -230,3 +243,26 @@ def test_bare_run_sft_says_so_in_its_first_line_when_the_demo_takes_its_place(tm
     assert "the demo instead" in result.stderr.splitlines()[0]
     notice = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["notice"]
     assert "demo" in notice["en"] and "演示" in notice["zh"]
+
+
+def test_the_tuned_model_answers_in_python_and_by_predict_as_it_was_measured(finished, tmp_path) -> None:
+    run, _ = finished
+    rows = {row["id"]: row["review"] for row in read_jsonl(Path(read_json(run / "run.json")["dataset"]) / "test.jsonl")}
+    measured = read_jsonl(run / "after" / "test.jsonl")
+    texts = [rows[one["id"]] for one in measured]
+    classifier = Classifier.load(run, "tuned")
+    tokens = classifier.encoder.encode(texts).tokens
+    assert [tokens_sha256(one) for one in tokens] == [one["prompt_sha256"] for one in measured]
+    labels = classifier.file.labels
+    wanted = np.array([[one["probabilities"][label] for label in labels] for one in measured])
+    found = classifier.predict(texts)
+    np.testing.assert_allclose(found[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)
+    reported = {row["id"]: row["readings"][classifier.file.reported]["label"] for row in read_jsonl(run / "rows.jsonl")}
+    assert found["label"].tolist() == [reported[one["id"]] for one in measured]
+    table, out = tmp_path / "new.jsonl", tmp_path / "new.parquet"
+    table.write_text("".join(json.dumps({"review": text}) + "\n" for text in texts), encoding="utf-8")
+    result = run_sft("predict", str(run), str(table), "--reading", "tuned", "--out", str(out))
+    assert result.returncode == 0, result.stderr[-3000:]
+    labelled = pd.read_parquet(out)
+    assert labelled["label"].tolist() == found["label"].tolist()
+    np.testing.assert_allclose(labelled[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)

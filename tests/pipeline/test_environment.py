@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from workspace.paths import ROOT
 PYTHON = """#!/bin/bash
 if [ "$2" = workspace.install ]; then exec {python} "$@"; fi
 printf '%q ' "$@" >>{log}; echo "| ${{PYTHONOPTIMIZE-}}${{PYTHONINSPECT-}}${{PYTHONSAFEPATH-}}${{PYTHONHOME-}}" >>{log}
+printf '%s %s\n' "${{RUN_SFT_GPUS-}}" "${{RUN_SFT_LOCK-}}" >>{log}.shared
 if [ "$2" = plan ]; then exec {python} {plan}; fi
 """
 PLAN = """import sys
@@ -26,7 +28,7 @@ ODD = {"PYTHONSAFEPATH": "1", "PYTHONOPTIMIZE": "2", "PYTHONHOME": "/nowhere", "
 CHATTY = "import atexit\nprint('a site that talks')\natexit.register(print, 'to the end')\n"
 
 
-def started(folder: Path, words: list[str], **environ: str) -> list[list[str]]:
+def started(folder: Path, words: list[str], bash: str = "bash", **environ: str) -> list[list[str]]:
     """The words that each stage of run_sft.sh was started with."""
     shims, run, log = folder / "bin", folder / "run\nof mine", folder / "log"
     for place in (shims, run):
@@ -39,7 +41,7 @@ def started(folder: Path, words: list[str], **environ: str) -> list[list[str]]:
     (shims / "python").chmod(0o755)
     env = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{shims}:{os.environ['PATH']}", "SWIFT_SERVER": "off"}
     env |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **environ}
-    command = ["bash", str(ROOT / "run_sft.sh"), *words]
+    command = [bash, str(ROOT / "run_sft.sh"), *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
     lines = log.read_text().splitlines()
     assert not done.returncode, done.stderr
@@ -71,3 +73,34 @@ def test_words_reach_the_plan_as_they_were_typed(tmp_path: Path, words: list[str
     stages = started(tmp_path, words)
     assert stages[0] == ["-m", "plan", *words]
     assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "planned"),
+    [
+        (["verify"], ["hotel_reviews", "--with", "original-split"]),
+        (["verify", "--fresh"], ["hotel_reviews", "--with", "original-split", "--fresh"]),
+        (["verify", "demo"], ["demo"]),
+    ],
+)
+def test_verify_is_a_whole_run_and_a_look_at_what_came_out(
+    tmp_path: Path, words: list[str], planned: list[str]
+) -> None:
+    stages = started(tmp_path, words)
+    assert stages[0] == ["-m", "plan", *planned]
+    assert [stage[1] for stage in stages[-2:]] == ["eval.report", "eval.verify"] and stages[-1][2] == stages[-2][2]
+
+
+def test_all_stages_share_one_answer_about_the_gpus_and_one_lock(tmp_path: Path) -> None:
+    started(tmp_path, ["demo"])
+    shared = [line.split(" ") for line in (tmp_path / "log.shared").read_text().splitlines()]
+    (place,) = {gpus for gpus, _ in shared}
+    assert place.endswith("/gpus.json") and not Path(place).parent.exists()
+    assert [lock for _, lock in shared] == ["", *["9"] * 5]
+
+
+@pytest.mark.skipif(not shutil.which("bash-3.2"), reason="no bash-3.2 on PATH: macOS's own, or one that was built")
+@pytest.mark.parametrize("words", [["demo"], ["a b", "--prompt", 'it"s'], []])
+def test_bash_3_2_runs_it_as_well(tmp_path: Path, words: list[str]) -> None:
+    stages = started(tmp_path, words, bash="bash-3.2")
+    assert stages[0] == ["-m", "plan", *words] and [stage[1] for stage in stages][-1] == "eval.report"

@@ -174,7 +174,7 @@ def test_the_heads_metric_is_accuracy_and_macro_f1(tmp_path) -> None:
     from types import SimpleNamespace
 
     import torch
-    from sklearn.metrics import f1_score
+    from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 
     from plugins.label_metric import LabelMetrics, label_metrics, write_rows
 
@@ -194,12 +194,34 @@ def test_the_heads_metric_is_accuracy_and_macro_f1(tmp_path) -> None:
     assert 0 < found["label_accuracy"] < 1
     assert found["label_accuracy"] == pytest.approx(np.mean(logits.argmax(-1).numpy() == gold))
     assert found["label_macro_f1"] == pytest.approx(f1_score(gold, logits.argmax(-1).numpy(), average="macro"))
+    assert found["label_balanced_accuracy"] == pytest.approx(balanced_accuracy_score(gold, logits.argmax(-1).numpy()))
+    assert found["label_mcc"] == pytest.approx(matthews_corrcoef(gold, logits.argmax(-1).numpy()))
+    assert metric.compute_metrics(SimpleNamespace(predictions=gold, label_ids=gold))["label_mcc"] == pytest.approx(1)
+    assert metric.compute_metrics(SimpleNamespace(predictions=0 * gold, label_ids=gold))["label_mcc"] == 0
     write_rows(trainer)
     seen = read_json(tmp_path / "label_metric.json")
     assert (seen["train_rows"], seen["val_rows"]) == (4, 9)
     assert seen["val_prompt_sha256"][0] == hashlib.sha256(json.dumps([5, 6, 7]).encode()).hexdigest()
     trainer.template.task_type = "causal_lm"
     assert isinstance(label_metrics(trainer.args, trainer), LabelMetrics)
+
+
+@pytest.mark.swift
+def test_an_encoders_batch_is_padded_on_the_right() -> None:
+    """BERT would take padding on the left for its first token, and count positions from there."""
+    import torch
+
+    from plugins.label_head import padded_right
+
+    batch = {
+        "input_ids": torch.tensor([[0, 0, 7, 8], [5, 0, 6, 9], [0, 4, 0, 3]]),  # 0 is a token of the second and third
+        "attention_mask": torch.tensor([[0, 0, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]]),
+        "labels": torch.tensor([1, 0, 1]),
+    }
+    found = padded_right(batch)
+    assert found["input_ids"].tolist() == [[7, 8, 0, 0], [5, 0, 6, 9], [4, 0, 3, 0]]
+    assert found["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
+    assert found["labels"].tolist() == [1, 0, 1]
 
 
 # the whole pipeline

@@ -13,7 +13,7 @@ import yaml
 from eval.inference.job import TRANSFORMERS, VLLM, choose_backend
 from plan.hardware import Machine
 from plan.recipes import check_recipe, load_recipe
-from plan.resolve import resolve_infer
+from plan.resolve_infer import resolve_infer
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_text
 from workspace.paths import ROOT

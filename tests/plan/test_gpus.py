@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from plan import gpus
-from plan.distributed import launch_environment
+from plan.distributed import batch_line, launch_environment
 from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, judge
 from plan.hardware import Machine, check_usable, dtype_flags, one_gpu, this_machine
 from workspace.errors import UserError
@@ -121,6 +121,15 @@ def test_two_alike_are_two_processes(torch_says: Any) -> None:
     assert machine.gpus == 2
     launched = launch_environment({"ENV": {"NPROC_PER_NODE": "2"}}, machine, os.environ)
     assert launched["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_several_gpus_with_few_rows_each_are_told_what_brings_speed() -> None:
+    wanted = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    shared = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "ENV": {"NPROC_PER_NODE": "8"}}
+    line = batch_line(wanted, shared)
+    assert "8 rows a step, as with one process; so few rows a GPU" in line and "--with large-batch" in line
+    assert "large-batch" not in batch_line(wanted, {**shared, "use_cpu": True})
+    assert "large-batch" not in batch_line(wanted, {**shared, "per_device_train_batch_size": 8})
 
 
 def test_torch_is_asked_once_a_run(torch_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

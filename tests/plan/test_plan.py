@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +15,8 @@ from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
-from plan.resolve import (
-    MODEL_KEYS,
-    flash_attention_works,
-    gpu_attention,
-    resolve_infer,
-    resolve_sft,
-    room_for_labels,
-)  # fmt: skip
+from plan.resolve import flash_attention_works, gpu_attention, in_its_chat, resolve_sft
+from plan.resolve_infer import MODEL_KEYS, resolve_infer, room_for_labels
 from plan.training_memory import training_gib
 from tests.prep_tables import write_model
 from workspace.errors import UserError
@@ -190,6 +185,42 @@ def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
         recipe = load_recipe("hotel_reviews", words)
         sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
         assert resolve_infer(recipe, sft, GPU, tmp_path).get("vllm_max_lora_rank") == rank
+
+
+@pytest.mark.parametrize(("template", "scale"), [("qwen3", "ignore_empty_think"), ("glm4_5", "ignore_empty_think"),
+                                                ("qwen2_5", None), ("qwen3_nothinking", None)])  # fmt: skip
+def test_an_empty_thought_before_the_answer_is_not_learned(template: str, scale: str | None) -> None:
+    """It is in the prompt when the model answers; ms-swift would train on it."""
+    values = {"template": template, "system": "", "max_length": 512}
+    found = in_its_chat(values, "")
+    assert (found.get("loss_scale"), found.get("enable_thinking")) == (scale, None if scale is None else False)
+    assert in_its_chat({**values, "loss_scale": "all"}, "")["loss_scale"] == "all"
+    assert "loss_scale" not in in_its_chat({**values, "enable_thinking": "true"}, "")
+    assert "loss_scale" not in in_its_chat({**values, "task_type": "seq_cls"}, "")
+
+
+def test_weights_in_4_bits_are_multiplied_in_what_the_card_has(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews/qwen2.5-7b-qlora")
+    old, new = (resolve_sft(recipe, {}, machine, model, tmp_path, tmp_path) for machine in (OLD_GPU, GPU))
+    assert (old["bnb_4bit_compute_dtype"], new["bnb_4bit_compute_dtype"]) == ("float16", "bfloat16")
+    assert resolve_infer(recipe, old, OLD_GPU, tmp_path)["bnb_4bit_compute_dtype"] == "float16"
+    named = {"bnb_4bit_compute_dtype": "bfloat16"}
+    assert resolve_sft(recipe, named, OLD_GPU, model, tmp_path, tmp_path)["bnb_4bit_compute_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("device", ["Apple's GPU (MPS)", "the Ascend NPU"])
+def test_training_and_answers_are_computed_on_one_device(device: str, model: Path, tmp_path: Path) -> None:
+    """ms-swift trained on the CPU, as told, and answered on the device that it found."""
+    recipe, machine = load_recipe("hotel_reviews"), replace(CPU, other_device=device)
+    sft = resolve_sft(recipe, {}, machine, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, machine, tmp_path)
+    assert (sft["use_cpu"], sft["device_map"], infer["device_map"]) == (True, "cpu", "cpu")
+    assert "is not used: training and answers are computed on the CPU" in machine.unused
+    own = {"use_cpu": "false", "torch_dtype": "bfloat16", "bf16": "true"}
+    sft = resolve_sft(recipe, own, machine, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, machine, tmp_path)
+    assert not {"device_map"} & {*sft, *infer} and infer["torch_dtype"] == "bfloat16"
+    assert "device_map" not in resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
 
 
 def test_a_gpu_with_flash_attn_computes_no_padding() -> None:

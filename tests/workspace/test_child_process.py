@@ -91,6 +91,29 @@ def test_want_of_memory_is_told_from_other_failures(tmp_path: Path, code: str) -
         run_child([sys.executable, "-c", code], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
 
 
+# As torchrun ends: every rank's traceback, then dozens of lines of its own.
+SUMMARY = "\n".join(["E1126 elastic.multiprocessing failed (exitcode: 1)", *["  rank: 1 (local_rank: 1)"] * 30])
+
+
+@pytest.mark.parametrize(
+    ("line", "memory"),
+    [
+        ("[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has 14.56 GiB", True),
+        ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB.", True),
+        ("[rank0]: RuntimeError: CUDA error: out of memory", True),
+        ("torch.AcceleratorError: CUDA error: out of memory", True),
+        ("WARNING: set expandable_segments if you run out of memory", False),
+        ("[rank1]: ValueError: a wrong value", False),
+    ],
+)
+def test_a_gpus_want_of_memory_is_found_above_what_torchrun_writes(tmp_path: Path, line: str, memory: bool) -> None:
+    """The last dozen lines were read, and the sentence of the failure had no remedy."""
+    code = f"import sys; print({line!r} + chr(10) + {SUMMARY!r}); sys.exit(1)"
+    with pytest.raises(UserError) as failed:
+        run_child([sys.executable, "-c", code], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
+    assert isinstance(failed.value, OutOfMemory) is memory
+
+
 def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:
     code = "raise OSError(28, 'No space left on device')"
     with pytest.raises(MachineFault, match=r"found the disk of .* full: make room, then run the same command again$"):

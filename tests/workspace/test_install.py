@@ -76,6 +76,32 @@ def test_the_locks_have_every_pin_with_its_version(build: str) -> None:
     assert pinned("requirements-uv.lock")["uv"] == pinned("requirements-dev.txt")["uv"]
 
 
+def test_vllm_has_the_tested_set_but_for_what_it_cannot_take() -> None:
+    """Into the usual environment it brought another numpy and fastapi, and the next set-up failed."""
+    usual, own = pinned("requirements.txt"), pinned("requirements-vllm.txt")
+    assert {name for name in usual | own if usual.get(name) != own.get(name)} == {"vllm", "numpy", "fastapi"}
+    assert install.constraints("requirements-vllm.txt") == (
+        "--constraint",
+        str(ROOT / "requirements-vllm-constraints.txt"),
+    )
+    every = pinned("requirements-vllm-constraints.txt")
+    assert {name: every.get(name) for name in own} == own
+    assert install.constraints("requirements.txt") == ()
+
+
+def test_the_set_with_vllm_has_an_environment_of_its_own(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "setup_environment.sh", tmp_path)
+    for name in (".venv", ".venv-vllm"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "activate").write_text(f"echo {name}\n")
+    env = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    for pins, venv in (("requirements.txt", ".venv"), ("requirements-vllm.txt", ".venv-vllm")):
+        (tmp_path / pins).write_text("")
+        words = ["bash", "-c", "source ./setup_environment.sh"]
+        env |= {"PYTHON": "true", "REQUIREMENTS": pins}
+        assert subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True).stdout == f"{venv}\n"
+
+
 def test_the_locks_agree_but_for_torch_and_its_libraries() -> None:
     cpu, gpu = pinned("requirements-cpu.lock"), pinned("requirements-gpu.lock")
     differing = {name for name in cpu | gpu if cpu.get(name) != gpu.get(name)}
@@ -108,6 +134,7 @@ def test_without_hashes_is_said_why() -> None:
         (install.CUDA_DRIVER, True, "", None),  # what the index has fits
         (550, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto"),
         (550, True, "nothing", None),
+        (0, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto"),
     ],
 )
 def test_the_build_of_torch(
@@ -118,16 +145,6 @@ def test_the_build_of_torch(
     build = install.torch_build(Installer(("uv", "pip")), driver, "1.2", tmp_path if locked else None)
     assert (build and " ".join(build.words)) == (words and words.format(file=tmp_path))
     assert not build or build.locked is ("--require-hashes" in build.words)
-
-
-@pytest.mark.parametrize(
-    ("answer", "driver"), [("echo 550.54.15", 550), ("echo 580.65.06; echo 580.65.06", 580), ("echo no; exit 9", None)]
-)
-def test_the_driver_is_asked_for(answer: str, driver: int | None, tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert install.nvidia_driver() == driver
 
 
 def test_a_full_disk_is_one_sentence() -> None:

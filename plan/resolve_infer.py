@@ -1,0 +1,74 @@
+"""The keys of `swift infer` for a run, the same before and after tuning but for adapter, rows and result path."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.chat.tokenizer import ModelTokenizer
+from plan.distributed import whole_number
+from plan.hardware import Machine
+from plan.recipes import Recipe
+from plan.resolve import HALF
+from plan.training_memory import ModelShape
+from workspace.errors import UserError
+
+GPU_INFER_BATCH = 64
+# How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
+MODEL_KEYS = (
+    "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
+    "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "device_map",
+)  # fmt: skip
+FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answers are computed in float32
+VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
+
+
+def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
+    """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine."""
+    values = {
+        **recipe.infer,
+        **{key: sft[key] for key in MODEL_KEYS if key in sft},
+        "torch_dtype": sft["torch_dtype"],
+        "val_dataset": [str(dataset / "test.jsonl")],
+    }
+    by_vllm = values.get("infer_backend") == "vllm"
+    exact = machine.gpu is not None and not by_vllm and fits_in_float32(sft, machine)
+    if exact:
+        values["torch_dtype"] = "float32"
+    if "attn_impl" in sft and not by_vllm:
+        # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
+        flash = exact and str(sft["attn_impl"]).startswith("flash")
+        values.setdefault("attn_impl", "sdpa" if flash else sft["attn_impl"])
+    if by_vllm:
+        if sft.get("task_type") == "seq_cls":
+            raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
+        if machine.gpu is None:
+            values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
+        if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
+            values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
+    elif machine.gpu is not None:
+        values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
+    return values
+
+
+def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
+    """Whether answers are computed in float32: where the weights take a quarter of the GPU's memory at most.
+
+    Half precision rounds by the batch: log probabilities of one row alone and in a batch differ by 0.1 in bfloat16.
+    What the recipe or the user says of the dtype stands, and quantised weights stay as they are.
+    """
+    if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
+        return False
+    stored = 4 if ModelShape.read(Path(sft["model"])).stored_in == "float32" else 2
+    weights = sum(path.stat().st_size for path in Path(sft["model"]).glob("*.safetensors"))
+    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(1)
+
+
+def room_for_labels(
+    infer: Mapping[str, Any], sft: Mapping[str, Any], labels: Sequence[str], model: Path
+) -> dict[str, Any]:
+    """The key of `swift infer` that lets the longest label word be answered whole; none where there is room for it."""
+    if sft.get("task_type") == "seq_cls" or "max_new_tokens" not in infer:
+        return {}
+    tokenizer = ModelTokenizer(model)
+    needed = max(len(tokenizer.ids(label)) for label in labels) + 2  # a space before it, the token that ends the answer
+    return {"max_new_tokens": needed} if whole_number(infer, "max_new_tokens") < needed else {}

@@ -1,0 +1,26 @@
+"""A server's log, on stderr: requests, batches and failures, and not a word of a text unless that is asked for."""
+
+import logging
+import traceback
+
+LOG = logging.getLogger("serve")
+_TEXTS = logging.getLogger("serve.texts")
+
+
+def set_up(texts: bool) -> None:
+    """Log to stderr, with `texts` also what is asked and answered."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    LOG.setLevel(logging.INFO)
+    _TEXTS.setLevel(logging.INFO if texts else logging.CRITICAL)
+
+
+def log_answer(text: str, label: str) -> None:
+    """A text and its label, where that is asked for."""
+    _TEXTS.info("%s: %r", label, text)
+
+
+def log_failure(what: str, error: BaseException) -> None:
+    """A defect of ours, with where it was; its message may quote a text, and is left out unless texts are asked for."""
+    message = str(error) if _TEXTS.isEnabledFor(logging.INFO) else "--log-texts shows its message"
+    places = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("%s: %s (%s)\n%s", what, type(error).__name__, message, places)

@@ -1,0 +1,212 @@
+"""A tuned language model asked in this process: the probability of each label, as `swift infer` wrote it before.
+
+Plain transformers and peft, with the project's own plugins, which define what a label's probability is
+(plugins/word_tree.py); ms-swift, whose import takes some fourteen seconds, is not needed.
+"""
+
+import copy
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data_prep.chat.tokenizer import ModelTokenizer
+from plan.cpu_kernels import cpu_precision
+from plan.hardware import this_machine
+from plugins import grouped_attention
+from plugins.cpu.whole_batches import multiply_whole_batches
+from plugins.prompt_cache import sees_all
+from plugins.word_scores import (
+    MIN_SHARED_TOKENS,
+    PASS_TOKENS,
+    merge_adapter,
+    pad_left,
+    passes,
+    score_words,
+    shared_prefix,
+)
+from serve.classifier_file import Prompt
+from serve.encoding import Encoded, PromptEncoder, Scored
+from workspace.errors import UserError
+from workspace.gate import check_checkpoint, check_model
+from workspace.paths import shown
+
+GPU_TOKENS = 32_768  # in one pass on a GPU; halved where its memory does not hold that
+PROBES = ("a", "好", "1", " ", "。", "\n")  # texts that begin differently
+FloatArray = NDArray[np.float64]
+
+
+class TunedScorer:
+    """A model, with its adapter where that is apart, and the prompt that it was tuned with."""
+
+    def __init__(
+        self,
+        model: Path,
+        prompt: Prompt,
+        labels: Sequence[str],
+        adapter: Path | None = None,
+        head: bool = False,
+        dtype: str | None = None,
+        temperature: float = 1.0,
+        tokenizer: Path | None = None,
+    ) -> None:
+        """Load the model in the folder `model`; with `head` a classification head answers, in the order of `labels`.
+
+        `tokenizer`: the folder that has it, where it is not `model`. `dtype` is torch's name of what a GPU computes in,
+        by default that of the weights; a CPU computes in float32.
+        Raises `UserError` for a model that brings code, cannot be loaded, or is too large for the memory at hand.
+        """
+        check_model(model)
+        if adapter:
+            check_checkpoint(adapter)
+        self.labels, self.temperature, self.head = tuple(labels), temperature, head
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        reader = ModelTokenizer(tokenizer or model)
+        self.encoder = PromptEncoder(prompt, labels, reader, head)
+        self.words = [reader.ids(label) for label in labels]  # as plugins/word_tree.py's word_tokens
+        if self.device.type == "cpu":
+            _by_the_fastest_products()
+        self.model = _loaded(model, adapter, len(labels) if head else None, dtype, self.device)
+        self._pad = self.model.config.pad_token_id or 0
+        self._together = PASS_TOKENS if self.device.type == "cpu" else GPU_TOKENS
+        self._prefix, self._past = self._shared()
+
+    def score(self, texts: Sequence[str], advance: Callable[[int], object] = lambda rows: None) -> Scored:
+        """The labels' probabilities after each text; of several columns the texts are joined by data_prep.chat.parts.
+
+        Raises `UserError` as `probabilities` does.
+        """
+        encoded = self.encoder.encode(texts)
+        lengths = np.array([len(one) for one in encoded.tokens], np.int64)
+        return Scored(self.probabilities(encoded, advance), encoded.cut, lengths)
+
+    def probabilities(self, encoded: Encoded, advance: Callable[[int], object] = lambda rows: None) -> FloatArray:
+        """[prompts, labels] probabilities; `advance` is told how many rows were done after each pass.
+
+        Raises `UserError` where the model gives no finite probabilities, and where memory does not hold one text.
+        """
+        lengths = np.array([len(one) for one in encoded.tokens], np.int64)
+        logprobs = np.empty((len(lengths), len(self.labels)))
+        for rows in self._batches(encoded.tokens, lengths):
+            logprobs[rows] = self._logprobs([encoded.tokens[row] for row in rows])
+            advance(len(rows))
+        if not np.isfinite(logprobs).all():
+            raise UserError(
+                "the model gives no finite probabilities, so training has diverged: tune again with a lower "
+                "--learning_rate"
+            )
+        return _softmax(logprobs / self.temperature)
+
+    def _batches(self, prompts: Sequence[list[int]], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        """The rows that are run together: neighbours in length, those that begin with the prefix apart from others."""
+        size = len(self._prefix)
+        begins = np.array([one[:size] == self._prefix for one in prompts], bool)
+        for rows, held in ((np.flatnonzero(begins), size), (np.flatnonzero(~begins), 0)):
+            rows = rows[np.argsort(lengths[rows], kind="stable")]
+            start = 0
+            while start < len(rows):  # `self._together` may become smaller meanwhile
+                part = next(iter(passes((lengths[rows[start:]] - held).tolist(), self._together)))
+                yield rows[start : start + part.stop]
+                start += part.stop
+
+    @torch.inference_mode()
+    def _logprobs(self, prompts: list[list[int]]) -> FloatArray:
+        """[prompts, labels] log P*; in halves where memory does not hold them together."""
+        try:
+            found = self._by_head(prompts) if self.head else self._by_words(prompts)
+            return found.float().cpu().numpy().astype(np.float64)
+        except (torch.OutOfMemoryError, MemoryError):
+            if len(prompts) == 1:
+                raise UserError(
+                    f"memory does not hold the model and one text of {len(prompts[0])} tokens: end other programs, or "
+                    "use a machine with more"
+                ) from None
+        gc.collect()
+        torch.cuda.empty_cache()
+        self._together = max(1, self._together // 2)
+        half = len(prompts) // 2
+        return np.concatenate([self._logprobs(prompts[:half]), self._logprobs(prompts[half:])])
+
+    def _by_words(self, prompts: list[list[int]]) -> torch.Tensor:
+        prefix, past = self._prefix, None
+        if prefix and prompts[0][: len(prefix)] == prefix:
+            past = copy.deepcopy(self._past)
+            past.batch_repeat_interleave(len(prompts))
+        else:
+            prefix = []
+        ids, attended = pad_left([one[len(prefix) :] for one in prompts], self._pad, self.device)
+        mask = torch.cat([attended.new_ones(len(prompts), len(prefix)), attended], 1)
+        return score_words(self.model, ids, mask, self.words, past)[0]
+
+    def _by_head(self, prompts: list[list[int]]) -> torch.Tensor:
+        width = max(map(len, prompts))  # padded on the right: the head reads the last token that is no padding
+        ids = torch.tensor([one + [self._pad] * (width - len(one)) for one in prompts], device=self.device)
+        mask = torch.tensor([[1] * len(one) + [0] * (width - len(one)) for one in prompts], device=self.device)
+        return torch.log_softmax(self.model(input_ids=ids, attention_mask=mask).logits.float(), -1)
+
+    @torch.inference_mode()
+    def _shared(self) -> tuple[list[int], Any]:
+        """The tokens that prompts begin with whatever the text, and their cache; none where that would not pay."""
+        prefix = shared_prefix(self.encoder.encode(PROBES).tokens)
+        if self.head or len(prefix) < MIN_SHARED_TOKENS or not sees_all(self.model):
+            return [], None
+        tokens = torch.tensor([prefix], device=self.device)
+        return prefix, self.model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+
+
+def _softmax(logs: FloatArray) -> FloatArray:
+    shares = np.exp(logs - logs.max(1, keepdims=True))
+    return shares / shares.sum(1, keepdims=True)
+
+
+def _by_the_fastest_products() -> None:
+    """As the plugins do in `swift infer`: the measured way of multiplying, and no copies of frozen weights or keys."""
+    multiply_whole_batches()
+    grouped_attention.install()
+    precision = cpu_precision(this_machine())
+    if precision and precision.by_onednn:
+        torch.set_float32_matmul_precision("medium")  # plugins/cpu/onednn_matmul.py
+
+
+def _loaded(model: Path, adapter: Path | None, classes: int | None, dtype: str | None, device: torch.device) -> Any:
+    """The model with its adapter's weights added, ready to answer. Raises `UserError`."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    wanted = "float32" if device.type == "cpu" else dtype or "auto"
+    given: dict[str, Any] = {"dtype": wanted, "local_files_only": True, "attn_implementation": "sdpa"}
+    kind = "AutoModelForCausalLM"
+    if classes is not None:
+        kind, given["num_labels"] = "AutoModelForSequenceClassification", classes
+    try:
+        _check_room(model, wanted, device)
+        loaded = getattr(transformers, kind).from_pretrained(model, **given)
+        if adapter:
+            from peft import PeftModel
+
+            loaded = PeftModel.from_pretrained(loaded, adapter)
+        loaded = loaded.to(device).eval()
+    except (torch.OutOfMemoryError, MemoryError):
+        raise UserError(_too_large(model)) from None
+    if loaded.config.pad_token_id is None:
+        loaded.config.pad_token_id = 0
+    merge_adapter(loaded)
+    return loaded
+
+
+def _check_room(model: Path, dtype: str, device: torch.device) -> None:
+    """Raise `MemoryError` where the weights alone are more than what is free: Linux would kill the process."""
+    import psutil
+
+    stored = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    if stored > free:
+        raise MemoryError
+
+
+def _too_large(model: Path) -> str:
+    return f"the model in {shown(model)} does not fit in memory: end other programs, or use a machine with more"

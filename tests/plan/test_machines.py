@@ -1,0 +1,151 @@
+"""A run on every kind of machine: what it is given is what the golden files say, and ms-swift takes it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from plan.recipes import MODELS
+from tests.plan.faked_machines import (
+    BEGIN,
+    END,
+    GOLDEN,
+    MACHINES,
+    PAGE,
+    SHAPES,
+    Planned,
+    doctors_lines,
+    golden,
+    model_folder,
+    plan_for,
+)
+from workspace.paths import ROOT
+
+STEMS = sorted(path.stem for path in MODELS.glob("*.yaml"))
+GPUS = [name for name, fake in MACHINES.items() if fake.cards and name != "V100"]
+CPUS = [name for name, fake in MACHINES.items() if not fake.cards]
+OLD = ("T4", "2 x T4")  # without bfloat16
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return {stem: model_folder(folder, stem) for stem in STEMS}
+
+
+@pytest.fixture(scope="module")
+def planned(models: dict[str, Path]) -> dict[str, dict[str, Planned]]:
+    """By recipe and machine."""
+    return {stem: {name: plan_for(name, stem, models[stem]) for name in MACHINES} for stem in STEMS}
+
+
+def test_every_recipe_has_a_model_and_a_golden_file() -> None:
+    assert sorted(SHAPES) == STEMS == sorted(path.stem for path in GOLDEN.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_machine_is_given_what_the_golden_file_says(planned, stem: str) -> None:
+    """Where this is meant to change: python -m tests.plan.faked_machines, and read what git shows."""
+    assert golden(stem, planned[stem]) == (GOLDEN / f"{stem}.yaml").read_text(encoding="utf-8")
+
+
+def test_doctors_lines_are_in_the_docs(planned) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert text.partition(BEGIN)[2].partition(END)[0] == doctors_lines(planned[STEMS[-1]])
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_v100_is_refused_with_the_build_that_works_and_no_other_machine_is(planned, stem: str) -> None:
+    refused = {name: one.refused for name, one in planned[stem].items() if one.refused}
+    assert list(refused) == ["V100"] and "install PyTorch's build torch 2.13.0+cu126" in refused["V100"]
+    assert planned[stem]["V100"].doctor[0].startswith("fault")
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_dtype_and_batch_are_the_cards(planned, stem: str) -> None:
+    for name in GPUS:
+        sft, infer = planned[stem][name].sft, planned[stem][name].infer
+        old, head, quantised = name in OLD, stem.endswith("seqcls"), stem.endswith("qlora")
+        half = "float16" if old else "bfloat16"
+        assert (sft["bf16"], sft["fp16"], "use_cpu" in sft) == (not old, old, False), name
+        assert sft["torch_dtype"] == ("float32" if head else half), name
+        assert infer["torch_dtype"] == (half if quantised else "float32"), name
+        assert sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] == 8, name
+        if quantised:
+            assert sft["bnb_4bit_compute_dtype"] == infer["bnb_4bit_compute_dtype"] == half, name
+    for name in CPUS:
+        sft, infer = planned[stem][name].sft, planned[stem][name].infer
+        assert (sft["use_cpu"], sft["torch_dtype"], infer["torch_dtype"]) == (True, "float32", "float32"), name
+        other = MACHINES[name].other_device
+        assert (sft.get("device_map"), infer.get("device_map")) == (("cpu", "cpu") if other else (None, None)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("2 x T4", "2 x Tesla T4"),
+        ("8 x A100", "8 x NVIDIA A100"),
+        ("RTX 4090 + GT 1030", "1 x NVIDIA GeForce RTX 4090 (24 GiB)"),
+        ("H100 slice (MIG)", "MIG 1g.10gb (10 GiB)"),
+        ("ROCm", "MI300X"),
+    ],
+)
+def test_doctor_names_the_cards_that_compute(planned, name: str, words: str) -> None:
+    assert words in planned[STEMS[0]][name].doctor[0]
+
+
+def test_eight_cards_share_the_batch_and_are_told_what_that_brings(models) -> None:
+    stem = "qwen1.5-0.5b-chat"
+    one = plan_for("8 x A100", stem, models[stem], ["--with", "multi-gpu"])
+    assert (one.sft["ENV"], one.sft["per_device_train_batch_size"]) == ({"NPROC_PER_NODE": "8"}, 1)
+    many = plan_for("8 x A100", stem, models[stem], ["--with", "multi-gpu", "large-batch"])
+    assert (many.sft["per_device_train_batch_size"], many.sft["gradient_accumulation_steps"]) == (8, 1)
+
+
+@pytest.mark.swift
+def test_ms_swift_takes_what_every_machine_is_given(planned, models, tmp_path: Path) -> None:
+    """By its own argument classes, in one process; what is the same on several machines is looked at once."""
+    jobs: dict[str, list[tuple[str, str]]] = {}
+    names: dict[str, str] = {}
+    known = set()
+    (tmp_path / "rows.jsonl").touch()
+    for stem, machines in planned.items():
+        for name, one in machines.items():
+            kind = "none" if name in CPUS else "float16" if name in OLD else "bfloat16"
+            for command in ("sft", "infer"):
+                values = real(getattr(one, command), models[stem], tmp_path)
+                text = yaml.safe_dump(values, allow_unicode=True)
+                if one.refused or (kind, command, text) in known:
+                    continue
+                known.add((kind, command, text))
+                path = tmp_path / f"{len(known)}.yaml"
+                path.write_text(text, encoding="utf-8")
+                names[str(path)] = f"{stem} on {name}: {command}"
+                jobs.setdefault(kind, []).append((command, str(path)))
+    # One that is wrong: a key that there is not.
+    values = real(planned[STEMS[0]]["CPU, AVX2"].sft, models[STEMS[0]], tmp_path) | {"no_such_key": 1}
+    wrong = str(tmp_path / "wrong.yaml")
+    Path(wrong).write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    jobs["none"].append(("sft", wrong))
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    words = [sys.executable, "-m", "tests.plan.accepted_by_swift", str(tmp_path / "jobs.json"), str(tmp_path / "out")]
+    result = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    faults = json.loads((tmp_path / "out").read_text(encoding="utf-8"))
+    assert "no_such_key" in faults.pop(wrong)
+    assert faults.keys() == names.keys() and len(names) > 2 * len(STEMS)
+    assert {names[path]: said for path, said in faults.items() if said} == {}
+
+
+def real(values: dict, model: Path, folder: Path) -> dict:
+    """The values with folders that are there in the place of names."""
+    text = json.dumps(values, ensure_ascii=False)
+    for name, place in (("MODEL", model), ("RUN", folder / "run")):
+        text = text.replace(name, str(place))
+    found = json.loads(text)
+    rows = {key: [str(folder / "rows.jsonl")] for key in ("dataset", "val_dataset") if key in found}
+    plugins = {"external_plugins": [str(ROOT / one) for one in found.get("external_plugins", [])]}
+    return {**found, **rows, **(plugins if plugins["external_plugins"] else {})}

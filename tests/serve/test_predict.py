@@ -1,0 +1,328 @@
+"""`predict`: a table of any kind labelled, its columns kept, in parts that an interrupted command goes on from."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from data_prep.table.table_settings import TableSettings
+from serve import labelling, shards
+from serve.classifier import Classifier
+from serve.encoding import Scored
+from serve.predict import _source, main
+from tests.prep_tables import reviews
+from tests.small_bundles import LABELS, a_prompt, linear_bundle, write_file
+from workspace.errors import UserError
+from workspace.files import read_json, read_jsonl
+
+HEADER = ["编号", "review", "label", "note"]
+ANSWERS = ["predicted_label", "confidence", "p_正面", "p_负面", "abstained", "reason"]
+ODD = [["a", "  ", "1", "空"], ["b", "", "", "=1+1"]]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return linear_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+def a_table(path: Path, rows: int = 40, header: list[str] | None = None) -> Path:
+    lines = [[str(at), text, "好评" if value == "1" else "负面", "x"] for at, (value, text) in enumerate(reviews(rows))]
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header or HEADER, *lines[:3], *ODD, *lines[3:]])
+    return path
+
+
+def labelled(out: Path) -> list[dict[str, str]]:
+    with open(out, encoding="utf-8-sig", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def predict(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_the_columns_stay_and_every_row_keeps_its_place(tmp_path: Path, bundle: Path) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    assert predict(bundle, table, "--out", out, "--label", "label") == 0
+    found = labelled(out)
+    assert list(found[0]) == [*HEADER, *ANSWERS]
+    assert [row["编号"] for row in found] == ["0", "1", "2", "a", "b", *map(str, range(3, 40))]
+    assert [row["reason"] for row in found[3:5]] == ["empty", "empty"]
+    assert {row["predicted_label"] for row in found[3:5]} == {""}
+    assert found[4]["note"] == "'=1+1"  # which a spreadsheet would run
+    probabilities = Classifier.load(bundle).predict([row["review"] for row in found[5:]])
+    assert [row["predicted_label"] for row in found[5:]] == probabilities["label"].tolist()
+    assert [float(row["p_正面"]) for row in found[5:]] == probabilities["p_正面"].round(6).tolist()
+    outcome = read_json(tmp_path / "o.csv.manifest.json")["outcome"]
+    assert outcome["rows"] == 42 and outcome["reasons"] == {"empty": 2}
+    assert outcome["agreement"]["all"]["n"] == 40  # 好评 is a synonym
+    assert not (tmp_path / "o.csv.parts").exists()
+
+
+def test_what_is_below_a_confidence_is_left_to_a_person(tmp_path: Path, bundle: Path) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    middle = Classifier.load(bundle).predict([text for _, text in reviews(40)])["confidence"].median().round(4)
+    assert predict(bundle, table, "--out", out, "--accept", middle) == 0
+    rows = [row for row in labelled(out) if row["reason"] != "empty"]
+    assert {row["abstained"] for row in rows} == {"true", "false"}
+    for row in rows:
+        below = float(row["confidence"]) < middle
+        assert (row["abstained"], row["reason"]) == (("true", "below_threshold") if below else ("false", ""))
+        assert row["predicted_label"] in LABELS
+
+
+def write_as(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        book = openpyxl.Workbook()
+        book.active.append(list(rows[0]))  # type: ignore[union-attr]
+        for row in rows:
+            book.active.append([str(cell) for cell in row.values()])  # type: ignore[union-attr]
+        book.save(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [".jsonl", ".json", ".parquet", ".xlsx"])
+@pytest.mark.parametrize("written", [".csv", ".parquet", ".jsonl", ".xlsx"])
+def test_each_format_is_read_and_written(tmp_path: Path, bundle: Path, kind: str, written: str) -> None:
+    texts = [text for _, text in reviews(5)]
+    rows = [{"n": at, "review": text, "tags": ["x", str(at)]} for at, text in enumerate(texts)]
+    out = tmp_path / f"o{written}"
+    assert predict(bundle, write_as(tmp_path / f"t{kind}", rows), "--out", out) == 0
+    wanted = Classifier.load(bundle).predict(texts)
+    names = ["n", "review", "tags", "label", *ANSWERS[1:]]
+    if written == ".csv":
+        found: list[dict[str, Any]] = list(labelled(out))
+    elif written == ".jsonl":
+        found = read_jsonl(out)
+        if kind in (".json", ".jsonl"):  # values stay what they are
+            assert [(row["n"], row["tags"]) for row in found] == [(row["n"], row["tags"]) for row in rows]
+    elif written == ".parquet":
+        found = pyarrow.parquet.read_table(out).to_pylist()
+        if kind == ".parquet":
+            assert [(row["n"], row["tags"]) for row in found] == [(row["n"], row["tags"]) for row in rows]
+    else:
+        cells = list(openpyxl.load_workbook(out).active.iter_rows(values_only=True))  # type: ignore[union-attr]
+        found = [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+    assert list(found[0]) == names
+    assert [row["label"] for row in found] == wanted["label"].tolist()
+    assert [float(row["confidence"]) for row in found] == wanted["confidence"].round(6).tolist()
+
+
+class Ended(BaseException):
+    pass
+
+
+def test_an_interrupted_command_goes_on_after_the_last_part(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, whole, out = a_table(tmp_path / "t.csv"), tmp_path / "whole.csv", tmp_path / "o.csv"
+    monkeypatch.setattr(labelling, "SHARD", 10)
+    predict(bundle, table, "--out", whole)
+    add, texts = shards.Shards.add, list[str]()
+    score = Classifier.score_texts
+
+    def ending(self: shards.Shards, start: int, rows: pa.Table) -> None:
+        if start == 20:
+            raise Ended
+        add(self, start, rows)
+
+    monkeypatch.setattr(shards.Shards, "add", ending)
+    with pytest.raises(Ended):
+        predict(bundle, table, "--out", out)
+    assert not out.exists() and len(list((tmp_path / "o.csv.parts").glob("rows-*"))) == 2
+    monkeypatch.setattr(shards.Shards, "add", add)
+
+    def counting(self: Classifier, given: list[str], advance: Callable[[int], object]) -> Scored:
+        texts.extend(given)
+        return score(self, given, advance)
+
+    monkeypatch.setattr(Classifier, "score_texts", counting)
+    capsys.readouterr()
+    assert predict(bundle, table, "--out", out) == 0
+    assert "going on after 20 of 42 rows" in capsys.readouterr().out
+    assert len(texts) == 22
+    assert out.read_bytes() == whole.read_bytes()
+    assert predict(bundle, table, "--out", out) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_parts_of_another_model_table_or_option_are_refused(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    monkeypatch.setattr(labelling, "SHARD", 10)
+    add = shards.Shards.add
+
+    def ending(self: shards.Shards, start: int, rows: pa.Table) -> None:
+        if start:
+            raise Ended
+        add(self, start, rows)
+
+    monkeypatch.setattr(shards.Shards, "add", ending)
+    with pytest.raises(Ended):
+        predict(bundle, table, "--out", out)
+    monkeypatch.setattr(shards.Shards, "add", add)
+    other = linear_bundle(tmp_path / "other", rows=60)
+    with pytest.raises(UserError, match=r"made with another classifier: name another --out"):
+        predict(other, table, "--out", out)
+    prompt = linear_bundle(tmp_path / "prompt", prompt=a_prompt(max_length=64))
+    with pytest.raises(UserError, match="another classifier and prompt"):
+        predict(prompt, table, "--out", out)
+    with pytest.raises(UserError, match="another options"):
+        predict(bundle, table, "--out", out, "--accept", "0.9")
+    a_table(table, rows=41)
+    with pytest.raises(UserError, match="another table and rows"):
+        predict(bundle, table, "--out", out)
+
+
+def test_a_finished_file_is_never_replaced_by_another_s(tmp_path: Path, bundle: Path) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    predict(bundle, table, "--out", out)
+    before = out.read_bytes()
+    with pytest.raises(UserError, match="another options"):
+        predict(bundle, table, "--out", out, "--accept", "0.9")
+    with pytest.raises(UserError, match="is the table itself"):
+        predict(bundle, table, "--out", table)
+    (tmp_path / "mine.csv").write_text("mine")
+    with pytest.raises(UserError, match="is there already, and was not made here"):
+        predict(bundle, table, "--out", tmp_path / "mine.csv")
+    with pytest.raises(UserError, match=r"ends in none of \.csv"):
+        predict(bundle, table, "--out", tmp_path / "o.doc")
+    assert out.read_bytes() == before
+
+
+def test_a_labelled_table_that_was_edited_is_not_written_over(tmp_path: Path, bundle: Path) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    predict(bundle, table, "--out", out)
+    with open(out, "a", encoding="utf-8") as stream:
+        stream.write("looked at,by a person\n")
+    edited = out.read_bytes()
+    with pytest.raises(UserError, match="was changed since it was made: name another --out"):
+        predict(bundle, table, "--out", out)
+    assert out.read_bytes() == edited
+
+
+def test_what_is_cut_off_before_its_table_is_in_place_goes_on(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    monkeypatch.setattr("serve.predict.os.replace", lambda *given: (_ for _ in ()).throw(Ended))
+    with pytest.raises(Ended):
+        predict(bundle, table, "--out", out)
+    monkeypatch.undo()
+    assert not out.exists()
+    assert predict(bundle, table, "--out", out) == 0
+    assert len(labelled(out)) == 42 and not (tmp_path / "o.csv.parts").exists()
+
+
+def test_a_part_beyond_a_gap_is_taken_away_too(tmp_path: Path, bundle: Path) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    made = shards.Made("a", "b", "c", {}, 4)
+    with shards.Shards.opened(tmp_path / "parts", made) as parts:
+        for start in (0, 1, 3):
+            parts.add(start, pa.table({"x": [1, 2]}))
+        assert parts.done == 2
+        parts.remove()
+    assert not (tmp_path / "parts").exists()
+    assert predict(bundle, table, "--out", out) == 0
+
+
+def test_what_a_task_says_of_its_own_table_is_not_forced_on_another(tmp_path: Path) -> None:
+    """A table in UTF-8 is read as such, though the task's own is in GB 18030; one that needs the task's word has it."""
+    other, own = tmp_path / "other.csv", tmp_path / "own.csv"
+    other.write_text("review\n房间很干净\n", encoding="utf-8")
+    own.write_text("review||x\n房间很干净||1\n", encoding="gb18030")
+    columns = SimpleNamespace(text=("review",), label="label")
+    task = SimpleNamespace(columns=columns, table=TableSettings(encoding="gb18030", delimiter="||"))
+    classifier = SimpleNamespace(
+        file=SimpleNamespace(prompt=SimpleNamespace(columns=("review",))), finished=SimpleNamespace(task=task)
+    )
+    for table in (other, own):
+        source = _source(classifier, SimpleNamespace(table=table, columns=None, label=None))
+        assert [text for piece in source.pieces(0, 10) for text in piece.texts] == ["房间很干净"]
+
+
+def test_a_damaged_part_ends_the_command(tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    monkeypatch.setattr(labelling, "SHARD", 10)
+    monkeypatch.setattr("serve.predict.write_labelled", lambda *given: (_ for _ in ()).throw(Ended))
+    with pytest.raises(Ended):
+        predict(bundle, table, "--out", out)
+    monkeypatch.undo()
+    part = sorted((tmp_path / "o.csv.parts").glob("rows-*"))[1]
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"cannot be read .*: remove it, and run again"):
+        predict(bundle, table, "--out", out)
+    assert not out.exists()
+    part.unlink()
+    assert predict(bundle, table, "--out", out) == 0
+    assert len(labelled(out)) == 42
+
+
+def test_a_table_of_other_columns_is_one_sentence(tmp_path: Path, bundle: Path) -> None:
+    table = a_table(tmp_path / "t.csv", header=["编号", "评论", "label", "note"])
+    with pytest.raises(UserError, match=r"has no column review.*--columns"):
+        predict(bundle, table)
+    with pytest.raises(UserError, match="names 2 columns"):
+        predict(bundle, table, "--columns", "评论", "note")
+    assert predict(bundle, table, "--columns", "评论", "--out", tmp_path / "o.csv") == 0
+    with pytest.raises(UserError, match="expected a probability from 0 to 1"):
+        predict(bundle, table, "--accept", "95")
+
+
+def test_names_that_are_there_twice_stay_two_columns(tmp_path: Path, bundle: Path) -> None:
+    table = a_table(tmp_path / "t.csv", header=["n", "review", "n", "confidence"])
+    predict(bundle, table, "--out", tmp_path / "o.csv")
+    header = (tmp_path / "o.csv").read_text("utf-8-sig").splitlines()[0]
+    assert header == "n,review,n,confidence,label,predicted_confidence,p_正面,p_负面,abstained,reason"
+    predict(bundle, table, "--out", tmp_path / "o.parquet")
+    names = pyarrow.parquet.read_schema(tmp_path / "o.parquet").names
+    assert names[:4] == ["n", "review", "n_3", "confidence"]
+
+
+def test_drift_is_told_and_can_fail(tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("review\n" + "".join(f"{text}\n" for value, text in reviews(400) if value == "1"), "utf-8")
+    assert predict(bundle, table, "--out", tmp_path / "o.csv", "--fail-on-drift") == 3
+    assert "another population by its labels" in capsys.readouterr().out
+    assert predict(bundle, table, "--out", tmp_path / "o.csv", "--fail-on-drift") == 3  # it is up to date, and says so
+    assert predict(bundle, table, "--out", tmp_path / "o.csv") == 0
+
+
+def test_an_earlier_classifier_is_compared_on_the_same_rows(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, earlier = a_table(tmp_path / "t.csv", rows=200), linear_bundle(tmp_path / "earlier", rows=6)
+    words = (bundle, table, "--out", tmp_path / "o.csv", "--label", "label", "--compare", earlier)
+    assert predict(*words) == 0
+    told = capsys.readouterr().out
+    assert "on 200 rows accuracy is" in told and "mid-p McNemar" in told
+    found = read_json(tmp_path / "o.csv.manifest.json")["outcome"]["comparison"]
+    assert found["n"] == 200 and found["code"] in ("better", "worse", "equivalent", "undecided")
+    assert not list(tmp_path.glob("*.parts*"))
+    with pytest.raises(UserError, match="needs a table with right labels"):
+        predict(bundle, table, "--out", tmp_path / "p.csv", "--compare", earlier)
+
+
+def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:
+    bundle = linear_bundle(tmp_path / "bundle")
+    (bundle / "linear.json").write_bytes((bundle / "linear.json").read_bytes() + b" ")
+    with pytest.raises(UserError, match="was changed since it was exported"):
+        predict(bundle, a_table(tmp_path / "t.csv"))
+    with pytest.raises(UserError, match="is not a run folder"):
+        predict(tmp_path, tmp_path / "t.csv")
+    write_file(bundle, reading="linear", kind=None)
+    assert predict(bundle, tmp_path / "t.csv", "--out", tmp_path / "o.csv") == 0
