@@ -141,6 +141,12 @@ def choose_classifier(
     return Choice(classifier, c, tuple(trials.items()), int(classifier.coef_.size + classifier.intercept_.size))
 
 
+def splits_as_shown(run: Run) -> dict[SplitName, Split]:
+    """The run's train, val and test rows, with the texts as its model is shown them. Raises `UserError`."""
+    read = (load_split(run.dataset, name, run.labels) for name in SPLITS)
+    return dict(zip(SPLITS, as_shown(*read), strict=True))
+
+
 def primary_metric(run: Run) -> str:
     """What decides in the run's task: C is chosen by it."""
     task = load_run_task(run)
@@ -153,7 +159,7 @@ def make_baselines(folder: Path) -> bool:
     Raises `UserError` when the run or its dataset is missing or unfit.
     """
     run = Run.read(folder)
-    splits = dict(zip(SPLITS, as_shown(*(load_split(run.dataset, name, run.labels) for name in SPLITS)), strict=True))
+    splits = splits_as_shown(run)
     metric = primary_metric(run)
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
         "labels": list(run.labels),

@@ -18,9 +18,9 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
-from eval.baselines import SPLITS, choose_classifier, primary_metric, spread
+from eval.baselines import choose_classifier, primary_metric, splits_as_shown, spread
 from eval.scoring.baseline_records import ANSWERS, EMBEDDING, EMBEDDING_RECORD, Baseline
-from eval.scoring.responses import Response, Split, as_shown, load_split, write_responses
+from eval.scoring.responses import Response, Split, write_responses
 from plan.provenance import current_model, made_by
 from plan.run import Run, locked_run
 from workspace import stages
@@ -46,7 +46,7 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
     if run.model_folder is None or not run.model_folder.is_dir():
         raise UserError(f"the weights of {run.model} are not on disk: run the same `bash run_sft.sh` command again")
     check_model(run.model_folder)
-    splits = dict(zip(SPLITS, as_shown(*(load_split(run.dataset, name, run.labels) for name in SPLITS)), strict=True))
+    splits = splits_as_shown(run)
     metric = primary_metric(run)
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
         "labels": list(run.labels),
@@ -58,8 +58,8 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
         return None
     stages.forget(run.folder, STAGE)
     begin = time.perf_counter()
-    embeddings = embed(run.model_folder, [splits[name].reviews for name in SPLITS], run.max_length)
-    train, val, test = (splits[name] for name in SPLITS)
+    embeddings = embed(run.model_folder, [split.reviews for split in splits.values()], run.max_length)
+    train, val, test = splits.values()
     ms_per_review = 1000 * (time.perf_counter() - begin) / max(1, sum(map(len, splits.values())))
     scaler = StandardScaler().fit(embeddings[0])
     features = [scaler.transform(part) if len(part) else part for part in embeddings]

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from eval.baselines import SPLITS, primary_metric
+from eval.baselines import primary_metric, splits_as_shown
 from eval.infer import infer_run
 from eval.inference.encoder import (
     EPOCHS,
@@ -29,7 +29,7 @@ from eval.inference.summary import Summary
 from eval.scoring.baseline_records import ANSWERS, ENCODER, ENCODER_RECORD, EncoderBaseline
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.efficiency import count_parameters
-from eval.scoring.responses import Response, Split, as_shown, load_responses, load_split, write_responses
+from eval.scoring.responses import Response, Split, load_responses, write_responses
 from hub.find import find_model, fingerprint
 from plan.hardware import this_machine
 from plan.memory import found_before
@@ -62,7 +62,7 @@ def make_encoder_baseline(folder: Path, model: str, changes: dict[str, Any]) -> 
     be loaded, the train rows are all of one label, or ms-swift fails.
     """
     run = Run.read(folder)
-    splits = dict(zip(SPLITS, as_shown(*(load_split(run.dataset, name, run.labels) for name in SPLITS)), strict=True))
+    splits = splits_as_shown(run)
     if len(set(splits["train"].gold)) < 2:
         raise UserError(f"{shown(splits['train'].path)} has rows of one label only: an encoder needs rows of two")
     encoder = read_encoder(find_model(model))

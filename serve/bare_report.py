@@ -3,7 +3,6 @@
 Texts are in metrics.json only beside the most confident mistakes, and in rows.jsonl; nothing else is drawn from them.
 """
 
-from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -36,5 +35,4 @@ def without_places(metrics: Metrics) -> dict[str, Any]:
     for key in ("csv", "model"):
         if run[key] and PurePath(run[key]).is_absolute():
             run[key] = PurePath(run[key]).name
-    test: Mapping[str, Any] = metrics["test"]
-    return {**metrics, "run": run, "test": dict(test), "learning_curve": None, "notice": None}
+    return {**metrics, "run": run, "learning_curve": None, "notice": None}

@@ -48,7 +48,6 @@ def card(file: ClassifierFile, metrics: Metrics, name: str, base: Licence | None
             }
             for one in shown
         ],
-        report=True,
         plain=plain_transformers(file),
         swift=swift_infer(file),
         vllm=vllm_serve(file),

@@ -122,16 +122,15 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def _scored(self, texts: Sequence[str], advance: Advance) -> Scored:
         encoded = self.encoder.encode(texts)
-        lengths = np.array([len(one) for one in encoded.tokens], np.int64)
         linear = self._linear.probabilities(encoded.questions) if self._linear else None
         tuned = self._tuned.probabilities(encoded, advance) if self._tuned else None
         if tuned is not None and linear is not None and self._stack is not None:
-            return Scored(self._stack.probabilities(tuned, linear), encoded.cut, lengths)
+            return Scored(self._stack.probabilities(tuned, linear), encoded.cut, encoded.lengths)
         if (found := linear if tuned is None else tuned) is None:
             raise ValueError("neither model is loaded")
         if tuned is None:
             advance(len(found))
-        return Scored(found, encoded.cut, lengths)
+        return Scored(found, encoded.cut, encoded.lengths)
 
     @property
     def on_cpu(self) -> bool:

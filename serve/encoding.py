@@ -30,6 +30,11 @@ class Encoded(NamedTuple):
     tokens: list[list[int]]
     cut: NDArray[np.bool_]
 
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many tokens each prompt has (n,)."""
+        return np.array([len(one) for one in self.tokens], np.int64)
+
 
 class Scored(NamedTuple):
     """Of each text: the labels' probabilities (n, labels), whether it was cut (n,), and its prompt's tokens (n,)."""

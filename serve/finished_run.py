@@ -5,16 +5,15 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from data_prep.task import Task
+from eval.baselines import SPLITS
 from eval.evaluate import load_run_task
 from eval.infer import check_responses_are_current
 from eval.scoring.predictions import RunPredictions, load_predictions
-from eval.scoring.responses import Split, SplitName, as_shown, load_split
+from eval.scoring.responses import Split, as_shown, load_split
 from plan.run import Run
 from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import read
-
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

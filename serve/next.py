@@ -10,7 +10,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from eval.evaluate import load_run_task
 from eval.scoring.responses import load_split
 from plan.run import Run
 from serve.bundle import is_bundle
+from serve.classifier_file import Reading
 from serve.informative import most_informative
 from serve.unlabelled import SEED, Unlabelled, read_unlabelled
 from workspace.command_line import Parser, caller_folder, given_number, given_path
@@ -146,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="the table's columns of texts, as the task has them"
     )
-    parser.add_argument("--reading", choices=("tuned", "linear", "stack"), help="default: what the report advises")
+    parser.add_argument("--reading", choices=get_args(Reading), help="default: what the report advises")
     parser.add_argument(
         "--pool",
         type=given_number(ROWS),

@@ -10,13 +10,15 @@ import os
 import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ConfigDict
 
 from data_prep.table.table_settings import Column, TableSettings
 from serve.classifier import Classifier
+from serve.classifier_file import Reading
 from serve.comparison import against_earlier
 from serve.labelled_table import WRITERS, Columns, ending, write_labelled
 from serve.labelling import HIDDEN, label_rows
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = outcome.as_json()
         lines = outcome.lines()
         if options.compare:
-            sentence, told["comparison"] = _compared(classifier, source, options, parts, outcome)
+            sentence, told["comparison"] = _compared(classifier, source, options, parts, outcome, made)
             lines.append(sentence)
         columns = Columns(source.names, classifier.file.labels, source.is_json)
         whole = parts / f"whole{ending(out)}"
@@ -115,7 +117,7 @@ def _source(classifier: Classifier, options: Namespace) -> SourceTable:
 def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Made:
     return Made(
         classifier=classifier.identity,
-        prompt=sha256_json(asdict(classifier.file.prompt)),
+        prompt=_prompt_sha256(classifier),
         table=sha256_file(source.look.path),
         options=as_options(
             accept=options.accept,
@@ -125,6 +127,10 @@ def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Ma
         ),
         rows=source.rows,
     )
+
+
+def _prompt_sha256(classifier: Classifier) -> str:
+    return sha256_json(asdict(classifier.file.prompt))
 
 
 def _is_done(out: Path, manifest: Path, made: Made) -> bool:
@@ -141,7 +147,7 @@ def _is_done(out: Path, manifest: Path, made: Made) -> bool:
 
 
 def _compared(
-    classifier: Classifier, source: SourceTable, options: Namespace, parts: Path, outcome: Outcome
+    classifier: Classifier, source: SourceTable, options: Namespace, parts: Path, outcome: Outcome, made: Made
 ) -> tuple[str, dict[str, Json]]:
     """The same rows by the earlier classifier, in parts of their own, and the verdict."""
     earlier = Classifier.load(options.compare, base=options.base)
@@ -150,8 +156,8 @@ def _compared(
     if len(earlier.file.prompt.columns) != len(source.text_at):
         raise UserError(f"{shown(options.compare)} reads other columns: {', '.join(earlier.file.prompt.columns)}")
     earlier.finished = classifier.finished  # whose task says what the table's labels are called
-    made = _made(earlier, source, options)
-    with Shards.opened(parts.with_name(f"{parts.name}.earlier"), made) as shards:
+    by_earlier = replace(made, classifier=earlier.identity, prompt=_prompt_sha256(earlier))
+    with Shards.opened(parts.with_name(f"{parts.name}.earlier"), by_earlier) as shards:
         with progress(source.rows, "predict: the earlier classifier", done=shards.done, few=FEW) as bar:
             label_rows(earlier, source, shards, options.accept, bar.update)
         found = outcome_of(earlier, source, shards)
@@ -204,7 +210,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--accept", type=_share, metavar="P", help="leave rows below this probability to a person; default: as measured"
     )
-    parser.add_argument("--reading", choices=("tuned", "linear", "stack"), help="of a run; default: as advised")
+    parser.add_argument("--reading", choices=get_args(Reading), help="of a run; default: as advised")
     parser.add_argument(
         "--base", type=_model, metavar="MODEL", help="the base model, where a bundle holds an adapter alone"
     )

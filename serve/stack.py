@@ -11,14 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from eval.scoring.predictions import STACK, STACKED
 from eval.scoring.stack import fit_stack, log_odds
 from serve.finished_run import FinishedRun
+from serve.linear import AGAIN, CLOSE
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.paths import shown
 from workspace.records import read
 
 NAME = "stack.json"
-CLOSE = 1e-6  # of a probability, to what the run's report has
-AGAIN = "export the bundle again"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import cpu_precision
@@ -81,15 +82,14 @@ class TunedScorer:
         Raises `UserError` as `probabilities` does.
         """
         encoded = self.encoder.encode(texts)
-        lengths = np.array([len(one) for one in encoded.tokens], np.int64)
-        return Scored(self.probabilities(encoded, advance), encoded.cut, lengths)
+        return Scored(self.probabilities(encoded, advance), encoded.cut, encoded.lengths)
 
     def probabilities(self, encoded: Encoded, advance: Callable[[int], object] = lambda rows: None) -> FloatArray:
         """[prompts, labels] probabilities; `advance` is told how many rows were done after each pass.
 
         Raises `UserError` where the model gives no finite probabilities, and where memory does not hold one text.
         """
-        lengths = np.array([len(one) for one in encoded.tokens], np.int64)
+        lengths = encoded.lengths
         logprobs = np.empty((len(lengths), len(self.labels)))
         for rows in self._batches(encoded.tokens, lengths):
             logprobs[rows] = self._logprobs([encoded.tokens[row] for row in rows])
@@ -99,7 +99,7 @@ class TunedScorer:
                 "the model gives no finite probabilities, so training has diverged: tune again with a lower "
                 "--learning_rate"
             )
-        return _softmax(logprobs / self.temperature)
+        return np.asarray(softmax(logprobs / self.temperature, axis=1))
 
     def _batches(self, prompts: Sequence[list[int]], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The rows that are run together: neighbours in length, those that begin with the prefix apart from others."""
@@ -156,11 +156,6 @@ class TunedScorer:
             return [], None
         tokens = torch.tensor([prefix], device=self.device)
         return prefix, self.model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
-
-
-def _softmax(logs: FloatArray) -> FloatArray:
-    shares = np.exp(logs - logs.max(1, keepdims=True))
-    return shares / shares.sum(1, keepdims=True)
 
 
 def _by_the_fastest_products() -> None:

@@ -166,7 +166,7 @@ def test_markdown_shows_it_all_as_text(done: Done) -> None:
 @pytest.mark.browser
 def test_the_page_shows_it_all_as_text_and_asks_for_nothing(done: Done) -> None:
     playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-    from tests.eval.reporting.test_browser import ARGUMENTS, CHROMIUM
+    from tests.browser import ARGUMENTS, CHROMIUM
 
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import shutil
 
 import pytest
 
@@ -12,21 +11,8 @@ from tests.serve.made_up import DOCUMENTS, PATIENT, Documents, MadeUp, made_up_f
 
 pytestmark = pytest.mark.browser
 
-playwright = pytest.importorskip("playwright.sync_api", reason="the package playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 HOSTILE = '<img src=x onerror="window.hacked=1">好'
 KEY = "a-key-of-twenty-four-signs"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
