@@ -37,7 +37,7 @@ READINGS = {
     "poor, unlike": ((0.6, 0.7), (0.6, 0.7), 0.0),
 }
 # rows, share of the rarer class; only tables with 20 rows of each count
-SIZES = [(50, 0.5), (200, 0.5), (200, 0.2), (800, 0.5), (800, 0.2), (800, 0.05)]
+SIZES = [(50, 0.5), (200, 0.5), (200, 0.2), (800, 0.5), (800, 0.05)]
 DRAWS = 1000
 KINDS = np.array([(gold, *answers) for gold in (1, 0) for answers in product((gold, 1 - gold), repeat=2)])
 RIGHT = KINDS[:, 1:] == KINDS[:, :1]
@@ -76,15 +76,18 @@ def posterior(counts, readings, wrong):
 def intervals(counts):
     """The intervals of each metric of the first reading, and of the difference of the second: (2, 4, t) of both ends.
     Of accuracy they are Wilson's and Newcombe's, as the report shows."""
-    low = np.hstack([np.quantile(one, TAIL, axis=1) for (one,) in posterior(counts, 1, WRONG)])
+    both = list(posterior(counts, 2, WRONG))  # of which the first is distributed as it is alone
+    low = np.hstack([np.quantile(a, TAIL, axis=1) for a, _ in both])
     high = np.hstack([np.quantile(one, 1 - TAIL, axis=1) for (one,) in posterior(counts, 1, WRONG_ABOVE)])
     low[ACCURACY], high[ACCURACY] = np.transpose([_wilson(int(one @ RIGHT[:, 0]), int(one.sum())) for one in counts])
-    return np.stack([low, high]), differences(counts)
+    return np.stack([low, high]), differences(counts, both)
 
 
-def differences(counts):
+def differences(counts, drawn=None):
+    """The intervals (2, 4, t) of the differences."""
     tails = [PAIRED_TAIL, 1 - PAIRED_TAIL]
-    paired = np.concatenate([np.quantile(b - a, tails, axis=1) for a, b in posterior(counts, 2, WRONG)], axis=2)
+    drawn = drawn or posterior(counts, 2, WRONG)
+    paired = np.concatenate([np.quantile(b - a, tails, axis=1) for a, b in drawn], axis=2)
     paired[:, ACCURACY] = np.transpose([_newcombe(*discordance(one)) for one in counts])
     return paired
 
@@ -158,28 +161,41 @@ def _randomisation_p(counts, metric):
     return randomisation_p(np.repeat(KINDS, counts, axis=0), 2, metric, DRAWS)
 
 
-def rates(n, prevalence, readings, metric, draws):
-    """The share of draws with each code, and the mean of what is called detectable."""
+@cache
+def rates(n, prevalence, readings, draws):
+    """For each metric the share of draws with each code, and the mean of what is called detectable."""
     counts, enough = tables(n, prevalence, readings, draws)
-    codes, detectable, by_accuracy, at = [], [], metric == "accuracy", METRICS.index(metric)
-    spans = iter(differences(counts[enough])[:, at].T if enough.any() else ())
-    for one, wide_enough in zip(counts, enough, strict=True):
-        _, fixed, broken, _ = cell = discordance(one)
-        seen = Cells(KINDS, one.astype(float), np.zeros(8), 2)
-        a, b = (float(seen.figures(seen.counts, column)[metric]) for column in (1, 2))
-        span = tuple(next(spans)) if wide_enough else _newcombe(*cell) if by_accuracy else None
-        p = mcnemar_p(fixed, broken) if by_accuracy else None if span else _randomisation_p(tuple(one), metric)
-        codes.append(verdict_code(span, b - a, 0.01, p))
-        tail = TAIL if by_accuracy else PAIRED_TAIL
-        detectable.append(detectable_difference(n, fixed + broken, span, tail) if span else 0)
-    return {code: codes.count(code) / draws for code in set(codes)}, float(np.mean(detectable))
+    seen = Cells(KINDS, counts.astype(float), np.zeros(8), 2)
+    a, b = (seen.figures(seen.counts, column) for column in (1, 2))
+    spans = np.full((2, len(METRICS), draws), np.nan)
+    if enough.any():
+        spans[:, :, enough] = differences(counts[enough])
+    found = {}
+    for at, metric in enumerate(METRICS):
+        codes, detectable, tail = [], [], TAIL if metric == "accuracy" else PAIRED_TAIL
+        for one, (low, high), gain in zip(counts, spans[:, at].T, b[metric] - a[metric], strict=True):
+            cell = discordance(one)
+            if metric == "accuracy":
+                span, p = _newcombe(*cell), mcnemar_p(cell[1], cell[2])
+            else:
+                span = None if np.isnan(low) else (low, high)
+                p = None if span else _randomisation_p(tuple(one), metric)
+            codes.append(verdict_code(span, gain, 0.01, p))
+            detectable.append(detectable_difference(n, cell[1] + cell[2], span, tail) if span else 0)
+        found[metric] = {code: codes.count(code) / draws for code in set(codes)}, float(np.mean(detectable))
+    return found
 
 
-NULL = [(50, 0.5, "good"), (50, 0.2, "good"), (200, 0.2, "near perfect, alike"), (800, 0.05, "poor, unlike")]
+NULL = [
+    (50, 0.5, "good"),
+    (50, 0.2, "good"),
+    (200, 0.2, "near perfect, alike"),
+    (800, 0.05, "poor, unlike"),
+]
 
 
 def false_claims(n, prevalence, kind, metric, draws):
-    found, _ = rates(n, prevalence, READINGS[kind], metric, draws)
+    found, _ = rates(n, prevalence, READINGS[kind], draws)[metric]
     return found.get("better", 0), found.get("worse", 0)
 
 
@@ -195,7 +211,9 @@ def test_equal_readings_are_seldom_called_better(metric):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("case", NULL)
 def test_equal_readings_are_called_better_in_at_most_5_per_cent_of_2000_draws(case, metric):
-    assert max(false_claims(*case, metric, 2000)) <= 0.05
+    found = false_claims(*case, metric, 2000)
+    print(f"{case}, {metric}: better {found[0]}, worse {found[1]}")
+    assert max(found) <= 0.05
 
 
 def power(n, metric, times, draws):
@@ -208,8 +226,8 @@ def power(n, metric, times, draws):
         both = b - (discordant + difference) / 2
         return (a, a), (b, b), (both - a * b) / (min(a, b) - a * b)
 
-    _, detectable = rates(n, 0.5, readings(0.0), metric, 20)
-    return rates(n, 0.5, readings(times * detectable), metric, draws)[0].get("better", 0)
+    _, detectable = rates(n, 0.5, readings(0.0), 20)[metric]
+    return rates(n, 0.5, readings(times * detectable), draws)[metric][0].get("better", 0)
 
 
 @pytest.mark.slow
@@ -219,7 +237,7 @@ def test_what_is_called_detectable_is_detected(times, least):
 
 
 @pytest.mark.all
-@pytest.mark.parametrize(("times", "least"), [(1, 0.78), (1.4, 0.95)])
+@pytest.mark.parametrize(("times", "least"), [(1, 0.8), (1.4, 0.95)])
 @pytest.mark.parametrize("metric", ["macro_f1", "accuracy"])
 @pytest.mark.parametrize("n", [200, 800])
 def test_what_is_called_detectable_is_detected_in_2000_draws(n, metric, times, least):
