@@ -13,6 +13,7 @@ from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
+from eval.scoring.significance import holm
 from workspace.bilingual import Text, duration
 
 FACTS = ("task", "recipe", "model", "csv", "limit", "seed", "machine", "git", "started")
@@ -45,7 +46,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "second": second_metric(metrics),
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
-        "paired": each_pair_once(metrics["comparisons"]),
+        "paired": with_holm_p(each_pair_once(metrics["comparisons"])),
         "baseline": best_baseline(metrics),
         "reading_notes": reading_notes(metrics),
         "slices": slices,
@@ -68,6 +69,12 @@ def each_pair_once(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     for one in comparisons:
         found.setdefault(frozenset((one["a"], one["b"])), one)
     return list(found.values())
+
+
+def with_holm_p(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The comparisons, each with the p of its primary metric's test, corrected for their number."""
+    p = [one["mcnemar_p"] if one["randomisation_p"] is None else one["randomisation_p"] for one in comparisons]
+    return [{**one, "holm_p": corrected} for one, corrected in zip(comparisons, holm(p), strict=True)]
 
 
 def reading_notes(metrics: Metrics) -> list[Text]:
