@@ -1,5 +1,7 @@
 """The stages before and after tuning, with a stand-in for `swift infer`: what they write and when they do it again."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,14 @@ from eval.inference.prompts import Prompt
 from eval.inference.summary import Summary
 from eval.reporting.untuned_notes import variant_notes
 from eval.scoring.predictions import load_predictions
-from eval.scoring.responses import load_responses, load_split
-from eval.scoring.variants import VARIANTS_FILE, untuned_variants
+from eval.scoring.responses import VARIANTS_FILE, load_responses, load_split
+from eval.scoring.variants import untuned_variants
 from plan.run import Run
 from tests.journals import answer_all_right
 from tests.scored_runs import BINARY, make_dataset, make_plan
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
+from workspace.paths import ROOT
 
 SETTINGS = "template: qwen\ntorch_dtype: float32\nmax_new_tokens: 8\nmax_batch_size: 8\n"
 
@@ -202,3 +205,9 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
     write_jsonl(run / "before" / VARIANTS_FILE, rows)
     with pytest.raises(UserError, match=r"variants\.jsonl, line 1 answers no row of"):
         untuned_variants(run, test, predictions, BINARY)
+
+
+def test_asking_a_model_imports_nothing_that_figures_are_computed_with() -> None:
+    """Two stages of each run would wait seconds for it."""
+    code = "import sys, eval.infer; print(sorted({'sklearn', 'scipy', 'torch', 'matplotlib'} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "[]\n"
