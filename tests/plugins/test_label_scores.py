@@ -73,6 +73,23 @@ def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> 
         assert row == pytest.approx([plain(model, prompt, word) for word in words], abs=1e-3)
 
 
+@pytest.mark.parametrize(("family", "less"), [("qwen2", True), ("qwen3", True), ("llama", True), ("lfm2", False)])
+def test_the_last_mlp_computes_no_more_tokens_than_are_read(prompts, family: str, less: bool) -> None:
+    from plugins.word_scores import pad_left, score_words
+
+    model, seen = random_model(family, VOCABULARY), []
+    last = model.get_decoder().layers[-1]
+    projection = last.mlp.down_proj if hasattr(last, "mlp") else last.feed_forward.w2
+    hook = projection.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].shape[1]))
+    with torch.inference_mode():
+        scores, cache = score_words(model, *pad_left(prompts, 0, "cpu"), SHARED_FIRST)
+    hook.remove()
+    for prompt, row in zip(prompts, scores.tolist(), strict=True):
+        assert row == pytest.approx([plain(model, prompt, word) for word in SHARED_FIRST], abs=1e-3)
+    assert (max(seen) < LONGEST) is less
+    assert cache.get_seq_length() == LONGEST or not less
+
+
 def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
     from plugins.word_scores import pad_left, score_words
 
