@@ -18,6 +18,8 @@ class ModelShape(BaseModel):
     hidden_size: PositiveInt = 1024
     num_hidden_layers: PositiveInt = 24
     num_attention_heads: PositiveInt = 16
+    num_key_value_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
     intermediate_size: PositiveInt | None = None
     dtype: str | None = None
     torch_dtype: str | None = None
@@ -27,6 +29,12 @@ class ModelShape(BaseModel):
     def stored_in(self) -> str | None:
         """The dtype of the weights on disk, where it is named."""
         return self.dtype or self.torch_dtype
+
+    @property
+    def cached_numbers(self) -> int:
+        """Numbers that the key/value cache holds for each token."""
+        size = self.head_dim or self.hidden_size // self.num_attention_heads
+        return 2 * self.num_hidden_layers * (self.num_key_value_heads or self.num_attention_heads) * size
 
     @classmethod
     def read(cls, model: Path) -> "ModelShape":

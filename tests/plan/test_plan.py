@@ -180,6 +180,31 @@ def test_a_model_that_is_large_for_the_gpu_answers_in_half_precision(model: Path
     assert resolve_infer(recipe, flash, GPU, tmp_path)["attn_impl"] == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("shape", "written", "rows"),
+    [
+        ({"num_key_value_heads": 2, "head_dim": 64}, "", (100, 100)),
+        ({}, "", (32, 64)),  # a cache of four times the size
+        ({"num_key_value_heads": 2, "head_dim": 64}, "infer: {max_batch_size: 16}", (16, 64)),
+    ],
+    ids=["small-cache", "large-cache", "named"],
+)
+def test_a_cpu_writes_the_text_of_more_rows_at_a_time_where_their_cache_is_small(
+    shape: dict[str, int], written: str, rows: tuple[int, int], model: Path, tmp_path: Path
+) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_size": 512, "num_attention_heads": 8, "num_hidden_layers": 8}
+    (model / "config.json").write_text(json.dumps({**config, **shape}), encoding="utf-8")
+    override = tmp_path / "mine.yaml"
+    override.write_text(written or "infer: {temperature: 0}", encoding="utf-8")
+    recipe = load_recipe("demo", [str(override)])
+    sft = resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, CPU, tmp_path)
+    assert (infer["max_batch_size"], infer["write_batch_size"]) == rows
+    gpu = resolve_infer(recipe, resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path), GPU, tmp_path)
+    assert gpu["max_batch_size"] == (16 if "16" in written else 64)
+
+
 def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
     for words, rank in ((["vllm"], None), (["vllm", "rank64"], 64)):
         recipe = load_recipe("hotel_reviews", words)

@@ -73,6 +73,23 @@ def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> 
         assert row == pytest.approx([plain(model, prompt, word) for word in words], abs=1e-3)
 
 
+@pytest.mark.parametrize(("family", "less"), [("qwen2", True), ("qwen3", True), ("llama", True), ("lfm2", False)])
+def test_the_last_mlp_computes_no_more_tokens_than_are_read(prompts, family: str, less: bool) -> None:
+    from plugins.word_scores import pad_left, score_words
+
+    model, seen = random_model(family, VOCABULARY), []
+    last = model.get_decoder().layers[-1]
+    projection = last.mlp.down_proj if hasattr(last, "mlp") else last.feed_forward.w2
+    hook = projection.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].shape[1]))
+    with torch.inference_mode():
+        scores, cache = score_words(model, *pad_left(prompts, 0, "cpu"), SHARED_FIRST)
+    hook.remove()
+    for prompt, row in zip(prompts, scores.tolist(), strict=True):
+        assert row == pytest.approx([plain(model, prompt, word) for word in SHARED_FIRST], abs=1e-3)
+    assert (max(seen) < LONGEST) is less
+    assert cache.get_seq_length() == LONGEST or not less
+
+
 def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
     from plugins.word_scores import pad_left, score_words
 
@@ -199,6 +216,31 @@ def test_a_longer_beginning_is_shared_after_a_shorter_one(model, prompts, tmp_pa
             template.generate(model, **inputs, return_dict_in_generate=True)
         shared.append(template.prefix[0])
     assert shared == [system, system + examples, system]
+
+
+def test_examples_are_read_once_in_a_batch_that_rows_without_them_are_in_too(model, prompts, tmp_path) -> None:
+    """The last rows with examples share a batch with the next purpose's first ones."""
+    from plugins.label_scores import scoring_template
+
+    examples, rows = [12 + place % 12 for place in range(60)], range(4)
+    purposes = {"few_shot": examples, "val": [], "few_shot_2": examples[::-1]}
+    asked = {f"{purpose}/{row}": first + prompts[row] for purpose, first in purposes.items() for row in rows}
+    settings = {"labels": ["good", "bad"], "modes": {"score": list(asked)}, "out": str(tmp_path / "out")}
+    template = scoring_template(Template, ScoreFile(settings))()
+    chat = [{"role": "user", "content": "?"}]
+    batch = [{"messages": chat, "channel": key, "input_ids": tokens} for key, tokens in asked.items()]
+    inputs = template.data_collator([template.encode(one) for one in batch])
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    with torch.inference_mode():
+        template.generate(model, **inputs, return_dict_in_generate=True)
+    hook.remove()
+    longest, along = max(len(prompts[row]) for row in rows), 2  # tokens of a label word that run along
+    assert sum(read) <= 2 * len(examples) + 3 * len(rows) * (longest + along)
+    for line in score_lines(tmp_path / "out"):
+        assert line.logprobs["good"] == pytest.approx(plain(model, asked[line.key], [7, 9, 4]), abs=1e-3)
 
 
 def test_rows_are_known_by_their_keys_in_whatever_order_and_mode_they_come(model, prompts, tmp_path) -> None:
