@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,12 +33,15 @@ def users_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     return {key: value for key, value in environ.items() if not key.startswith(OURS)}
 
 
-def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
+def cost_of(
+    command: Sequence[str], log: Path | None = None, env: Mapping[str, str] | None = None, limit: float | None = None
+) -> Cost:
     """Run `command` in the repository's root, its output going to `log` or where ours goes, and measure it.
 
     The peak is the sum of the resident memory (RSS) of the process and all its descendants, looked at every POLL
     seconds, in which pages that processes share count in each; or the most that one of them ever held by the kernel's
-    own account (VmHWM), where that is more. Raises UserError when the command fails, or where there is no /proc.
+    own account (VmHWM), where that is more. Raises UserError when the command fails, where it has not ended after
+    `limit` seconds (it and what it started are killed), or where there is no /proc.
     """
     if not Path("/proc/self/status").is_file():
         raise UserError("memory is measured by /proc, which this system has not: run the bench on Linux")
@@ -49,13 +52,21 @@ def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, s
         # The kernel's ru_maxrss would be simpler, but counts what this process held when it started the child.
         while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
             peak = max(peak, *tree_memory(process.pid))
+            if limit is not None and time.monotonic() - began > limit:
+                raise UserError(f"`{' '.join(command[:2])}` had not ended after {limit:.0f} s")
             time.sleep(POLL)
         seconds, (_, status, usage) = time.monotonic() - began, ended
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         if process.returncode is None:
+            # `swift` hands its work to a child, which would go on and keep the GPU.
+            begun = psutil.Process(process.pid).children(recursive=True)
+            for child in begun:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
             process.wait()
+            psutil.wait_procs(begun, timeout=10)
     if process.returncode:
         where = shown(log) if log else "its message above"
         raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}: see {where}")

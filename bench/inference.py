@@ -67,13 +67,18 @@ def run(rows: int = 200, repeat: int = 3, csv: Path | None = None, model: Path |
     return found, all(one["same"] == one["rows"] for one in same.values())
 
 
-def by_default(made: Run, model: Path, asked: list[Prompt], out: Path) -> tuple[float, dict[str, str]]:
-    """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs."""
+def by_default(
+    made: Run, model: Path, asked: list[Prompt], out: Path, new_tokens: int | None = None
+) -> tuple[float, dict[str, str]]:
+    """(rows a second, text by row id) of plain `swift infer`, which is told no more than it needs.
+
+    `new_tokens`: how many it answers with at most; the plan's number where None.
+    """
     values = made.infer_values()
     write_jsonl(out / "rows.jsonl", ({"messages": list(one.messages)} for one in asked))
     command = ["swift", "infer", "--model", str(model), "--model_type", values["model_type"]]
     command += ["--template", values["template"], "--val_dataset", str(out / "rows.jsonl"), "--temperature", "0"]
-    command += ["--max_new_tokens", str(values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
+    command += ["--max_new_tokens", str(new_tokens or values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
     command += ["--repetition_penalty", str(values["repetition_penalty"]), "--result_path", str(out / "results.jsonl")]
     cost_of(command, out / "log.txt", users_environment(child_environment(this_machine())))
     texts = [row["response"] for row in read_jsonl(out / "results.jsonl")]
