@@ -122,8 +122,9 @@ def _measured(
 def _scored(way: Scoring, made: Run, prompts: Sequence[Prompt], out: Path, _: float) -> float:
     """Rows a second of label scores."""
     values = made.infer_values()
-    if way.dtype:
-        made.write_yaml("infer", {**values, "torch_dtype": way.dtype}, "# changed by the bench")
+    changes = {"torch_dtype": way.dtype} if way.dtype else {}
+    changes |= {"write_batch_size": way.batch} if way.batch else {}  # ms-swift batches what it writes at a time
+    made.write_yaml("infer", {**values, **changes}, "# changed by the bench")
     job = InferenceJob(made, out.name, None, TRANSFORMERS)
     try:
         run_processes(job, prompts, way.batch or int(values["max_batch_size"]))

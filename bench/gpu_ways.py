@@ -92,8 +92,7 @@ def _command(way: Way, values: Mapping[str, Any], model: Path, out: Path, steps:
         own |= {} if machine.gpu else {"use_cpu": True, "torch_dtype": "float32", "bf16": False}
     else:
         batch = {BATCH: way.batch, ACCUMULATION: 1} if way.batch else {}
-        own = {key: value for key, value in values.items() if key not in ("val_dataset", "callbacks")}
-        own |= {"eval_strategy": "no", "load_best_model_at_end": False, **batch, **way.changes, **always}
+        own = {**values, **batch, **way.changes, **always}
     (out / "sft.yaml").write_text(yaml.safe_dump(own, allow_unicode=True), encoding="utf-8")
     return ["swift", "sft", str(out / "sft.yaml")]
 

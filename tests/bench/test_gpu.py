@@ -101,7 +101,7 @@ def test_a_whole_one_at_a_tiny_shape():
 
 def test_the_plan_and_the_changes_are_what_a_way_is_told(tmp_path: Path):
     values = {"model": "m", "model_type": "qwen2", "template": "qwen", "per_device_train_batch_size": 8,
-              "gradient_accumulation_steps": 1, "val_dataset": ["v"], "callbacks": ["row_check"], "learning_rate": 5e-4,
+              "gradient_accumulation_steps": 1, "learning_rate": 5e-4,
               "group_by_length": True}  # fmt: skip
     machine = gpu.this_machine()
     told = {}
@@ -114,4 +114,3 @@ def test_the_plan_and_the_changes_are_what_a_way_is_told(tmp_path: Path):
     assert planned["per_device_train_batch_size"] == 8 and planned["group_by_length"] and planned["max_steps"] == 40
     assert large["per_device_train_batch_size"] == 64 and large["group_by_length"] is False
     assert "learning_rate" not in default and default["template"] == "qwen"
-    assert not {"val_dataset", "callbacks"} & {*planned, *large, *default}
