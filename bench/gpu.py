@@ -3,7 +3,8 @@
 Run as: python -m bench gpu [--minutes N] [--only WORDS] [--rows N] [--csv FILE] [--model DIR] [--json FILE]
 
 The model has the shape of Qwen1.5-0.5B with random weights (on a CPU: a tiny one), the demo's tokenizer and reviews:
-nothing is fetched once the demo's model is there. Rates are rows a second between two lines of ms-swift's training log,
+nothing is fetched once the demo's model is there. A --model without weights, such as Qwen1.5's own config and
+tokenizer, gets random ones. Rates are rows a second between two lines of ms-swift's training log,
 so without start-up and warm-up, and its own count of answers; shares are of the rate of a large matrix product. What
 matters most is measured first, and what --minutes leave no time for is named.
 """
@@ -71,7 +72,9 @@ def run(
     machine, deadline = this_machine(), time.monotonic() + 60 * minutes - RESERVE
     with tempfile.TemporaryDirectory(prefix="bench-gpu-") as scratch:
         folder = Path(scratch)
-        model = (model or random_model(folder / "shape", SHAPE if machine.gpu else TINY)).absolute()
+        if model is None or not any(model.glob("*.safetensors")):
+            model = random_model(folder / "shape", SHAPE if machine.gpu else TINY, model)
+        model = model.absolute()
         made = subject(csv, model, rows, folder / "run", "--eval_strategy", "no")
         train = read_rows(made.dataset / "train.jsonl")
         prompts = by_length([one for purpose in SCORED for one in asked(purpose, train)])
@@ -133,16 +136,24 @@ def _scored(way: Scoring, made: Run, prompts: Sequence[Prompt], out: Path, _: fl
         made.write_yaml("infer", values, "# as planned")
 
 
-def random_model(folder: Path, shape: Mapping[str, Any]) -> Path:
-    """A Qwen2 model of a shape with random weights in bfloat16, in `folder`, with the demo's tokenizer; the folder."""
+def random_model(folder: Path, shape: Mapping[str, Any], without_weights: Path | None = None) -> Path:
+    """A model of random weights in bfloat16, in `folder`; the folder.
+
+    A Qwen2 of a `shape` with the demo's tokenizer, or what the folder `without_weights` has a config and tokenizer of.
+    """
     import torch
-    from transformers import AutoModelForCausalLM, Qwen2Config
+    from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)
     config = Qwen2Config(**shape, eos_token_id=2, bos_token_id=1, dtype="bfloat16")
+    if without_weights:
+        config = AutoConfig.from_pretrained(without_weights)
+        config.dtype = "bfloat16"
     AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
-    for name in COPIED:
-        shutil.copyfile(ensure_model() / name, folder / name)
+    given = without_weights or ensure_model()
+    for path in [one for one in given.iterdir() if without_weights or one.name in COPIED]:
+        if not (folder / path.name).exists() or path.name in COPIED:
+            shutil.copyfile(path, folder / path.name)
     return folder
 
 
