@@ -125,7 +125,7 @@ def _measured(
 def _scored(way: Scoring, made: Run, prompts: Sequence[Prompt], out: Path, _: float) -> float:
     """Rows a second of label scores."""
     values = made.infer_values()
-    changes = {"torch_dtype": way.dtype} if way.dtype else {}
+    changes: dict[str, Any] = {"torch_dtype": way.dtype} if way.dtype else {}
     changes |= {"write_batch_size": way.batch} if way.batch else {}  # ms-swift batches what it writes at a time
     made.write_yaml("infer", {**values, **changes}, "# changed by the bench")
     job = InferenceJob(made, out.name, None, TRANSFORMERS)
