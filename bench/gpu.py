@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.cost import limited
 from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, measure
 from bench.inference import by_default, rate_in
 from bench.limits import parameters
@@ -79,10 +80,10 @@ def run(
         train = read_rows(made.dataset / "train.jsonl")
         prompts = by_length([one for purpose in SCORED for one in asked(purpose, train)])
         single = by_length(asked("test", train[:INFER_ROWS]))
-        ways: dict[str, Callable[[Path, float], Trained | float]] = {
+        ways: dict[str, Callable[[Path], Trained | float]] = {
             **{name: partial(measure, way, made, model, machine) for name, way in WAYS.items()},
             **{name: partial(_scored, way, made, prompts) for name, way in SCORINGS.items()},
-            DEFAULT_INFER: lambda out, left: by_default(made, model, single, out, ANSWER)[0],
+            DEFAULT_INFER: lambda out: by_default(made, model, single, out, ANSWER)[0],
         }  # fmt: skip
         found, missing = _measured({name: ways[name] for name in ORDER if only in name}, folder, deadline)
         length, asked_length = tokens(made.dataset, model, "train"), tokens(made.dataset, model, "test")
@@ -100,7 +101,7 @@ def run(
 
 
 def _measured(
-    ways: Mapping[str, Callable[[Path, float], Trained | float]], folder: Path, deadline: float
+    ways: Mapping[str, Callable[[Path], Trained | float]], folder: Path, deadline: float
 ) -> tuple[dict[str, Trained | float], dict[str, str]]:
     """What each way reached, and why others did not; a line on each as it is done."""
     found: dict[str, Trained | float] = {}
@@ -111,7 +112,8 @@ def _measured(
             missing[name] = "its turn did not come within --minutes"
             continue
         try:
-            found[name] = one = way(folder / f"way{number}", deadline - began)
+            with limited(deadline - began):
+                found[name] = one = way(folder / f"way{number}")
             rate = f"{one if isinstance(one, float) else one.rows_a_second:.1f} rows/s"
             said = rate + (f", {one.memory_gib:.1f} GiB" if isinstance(one, Trained) else "")
         except UserError as error:
@@ -122,7 +124,7 @@ def _measured(
     return found, missing
 
 
-def _scored(way: Scoring, made: Run, prompts: Sequence[Prompt], out: Path, _: float) -> float:
+def _scored(way: Scoring, made: Run, prompts: Sequence[Prompt], out: Path) -> float:
     """Rows a second of label scores."""
     values = made.infer_values()
     changes: dict[str, Any] = {"torch_dtype": way.dtype} if way.dtype else {}

@@ -65,8 +65,8 @@ WAYS: dict[str, Way] = {
 }
 
 
-def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path, seconds: float) -> Trained:
-    """Train in the folder `out`, for `seconds` at most. Raises `UserError` with the log's last line where it fails."""
+def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path) -> Trained:
+    """Train in the folder `out`. Raises `UserError` with the log's last line where it fails."""
     values, steps = made.sft_values(), way.steps if machine.gpu else FEW
     batch = way.batch or int(values[BATCH]) * int(values[ACCUMULATION])
     out.mkdir(parents=True)
@@ -75,7 +75,7 @@ def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path, secon
     # As many steps a pass whatever the rows that there are.
     command = _command(way, values, model, out, -(-len(rows) // batch), machine)
     try:
-        cost_of(command, out / "log.txt", child_environment(machine) | one_gpu(machine), seconds)
+        cost_of(command, out / "log.txt", child_environment(machine) | one_gpu(machine))
         return _trained(out, batch, tokens(out, model, "train"))
     except UserError as error:
         raise UserError(f"{error}: {_last_line(out / 'log.txt')}") from error
