@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cost import limited
-from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, measure
+from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, is_planned, measure
 from bench.inference import by_default, rate_in
 from bench.limits import parameters
 from bench.subject import Figures, subject, tokens
@@ -60,7 +60,7 @@ SCORINGS = {
     "label scores, batch 256, bfloat16": Scoring(256, "bfloat16"),
 }
 # Training first, scoring next to it where half of the ways have been tried.
-ORDER = [*list(WAYS)[:4], SCORES, DEFAULT_INFER, *list(WAYS)[4:8], *list(SCORINGS)[1:], *list(WAYS)[8:]]
+ORDER = [*list(WAYS)[:5], SCORES, DEFAULT_INFER, *list(WAYS)[5:9], *list(SCORINGS)[1:], *list(WAYS)[9:]]
 
 
 def run(
@@ -80,14 +80,18 @@ def run(
         train = read_rows(made.dataset / "train.jsonl")
         prompts = by_length([one for purpose in SCORED for one in asked(purpose, train)])
         single = by_length(asked("test", train[:INFER_ROWS]))
+        values = made.sft_values()
         ways: dict[str, Callable[[Path], Trained | float]] = {
-            **{name: partial(measure, way, made, model, machine) for name, way in WAYS.items()},
+            **{name: partial(measure, way, made, model, machine) for name, way in WAYS.items()
+               if not is_planned(way, values)},
             **{name: partial(_scored, way, made, prompts) for name, way in SCORINGS.items()},
             DEFAULT_INFER: lambda out: by_default(made, model, single, out, ANSWER)[0],
         }  # fmt: skip
-        found, missing = _measured({name: ways[name] for name in ORDER if only in name}, folder, deadline)
+        found, missing = _measured(
+            {name: ways[name] for name in ORDER if only in name and name in ways}, folder, deadline
+        )
         length, asked_length = tokens(made.dataset, model, "train"), tokens(made.dataset, model, "test")
-        values, infer, size = made.sft_values(), made.infer_values(), parameters(model)
+        infer, size = made.infer_values(), parameters(model)
     trained = {name: one._asdict() for name, one in found.items() if isinstance(one, Trained)}
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "padding_side", "attn_impl",
             "group_by_length", "use_liger_kernel")  # fmt: skip

@@ -20,7 +20,7 @@ from workspace.records import whole_lines
 
 STEPS = 20  # of a pass over a way's rows: the first pass warms up, the second, of the same rows, is timed
 FEW = 3  # the same for ms-swift's defaults, whose steps are sixteen times as long; on a CPU for all
-LIGER = {"use_liger_kernel": True}
+LIGER, OWN = {"use_liger_kernel": True}, {"use_liger_kernel": False}  # OWN: the layers of transformers
 COMPILED = {"torch_compile": True}
 FLOAT32 = {"torch_dtype": "float32", "bf16": False, "fp16": False}
 PLAIN = {"optim": "adamw_torch"}  # the default is its fused form (transformers' TrainingArguments)
@@ -49,7 +49,8 @@ class Trained(NamedTuple):
 # `packing` are missing: ms-swift takes them with flash-attn alone.
 WAYS: dict[str, Way] = {
     PLANNED: Way(None, {}),
-    "batch 64": Way(64, {}),
+    "batch 8": Way(8, OWN),
+    "batch 64": Way(64, OWN),
     "batch 64, liger": Way(64, LIGER),
     DEFAULT: Way(16, None, FEW),
     "batch 8, liger": Way(8, LIGER),
@@ -57,12 +58,20 @@ WAYS: dict[str, Way] = {
     "batch 16, liger": Way(16, LIGER),
     "batch 64, liger, torch.compile": Way(64, LIGER | COMPILED),
     "batch 128, liger": Way(128, LIGER),
-    "batch 64, no length buckets": Way(64, {"group_by_length": False}),
-    "batch 64, float32": Way(64, FLOAT32),
-    "batch 8, torch.compile": Way(8, COMPILED),
-    "batch 64, optimiser not fused": Way(64, PLAIN),
-    "batch 8, float32": Way(8, FLOAT32),
+    "batch 64, liger, no length buckets": Way(64, LIGER | {"group_by_length": False}),
+    "batch 64, float32": Way(64, OWN | FLOAT32),
+    "batch 8, torch.compile": Way(8, OWN | COMPILED),
+    "batch 64, liger, optimiser not fused": Way(64, LIGER | PLAIN),
+    "batch 8, float32": Way(8, OWN | FLOAT32),
 }
+
+
+def is_planned(way: Way, values: Mapping[str, Any]) -> bool:
+    """Whether a way is what the plan's `values` are already."""
+    changes = way.changes or {"of": "ms-swift"}
+    same = all(bool(values.get(key)) is value for key, value in changes.items() if isinstance(value, bool))
+    named = {key: value for key, value in changes.items() if not isinstance(value, bool)}
+    return same and not named and way.batch == int(values[BATCH]) * int(values[ACCUMULATION])
 
 
 def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path) -> Trained:

@@ -22,7 +22,7 @@ from workspace.files import write_jsonl
 
 def test_every_way_has_its_turn_and_names_keys_of_ms_swift():
     assert sorted(gpu.ORDER) == sorted([*gpu.WAYS, *gpu.SCORINGS, gpu.DEFAULT_INFER])
-    assert gpu.ORDER[0] == gpu.PLANNED and gpu.DEFAULT in gpu.ORDER[:4]
+    assert gpu.ORDER[0] == gpu.PLANNED and gpu.DEFAULT in gpu.ORDER[:5]
     for name, way in gpu.WAYS.items():
         check_values(dict(way.changes or {}), "sft", lambda key, name=name: f"{name}: {key}")
 
@@ -123,7 +123,7 @@ def test_the_plan_and_the_changes_are_what_a_way_is_told(tmp_path: Path):
               "group_by_length": True}  # fmt: skip
     machine = gpu.this_machine()
     told = {}
-    for name in (gpu.PLANNED, "batch 64, no length buckets", gpu.DEFAULT):
+    for name in (gpu.PLANNED, "batch 64, liger, no length buckets", gpu.DEFAULT):
         out = tmp_path / name
         out.mkdir()
         gpu_ways._command(gpu.WAYS[name], values, tmp_path, out, 20, machine)
@@ -131,4 +131,8 @@ def test_the_plan_and_the_changes_are_what_a_way_is_told(tmp_path: Path):
     planned, large, default = told.values()
     assert planned["per_device_train_batch_size"] == 8 and planned["group_by_length"] and planned["max_steps"] == 40
     assert large["per_device_train_batch_size"] == 64 and large["group_by_length"] is False
+    assert large["use_liger_kernel"] is True
+    assert [name for name, way in gpu.WAYS.items() if gpu_ways.is_planned(way, values)] == ["batch 8"]
+    fused = values | {"use_liger_kernel": True, "per_device_train_batch_size": 64}
+    assert [name for name, way in gpu.WAYS.items() if gpu_ways.is_planned(way, fused)] == ["batch 64, liger"]
     assert "learning_rate" not in default and default["template"] == "qwen"
