@@ -26,6 +26,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "model": {"type": given_path, "metavar": "DIR", "help": "default: the demo's"},
     "json": {"type": given_path, "metavar": "FILE", "help": "write the figures there too"},
     "picture": {"type": given_path, "metavar": "FILE", "help": "draw them as a PNG"},
+    "minutes": {"type": given_number(whole(1, 1440)), "metavar": "N", "help": "for all of it; default: %(default)s"},
+    "only": {"metavar": "WORDS", "help": "the ways that have this in their name"},
     "alone": {"action": "store_true", "help": "no other tools: this project and the defaults"},
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
-from plan.distributed import batch_line, planned_processes
+from plan.distributed import batch_line, planned_processes, throughput_line
 from plan.hardware import check_usable, this_machine
 from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
@@ -198,6 +198,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         "machine": machine.describe(),
         "cpu": measured.describe() if measured else None,
         "process": batch_line({**recipe.sft, **options.swift}, sft) if planned_processes(sft).launched else None,
+        "batch": throughput_line(sft, machine),
         "run": shown(folder),
     }
     _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))

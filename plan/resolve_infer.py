@@ -6,9 +6,9 @@ from typing import Any
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.distributed import whole_number
+from plan.gpu_kernels import HALF
 from plan.hardware import Machine
 from plan.recipes import Recipe
-from plan.resolve import HALF
 from plan.training_memory import ModelShape
 from workspace.errors import UserError
 

@@ -10,6 +10,7 @@ FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
 FUSED_SEEN = 0.625  # of a row's tokens, those in the attention weights that a fused layer keeps at 512 tokens
 HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden states, over that width
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
+MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
 class ModelShape(BaseModel):

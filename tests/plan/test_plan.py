@@ -15,7 +15,7 @@ from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
-from plan.resolve import flash_attention_works, gpu_attention, in_its_chat, resolve_sft
+from plan.resolve import in_its_chat, resolve_sft
 from plan.resolve_infer import MODEL_KEYS, resolve_infer, room_for_labels
 from plan.training_memory import training_gib
 from tests.prep_tables import write_model
@@ -246,31 +246,6 @@ def test_training_and_answers_are_computed_on_one_device(device: str, model: Pat
     infer = resolve_infer(recipe, sft, machine, tmp_path)
     assert not {"device_map"} & {*sft, *infer} and infer["torch_dtype"] == "bfloat16"
     assert "device_map" not in resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
-
-
-def test_a_gpu_with_flash_attn_computes_no_padding() -> None:
-    flash = {"attn_impl": "flash_attn", "padding_free": True}
-    plain = {"torch_dtype": "bfloat16", "attn_impl_of_another": 1}
-    assert gpu_attention(plain, GPU, lambda: True) == flash
-    assert gpu_attention(plain, GPU, lambda: False) == {}
-    for machine in (CPU, OLD_GPU):
-        assert gpu_attention(plain, machine, lambda: True) == {}
-    for named in (
-        {"attn_impl": "sdpa"}, {"padding_free": "false"}, {"torch_dtype": "float32"}, {"task_type": "seq_cls"},
-        {"loss_type": "balanced"}, {"deepspeed": "zero2"},
-    ):  # fmt: skip
-        assert gpu_attention(plain | named, GPU, lambda: True) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "works"), [("flash_attn_varlen_func = 1", True), ("raise ImportError('undefined symbol')", False)]
-)
-def test_flash_attn_that_was_built_for_another_torch_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, works: bool
-) -> None:
-    (tmp_path / "flash_attn.py").write_text(content, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert flash_attention_works() is works
 
 
 def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path, tmp_path: Path) -> None:

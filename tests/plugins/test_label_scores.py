@@ -1,6 +1,7 @@
 """The label-score plugin against plain forward passes of transformers."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -309,3 +310,36 @@ def test_the_line_of_a_generated_answer_says_why_it_ended_and_of_a_scored_one_no
     for key, answer in zip(keys, answers, strict=False):
         assert lines[key].finish_reason == ("stop" if 1 in answer else "length")
     assert all(lines[key].finish_reason is None for key in keys[10:])
+
+
+def test_the_clock_is_read_when_the_result_is_on_the_host(model, prompts, tmp_path, monkeypatch) -> None:
+    """A GPU's kernels are only launched until then: here a result takes ten seconds to arrive, and no time before."""
+    from plugins import label_scores
+
+    now = [0.0]
+
+    class OnCard(torch.Tensor):
+        def cpu(self):
+            now[0] += 10.0
+            return self.as_subclass(torch.Tensor)
+
+        def tolist(self):
+            return self.cpu().tolist()
+
+    def launched(*args):
+        found, cache = score_words(*args)
+        return found.as_subclass(OnCard), cache
+
+    score_words = label_scores.score_words
+    monkeypatch.setattr(label_scores, "score_words", launched)
+    monkeypatch.setattr(label_scores, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    keys = [f"test/{row}" for row in range(ROWS)]
+    modes = {"generate": keys[:10], "score": keys[10:]}
+    template = label_scores.scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": modes, "out": str(tmp_path / "out")})
+    )()
+    inputs = template.data_collator(encoded(template, prompts, range(ROWS)))
+    with torch.inference_mode():
+        template.generate(model, **inputs, return_dict_in_generate=True, max_new_tokens=2, do_sample=False)
+    seconds = {line.key: line.score_seconds for line in score_lines(tmp_path / "out")}
+    assert [seconds[key] for key in keys] == pytest.approx([10.0 / 10] * ROWS)
