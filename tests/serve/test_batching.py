@@ -19,7 +19,7 @@ def batched(ask, classifier=None, **limits):
 
     async def run():
         batcher = Batcher(Limits(**{**PATIENT, **limits}))
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         try:
             return await ask(batcher, classifier)
         finally:
@@ -136,7 +136,7 @@ def test_at_the_end_what_is_under_way_is_answered_and_the_rest_refused():
         batcher = Batcher(Limits(**PATIENT))
         with pytest.raises(Refusal, match="is being loaded"):
             await batcher.score(["好"])
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         classifier.gate.clear()
         waiting = [asyncio.create_task(batcher.score(["好"])) for _ in range(5)]
         await until(lambda: batcher.taken)
@@ -155,7 +155,7 @@ def test_what_does_not_end_in_time_is_refused():
     async def run():
         classifier = MadeUp()
         batcher = Batcher(Limits(**PATIENT, ending=0.1))
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         classifier.gate.clear()
         waiting = asyncio.create_task(batcher.score(["好"]))
         await until(lambda: batcher.taken)
