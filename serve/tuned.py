@@ -34,6 +34,7 @@ from serve.encoding import Encoded, PromptEncoder, Scored
 from workspace.errors import UserError
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
+from workspace.safetensors_header import is_whole, read_header
 
 GPU_TOKENS = 32_768  # in one pass on a GPU; halved where its memory does not hold that
 PASS_COST = 60  # tokens that could be read in the time that a pass takes beside its tokens
@@ -228,9 +229,12 @@ def _check_room(model: Path, dtype: str, device: torch.device) -> None:
     """Raise `MemoryError` where the weights alone are more than what is free: Linux would kill the process."""
     import psutil
 
-    stored = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    files = list(model.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files)
+    if dtype == "float32" and all(map(is_whole, files)):  # whatever they are stored in
+        size = 4 * sum(read_header(path).parameters for path in files)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if stored > free:
+    if size > free:
         raise MemoryError
 
 
