@@ -37,6 +37,7 @@ from workspace.paths import ROOT
 
 CLIENTS, ROUNDS = 64, 3
 SHARE, GROWTH = 0.8, 0.02  # of the scorer's own rate, at least; of memory over the soak's second half, at most
+PATIENT = ("--seconds", "3600")  # a slow machine is measured, too
 LOOKS = 240  # at memory, evenly over a soak
 
 
@@ -119,7 +120,7 @@ def soak_of(
 
 def started(folder: Path, *words: str, port: int = 0) -> tuple["subprocess.Popen[str]", int]:
     """A server that is ready, and its port. Raises UserError where it ends before."""
-    command = [sys.executable, "-m", "serve", str(folder.absolute()), "--port", str(port), *words]
+    command = [sys.executable, "-m", "serve", str(folder.absolute()), "--port", str(port), *PATIENT, *words]
     server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None  # noqa: S101  as it was started
     log = []

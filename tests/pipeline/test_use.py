@@ -60,18 +60,23 @@ def test_from_a_table_to_the_official_clients_on_another_machine(tmp_path: Path,
     call([*shell, "export", str(tmp_path / "run"), str(tmp_path / "bundle"), "--reading", "tuned"], tmp_path)
 
     shutil.copytree(tmp_path / "bundle", there / "carried")
-    shutil.copytree(ROOT, there / "code", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    write(there / "new.csv", [[*header, "n"], *([*row, str(at)] for at, row in enumerate(new))])
     for gone in ("run", "bundle", "mine.csv", "reviews.csv"):
         path = tmp_path / gone
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write(there / "new.csv", [[*header, "n"], *([*row, str(at)] for at, row in enumerate(new))])
+    asked_there(there, home)
+
+
+def asked_there(there: Path, home: Path) -> None:
+    """Label new.csv by the bundle in `carried`, serve that, and ask it by both clients: one answer everywhere."""
+    shutil.copytree(ROOT, there / "code", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
     home.mkdir()
     env = {
         "HOME": str(home), "PYTHONPATH": str(there / "code"), "HF_HUB_OFFLINE": "1", "SWIFT_SERVER": "off",
         "RUN_SFT_CALLER": str(there),
     }  # fmt: skip
 
-    told = call([sys.executable, "-m", "serve.predict", "carried", "new.csv", "--label", header[0]], there, **env)
+    told = call([sys.executable, "-m", "serve.predict", "carried", "new.csv", "--label", "tone"], there, **env)
     assert f"{NEW} rows" in told and "agreement with the table's labels" in told
     with open(there / "new.labelled.csv", encoding="utf-8-sig", newline="") as stream:
         labelled = list(csv.DictReader(stream))
@@ -96,17 +101,11 @@ def test_from_a_table_to_the_official_clients_on_another_machine(tmp_path: Path,
             raise AssertionError("".join(log))
         url = log[0].split()[3].rstrip("/")
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600) as client:
-            question = {
-                "type": "choice",
-                "name": "q",
-                "instructions": "",
-                "choices": [{"value": one} for one in labels],
-            }
+            options = [{"value": label} for label in labels]
+            question = {"type": "choice", "name": "q", "instructions": "", "choices": options}
             for row, wanted in zip(labelled[:5], shares, strict=False):
-                asked = client.decisions.create(model="mine", input=row["review"], questions=[question])
-                np.testing.assert_allclose(
-                    [one.probability for one in asked.answers[0].probabilities], wanted, atol=1e-4
-                )
+                answer = client.decisions.create(model="mine", input=row["review"], questions=[question]).answers[0]
+                np.testing.assert_allclose([one.probability for one in answer.probabilities], wanted, atol=1e-4)
         with typesafe.TypeSafeClient(base_url=url, api_key="none", model="mine", timeout=3600) as client:
             asked = client.system_one(labelled[0]["review"], {"q": typesafe.Choice(criteria=dict.fromkeys(labels))})
             found = asked.choices["q"].probabilities

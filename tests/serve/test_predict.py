@@ -218,6 +218,15 @@ def test_without_out_the_labelled_table_lies_beside_the_table(
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+def test_labels_that_the_classifier_does_not_know_are_told(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(bundle, a_table(tmp_path / "t.csv"), "--out", tmp_path / "o.csv", "--label", "note") == 0
+    assert "no agreement: no cell of the label column is 正面 or 负面, or a synonym" in capsys.readouterr().out
+    assert predict(bundle, tmp_path / "t.csv", "--out", tmp_path / "p.csv") == 0
+    assert "agreement" not in capsys.readouterr().out
+
+
 def test_parts_of_another_model_table_or_option_are_refused(
     tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
