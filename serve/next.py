@@ -28,7 +28,7 @@ from serve.bundle import is_bundle
 from serve.classifier_file import Reading
 from serve.informative import most_informative
 from serve.unlabelled import SEED, Unlabelled, read_unlabelled
-from workspace.command_line import Parser, caller_folder, given_number, given_path
+from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
 from workspace.paths import shown
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=given_path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("table", type=given_path, metavar="TABLE", help="any table that prep reads, labelled or not")
     parser.add_argument("--rows", type=given_number(ROWS), default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="default: next-TABLE where you are")
+    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="default: next-TABLE beside TABLE")
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="the table's columns of texts, as the task has them"
     )
@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"{shown(options.run)} is a bundle, which has no rows to compare with: give the run's folder")
     from serve.classifier import Classifier  # here, because it takes seconds to load
 
-    run, out = Run.read(options.run), options.out or caller_folder() / f"next-{options.table.stem}"
+    run, out = Run.read(options.run), options.out or options.table.with_name(f"next-{options.table.stem}")
     classifier = Classifier.load(options.run, options.reading)
 
     def score(texts: Sequence[str]) -> Probabilities:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_prep.chat.parts import parts_of
 from serve.classifier_file import ClassifierFile, Measured, Prompt, Thresholds
 from serve.http.api_key import KeyCheck
 from serve.http.app import make_app
@@ -47,9 +48,12 @@ class MadeUp:
         self.gate = threading.Event()
         self.gate.set()
 
+    def by_pass(self, texts):
+        columns = len(self.file.prompt.columns)
+        yield np.arange(len(texts)), self.score(["|".join(parts_of(text, columns)) for text in texts])
+
     def score(self, texts):
         self.gate.wait()
-        texts = ["|".join(text) if isinstance(text, list) else text for text in texts]
         time.sleep(self.seconds)
         self.batches.append(len(texts))
         self.texts += texts
