@@ -43,7 +43,8 @@ NAME_BYTES = 180  # of a trial's folder; disks take 255
 class Trial:
     """What a trial has of its own, added to what all have: a name, a seed, overrides, options of `swift sft`, rows.
 
-    `rows`: the limit of training rows; None for that of all.
+    `rows`: the limit of training rows; None for that of all. `start`: the seed of the adapter that it begins with,
+    where that is another's; its own `seed` then decides the order of the rows alone.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Trial:
     overrides: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     rows: PositiveInt | None = None
+    start: int | None = None
 
     @property
     def folder_name(self) -> str:
@@ -75,7 +77,8 @@ class Trial:
             if key in ("seed", "data_seed"):
                 raise UserError(f"{key}={value}: give --seeds instead")
         own = [f"--{key}={value}" for key, value in self.options]
-        own += ["--seed", str(self.seed), "--data_seed", str(self.seed), "--run", str(folder)]
+        start = self.seed if self.start is None else self.start
+        own += ["--seed", str(start), "--data_seed", str(self.seed), "--run", str(folder)]
         own += ["--limit", str(self.rows)] if self.rows else []
         return [*words, *(["--with", *self.overrides] if self.overrides else []), *own]
 
