@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hub.find import fingerprint
 from hub.model_files import CONTENT
@@ -33,14 +32,14 @@ from train.sft import tune_run
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
-from workspace.files import read_json, remove, sha256_file, sha256_json, write_json
+from workspace.files import remove, sha256_file, sha256_json
 from workspace.folder_lock import locked
 from workspace.marker import mark
 from workspace.paths import cache_folder, shown
 from workspace.records import read
 
 STAGE, MODEL = "texts", "model"
-KEPT = (*(name for name in CONTENT if name != "config.json"), "README.md", "LICENSE")  # of the model it began as
+KEPT = (*CONTENT, "README.md", "LICENSE")  # of the model it began as
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,10 @@ def learn_texts(folder: Path) -> None:
     if run.model_folder is None:
         raise UserError(f"{shown(folder)} names no model: run the same `bash run_sft.sh` command again")
     found, base = Texts.read(texts), run.model_folder
+    if current_model(run) != run.model_fingerprint:
+        raise UserError(
+            f"{shown(base)} is another model than was planned: run the same `bash run_sft.sh` command again"
+        )
     model = _learned(run, base)
     header = f"# {run.recipe}; its model is {shown(base)} after {found.used} texts without labels"
     for command, values in (("sft", run.sft_values()), ("infer", run.infer_values())):
@@ -130,15 +133,13 @@ def _learned(run: Run, base: Path) -> Path:
 def _write_model(checkpoint: Path, base: Path, folder: Path) -> list[Path]:
     """Write the model's folder, whole or not at all: the weights of a checkpoint, all else as the base has it.
 
-    The checkpoint's own args.json would have ms-swift leave the chat template out. The files; they are float32.
+    The checkpoint's own args.json would have ms-swift leave the chat template out, and another config.json would have
+    the dataset made again; it names the base's dtype, while the weights are float32. The files.
     """
     target = folder / MODEL
     with tempfile.TemporaryDirectory(dir=folder, prefix=".model.") as scratch:
         built = Path(scratch) / MODEL
         built.mkdir()
-        config: dict[str, Any] = read_json(base / "config.json")
-        dtype = "torch_dtype" if "torch_dtype" in config else "dtype"
-        write_json(built / "config.json", config | {dtype: "float32"})
         for name in KEPT:
             if (base / name).is_file():
                 shutil.copyfile(base / name, built / name)
