@@ -68,6 +68,12 @@ step() {
     stage=
 }
 
+# The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
+answered() {
+    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
+    export RUN_SFT_PLANNED="$planned"
+}
+
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
 main() {
     local what=plan verify=''
@@ -140,12 +146,16 @@ main() {
     esac
     export RUN_SFT_ANSWER="$private/answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
-    # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
-    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
-    export RUN_SFT_PLANNED="$planned"
+    answered
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec 9<>"$run/lock" # by number: macOS's bash 3.2 cannot choose one
     export RUN_SFT_LOCK=9
+
+    if [ -d "$run/texts" ]; then
+        banner "Texts without labels: swift pt"
+        step train.texts "$run" >/dev/null
+        answered
+    fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"

@@ -31,6 +31,7 @@ from plan.resolve_infer import resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
+from plan.texts import check_texts, prepare_texts
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
@@ -94,8 +95,9 @@ def write_run(plan: Plan) -> None:
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
+        task = find_task(str(run.task_file), run.task_overrides)
+        prepare_texts(run, task)
         if run.start_adapter:
-            task = find_task(str(run.task_file), run.task_overrides)
             run = dataclasses.replace(run, notice=adapter_notice(run.start_adapter, run.dataset, task))
         run.write()
 
@@ -140,6 +142,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
         given = {**chosen_values, **options.swift}
         sft |= adapter_values(options.adapters, folder, given, sft, fingerprint(model))
+    check_texts(task, sft, model, machine, options.adapters)
     if options.auto_batch:
         sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)

@@ -69,8 +69,7 @@ def training_gib(
     shape = ModelShape.read(model)
     hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
     inner = shape.intermediate_size or 4 * hidden
-    stored = 1 if shape.stored_in == "float32" else 2
-    weights: float = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
+    weights = weights_gib(model) * 2**30
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
         per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN
@@ -83,3 +82,9 @@ def training_gib(
         weights *= bits / (32 if torch_dtype == "float32" else 16)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
+
+
+def weights_gib(model: Path) -> float:
+    """The weights of a model's folder in float32, in GiB."""
+    stored = 1 if ModelShape.read(model).stored_in == "float32" else 2
+    return stored * sum(path.stat().st_size for path in model.glob("*.safetensors")) / 2**30

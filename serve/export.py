@@ -73,6 +73,8 @@ def export(
     file = describe_finished(finished, reading)
     if adapter and not file.kind:
         raise UserError("--adapter: the linear model has none, so leave it out, or take --reading tuned")
+    if adapter and run.text_base:
+        raise UserError(f"--adapter: nobody else has {run.model} as it was after `unlabelled`: leave it out")
     name = f"{file.task}-{PurePath(file.base_model or file.reading).name if file.kind else file.reading}"
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:

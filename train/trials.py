@@ -20,6 +20,7 @@ from plan.recipes import DEFAULT_TASK, load_recipe
 from plan.run import names_in
 from train.checkpoints import keep_best_alone, validation_scores
 from train.sft import tune
+from train.texts import learn_texts
 from workspace import stages
 from workspace.child_process import OutOfMemory
 from workspace.command_line import Parser, caller_folder, given_number
@@ -219,6 +220,7 @@ def run_trial(trial: Trial, plan: Plan) -> TrialResult:
     try:
         write_run(plan)
         with locked(run):
+            learn_texts(run)
             tune(run, estimate=False)  # the first trial shows how long the others take
             keep_best_alone(run / "train")
     except UserError as error:
