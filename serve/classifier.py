@@ -130,7 +130,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             raise ValueError("neither model is loaded")
         if tuned is None:
             advance(len(found))
-        return Scored(found, encoded.cut, encoded.lengths)
+        return Scored(self.file.calibration.apply(found), encoded.cut, encoded.lengths)
 
     @property
     def on_cpu(self) -> bool:
@@ -189,7 +189,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         from serve.tuned import TunedScorer  # torch, which the linear model does without
 
         head = file.kind == "head"
-        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, file.temperature, tokenizer)
+        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, tokenizer)
         self.encoder = self._tuned.encoder
 
     def _base_of(self, file: ClassifierFile, path: Path) -> Path:

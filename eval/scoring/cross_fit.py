@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 def folds(gold: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
     """Of each fold the rows that are learned from and those that are answered, stratified by `gold` (n,) and the same
     each time. Raises ValueError where a label that is there has fewer than `FOLDS` rows."""
-    if np.unique(gold, return_counts=True)[1].min() < FOLDS:
+    if not has_enough(gold, FOLDS):
         raise ValueError(f"a label has fewer than {FOLDS} rows")
     return iter(StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(gold[:, None], gold))
 
@@ -29,6 +29,11 @@ def out_of_fold(answer: Callable[[IntArray, IntArray], FloatArray], gold: IntArr
     return found
 
 
-def has_enough(gold: IntArray, labels: int) -> bool:
+def has_enough(gold: IntArray, rows: int) -> bool:
+    """Whether each label that is in `gold` (n,), n > 0, is there in so many rows."""
+    return bool(np.unique(gold, return_counts=True)[1].min() >= rows)
+
+
+def has_all(gold: IntArray, labels: int) -> bool:
     """Whether each of so many labels has `FEWEST` rows in `gold` (n,)."""
     return bool(np.bincount(gold, minlength=labels).min() >= FEWEST)

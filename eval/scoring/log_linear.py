@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score
 
-from eval.scoring.cross_fit import has_enough, out_of_fold
+from eval.scoring.cross_fit import has_all, out_of_fold
 
 LEAST = 1e-30  # of a probability: a label with p = 0 has no log-odds
 # Simulated with 2 and 5 labels, 30 to 300 rows and true temperatures of 0.7 to 2.5: fewer lose on 30 calibrated rows,
@@ -67,7 +67,7 @@ def fit(
 
     start = np.append(np.full(count, 1 / count), np.zeros(free))
     bounds = [(least, most)] * count + [(None, None)] * free
-    options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
+    options = {"ftol": 1e-13, "gtol": 1e-7, "maxiter": 500}
     values = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     biases = tuple((values[count:] - values[count:].mean()).tolist()) if biased else None
     return LogLinear(tuple(values[:count].tolist()), biases)
@@ -83,16 +83,19 @@ def answer_out_of_fold(fitter: Callable[[Models, IntArray], LogLinear], models: 
 
 
 def fit_with_biases_that_help(fitter: Fitter, models: Models, gold: IntArray) -> LogLinear:
-    """With biases only where they are better on rows that they were not fitted on: in log loss by more than its
-    standard error (Breiman et al. 1984), and in no way worse in macro F1. They may change a row's label.
+    """With biases only where they gain more log loss than as many free values do by chance, by the Bayesian information
+    criterion (Schwarz 1978), and cost no macro F1. They may change a row's label.
     """
-    if not has_enough(gold, models[0].shape[1]):
-        return fitter(models, gold, False)
-    plain, biased = (answer_out_of_fold(lambda m, g, b=b: fitter(m, g, b), models, gold) for b in (False, True))
-    at = np.arange(len(gold)), gold
-    gain = _logs(biased)[at] - _logs(plain)[at]
-    before, after = (f1_score(gold, shares.argmax(axis=1), average="macro") for shares in (plain, biased))
-    return fitter(models, gold, bool(after >= before and gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain))))
+    n, labels = models[0].shape
+    plain = fitter(models, gold, False)
+    if not has_all(gold, labels):
+        return plain
+    biased = fitter(models, gold, True)
+    before, after = (one.apply(models) for one in (plain, biased))
+    at = np.arange(n), gold
+    gain = 2 * float((_logs(after)[at] - _logs(before)[at]).sum())
+    by_f1 = [f1_score(gold, shares.argmax(axis=1), average="macro") for shares in (before, after)]
+    return biased if by_f1[1] >= by_f1[0] and gain > (labels - 1) * np.log(n) else plain
 
 
 def _logs(probabilities: FloatArray) -> FloatArray:

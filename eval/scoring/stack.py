@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from eval.scoring.cross_fit import has_enough
+from eval.scoring.cross_fit import has_all
 from eval.scoring.log_linear import (
     FloatArray,
     IntArray,
@@ -39,7 +39,7 @@ def stacked(on_val: Models, on_test: Models, gold: IntArray) -> Stack | None:
 
     `gold` (m,) are the validation rows' positions in the labels. None where a label has fewer than `FEWEST` of them.
     """
-    if not has_enough(gold, on_val[0].shape[1]):
+    if not has_all(gold, on_val[0].shape[1]):
         return None
     pool = fit_stack(on_val, gold)
     return Stack(pool, answer_out_of_fold(fit_stack, on_val, gold), pool.apply(on_test))
