@@ -82,6 +82,11 @@ class Predictions:
         side, _, kind = self.name.partition("_")
         return kind if side in ("before", "after") else "stack" if self.name == STACK else "baseline"
 
+    @property
+    def own_probabilities(self) -> NDArray[np.float64] | None:
+        """The model's own probabilities (n, labels), whether they were calibrated or not."""
+        return self.probabilities if self.uncalibrated is None else self.uncalibrated
+
 
 @dataclass(frozen=True)
 class RunPredictions:

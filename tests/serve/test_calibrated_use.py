@@ -1,4 +1,4 @@
-"""Evaluation, predict and serve give one label and one probability: the calibrated one, on which thresholds were chosen."""
+"""Evaluation, predict and serve give the same label and probability: the calibrated one, for which thresholds hold."""
 
 import json
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_a_report_of_another_calibration_is_refused(run: Path, changed: str) -> 
         metrics["stack"]["weights"]["after_score"] += 0.1
     write_json(path, metrics)
     try:
-        with pytest.raises(UserError, match="is of other answers than the run has now: run `python -m eval.report"):
+        with pytest.raises(UserError, match=r"is of other answers than the run has now: run `python -m eval\.report"):
             Classifier.load(run, "linear")
     finally:
         path.write_bytes(whole)
