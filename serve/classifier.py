@@ -128,12 +128,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if self._tuned is None:
             if linear is None:
                 raise ValueError("neither model is loaded")
-            yield np.arange(len(texts)), Scored(linear, encoded.cut, encoded.lengths)
+            yield np.arange(len(texts)), Scored(self.file.calibration.apply(linear), encoded.cut, encoded.lengths)
             return
         lengths = encoded.lengths
         for rows, found in self._tuned.by_pass(encoded):
             if linear is not None and self._stack is not None:
                 found = self._stack.probabilities(found, linear[rows])
+            else:
+                found = self.file.calibration.apply(found)
             yield rows, Scored(found, encoded.cut[rows], lengths[rows])
 
     def _scored(self, texts: Sequence[str], advance: Advance) -> Scored:
@@ -202,7 +204,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         from serve.tuned import TunedScorer  # torch, which the linear model does without
 
         head = file.kind == "head"
-        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, file.temperature, tokenizer)
+        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, tokenizer)
         self.encoder = self._tuned.encoder
 
     def _base_of(self, file: ClassifierFile, path: Path) -> Path:

@@ -179,7 +179,7 @@ def _write_weights(
 
     def scorer(model: Path, adapter: Path | None) -> TunedScorer:
         tokenizer = base if model == tuned else None
-        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", file.temperature, tokenizer)
+        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", tokenizer)
 
     model = tuned if not is_adapter else base
     texts = (finished.test.columns or finished.test.reviews)[:ROWS]

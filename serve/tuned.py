@@ -53,7 +53,6 @@ class TunedScorer:
         adapter: Path | None = None,
         head: bool = False,
         dtype: str | None = None,
-        temperature: float = 1.0,
         tokenizer: Path | None = None,
     ) -> None:
         """Load the model in the folder `model`; with `head` a classification head answers, in the order of `labels`.
@@ -65,7 +64,7 @@ class TunedScorer:
         check_model(model)
         if adapter:
             check_checkpoint(adapter)
-        self.labels, self.temperature, self.head = tuple(labels), temperature, head
+        self.labels, self.head = tuple(labels), head
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader, head)
@@ -78,7 +77,8 @@ class TunedScorer:
         self._prefix, self._past = self._shared()
 
     def score(self, texts: Sequence[str], advance: Callable[[int], object] = lambda rows: None) -> Scored:
-        """The labels' probabilities after each text; of several columns the texts are joined by data_prep.chat.parts.
+        """The labels' probabilities after each text, uncalibrated; of several columns the texts are joined by
+        data_prep.chat.parts.
 
         Raises `UserError` as `probabilities` does.
         """
@@ -86,7 +86,7 @@ class TunedScorer:
         return Scored(self.probabilities(encoded, advance), encoded.cut, encoded.lengths)
 
     def probabilities(self, encoded: Encoded, advance: Callable[[int], object] = lambda rows: None) -> FloatArray:
-        """[prompts, labels] probabilities; `advance` is told how many rows were done after each pass.
+        """[prompts, labels] probabilities, uncalibrated; `advance` is told how many rows were done after each pass.
 
         Raises `UserError` where the model gives no finite probabilities, and where memory does not hold one text.
         """
@@ -108,7 +108,7 @@ class TunedScorer:
                     "the model gives no finite probabilities, so training has diverged: tune again with a lower "
                     "--learning_rate"
                 )
-            yield rows, np.asarray(softmax(logprobs / self.temperature, axis=1))
+            yield rows, np.asarray(softmax(logprobs, axis=1))
 
     def _batches(self, prompts: Sequence[list[int]], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The rows that are run together: neighbours in length, those that begin with the prefix apart from others."""

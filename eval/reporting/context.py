@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
+from eval.reporting.calibration_wording import calibration_notes, stack_note
 from eval.reporting.class_tables import worst_slices
 from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
@@ -49,6 +50,7 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "paired": with_holm_p(each_pair_once(metrics["comparisons"])),
         "baseline": best_baseline(metrics),
         "reading_notes": reading_notes(metrics),
+        "calibration_notes": calibration_notes(metrics["readings"]),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
@@ -84,6 +86,8 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
     if encoder := encoder_note(metrics.get("encoder")):
         notes.append(encoder)
+    if stack := stack_note(metrics["stack"], metrics["primary_metric"]):
+        notes.append(stack)
     return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 
 
