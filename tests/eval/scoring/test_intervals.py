@@ -38,7 +38,7 @@ READINGS = {
 }
 # rows, share of the rarer class; only tables with 20 rows of each count
 SIZES = [(50, 0.5), (200, 0.5), (200, 0.2), (800, 0.5), (800, 0.05)]
-DRAWS = 1000
+DRAWS = 800
 KINDS = np.array([(gold, *answers) for gold in (1, 0) for answers in product((gold, 1 - gold), repeat=2)])
 RIGHT = KINDS[:, 1:] == KINDS[:, :1]
 
@@ -54,9 +54,11 @@ def shares_of(prevalence, a, b, alike):
 
 
 def tables(n, prevalence, readings, draws, seed=26):
-    """Counts of KINDS (draws, 8), and of each whether it has rows enough for an interval."""
-    found = np.random.default_rng(seed).multinomial(n, shares_of(prevalence, *readings), draws)
-    return found, np.array([enough_rows(np.repeat(KINDS[:, 0], one)) for one in found])
+    """The different tables (t, 8) as counts of KINDS, how often each was drawn, and whether it has rows enough for an
+    interval."""
+    drawn = np.random.default_rng(seed).multinomial(n, shares_of(prevalence, *readings), draws)
+    found, times = np.unique(drawn, axis=0, return_counts=True)
+    return found, times, np.array([enough_rows(np.repeat(KINDS[:, 0], one)) for one in found])
 
 
 def cells_of(counts, readings, wrong):
@@ -108,10 +110,11 @@ def coverage(n, prevalence, readings, draws):
     exact = Cells(KINDS, shares, np.zeros(8), 2)
     truths = np.array([[float(exact.figures(shares, column)[metric]) for metric in METRICS] for column in (1, 2)])
     truths[1] -= truths[0]
-    counts, enough = tables(n, prevalence, readings, draws)
+    counts, times, enough = tables(n, prevalence, readings, draws)
     low, high = np.stack(intervals(counts[enough]), axis=1)
     held = (low <= truths[..., None]) & (truths[..., None] <= high)
-    return held.mean(axis=-1), (high - low).mean(axis=-1)
+    weights = times[enough] / times[enough].sum()
+    return held @ weights, (high - low) @ weights
 
 
 def test_cells_of_many_tables_are_those_of_each():
@@ -164,10 +167,10 @@ def _randomisation_p(counts, metric):
 @cache
 def rates(n, prevalence, readings, draws):
     """For each metric the share of draws with each code, and the mean of what is called detectable."""
-    counts, enough = tables(n, prevalence, readings, draws)
+    counts, times, enough = tables(n, prevalence, readings, draws)
     seen = Cells(KINDS, counts.astype(float), np.zeros(8), 2)
     a, b = (seen.figures(seen.counts, column) for column in (1, 2))
-    spans = np.full((2, len(METRICS), draws), np.nan)
+    spans = np.full((2, len(METRICS), len(counts)), np.nan)
     if enough.any():
         spans[:, :, enough] = differences(counts[enough])
     found = {}
@@ -182,7 +185,8 @@ def rates(n, prevalence, readings, draws):
                 p = None if span else _randomisation_p(tuple(one), metric)
             codes.append(verdict_code(span, gain, 0.01, p))
             detectable.append(detectable_difference(n, cell[1] + cell[2], span, tail) if span else 0)
-        found[metric] = {code: codes.count(code) / draws for code in set(codes)}, float(np.mean(detectable))
+        rate = {code: float(times @ (np.array(codes) == code)) / draws for code in set(codes)}
+        found[metric] = rate, float(times @ detectable) / draws
     return found
 
 
