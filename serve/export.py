@@ -183,7 +183,7 @@ def _write_weights(
 
     model = tuned if not is_adapter else base
     texts = (finished.test.columns or finished.test.reviews)[:ROWS]
-    source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head)
+    source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head, file.calibration)
     return replace(file, agreement=write_merged(source, texts, folder))
 
 

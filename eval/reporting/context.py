@@ -86,7 +86,7 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
     if encoder := encoder_note(metrics.get("encoder")):
         notes.append(encoder)
-    if stack := stack_note(metrics["stack"], metrics["primary_metric"]):
+    if stack := stack_note(metrics.get("stack"), metrics.get("primary_metric", "macro_f1")):
         notes.append(stack)
     return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 
