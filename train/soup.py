@@ -38,7 +38,9 @@ def make_soup(folder: Path, runs: Sequence[Path]) -> None:
     parts = [Run.read(one) for one in runs]
     checkpoints = [best_checkpoint(one.folder) for one in parts]
     check_same_start(parts, checkpoints)
-    inputs = {"soup": [weights_sha256(one) for one in checkpoints], "config": parts[0].config_sha256}
+    tuned = stages.read_record(parts[0].folder, "train")
+    inputs = tuned.inputs if tuned else {}  # also what rows it was tuned on, for whoever goes on from it
+    inputs = inputs | {"soup": [weights_sha256(one) for one in checkpoints], "config": parts[0].config_sha256}
     if stages.finished(folder, "train", inputs):
         return
     begin = time.monotonic()
@@ -58,8 +60,8 @@ def make_soup(folder: Path, runs: Sequence[Path]) -> None:
     write_average(made, checkpoints)
     best = Best(Best.read(parts[0].train_folder).step, made.name).write(soup.train_folder)
     outputs = [best, *(made / name for name in (ADAPTER_WEIGHTS, *SETTINGS_FILES))]
-    tuned = sum(stages.seconds_taken(one.folder, "train") or 0.0 for one in parts)
-    stages.record(folder, "train", inputs, outputs, tuned + time.monotonic() - begin)
+    seconds = sum(stages.seconds_taken(one.folder, "train") or 0.0 for one in parts) + time.monotonic() - begin
+    stages.record(folder, "train", inputs, outputs, seconds)
 
 
 def write_average(made: Path, checkpoints: Sequence[Path]) -> None:
@@ -91,7 +93,7 @@ def check_same_start(runs: Sequence[Run], checkpoints: Sequence[Path]) -> None:
             raise UserError(f"{shown(checkpoint)} holds no adapter, and only adapters are averaged: leave --soup out")
         config, values = read(checkpoint / ADAPTER_CONFIG, dict[str, Any], "tune the run again"), run.sft_values()
         facts = {name: getattr(run, name) for name in BEGUN} | {name: config.get(name) for name in APPLIED}
-        facts["target_modules"] = sorted(config["target_modules"] or ())
+        facts["target_modules"] = sorted(config.get("target_modules") or ())
         known.append(facts | {name: values.get(name) for name in DRAWN})
         for name, value in known[-1].items():
             if value != known[0][name]:

@@ -11,6 +11,7 @@ import yaml
 from tests.serve.small_run import small_run
 from train.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, best_checkpoint
 from train.soup import make_soup
+from workspace import stages
 from workspace.errors import UserError
 
 pytestmark = pytest.mark.torch
@@ -54,6 +55,15 @@ def test_each_tensor_is_the_mean_and_what_is_made_already_is_left_alone(runs: li
     save_file(one, best_checkpoint(runs[1]) / ADAPTER_WEIGHTS)
     make_soup(made, runs)
     assert all(tensor.equal(one[name]) for name, tensor in weights_of(made).items())
+
+
+def test_what_the_runs_were_tuned_on_and_how_long_is_kept(runs: list[Path], tmp_path: Path) -> None:
+    for run in runs:
+        stages.record(run, "train", {"train.jsonl": "ab"}, [], 30.0)
+    make_soup(tmp_path / "soup", runs)
+    record = stages.read_record(tmp_path / "soup", "train")
+    assert record is not None and record.inputs["train.jsonl"] == "ab" and len(record.inputs["soup"]) == 2
+    assert 60 <= record.seconds < 120
 
 
 def with_seed(run: Path) -> None:
