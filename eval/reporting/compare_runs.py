@@ -16,9 +16,10 @@ from pydantic import BaseModel, Field, FiniteFloat
 from data_prep.task import PrimaryMetric
 from eval.reporting.render import render
 from eval.reporting.seeds_page import METRICS, OUTCOMES
+from eval.scoring.multiplicity import corrected_codes, holm
 from eval.scoring.predictions import LADDER
 from eval.scoring.seed_intervals import Estimate, Outcome, outcome, p_value_of, score_draws
-from eval.scoring.significance import Comparison, compare, corrected_codes, holm
+from eval.scoring.significance import Comparison, compare
 from train.trials import runs_of_list
 from workspace.bilingual import NONE
 from workspace.errors import UserError

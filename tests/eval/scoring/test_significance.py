@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn.metrics import f1_score
 from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from eval.scoring.intervals import METRICS
@@ -13,8 +12,6 @@ from eval.scoring.metrics import classify, encode
 from eval.scoring.significance import (
     balanced_accuracy_interval,
     compare,
-    corrected_codes,
-    holm,
     mcnemar_p,
     newcombe,
     verdict_code,
@@ -43,17 +40,6 @@ def test_the_interval_of_a_share_holds_it_at_every_share(n):
         assert binom.pmf(outcomes, n, share)[held].sum() >= 0.93
     assert 1 - wilson(n - 1, n)[1] == pytest.approx(-np.log(0.95) / n)  # of a Poisson count of one
     assert wilson(n - 4, n) == pytest.approx(proportion_confint(n - 4, n, method="wilson"), abs=1e-9)
-
-
-def test_holm_is_statsmodels_and_takes_back_what_several_comparisons_made():
-    """Audit, Medium: p = 0.024, the smallest of four."""
-    p = [0.6, 0.024, 0.76, 0.073, 0.024]
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
-    assert (holm([]), holm([0.03])) == ([], [0.03])
-    codes = ["undecided", "better", "equivalent", "undecided"]
-    assert corrected_codes(codes, p[:4]) == ["undecided", "undecided", "equivalent", "undecided"]
-    assert corrected_codes(codes, [0.6, 0.01, 0.76, 0.073])[1] == "better"
-    assert corrected_codes(["worse"], [0.049]) == ["worse"]
 
 
 def test_wilson_by_hand():
