@@ -11,6 +11,7 @@ from plan.hardware import Machine
 from plan.recipes import Recipe
 from plan.training_memory import ModelShape
 from workspace.errors import UserError
+from workspace.paths import CONFIGS
 
 BATCH, WRITTEN = "max_batch_size", "write_batch_size"
 GPU_INFER_BATCH = 64
@@ -48,9 +49,15 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
             values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
         if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
             values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
-    elif not any(BATCH in change.values["infer"] for change in recipe.overrides):
+    elif not _names_batch(recipe):
         values |= _more_at_a_time(values, sft, machine)
     return values
+
+
+def _names_batch(recipe: Recipe) -> bool:
+    """Whether the batch is the user's own: of an override, or of an infer.yaml in the task's folder."""
+    own = recipe.files[1].path != CONFIGS / "infer.yaml" and BATCH in recipe.files[1].values
+    return own or any(BATCH in change.values["infer"] for change in recipe.overrides)
 
 
 def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Machine) -> dict[str, Any]:

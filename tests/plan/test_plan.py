@@ -205,6 +205,19 @@ def test_a_cpu_writes_the_text_of_more_rows_at_a_time_where_their_cache_is_small
     assert gpu["max_batch_size"] == (16 if "16" in written else 64)
 
 
+def test_the_batch_of_a_tasks_own_infer_yaml_stands(model: Path, tmp_path: Path) -> None:
+    task = tmp_path / "mine"
+    task.mkdir()
+    text = (CONFIGS / "demo" / "task.yaml").read_text(encoding="utf-8")
+    (task / "task.yaml").write_text(text.replace("name: demo", "name: mine"), encoding="utf-8")
+    own = (CONFIGS / "infer.yaml").read_text(encoding="utf-8").replace("max_batch_size: 32", "max_batch_size: 8")
+    (task / "infer.yaml").write_text(own, encoding="utf-8")
+    recipe = load_recipe(str(task))
+    for machine in (CPU, GPU):
+        sft = resolve_sft(recipe, {}, machine, model, tmp_path, tmp_path)
+        assert resolve_infer(recipe, sft, machine, tmp_path)["max_batch_size"] == 8
+
+
 def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
     for words, rank in ((["vllm"], None), (["vllm", "rank64"], 64)):
         recipe = load_recipe("hotel_reviews", words)
