@@ -37,7 +37,7 @@ from workspace.paths import shown
 from workspace.safetensors_header import is_whole, read_header
 
 GPU_TOKENS = 32_768  # in one pass on a GPU; halved where its memory does not hold that
-PASS_COST = 60  # tokens that could be read in the time that a pass takes beside its tokens
+PASS_COST = 60  # tokens that could be read in the time that a pass takes beside its tokens; measured: 51 on one core
 PROBES = ("a", "好", "1", " ", "。", "\n")  # texts that begin differently
 FloatArray = NDArray[np.float64]
 
