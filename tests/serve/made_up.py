@@ -92,7 +92,7 @@ def application(classifier, limits=PATIENT, keys=(), documents=DOCUMENTS, load=N
 
 @contextmanager
 def running(classifier=None, limits=None, keys=(), load=None, wait=True, documents=DOCUMENTS) -> Iterator[Running]:
-    """A real server in a thread, on a free port."""
+    """A real server in a thread, on a free port; of a made-up classifier, or of a real one."""
     classifier = classifier or MadeUp()
     limits = limits or PATIENT
     app, service = application(classifier, limits, keys, documents, load)
@@ -104,6 +104,7 @@ def running(classifier=None, limits=None, keys=(), load=None, wait=True, documen
     try:
         yield Running(f"http://127.0.0.1:{listener.port}", classifier, service, listener)
     finally:
-        classifier.gate.set()
+        if isinstance(classifier, MadeUp):
+            classifier.gate.set()
         listener.end()
         thread.join()
