@@ -70,7 +70,7 @@ def test_a_soup_is_held_against_the_seed_that_is_best_on_validation_rows() -> No
         "soup": {"comparisons": [one], "seed": 43, "validation": [0.7, 0.9, 0.9], "own": 0.905}
     }
     text = seeds_page(page)
-    assert "against seed 43, the best on the validation rows, by “after tuning · generate”: accuracy 91.0%" in text
+    assert "against seed 43, the best on the validation rows, by “after · generate”: accuracy 91.0%" in text
     assert "On the validation rows it is 90.5% against 90.0%." in text and "差 +11.0 个百分点" in text
 
 

@@ -69,6 +69,7 @@ def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monk
     ("words", "message"),
     [
         (("demo", "--learning_rate"), "option --learning_rate has no value"),
+        (("demo", "--soup"), "option --soup .*average of several seeds' adapters: name them with --seeds"),
         (("demo", "more"), "unexpected argument 'more'"),
         (("demo", "--limit", "many"), "--limit is 'many', expected a whole number from 2 to"),
         (("demo", "--limit", "0"), "--limit is '0', expected a whole number from 2"),
