@@ -118,7 +118,7 @@ def write_suggestions(
         for cells, row, label, chance in zip(own, at.tolist(), labels, confidence, strict=True)
     ]
     for line, label in zip(lines, labels, strict=True) if filled else ():
-        line[(places([task.columns.label], [*names, *missing]) or [-1])[0]] = label
+        line[(places([task.columns.label], [*names, *map(str, missing)]) or [-1])[0]] = label
     count, columns = len(task.columns.text), list(map(str, task.columns.text))
     id_at = places([task.columns.id], names) if task.columns.id else None
     ids = [cells[id_at[0]] if id_at else None for cells in own]
