@@ -32,14 +32,7 @@ OPERATIONS, RATES = 4, ("float32", "onednn", "bf16")  # a parameter and token
 OURS, PLAIN = "this project", "this project, --bf16 false"
 DEFAULT = "swift sft, defaults (1 x 16)"
 BEST = "swift sft, its own flags at their best"  # the plan's keys without the project's plugins and environment
-OF_PLUGINS = {
-    "external_plugins",
-    "callbacks",
-    "eval_metric",
-    "metric_for_best_model",
-    "greater_is_better",
-    "padding_side",
-}
+OF_PLUGINS = {"external_plugins", "callbacks", "eval_metric", "metric_for_best_model", "greater_is_better"}
 HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
 JUDGED = (OURS, PLAIN, DEFAULT)
 TESTED = 200  # test rows at most, evenly spread
