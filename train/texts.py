@@ -91,7 +91,7 @@ def learn_texts(folder: Path) -> None:
     for command, values in (("sft", run.sft_values()), ("infer", run.infer_values())):
         path = shown(folder / f"{command}.yaml")
         run.write_yaml(command, values | {"model": str(model)}, f"{header}\n# Run as: swift {command} {path}")
-    notice = _notice(found, str(run.model))
+    notice = _notice(found, Path(str(run.model)).name)
     new = dataclasses.replace(
         run, model_folder=model, model_fingerprint=fingerprint(model), text_base=base, notice=notice
     )

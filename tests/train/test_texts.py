@@ -117,7 +117,7 @@ def test_another_model_than_was_planned_is_refused(task: Path, own_cache: Path) 
 
 @pytest.mark.swift
 def test_done_once_for_all_seeds_and_interrupted_the_same(
-    task: Path, own_cache: Path, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    task: Path, own_cache: Path, capfd: pytest.CaptureFixture
 ) -> None:
     run = planned(task, "one")
     base = Run.read(run)
@@ -125,7 +125,7 @@ def test_done_once_for_all_seeds_and_interrupted_the_same(
     assert len(held) > 10 and not {*held} & {*texts(run)} and len(texts(run)) == TEXTS + 40 - len(held)
 
     # Ended in the middle, as by a Ctrl-C in run_sft.sh.
-    env = {**os.environ, "SAFE_CHECKPOINT_SECONDS": "0"}
+    env = os.environ | {"SAFE_CHECKPOINT_SECONDS": "0"}
     began = subprocess.Popen([sys.executable, "-m", "train.texts", str(run)], cwd=ROOT, env=env)
     while not list(own_cache.glob("texts/*/train/checkpoint-*")) and began.poll() is None:
         time.sleep(0.05)
@@ -151,7 +151,7 @@ def test_done_once_for_all_seeds_and_interrupted_the_same(
         assert Run.read(again).model_folder == one.model_folder
         assert Run.read(again).model_fingerprint == one.model_fingerprint
 
-    # Uninterrupted it comes out the same, byte for byte; what was changed in the cache is not taken.
+    # What was changed in the cache is not taken; uninterrupted it comes out the same, byte for byte.
     weights = one.model_folder / "model.safetensors"
     with open(weights, "r+b") as stream:
         stream.seek(-4, os.SEEK_END)
