@@ -140,8 +140,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     sft = in_its_chat(sft, task.system)
     if options.adapters:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
-        given = {**chosen_values, **options.swift}
-        sft |= adapter_values(options.adapters, folder, given, sft, fingerprint(model))
+        sft |= adapter_values(options.adapters, folder, chosen_values | options.swift, sft, fingerprint(model))
     check_texts(task, sft, model, machine, options.adapters)
     if options.auto_batch:
         sft |= found_before(folder)
