@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.serve.small_run import small_run
+from eval.baselines import make_baselines
+from eval.evaluate import evaluate
+from eval.scoring.predictions import load_predictions
+from eval.scoring.responses import load_split
+from eval.soup import against_best, on_validation
+from eval.trial_answers import Answered
+from plan.run import Run
+from tests.serve.small_run import answer, small_run
 from train.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, best_checkpoint
 from train.soup import make_soup
 from workspace import stages
 from workspace.errors import UserError
+from workspace.files import read_json
 
 pytestmark = pytest.mark.torch
 
@@ -112,3 +120,24 @@ def test_adapters_that_do_not_fit_together_are_refused(
         make_soup(tmp_path / "soup", runs)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "soup").rglob(ADAPTER_WEIGHTS))
+
+
+def test_a_soup_answers_and_is_reported_as_any_run(finished: Path, runs: list[Path], tmp_path: Path) -> None:
+    made = tmp_path / "soup"
+    make_soup(made, runs)
+    answer(made, finished.parents[1] / "model", best_checkpoint(made), head=False)
+    make_baselines(made)
+    evaluate(made)
+    soup, first = answered_of(made), answered_of(runs[0])
+    probabilities = soup.readings["after_score"].probabilities
+    assert probabilities == pytest.approx(first.readings["after_score"].probabilities, abs=1e-4)
+    assert on_validation(soup.run, "macro_f1") == on_validation(first.run, "macro_f1")
+    found = against_best([first, first], soup, (0.7, 0.7), "macro_f1", 0.01)
+    assert found["best"] == 0 and found["comparisons"][0]["value"] == 0  # of equal adapters
+    assert read_json(made / "metrics.json")["readings"].keys() >= {"tfidf_linear", "after_score"}
+
+
+def answered_of(folder: Path) -> Answered:
+    run = Run.read(folder)
+    test, val = (load_split(run.dataset, name, run.labels) for name in ("test", "val"))
+    return Answered(run, test, load_predictions(folder, test, val, run.labels, {}).test)
