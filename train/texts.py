@@ -155,11 +155,11 @@ def _notice(texts: Texts, model: str) -> Notice:
     """What "before" is in this run, and which texts were read."""
     name, left_out = Path(texts.path).name, texts.held_out + texts.repeated
     zh = (
-        f"本次运行的模型先以续写方式读了 {name} 中 {texts.used} 条无标签文本（`swift pt`），"
+        f"本次运行的模型先以续写方式读了 {name} 中 {texts.used} 条无标签文本（swift pt），"
         f"“调优前”就是读过之后的 {model}。"
     )
     en = (
-        f"The model has read {texts.used} texts without labels of {name} first (`swift pt`); "
+        f"The model has read {texts.used} texts without labels of {name} first (swift pt); "
         f"“before” is {model} after that."
     )
     if not left_out:
