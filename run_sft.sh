@@ -30,7 +30,7 @@ export RUN_SFT_PID="$$"      # holds the run's lock from the first stage to the 
 cd "$(dirname "${BASH_SOURCE[0]}")"
 # Many images have Python write no bytecode: each of a run's dozen processes would then compile all that it imports, 5 s
 # for pandas and 15 s for ms-swift. What is compiled is kept in the cache, and nothing is written next to the sources.
-if [ -n "${PYTHONDONTWRITEBYTECODE-}" ]; then
+if [ -n "${PYTHONDONTWRITEBYTECODE-}" ] && [ "${1-}" != doctor ]; then # which writes nothing
     unset PYTHONDONTWRITEBYTECODE
     cache="${SWIFT_SFT_CACHE:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/swift-sft}"
     export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-${cache/#\~\//${HOME-}/}/bytecode}"
