@@ -28,6 +28,13 @@ unset PYTHONHOME PYTHONINSPECT PYTHONOPTIMIZE PYTHONSAFEPATH # each would keep `
 export RUN_SFT_CALLER="$PWD" # relative paths in the options are the caller's
 export RUN_SFT_PID="$$"      # holds the run's lock from the first stage to the last
 cd "$(dirname "${BASH_SOURCE[0]}")"
+# Many images have Python write no bytecode: each of a run's dozen processes would then compile all that it imports, 5 s
+# for pandas and 15 s for ms-swift. What is compiled is kept in the cache, and nothing is written next to the sources.
+if [ -n "${PYTHONDONTWRITEBYTECODE-}" ] && [ "${1-}" != doctor ]; then # which writes nothing
+    unset PYTHONDONTWRITEBYTECODE
+    cache="${SWIFT_SFT_CACHE:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/swift-sft}"
+    export PYTHONPYCACHEPREFIX="${PYTHONPYCACHEPREFIX:-${cache/#\~\//${HOME-}/}/bytecode}"
+fi
 
 banner() { printf '\n=== %s\n' "$*" >&2; }
 
@@ -59,6 +66,12 @@ step() {
     stage=$!
     wait "$stage"
     stage=
+}
+
+# The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
+answered() {
+    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
+    export RUN_SFT_PLANNED="$planned"
 }
 
 # In a function, so that bash has read it all before it starts: the file may change while a run goes on.
@@ -133,12 +146,16 @@ main() {
     esac
     export RUN_SFT_ANSWER="$private/answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
-    # The first line is the hash of the plan; should another command plan this run anew, the stages do not go on with it.
-    { IFS= read -r planned && run=$(cat); } <"$RUN_SFT_ANSWER"
-    export RUN_SFT_PLANNED="$planned"
+    answered
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec 9<>"$run/lock" # by number: macOS's bash 3.2 cannot choose one
     export RUN_SFT_LOCK=9
+
+    if [ -d "$run/texts" ]; then
+        banner "Texts without labels: swift pt"
+        step train.texts "$run" >/dev/null
+        answered
+    fi
 
     banner "3/6 Before: the untuned model answers the test reviews"
     step eval.baselines "$run"

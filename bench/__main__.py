@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from bench import goals, gpu, inference, labelling, prep, scaling, serving, stages, training
+from bench import goals, gpu, inference, labelling, predicting, prep, scaling, serving, stages, training
 from bench.subject import publish
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import run_main
@@ -17,15 +17,17 @@ from workspace.ranges import ROWS, whole
 # The parameters of the benches' `run` on the command line: --NAME, or a word where there is no default.
 OPTIONS: dict[str, dict[str, Any]] = {
     "folder": {"type": given_path, "metavar": "FOLDER", "help": "goals: figures and pictures, those there are kept; "
-               "prep: for the tables, 2 GB at a million rows; serving: of a run or a bundle"},
+               "prep: for the tables, 2 GB at a million rows; serving, predicting: of a run or a bundle"},
     "rows": {"type": given_number(ROWS), "metavar": "N", "help": "rows, or the sizes to measure; default: %(default)s"},
     "reading": {"choices": ("tuned", "linear", "stack"), "help": "default: %(default)s"},
-    "soak": {"type": given_number(whole(1, 86_400)), "metavar": "SECONDS", "help": "under load; default: %(default)s"},
+    "soak": {"type": given_number(whole(1, 1440)), "metavar": "MINUTES", "help": "under load; default: %(default)s"},
     "repeat": {"type": given_number(whole(1, 10_000)), "metavar": "N", "help": "repetitions; default: %(default)s"},
     "csv": {"type": given_path, "metavar": "FILE", "help": "with columns label and review; default: the demo's"},
     "model": {"type": given_path, "metavar": "DIR", "help": "default: the demo's"},
     "json": {"type": given_path, "metavar": "FILE", "help": "write the figures there too"},
     "picture": {"type": given_path, "metavar": "FILE", "help": "draw them as a PNG"},
+    "minutes": {"type": given_number(whole(1, 1440)), "metavar": "N", "help": "for all of it; default: %(default)s"},
+    "only": {"metavar": "WORDS", "help": "the ways that have this in their name"},
     "alone": {"action": "store_true", "help": "no other tools: this project and the defaults"},
 }  # fmt: skip
 
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("python -m bench", __doc__)
     benches = parser.add_subparsers(metavar="BENCH", required=True)
     bench: Any
-    for bench in (goals, prep, inference, training, gpu, scaling, stages, serving, labelling):
+    for bench in (goals, prep, inference, training, gpu, scaling, stages, serving, predicting, labelling):
         own = benches.add_parser(bench.__name__.removeprefix("bench."), help=(bench.__doc__ or "").split("\n")[0])
         own.set_defaults(run=bench.run if bench is goals else partial(publish, bench))
         files = {"json": None} if bench is not goals else {}

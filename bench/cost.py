@@ -1,11 +1,12 @@
 """What a command costs: its time and the most memory that it and the processes it starts hold at once."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,12 +34,29 @@ def users_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]
     return {key: value for key, value in environ.items() if not key.startswith(OURS)}
 
 
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `UserError` in the block, in the main thread, once it has taken so many seconds."""
+
+    def too_long(*_: object) -> None:
+        raise UserError(f"it had not ended after {seconds:.0f} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, str] | None = None) -> Cost:
     """Run `command` in the repository's root, its output going to `log` or where ours goes, and measure it.
 
     The peak is the sum of the resident memory (RSS) of the process and all its descendants, looked at every POLL
     seconds, in which pages that processes share count in each; or the most that one of them ever held by the kernel's
-    own account (VmHWM), where that is more. Raises UserError when the command fails, or where there is no /proc.
+    own account (VmHWM), where that is more. Raises UserError when the command fails, or where there is no
+    /proc; where it is interrupted, the command and what it started are killed.
     """
     if not Path("/proc/self/status").is_file():
         raise UserError("memory is measured by /proc, which this system has not: run the bench on Linux")
@@ -54,8 +72,14 @@ def cost_of(command: Sequence[str], log: Path | None = None, env: Mapping[str, s
         process.returncode = os.waitstatus_to_exitcode(status)
     finally:
         if process.returncode is None:
+            # `swift` hands its work to a child, which would go on and keep the GPU.
+            begun = psutil.Process(process.pid).children(recursive=True)
+            for child in begun:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.kill()
             process.wait()
+            psutil.wait_procs(begun, timeout=10)
     if process.returncode:
         where = shown(log) if log else "its message above"
         raise UserError(f"`{' '.join(command)}` ended with status {process.returncode}: see {where}")

@@ -9,7 +9,7 @@ repetition has a seed of its own, and what it leaves is judged on test rows that
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ EPOCHS = 1
 OPERATIONS, RATES = 4, ("float32", "onednn", "bf16")  # a parameter and token
 OURS, PLAIN = "this project", "this project, --bf16 false"
 DEFAULT = "swift sft, defaults (1 x 16)"
+BEST = "swift sft, its own flags at their best"  # the plan's keys without the project's plugins and environment
+OF_PLUGINS = {"external_plugins", "callbacks", "eval_metric", "metric_for_best_model", "greater_is_better"}
 HEAD, FACTORY = "HF Trainer, head, padded to 512", f"LLaMA-Factory {peer_llamafactory.VERSION}, 8 x 1"
 JUDGED = (OURS, PLAIN, DEFAULT)
 TESTED = 200  # test rows at most, evenly spread
@@ -46,7 +48,7 @@ def run(
         folder = Path(scratch)
         options = ("--with", "learning-curve", "--num_train_epochs", str(EPOCHS), "--eval_strategy", "no")
         made = subject(csv, model, rows, folder / "run", *options)
-        ways = {name: way for name, way in ways_to_train(made, model).items() if not alone or name in JUDGED}
+        ways = {name: way for name, way in ways_to_train(made, model).items() if not alone or name in (*JUDGED, BEST)}
         done: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
         missing: dict[str, str] = {}
         limits = []
@@ -84,12 +86,12 @@ def ways_to_train(made: Run, model: Path) -> dict[str, Way]:
     train = made.dataset / "train.jsonl"
     ours = child_environment(this_machine())
 
-    def planned(changes: dict[str, Any]) -> Way:
+    def planned(changes: dict[str, Any], values: dict[str, Any] = values, environment: Mapping[str, str] = ours) -> Way:
         def way(out: Path, seed: int) -> dict[str, Any]:
             out.mkdir(parents=True)
             own = values | changes | {"output_dir": str(out / "train"), "seed": seed, "data_seed": seed}
             (out / "sft.yaml").write_text(yaml.safe_dump(own, allow_unicode=True), encoding="utf-8")
-            return _swift(["swift", "sft", str(out / "sft.yaml")], out, ours)
+            return _swift(["swift", "sft", str(out / "sft.yaml")], out, environment)
 
         return way
 
@@ -101,13 +103,15 @@ def ways_to_train(made: Run, model: Path) -> dict[str, Way]:
         command += ["--learning_rate", str(values["learning_rate"]), "--output_dir", str(out / "train")]
         return _swift([*command, "--add_version", "false"], out, users_environment(ours))
 
-    ways: dict[str, Way] = {OURS: planned({}), PLAIN: planned({"bf16": False}), DEFAULT: default}
+    own_flags = {key: value for key, value in values.items() if key not in OF_PLUGINS}
+    best = planned({}, own_flags, users_environment(ours))
+    ways: dict[str, Way] = {OURS: planned({}), PLAIN: planned({"bf16": False}), BEST: best, DEFAULT: default}
     ways[HEAD] = lambda out, seed: peer_head.train(model, train, out, EPOCHS, seed)
     ways[FACTORY] = lambda out, seed: peer_llamafactory.train(model, train, out, EPOCHS, seed)
     return ways if values.get("bf16") else {name: way for name, way in ways.items() if name != PLAIN}
 
 
-def _swift(command: list[str], out: Path, env: dict[str, str]) -> dict[str, Any]:
+def _swift(command: list[str], out: Path, env: Mapping[str, str]) -> dict[str, Any]:
     cost = cost_of(command, out / "log.txt", env)
     lines = read_jsonl(out / "train" / "logging.jsonl")
     seconds = next(float(line["train_runtime"]) for line in reversed(lines) if "train_runtime" in line)

@@ -166,7 +166,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
         return {}
     # The task's file itself, and where tables may be, decide nothing once the table is there; nor does what is made of
     # a run's answers.
-    unused = {"path", "csv", "source", "corrections", "corrections_test", "added", "known_public", "sft"}
+    unused = {"path", "csv", "source", "corrections", "corrections_test", "added", "known_public", "sft", "unlabelled"}
     unused |= {"selective", "costs", "primary_metric", "margin", "segments"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
     if task.limit_seed is None:

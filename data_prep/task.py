@@ -120,8 +120,8 @@ class NearDuplicates:
 
 
 @dataclass(frozen=True, config=STRICT)
-class KnownPublic:
-    """A file of texts that a model may have seen: one a line, or the column `column` of a table."""
+class TextFile:
+    """A file of texts: one a line, or the column `column` of a table."""
 
     path: RootPath
     column: String | None = None
@@ -165,7 +165,8 @@ class Task:
     corrections: RootPath | None = None  # a file of corrected labels, see data_prep.table.corrections
     corrections_test: Flag = False  # whether it changes labels of val and test rows too
     added: RootPaths = ()  # tables of rows labelled later, which join the train rows, see data_prep.table.added_rows
-    known_public: KnownPublic | None = None
+    known_public: TextFile | None = None
+    unlabelled: TextFile | None = None  # texts that the model learns to predict first, see data_prep.unlabelled
     selective: SelectiveSettings = Field(default_factory=SelectiveSettings)  # read when a run is scored
     costs: Costs | None = None  # so are these
     segments: Segments = ()  # and these columns, whose values the report looks at rows by

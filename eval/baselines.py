@@ -20,6 +20,7 @@ from sklearn.metrics import log_loss
 
 from eval.evaluate import load_run_task
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, Baselines
+from eval.scoring.cross_fit import FOLDS, has_enough, out_of_fold
 from eval.scoring.metrics import classify
 from eval.scoring.responses import Response, Split, SplitName, as_shown, load_split, write_responses
 from plan.provenance import made_by
@@ -45,13 +46,15 @@ DEFAULT_C = 10.0  # of a run without validation rows
 class Choice(NamedTuple):
     """A fitted classifier; trials: (C, validation metric) of each C tried.
 
-    parameters counts the classifier's coefficients and intercepts.
+    parameters counts the classifier's coefficients and intercepts. held_out: probabilities (m, labels) of the
+    validation rows, each with the C that the other folds choose; where a label has fewer rows than folds, the one C.
     """
 
     classifier: LogisticRegression
     c: float
     trials: tuple[tuple[float, float], ...]
     parameters: int
+    held_out: NDArray[np.float64] | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class LinearModel:
     c: float
     trials: tuple[tuple[float, float], ...]
     parameters: int
+    held_out: NDArray[np.float64] | None
     seconds: float
 
     def probabilities(self, reviews: Sequence[str]) -> NDArray[np.float64]:
@@ -128,17 +132,26 @@ def choose_classifier(
     def fit(c: float) -> LogisticRegression:
         return LogisticRegression(C=c, class_weight="balanced", max_iter=1000).fit(features, codes)
 
-    fitted, trials, losses = {}, {}, {}
+    def reached(tried: float, rows: NDArray[np.int64]) -> tuple[float, float]:
+        known = [labels[code] for code in gold[rows]], [labels[code] for code in shares[tried][rows].argmax(axis=1)]
+        loss = log_loss(gold[rows], shares[tried][rows], labels=np.arange(len(labels)))
+        return getattr(classify(*known, labels), metric), -loss
+
+    def best(rows: NDArray[np.int64]) -> float:
+        return max(grid, key=lambda tried: reached(tried, rows))
+
+    fitted, trials, answers = {}, {}, None
     if val is not None and len(val):
-        for tried in grid:
-            fitted[tried] = fit(tried)
-            shares = spread(fitted[tried], held_out, len(labels))
-            predicted = [labels[code] for code in shares.argmax(axis=1)]
-            trials[tried] = getattr(classify(val.gold, predicted, labels), metric)
-            losses[tried] = log_loss(val.codes(labels), shares, labels=np.arange(len(labels)))
-        c = max(trials, key=lambda tried: (trials[tried], -losses[tried]))
+        gold, every = val.codes(labels), np.arange(len(val))
+        fitted = {tried: fit(tried) for tried in grid}
+        shares = {tried: spread(fitted[tried], held_out, len(labels)) for tried in grid}
+        trials, c = {tried: reached(tried, every)[0] for tried in grid}, best(every)
+        answers = shares[c]
+        if has_enough(gold, FOLDS):
+            answers = out_of_fold(lambda known, asked: shares[best(known)][asked], gold, len(labels))
     classifier = fitted.get(c) or fit(c)
-    return Choice(classifier, c, tuple(trials.items()), int(classifier.coef_.size + classifier.intercept_.size))
+    size = int(classifier.coef_.size + classifier.intercept_.size)
+    return Choice(classifier, c, tuple(trials.items()), size, answers)
 
 
 def splits_as_shown(run: Run) -> dict[SplitName, Split]:
@@ -163,7 +176,7 @@ def make_baselines(folder: Path) -> bool:
     metric = primary_metric(run)
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
         "labels": list(run.labels),
-        "settings": [*NGRAMS, MIN_ROWS_A_TERM, FEW_ROWS, *C_GRID, DEFAULT_C, metric],
+        "settings": [*NGRAMS, MIN_ROWS_A_TERM, FEW_ROWS, *C_GRID, DEFAULT_C, FOLDS, metric],
         "scikit-learn": sklearn.__version__,
     }
     if stages.finished(run.folder, STAGE, inputs):
@@ -179,6 +192,8 @@ def make_baselines(folder: Path) -> bool:
         probabilities = model.probabilities(split.reviews)
         if len(split):
             ms_per_review = 1000 * (time.perf_counter() - asked) / len(split)
+        if split is splits["val"] and model.held_out is not None:
+            probabilities = model.held_out
         outputs.append(run.folder / ANSWERS[LINEAR] / split.path.name)
         shares = (dict(zip(run.labels, row, strict=True)) for row in probabilities.tolist())
         rows = zip(split.ids, split.gold, shares, strict=True)

@@ -20,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from eval.baselines import choose_classifier, primary_metric, splits_as_shown, spread
 from eval.scoring.baseline_records import ANSWERS, EMBEDDING, EMBEDDING_RECORD, Baseline
+from eval.scoring.cross_fit import FOLDS
 from eval.scoring.responses import Response, Split, write_responses
 from plan.provenance import current_model, made_by
 from plan.run import Run, locked_run
@@ -51,7 +52,7 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
         "labels": list(run.labels),
         "model": current_model(run),
-        "settings": [*C_GRID, DEFAULT_C, metric, run.max_length],
+        "settings": [*C_GRID, DEFAULT_C, FOLDS, metric, run.max_length],
         "scikit-learn": sklearn.__version__,
     }
     if stages.finished(run.folder, STAGE, inputs):
@@ -65,8 +66,10 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
     features = [scaler.transform(part) if len(part) else part for part in embeddings]
     choice = choose_classifier(train, features[0], val, features[1], run.labels, C_GRID, DEFAULT_C, metric)
     outputs = [run.folder / EMBEDDING_RECORD]
-    for split, part in ((val, features[1]), (test, features[2])):
-        outputs.append(_write(run.folder, split, spread(choice.classifier, part, len(run.labels)), run.labels))
+    answers = [spread(choice.classifier, part, len(run.labels)) for part in features[1:]]
+    answers[0] = answers[0] if choice.held_out is None else choice.held_out
+    for split, shares in zip((val, test), answers, strict=True):
+        outputs.append(_write(run.folder, split, shares, run.labels))
     seconds = time.perf_counter() - begin
     made = Baseline(choice.parameters, seconds, ms_per_review, choice.c)
     write_json(outputs[0], {name: value for name, value in asdict(made).items() if name != "label"})

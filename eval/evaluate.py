@@ -21,7 +21,7 @@ from eval.scoring.baseline_records import encoder_facts
 from eval.scoring.calibration import probability_metrics
 from eval.scoring.consistency import consistency_checks
 from eval.scoring.curves import load_curves
-from eval.scoring.decisions import decisions
+from eval.scoring.decisions import calibration_record, decisions, stack_record
 from eval.scoring.efficiency import Efficiency, costs, load_efficiency
 from eval.scoring.gain import decompose_gain
 from eval.scoring.judgement import compare_predictions, judge, judge_all
@@ -31,6 +31,7 @@ from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify
 from eval.scoring.nearest_rows import confident_mistakes
 from eval.scoring.predictions import (
+    STACK,
     Metrics,
     Predictions,
     cut_off,
@@ -81,7 +82,9 @@ def evaluate(folder: Path) -> Metrics:
     comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
     efficiency = load_efficiency(run, predictions.test)
     judged = (predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
-    decision, intervals = judge_all(*judged, costs(efficiency))
+    stack = stack_record(predictions, val, labels, metric)
+    off = () if stack is None or stack["helps"] else (STACK,)
+    decision, intervals = judge_all(*judged, costs(efficiency), off)
     curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
     segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
@@ -103,6 +106,7 @@ def evaluate(folder: Path) -> Metrics:
             name: _reading(p, scores[name], efficiency[name], test, labels) | {"intervals": intervals[name]}
             for name, p in predictions.test.items()
         },
+        "stack": stack,
         "encoder": encoder_facts(folder),
         "untuned": untuned_variants(folder, test, predictions.test, labels),
         "gain": asdict(gain) if gain else None,
@@ -215,6 +219,7 @@ def _reading(
         "label_mass": None if predictions.label_mass is None else float(np.median(predictions.label_mass)),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
+        "calibration": calibration_record(predictions, test.codes(labels), labels),
         "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),
     }
 

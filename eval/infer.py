@@ -15,8 +15,7 @@ from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
 from eval.inference.variants import affordable_rows, variant_prompts
 from eval.scoring.baseline_records import EMBEDDING, ENCODER
-from eval.scoring.responses import Response, write_responses
-from eval.scoring.variants import VARIANTS_FILE
+from eval.scoring.responses import VARIANTS_FILE, Response, write_responses
 from plan.provenance import current_model
 from plan.resolve import HEAD_PLUGIN
 from plan.run import Run, locked_run

@@ -5,6 +5,9 @@ Run as: python -m eval.seeds RECIPE --seeds 42 43 44 [options]   (bash run_sft.s
 Each seed is a run of its own below runs/<task>/<recipe>.seeds, with metrics.json and rows.jsonl, so that
 python -m eval.report A.seeds B.seeds compares two recipes. Only the first also has the untuned model's answers, which
 no seed changes, and the full report. Writes seeds.md and seeds.json. The same command again goes on where it stopped.
+
+With --soup all seeds begin with the adapter of the first, in a list of its own (….soup), and their average, one adapter
+more in its folder soup, is held against the best of them (eval/soup.py).
 """
 
 import sys
@@ -19,6 +22,7 @@ from eval.reporting.seeds_page import seeds_page
 from eval.scoring.baseline_records import LINEAR
 from eval.scoring.predictions import primary_pair
 from eval.scoring.seed_intervals import outcome, score_draws
+from eval.soup import judge_soup
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options
 from plan.recipes import ensure_task
@@ -43,27 +47,31 @@ def main(argv: Sequence[str] | None = None) -> None:
         allow_abbrev=False,
     )
     add_seeds(parser)
+    parser.add_argument("--soup", action="store_true", help="average the seeds' adapters into one, and judge it too")
     known, words = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
     check_seeds(known.seeds, words, fewest=2)
     ensure_task(parse_options(list(words)).recipe)
-    trials = TrialList(list_folder(words, "seeds"))
+    trials = TrialList(list_folder(words, "soup" if known.soup else "seeds"))
     with locked(trials.folder):
-        over_seeds(trials, words, known.seeds)
+        over_seeds(trials, words, known.seeds, known.soup)
 
 
-def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int], soup: bool = False) -> dict[str, Any]:
     """Train each seed, let each model answer, write seeds.json and seeds.md into the list's folder; returns the former.
 
-    `words`: the command line that all seeds share. Raises `UserError` when a seed fails: the mean of the others would
-    be of a recipe that does not fail.
+    `words`: the command line that all seeds share; `soup`: judge their average, too. Raises `UserError` when a seed
+    fails: the mean of the others would be of a recipe that does not fail.
     """
-    results = trials.run([Trial("run", seed) for seed in seeds], words, each=stop_at_a_fault)
+    start = seeds[0] if soup else None
+    results = trials.run([Trial("run", seed, start=start) for seed in seeds], words, each=stop_at_a_fault)
     answered = [answer(one.run, ("after",) if place else ("before", "after")) for place, one in enumerate(results)]
     check_same_rows(answered)
     for place, one in enumerate(answered):
         with locked_run(one.run.folder):
             evaluate(one.run.folder) if place else write_report(one.run.folder)
     found = summary(answered, seeds, *answered[0].judged_by)
+    if soup:
+        found["soup"] = judge_soup(trials.folder / "soup", answered, seeds)
     write_json(trials.folder / "seeds.json", found)
     text = seeds_page(found)
     write_text(trials.folder / "seeds.md", text)

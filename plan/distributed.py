@@ -18,7 +18,7 @@ BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_step
 ALL_GPUS = "gpu"  # torchrun's own word for NPROC_PER_NODE
 DEFAULT_PORT = 29500
 POLL_SECONDS = 1.0
-LAUNCHED = 8  # rows: a GPU's step of fewer takes as long, because it waits for the launches (docs/results.md, H100)
+LAUNCHED = 8  # rows: a GPU waits for the launches of a step, which 64 rows hardly prolong (docs/results.md, H100)
 
 
 class Processes(NamedTuple):
@@ -110,6 +110,17 @@ def batch_line(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     if total == recipe:
         return f"{text}, as with one process{hint}"
     return f"{text}, not the {recipe} of one process ({processes.world} processes cannot share {recipe} evenly){hint}"
+
+
+def throughput_line(values: Mapping[str, Any], machine: Machine) -> str | None:
+    """A line where one GPU has so few rows a step that it waits for the launches; None where there is none to say."""
+    rows = rows_a_step(values)
+    if machine.gpu is None or planned_processes(values).launched or rows > LAUNCHED:
+        return None
+    return (
+        f"{rows} rows a step, for which a GPU takes nearly as long as for 64: with thousands of rows --with "
+        "large-batch is sooner done; sweep --vary none large-batch tells whether it is as good"
+    )
 
 
 def left_out_line(values: Mapping[str, Any], rows: int) -> str | None:

@@ -19,7 +19,10 @@ RESERVED = {
     "system": "set `system` in task.yaml: the rows carry it",
 }
 # Options of this project that one run has no use for.
-OF_SEVERAL = {"seeds": "goes neither with --cv nor with `again`: leave one of the two out"}
+OF_SEVERAL = {
+    "seeds": "goes neither with --cv nor with `again`: leave one of the two out",
+    "soup": "is the average of several seeds' adapters: name them with --seeds N N N",
+}
 # Those that may not be set anywhere: what stands in a YAML is written into the run, and into every checkpoint.
 NOWHERE = {
     "hub_token": "set HF_TOKEN or MODELSCOPE_API_TOKEN in the environment",

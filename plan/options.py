@@ -17,6 +17,7 @@ task.yaml. swift_configs/README.md lists recipes and overrides.
 Without a recipe the default one runs; where its weights can be had nowhere, the demo runs and says so.
 In place of one run (docs/own-data.md):
   --seeds N N N            one a seed, and a verdict on the recipe; python -m eval.report A.seeds B.seeds compares two
+    --soup                 and the average of their adapters, one adapter more, against the best of them
   curve RECIPE             one for each number of rows and each seed: what more labels would bring (curve --help)
   sweep RECIPE --vary ...  one for each point of a grid, chosen on validation (sweep --help)
   verify [RECIPE]          a whole run, then whether it came out as expected: on a machine for the first time
@@ -119,10 +120,10 @@ def _swift_options(rest: list[str]) -> dict[str, Any]:
         else:
             result[key].append(word)
     for key, values in result.items():
+        if remedy := reserved(key, values[0] if values else "", RESERVED | OF_SEVERAL | PLUGINS):
+            raise UserError(f"option --{key} {remedy}")
         if not values:
             raise UserError(f"option --{key} has no value; see `bash run_sft.sh --help`")
-        if remedy := reserved(key, values[0], RESERVED | OF_SEVERAL | PLUGINS):
-            raise UserError(f"option --{key} {remedy}")
         if len(values) > 1 and key not in LISTS:
             raise UserError(f"option --{key} has {len(values)} values ({' '.join(values)}); the recipe comes first")
         if key in CHECKED and (fault := limits_fault(key, values[0])):

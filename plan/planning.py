@@ -19,7 +19,7 @@ from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
-from plan.distributed import batch_line, planned_processes
+from plan.distributed import batch_line, planned_processes, throughput_line
 from plan.hardware import check_usable, this_machine
 from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
@@ -31,6 +31,7 @@ from plan.resolve_infer import resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
+from plan.texts import check_texts, prepare_texts
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
@@ -94,8 +95,9 @@ def write_run(plan: Plan) -> None:
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
+        task = find_task(str(run.task_file), run.task_overrides)
+        prepare_texts(run, task)
         if run.start_adapter:
-            task = find_task(str(run.task_file), run.task_overrides)
             run = dataclasses.replace(run, notice=adapter_notice(run.start_adapter, run.dataset, task))
         run.write()
 
@@ -138,8 +140,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     sft = in_its_chat(sft, task.system)
     if options.adapters:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
-        given = {**chosen_values, **options.swift}
-        sft |= adapter_values(options.adapters, folder, given, sft, fingerprint(model))
+        sft |= adapter_values(options.adapters, folder, chosen_values | options.swift, sft, fingerprint(model))
+    check_texts(task, sft, model, machine, options.adapters)
     if options.auto_batch:
         sft |= found_before(folder)
     infer = resolve_infer(recipe, sft, machine, dataset)
@@ -198,6 +200,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         "machine": machine.describe(),
         "cpu": measured.describe() if measured else None,
         "process": batch_line({**recipe.sft, **options.swift}, sft) if planned_processes(sft).launched else None,
+        "batch": throughput_line(sft, machine),
         "run": shown(folder),
     }
     _say("\n".join(f"{name:<9}{line}" for name, line in lines.items() if line))

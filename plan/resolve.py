@@ -2,31 +2,27 @@
 
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_prep.chat.frame import chat_frame, is_known
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
+from plan.gpu_kernels import answers_side_by_side, fused_layers, gpu_attention, larger_evaluation
 from plan.hardware import Machine, dtype_flags
+from plan.memory import EVAL_BATCH
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import ModelShape, training_gib
+from plan.training_memory import MEMORY_SHARE, ModelShape, training_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
 
-HALF = ("bfloat16", "float16")  # what flash-attn computes in
-# With these ms-swift or our plugins need a batch's rows apart, or have an attention of their own.
-ROWS_APART = ("loss_type", "deepspeed", "fsdp", "packing", "use_liger_kernel")
 EMPTY_THOUGHT = re.compile(r"\s*<think>\s*</think>")
 HEAD_PLUGIN = ROOT / "plugins" / "label_head.py"
 TASK_TYPES = ("causal_lm", "seq_cls")
 UNKNOWN_CHAT = 64  # tokens more for a template that lengths could not be counted in: no row is dropped for them
-MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
 def resolve_sft(
@@ -71,9 +67,11 @@ def resolve_sft(
         share = machine.memory_gib / processes.per_node
         values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
     else:
-        values.update(answers_side_by_side(values))
+        values.update(answers_side_by_side(values) | fused_layers(values, machine))
         if BATCH not in options:
             values.update(_smaller_batch(values, machine.memory_of(processes.per_node), model))
+        if EVAL_BATCH not in options and recipe.sft.get(EVAL_BATCH) == recipe.files[0].values.get(EVAL_BATCH):
+            values.update(larger_evaluation(values, machine, processes.per_node, model))
     return values | _launch_values(values, machine, processes)
 
 
@@ -103,15 +101,6 @@ def one_device(values: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
     return {} if apart or not by_cpu else {"device_map": "cpu"}
 
 
-def answers_side_by_side(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The key of `swift sft` with which answers end side by side, so that logits are computed of their tokens alone.
-
-    Padded on the right, a batch keeps the logits of all positions from the shortest row's answer on.
-    """
-    apart = {"padding_side", "deepspeed", "fsdp"} & values.keys() or values.get("padding_free")
-    return {} if apart or values.get("task_type") == "seq_cls" else {"padding_side": "left"}
-
-
 def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
     """The keys of `swift sft` for the chat template that they name, which may take no `system`: the rows carry it.
 
@@ -137,28 +126,6 @@ def row_check(values: Mapping[str, Any]) -> dict[str, Any]:
     callbacks = values.get("callbacks", [])
     callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
     return {"callbacks": [*callbacks, ROW_CHECK]} if used and ROW_CHECK not in callbacks else {}
-
-
-def flash_attention_works() -> bool:
-    """Whether flash-attn can be imported. Tried in a process of its own: built for another torch it fails, or worse."""
-    command = [sys.executable, "-c", "from flash_attn import flash_attn_varlen_func"]
-    return subprocess.run(command, capture_output=True).returncode == 0
-
-
-def gpu_attention(
-    values: Mapping[str, Any], machine: Machine, works: Callable[[], bool] = flash_attention_works
-) -> dict[str, Any]:
-    """The keys of `swift sft` that have a batch be one long row of its reviews, so that no padding is computed.
-
-    Needs a GPU of compute capability 8 or newer and the package flash-attn; `values` are those of the recipe and the
-    user, whose own choice of `attn_impl` or `padding_free` wins. A head keeps its rows apart.
-    """
-    named = {"attn_impl", "padding_free"} & values.keys()
-    if named or not machine.gpu_bf16 or values.get("torch_dtype") not in HALF:
-        return {}
-    if values.get("task_type") == "seq_cls" or any(values.get(key) for key in ROWS_APART):
-        return {}
-    return {"attn_impl": "flash_attn", "padding_free": True} if works() else {}
 
 
 def head_values(values: Mapping[str, Any], options: Mapping[str, Any], classes: int) -> dict[str, Any]:

@@ -6,13 +6,17 @@ from typing import Any
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.distributed import whole_number
+from plan.gpu_kernels import HALF
 from plan.hardware import Machine
 from plan.recipes import Recipe
-from plan.resolve import HALF
 from plan.training_memory import ModelShape
 from workspace.errors import UserError
+from workspace.paths import CONFIGS
 
+BATCH, WRITTEN = "max_batch_size", "write_batch_size"
 GPU_INFER_BATCH = 64
+CPU_INFER_BATCH = 100  # where their cache is small: a step of text costs 75 ms for 100 rows, 60 ms for 32 (demo model)
+CACHE_GIB = 0.5
 # How a model is loaded and its chat is written: `swift infer` must do both as `swift sft` did.
 MODEL_KEYS = (
     "model", "model_type", "template", "system", "enable_thinking", "quant_method", "quant_bits",
@@ -45,9 +49,30 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
             values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
         if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
             values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
-    elif machine.gpu is not None:
-        values["max_batch_size"] = max(GPU_INFER_BATCH, int(values.get("max_batch_size", 1)))
+    elif not _names_batch(recipe):
+        values |= _more_at_a_time(values, sft, machine)
     return values
+
+
+def _names_batch(recipe: Recipe) -> bool:
+    """Whether the batch is the user's own: of an override, or of an infer.yaml in the task's folder."""
+    own = recipe.files[1].path != CONFIGS / "infer.yaml" and BATCH in recipe.files[1].values
+    return own or any(BATCH in change.values["infer"] for change in recipe.overrides)
+
+
+def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
+    """The keys of `swift infer` for the rows that are answered side by side, where the machine takes more.
+
+    ms-swift splits what it writes at a time into batches. A classification head's rows are read in one pass.
+    """
+    usual = whole_number(values, BATCH, 1)
+    if machine.gpu is not None:
+        return {BATCH: max(GPU_INFER_BATCH, usual)}
+    tokens = whole_number(sft, "max_length", 512) + whole_number(values, "max_new_tokens", 64)
+    cache = 4 * ModelShape.read(Path(sft["model"])).cached_numbers * tokens * CPU_INFER_BATCH  # bytes, in float32
+    if usual >= CPU_INFER_BATCH or cache > CACHE_GIB * 2**30 or sft.get("task_type") == "seq_cls":
+        return {}
+    return {BATCH: CPU_INFER_BATCH, WRITTEN: max(CPU_INFER_BATCH, whole_number(values, WRITTEN, 1))}
 
 
 def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:

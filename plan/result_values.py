@@ -8,10 +8,10 @@ from plan import cpu_kernels
 
 # Keys of `swift sft` and `swift infer` that change how fast a result is there, not the result.
 SPEED_KEYS = {
-    "attn_impl", "padding_side", "padding_free", "per_device_eval_batch_size", "max_batch_size", "write_batch_size",
-    "dataset_num_proc", "dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers",
-    "dataloader_prefetch_factor", "load_from_cache_file", "vllm_gpu_memory_utilization", "vllm_enforce_eager",
-    "vllm_max_num_seqs",
+    "attn_impl", "padding_side", "padding_free", "use_liger_kernel", "per_device_eval_batch_size", "max_batch_size",
+    "write_batch_size", "dataset_num_proc", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "load_from_cache_file",
+    "vllm_gpu_memory_utilization", "vllm_enforce_eager", "vllm_max_num_seqs",
 }  # fmt: skip
 # Keys that say where something is, whose content has a hash of its own; and what is logged on the way.
 PLACE_KEYS = {"model", "adapters", "dataset", "val_dataset", "output_dir", "logging_dir"}

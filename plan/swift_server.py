@@ -1,4 +1,4 @@
-"""Imports ms-swift once and forks a process for each `swift sft` and `swift infer` of a run: 14 s a command are saved.
+"""Imports ms-swift once and forks a process for each `swift` command of a run: 14 s a command are saved.
 
 Run as: python -m plan.swift_server SOCKET, by run_sft.sh, which ends it; SWIFT_SERVER=off there goes without it.
 
@@ -25,7 +25,7 @@ from workspace import supervisor
 from workspace.command_line import Parser
 from workspace.errors import PIPELINE
 
-METHODS = ("sft", "infer")
+METHODS = ("sft", "infer", "pt")
 # What these commands import late, for the models of the recipes. One that a new version has not is left out.
 LATE = (
     "transformers.models.qwen2.modeling_qwen2",
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(nowhere, descriptor)
     started = dict(os.environ)
     importlib.import_module("swift.cli.main")
-    from swift.pipelines import infer_main, sft_main  # noqa: F401
+    from swift.pipelines import infer_main, pretrain_main, sft_main  # noqa: F401
 
     for name in LATE:
         with suppress(ImportError):

@@ -10,6 +10,7 @@ FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
 FUSED_SEEN = 0.625  # of a row's tokens, those in the attention weights that a fused layer keeps at 512 tokens
 HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden states, over that width
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
+MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 
 class ModelShape(BaseModel):
@@ -18,6 +19,8 @@ class ModelShape(BaseModel):
     hidden_size: PositiveInt = 1024
     num_hidden_layers: PositiveInt = 24
     num_attention_heads: PositiveInt = 16
+    num_key_value_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
     intermediate_size: PositiveInt | None = None
     dtype: str | None = None
     torch_dtype: str | None = None
@@ -27,6 +30,12 @@ class ModelShape(BaseModel):
     def stored_in(self) -> str | None:
         """The dtype of the weights on disk, where it is named."""
         return self.dtype or self.torch_dtype
+
+    @property
+    def cached_numbers(self) -> int:
+        """Numbers that the key/value cache holds for each token."""
+        size = self.head_dim or self.hidden_size // self.num_attention_heads
+        return 2 * self.num_hidden_layers * (self.num_key_value_heads or self.num_attention_heads) * size
 
     @classmethod
     def read(cls, model: Path) -> "ModelShape":
@@ -60,8 +69,7 @@ def training_gib(
     shape = ModelShape.read(model)
     hidden, layers, heads = shape.hidden_size, shape.num_hidden_layers, shape.num_attention_heads
     inner = shape.intermediate_size or 4 * hidden
-    stored = 1 if shape.stored_in == "float32" else 2
-    weights: float = sum(path.stat().st_size for path in model.glob("*.safetensors")) * stored
+    weights = weights_gib(model) * 2**30
     if fused:
         weights += 4 * layers * hidden * (3 * hidden + 2 * inner)
         per_layer = FUSED_HIDDEN_BYTES * hidden + 4 * 3 * inner + 4 * heads * tokens * FUSED_SEEN
@@ -74,3 +82,9 @@ def training_gib(
         weights *= bits / (32 if torch_dtype == "float32" else 16)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
+
+
+def weights_gib(model: Path) -> float:
+    """The weights of a model's folder in float32, in GiB."""
+    stored = 1 if ModelShape.read(model).stored_in == "float32" else 2
+    return stored * sum(path.stat().st_size for path in model.glob("*.safetensors")) / 2**30

@@ -12,8 +12,8 @@ With `callbacks: [row_check]` what ms-swift really trains on is written, before 
 ids, in row order]}; where the environment variable LABEL_ROWS names other counts ("train val"), nothing is trained.
 
 The evaluation pass has the log probability of the gold word, and of every other word that of its tokens as far as the
-gold word goes along and one more: an upper bound on that word. Only where the bounds leave the winner open are the
-other words run, so that the result is exact at little cost.
+gold word goes along and one more: an upper bound on that word, and its own where that is all of it. Only where the
+bounds leave the winner open are the other words run, so that the result is exact at little cost.
 """
 
 import itertools
@@ -27,6 +27,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from score_lines import tokens_sha256  # next to this file
+from sklearn.metrics import matthews_corrcoef
 from swift.callbacks import TrainerCallback, callbacks_map
 from swift.metrics import eval_metrics_map
 from swift.metrics.base import EvalMetrics
@@ -180,12 +181,17 @@ class LabelMetrics(EvalMetrics):
         """The metrics, from the bounds of every row and, for open rows, the words' exact log probabilities."""
         predictions = one_each(prediction.predictions, len(self.trainer.eval_dataset))
         scores, gold = predictions[:, :-1].copy(), predictions[:, -1].astype(int)
-        best = scores.argmax(-1)
-        open_rows = np.nonzero(best != gold)[0]
+        pairs = enumerate(zip(scores.argmax(-1), gold, strict=True))
+        open_rows = np.array([row for row, (best, own) in pairs if not self.settled(best, own)], dtype=int)
         if len(open_rows):
             scores[open_rows] = self.exact_scores(open_rows)
         best = scores.argmax(-1)
         return {"label_accuracy": float(np.mean(best == gold)), "label_macro_f1": macro_f1(gold, best)}
+
+    def settled(self, best: int, gold: int) -> bool:
+        """Whether the highest bound is that word's own probability: then it has won."""
+        word, own, begins = self.tree.words[best], self.tree.words[gold], self.tree.longer
+        return best == gold or (word[:-1] == own[: len(word) - 1] and not {best, gold} & begins.keys())
 
     def exact_scores(self, rows: np.ndarray) -> np.ndarray:
         """[rows, words] exact log P* of every word after the rows' prompts.
@@ -221,15 +227,6 @@ def recalls(gold: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.mean([np.mean(predicted[gold == label] == label) for label in np.unique(gold)]))
 
 
-def matthews(gold: np.ndarray, predicted: np.ndarray) -> float:
-    """Matthews' correlation of several classes (Gorodkin, 2004): the correlation of two one-hot codes; 0 where either
-    is constant."""
-    known = np.unique(np.concatenate([gold, predicted]))
-    true, said = ((codes[:, None] == known) - np.mean(codes[:, None] == known, axis=0) for codes in (gold, predicted))
-    scale = np.sqrt(np.sum(true**2) * np.sum(said**2))
-    return float(np.sum(true * said) / scale) if scale else 0.0
-
-
 class HeadMetrics(EvalMetrics):
     """A classification head's most probable class against the gold one, by every metric that a task may decide by."""
 
@@ -245,7 +242,7 @@ class HeadMetrics(EvalMetrics):
             "label_accuracy": float(np.mean(best == gold)),
             "label_macro_f1": macro_f1(gold, best),
             "label_balanced_accuracy": recalls(gold, best),
-            "label_mcc": matthews(gold, best),
+            "label_mcc": float(matthews_corrcoef(gold, best)),
         }
 
 

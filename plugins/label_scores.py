@@ -42,10 +42,14 @@ from word_tree import word_tokens  # next to this file
 def scoring_template(base: type, scores: ScoreFile) -> type:
     """A subclass of the template class `base` whose `generate` writes label scores as well."""
 
-    def turn_of(place: int, row: KeyedRow) -> tuple[str, int]:
-        """Neighbouring rows with the same turn are run together: those of one mode, but each `single` row alone."""
+    def turn_of(place: int, row: KeyedRow) -> tuple[str, str, int]:
+        """Neighbouring rows with the same turn are run together: those of one purpose, but each `single` row alone.
+
+        In one turn with others, rows with examples would share no more with them than the system prompt, and each read
+        the examples anew.
+        """
         mode = scores.modes[row.key]
-        return mode, place if mode == "single" else -1
+        return mode, row.purpose, place if mode == "single" else -1
 
     class ScoringTemplate(KeyedRows, base):
         """The chat template of the recipe, with label scores written next to each answer."""
@@ -67,7 +71,7 @@ def scoring_template(base: type, scores: ScoreFile) -> type:
             if prompts_of(input_ids, mask) != [row.tokens for row in self.rows]:
                 raise ValueError("ms-swift asks for other rows than it has just put together")
             answers: list[torch.Tensor] = []
-            for (mode, _), group in groupby(enumerate(self.rows), key=lambda one: turn_of(*one)):
+            for (mode, *_), group in groupby(enumerate(self.rows), key=lambda one: turn_of(*one)):
                 places = [place for place, _ in group]
                 part = slice(places[0], places[-1] + 1)
                 batch = (self.rows[part], input_ids[part], mask[part])

@@ -75,11 +75,16 @@ class ScoreLine:
 
 
 class KeyedRow(NamedTuple):
-    """A row as the model is shown it: the key of its prompt, the hash of its chat, its token ids."""
+    """A row as the model is shown it: the key of its prompt ("purpose/id"), the hash of its chat, its token ids."""
 
     key: str
     chat_sha256: str
     tokens: list[int]
+
+    @property
+    def purpose(self) -> str:
+        """What it is asked for: prompts of one purpose have the same wording and examples before their texts."""
+        return self.key.partition("/")[0]
 
 
 class ScoreFile:

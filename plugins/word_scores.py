@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from last_layer import last_tokens_alone  # next to this file
 from prompt_cache import can_be_cropped, continued, new_cache, sees_all  # next to this file
 from transformers.cache_utils import DynamicLayer
 from word_tree import Tokens, WordTree  # next to this file
@@ -74,7 +75,8 @@ def score_words(
         # Without a mask the attention kernel takes its fast causal path.
         mask = torch.cat([attention_mask, attention_mask.new_ones(rows, len(after))], 1) if padded else None
         asked = {"attention_mask": mask, "position_ids": where, "past_key_values": cache, **given}
-        return model(input_ids=tokens, use_cache=True, logits_to_keep=keep, **asked)
+        with last_tokens_alone(model, tokens.shape[1], keep):
+            return model(input_ids=tokens, use_cache=True, logits_to_keep=keep, **asked)
 
     def take(heads: Sequence[Tokens], logits: torch.Tensor) -> None:
         for place, head in enumerate(heads):

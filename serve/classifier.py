@@ -8,7 +8,7 @@ It keeps to scikit-learn's conventions for a fitted classifier, but for `predict
 probability next to the label.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self, overload
@@ -120,17 +120,32 @@ class Classifier(ClassifierMixin, BaseEstimator):
         parts = [self._scored(texts[start : start + TOGETHER], advance) for start in starts]
         return Scored(*(np.concatenate(one) for one in zip(*parts, strict=True)))
 
-    def _scored(self, texts: Sequence[str], advance: Advance) -> Scored:
+    def by_pass(self, texts: Sequence[str]) -> Iterator[tuple[NDArray[np.int64], Scored]]:
+        """As `score_texts`, of at most TOGETHER texts: the places of those that were run together with their scores, as
+        each pass is done."""
         encoded = self.encoder.encode(texts)
         linear = self._linear.probabilities(encoded.questions) if self._linear else None
-        tuned = self._tuned.probabilities(encoded, advance) if self._tuned else None
-        if tuned is not None and linear is not None and self._stack is not None:
-            return Scored(self._stack.probabilities(tuned, linear), encoded.cut, encoded.lengths)
-        if (found := linear if tuned is None else tuned) is None:
-            raise ValueError("neither model is loaded")
-        if tuned is None:
-            advance(len(found))
-        return Scored(found, encoded.cut, encoded.lengths)
+        if self._tuned is None:
+            if linear is None:
+                raise ValueError("neither model is loaded")
+            yield np.arange(len(texts)), Scored(self.file.calibration.apply(linear), encoded.cut, encoded.lengths)
+            return
+        lengths = encoded.lengths
+        for rows, found in self._tuned.by_pass(encoded):
+            if linear is not None and self._stack is not None:
+                found = self._stack.probabilities(found, linear[rows])
+            else:
+                found = self.file.calibration.apply(found)
+            yield rows, Scored(found, encoded.cut[rows], lengths[rows])
+
+    def _scored(self, texts: Sequence[str], advance: Advance) -> Scored:
+        count = len(texts)
+        whole = Scored(np.empty((count, len(self.file.labels))), np.empty(count, bool), np.empty(count, np.int64))
+        for rows, part in self.by_pass(texts):
+            for column, values in zip(whole, part, strict=True):
+                column[rows] = values
+            advance(len(rows))
+        return whole
 
     @property
     def on_cpu(self) -> bool:
@@ -189,7 +204,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         from serve.tuned import TunedScorer  # torch, which the linear model does without
 
         head = file.kind == "head"
-        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, file.temperature, tokenizer)
+        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, tokenizer)
         self.encoder = self._tuned.encoder
 
     def _base_of(self, file: ClassifierFile, path: Path) -> Path:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, FiniteFloat
 
 from data_prep.decision_settings import Costs
 from eval.scoring.significance import Interval
+from eval.scoring.temperature import Calibration
 
 NAME = "classifier.json"
 FORMAT = 1
@@ -100,9 +101,10 @@ class ClassifierFile:
     ends with `_threshold`: there they are `thresholds.label`'s. `kind`: a language model answers in `words` or by a
     `head`; of the linear model alone it is None. `prompt` is there of every kind: the linear model reads the texts cut
     and with control tokens made harmless, as the language model is shown them. Probabilities are
-    softmax(log P* / temperature) over the labels, P* as in plugins/word_tree.py. `weights`: the whole model is in the
-    bundle's folder, or an adapter to `base_model` in its folder `adapter`; None of the linear model alone. `files` are
-    the SHA-256 of every other file of the bundle by its path; empty of a run.
+    softmax(log P* / temperature + biases) over the labels, with P* as in plugins/word_tree.py, or the linear model's,
+    by the calibration that validation rows gave (eval/scoring/temperature.py); the stack has none besides its weights.
+    `weights`: the whole model is in the bundle's folder, or an adapter to `base_model` in its folder `adapter`; None of
+    the linear model alone. `files` are the SHA-256 of every other file of the bundle by its path; empty of a run.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -119,6 +121,7 @@ class ClassifierFile:
     advice: Reading | None  # what the report advised; None: something else, or nothing
     expected: Expected | None
     synonyms: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    biases: tuple[FiniteFloat, ...] | None = None  # in the order of `labels`; None: the temperature alone
     costs: Costs | None = None
     base_model: str | None = None
     model_type: str | None = None  # ms-swift's name of the base's family, where the run names it
@@ -131,6 +134,11 @@ class ClassifierFile:
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, Sha256] = field(default_factory=dict)
     format: int = FORMAT
+
+    @property
+    def calibration(self) -> Calibration:
+        """What makes the probabilities of those that the model gives."""
+        return Calibration(self.temperature, self.biases)
 
 
 def path_in(bundle: Path) -> Path:

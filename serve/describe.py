@@ -10,6 +10,7 @@ from data_prep.chat.frame import ChatFrame, chat_frame
 from data_prep.chat.parts import SEPARATOR
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split
+from eval.scoring.temperature import Calibration
 from plan.resolved import is_head
 from plan.run import Run
 from serve.classifier_file import REPORTED, ClassifierFile, Expected, Kind, Measured, Prompt, Reading, Thresholds
@@ -57,6 +58,7 @@ def describe_finished(finished: FinishedRun, reading: Reading | None = None) -> 
     kind: Kind | None = None if reading == "linear" else "head" if is_head(run.folder) else "words"
     record = stages.read_record(run.folder, "after")
     facts = metrics["run"]
+    calibration = finished.predictions.test[reported.removesuffix(THRESHOLD)].calibration or Calibration()
     return ClassifierFile(
         task=run.task,
         labels=run.labels,
@@ -64,7 +66,8 @@ def describe_finished(finished: FinishedRun, reading: Reading | None = None) -> 
         reported=reported,
         kind=kind,
         prompt=_prompt(finished),
-        temperature=1.0,  # as the answers were read that everything was measured on
+        temperature=calibration.temperature,
+        biases=calibration.biases,
         thresholds=_thresholds(metrics, reported),
         measured=_measured(metrics, reported),
         advice=advice,

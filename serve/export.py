@@ -73,6 +73,8 @@ def export(
     file = describe_finished(finished, reading)
     if adapter and not file.kind:
         raise UserError("--adapter: the linear model has none, so leave it out, or take --reading tuned")
+    if adapter and run.text_base:
+        raise UserError(f"--adapter: nobody else has {run.model} as it was after `unlabelled`: leave it out")
     name = f"{file.task}-{PurePath(file.base_model or file.reading).name if file.kind else file.reading}"
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -177,11 +179,11 @@ def _write_weights(
 
     def scorer(model: Path, adapter: Path | None) -> TunedScorer:
         tokenizer = base if model == tuned else None
-        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", file.temperature, tokenizer)
+        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", tokenizer)
 
     model = tuned if not is_adapter else base
     texts = (finished.test.columns or finished.test.reviews)[:ROWS]
-    source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head)
+    source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head, file.calibration)
     return replace(file, agreement=write_merged(source, texts, folder))
 
 

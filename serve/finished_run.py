@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from data_prep.manifest import Manifest
 from data_prep.task import Task
 from eval.baselines import SPLITS
@@ -14,6 +16,8 @@ from plan.run import Run
 from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import read
+
+CLOSE = 1e-4  # of a temperature, weight or bias: of a probability less than that
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,10 @@ class FinishedRun:
         }
         try:
             scored = {name: reading["correct"] for name, reading in metrics["readings"].items()}
+            same = correct == scored and _as_reported(found, metrics) and "decision" in metrics
         except (KeyError, TypeError, AttributeError):
-            scored = {}
-        if correct != scored or "decision" not in metrics:
+            same = False
+        if not same:
             raise UserError(f"{shown(path)} is of other answers than the run has now: {again}")
         return cls(run, metrics, manifest, task, train, val, test, found)
 
@@ -68,3 +73,17 @@ class FinishedRun:
         """Train, validation and test rows as eval.baselines reads them: cut, without the prompt around them."""
         train, val, test = as_shown(self.train, self.val, self.test)
         return train, val, test
+
+
+def _as_reported(found: RunPredictions, metrics: dict[str, Any]) -> bool:
+    """Whether calibrations and stack are those of the report, on whose probabilities its thresholds were chosen."""
+    calibrations = [one.calibration for one in found.test.values() if one.calibration]
+    own = [(one.temperature, *(one.biases or ())) for one in calibrations]
+    own += [(*found.pool.weights, *(found.pool.biases or ()))] if found.pool else []
+    reported = [one["calibration"] for one in metrics["readings"].values() if one["calibration"]]
+    told = [(one["temperature"], *(one["biases"] or {}).values()) for one in reported]
+    if stack := metrics["stack"]:
+        told.append((*stack["weights"].values(), *(stack["biases"] or {}).values()))
+    return [len(one) for one in own] == [len(one) for one in told] and all(
+        np.allclose(*pair, rtol=0, atol=CLOSE) for pair in zip(own, told, strict=True)
+    )

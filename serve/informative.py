@@ -49,6 +49,18 @@ def most_informative(
     return doubted[np.sort(np.append(chosen, rest))]
 
 
+def surest(probabilities: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The positions of the rows whose answers are surest, `count` at most and as many of each label, label by label.
+
+    `probabilities` (n, labels) are the classifier's. A label that has few answers keeps the others as few: rows that a
+    model labels itself are to tell it nothing about the labels' shares.
+    """
+    labels, best = probabilities.shape[1], probabilities.argmax(axis=1)
+    each = min(count // labels, int(np.bincount(best, minlength=labels).min()))
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    return np.concatenate([order[best[order] == label][:each] for label in range(labels)])
+
+
 def _features(texts: Sequence[str], seed: int) -> NDArray[np.float64]:
     vectors = TfidfVectorizer(analyzer="char", ngram_range=NGRAMS, sublinear_tf=True, dtype=np.float32).fit_transform(
         texts

@@ -12,7 +12,7 @@ from data_prep.label_words import labels_by_word, normal, strip_marks
 from data_prep.table.checking import visible_lengths
 from data_prep.task import canonical_value
 from serve.classifier import Classifier
-from serve.shards import Shards
+from serve.shards import BATCH, Shards
 from serve.source_table import Piece, SourceTable
 
 SHARD, CPU_SHARD = 50_000, 2_000  # rows of a part; of a language model on a CPU some minutes' work
@@ -24,11 +24,23 @@ BELOW = "below_threshold"  # the reason of a row that has a label and is left to
 def label_rows(
     classifier: Classifier, source: SourceTable, shards: Shards, accept: float | None, advance: Callable[[int], object]
 ) -> None:
-    """Label the rows that `shards` has not yet."""
+    """Label the rows that `shards` has not yet; beside the part that grows, BATCH rows are held at a time."""
     start, gold_of = shards.done, labels_of(classifier)
-    for piece in source.pieces(start, CPU_SHARD if classifier.on_cpu else SHARD):
-        shards.add(start, labelled(classifier, piece, accept, gold_of, advance))
-        start += len(piece.texts)
+    size = CPU_SHARD if classifier.on_cpu else SHARD
+    part: list[pa.Table] = []
+    for piece in source.pieces(start, min(size, BATCH)):
+        part.append(labelled(classifier, piece, accept, gold_of, advance))
+        if sum(map(len, part)) >= size:
+            start, part = _added(shards, start, part), []
+    if part:
+        _added(shards, start, part)
+
+
+def _added(shards: Shards, start: int, part: list[pa.Table]) -> int:
+    """Write a part; returns the row after its last."""
+    whole = pa.concat_tables(part)
+    shards.add(start, whole)
+    return start + len(whole)
 
 
 def labelled(

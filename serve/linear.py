@@ -74,8 +74,9 @@ class LinearScorer:
             tuple(vectorizer.get_feature_names_out().tolist()),
         )
         reported = finished.predictions.test.get(LINEAR)
-        if reported is not None and reported.probabilities is not None:
-            apart = float(np.abs(model.probabilities(test.reviews) - reported.probabilities).max())
+        known = None if reported is None else reported.own_probabilities
+        if known is not None:
+            apart = float(np.abs(model.probabilities(test.reviews) - known).max())
             if not apart <= CLOSE:
                 raise UserError(
                     f"the linear model of {shown(run.folder)}, fitted again, answers otherwise than in its report (by "
@@ -86,7 +87,7 @@ class LinearScorer:
 
     def probabilities(self, questions: Sequence[str]) -> FloatArray:
         """Label probabilities (n, labels) of user's turns as the language model is shown them: the texts with control
-        tokens made harmless and cut, inside the prompt."""
+        tokens made harmless and cut, inside the prompt. Uncalibrated."""
         labels = self.vocabulary.labels
         if not questions:
             return np.zeros((0, len(labels)))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.scoring.temperature import Calibration
 from plan.training_memory import ModelShape
 from serve.classifier_file import Agreement
 from serve.tuned import TunedScorer
@@ -30,13 +31,15 @@ FloatArray = NDArray[np.float64]
 
 
 class TunedModel(NamedTuple):
-    """The weights of a run: the model's folder, the adapter's where there is one, and how to ask them."""
+    """The weights of a run: the model's folder, the adapter's where there is one, how to ask them, and what makes the
+    probabilities that are given of what they say."""
 
     model: Path
     adapter: Path | None
     scorer: Callable[[Path, Path | None], TunedScorer]
     labels: Sequence[str]
     head: bool
+    calibration: Calibration
 
 
 def write_merged(tuned: TunedModel, texts: Sequence[str], folder: Path) -> Agreement:
@@ -45,14 +48,14 @@ def write_merged(tuned: TunedModel, texts: Sequence[str], folder: Path) -> Agree
 
     Raises `UserError` where even those are.
     """
-    wanted = _answers(tuned.scorer, tuned.model, tuned.adapter, texts)
+    wanted = _answers(tuned, tuned.model, tuned.adapter, texts)
     stored = ModelShape.read(tuned.model).stored_in
     told = []
     for dtype in dict.fromkeys([stored if stored in TOLERANCE else "float32", "float32"]):
         for path in folder.glob("model*.safetensors*"):
             remove(path)
         _save(tuned, dtype, folder)
-        agreement = compare(wanted, _answers(tuned.scorer, folder, None, texts), dtype)
+        agreement = compare(wanted, _answers(tuned, folder, None, texts), dtype)
         if isinstance(agreement, Agreement):
             return agreement
         told.append(agreement)
@@ -78,11 +81,11 @@ def compare(wanted: FloatArray, found: FloatArray, dtype: str) -> Agreement | st
     return Agreement(dtype, len(wanted), float(f"{difference:.1g}"), tolerance, int(tie.sum()))
 
 
-def _answers(scorer: Any, model: Path, adapter: Path | None, texts: Sequence[str]) -> FloatArray:
+def _answers(tuned: TunedModel, model: Path, adapter: Path | None, texts: Sequence[str]) -> FloatArray:
     with progress(len(texts), "export: comparing answers") as bar:
-        found = scorer(model, adapter).score(texts, bar.update).probabilities
+        found = tuned.scorer(model, adapter).score(texts, bar.update).probabilities
     gc.collect()
-    return np.asarray(found)
+    return tuned.calibration.apply(found)
 
 
 def _save(tuned: TunedModel, dtype: str, folder: Path) -> None:

@@ -26,9 +26,9 @@ from eval.scoring.responses import load_split
 from plan.run import Run
 from serve.bundle import is_bundle
 from serve.classifier_file import Reading
-from serve.informative import most_informative
+from serve.informative import most_informative, surest
 from serve.unlabelled import SEED, Unlabelled, read_unlabelled
-from workspace.command_line import Parser, caller_folder, given_number, given_path
+from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
 from workspace.paths import shown
@@ -53,8 +53,11 @@ def suggest(
     columns: Sequence[str] | None = None,
     pool: int = POOL,
     model: str = "",
+    sure: bool = False,
 ) -> Unlabelled:
     """Write into `out` the rows of `table` whose labels would teach most, at most `rows`; return what was read.
+
+    With `sure` those whose answers are surest, as many of each label, with the answers as their labels.
 
     `score` gives the label probabilities (n, labels) of texts, several columns joined by data_prep.chat.parts; it is
     asked for `pool` of the rows, drawn by chance, where there are more. `model` names it in Label Studio. Raises
@@ -72,10 +75,15 @@ def suggest(
         print(f"next: {pool:,} of the {len(found.at):,} rows are looked at, drawn by chance: --pool N for more")
     texts = [found.texts[row] for row in at]
     probabilities = score(texts)
-    chosen = most_informative(texts, probabilities, rows)
+    chosen = surest(probabilities, rows) if sure else most_informative(texts, probabilities, rows)
+    if not len(chosen):
+        raise UserError(
+            f"--surest: of {len(at):,} rows of {shown(table)} the model gives one of the {len(run.labels)} labels to "
+            "none, and takes as many of each: name a larger table, or more --rows than labels"
+        )
     best = probabilities[chosen].argmax(axis=1)
     labels, confidence = [run.labels[code] for code in best], probabilities[chosen, best]
-    write_suggestions(out, found, task, at[chosen], labels, confidence.tolist(), model)
+    write_suggestions(out, found, task, at[chosen], labels, confidence.tolist(), model, sure)
     others = "".join(f", {count:,} {why}" for why, count in found.others.items() if count)
     print(f"next: {shown(table)}: {found.table.rows:,} rows{others}")
     print(f"next: {len(chosen):,} of {len(at):,} chosen, the model's mean confidence {confidence.mean():.2f} on them")
@@ -90,9 +98,10 @@ def write_suggestions(
     labels: Sequence[str],
     confidence: Sequence[float],
     model: str,
+    filled: bool = False,
 ) -> None:
     """Write the rows `at` (from 0) of the table into `out`: rows.csv with the table's own columns and an empty label,
-    and Label Studio's tasks and labelling interface."""
+    or the model's (`filled`), and Label Studio's tasks and labelling interface."""
     names: list[Any] = list(found.table.names)
     for place, column in zip(found.table.text_at, task.columns.text, strict=True):
         names[place] = column if isinstance(column, str) else names[place]  # so that they are found again
@@ -108,6 +117,8 @@ def write_suggestions(
         [*cells, *[""] * len(missing), row + 1, label, round(chance, 4)]
         for cells, row, label, chance in zip(own, at.tolist(), labels, confidence, strict=True)
     ]
+    for line, label in zip(lines, labels, strict=True) if filled else ():
+        line[(places([task.columns.label], [*names, *map(str, missing)]) or [-1])[0]] = label
     count, columns = len(task.columns.text), list(map(str, task.columns.text))
     id_at = places([task.columns.id], names) if task.columns.id else None
     ids = [cells[id_at[0]] if id_at else None for cells in own]
@@ -143,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=given_path, metavar="RUN", help="the folder of a finished run")
     parser.add_argument("table", type=given_path, metavar="TABLE", help="any table that prep reads, labelled or not")
     parser.add_argument("--rows", type=given_number(ROWS), default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="default: next-TABLE where you are")
+    parser.add_argument("--out", type=given_path, metavar="FOLDER", help="default: next-TABLE beside TABLE")
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="the table's columns of texts, as the task has them"
     )
@@ -155,12 +166,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="N",
         help="rows that the model is asked; default: %(default)s",
     )
+    parser.add_argument(
+        "--surest",
+        action="store_true",
+        help="self-training: the rows that the model is surest of, as many of each label, with its answers as labels",
+    )
     options = parser.parse_args(argv)
     if is_bundle(options.run):
         raise UserError(f"{shown(options.run)} is a bundle, which has no rows to compare with: give the run's folder")
     from serve.classifier import Classifier  # here, because it takes seconds to load
 
-    run, out = Run.read(options.run), options.out or caller_folder() / f"next-{options.table.stem}"
+    run, out = Run.read(options.run), options.out or options.table.with_name(f"next-{options.table.stem}")
     classifier = Classifier.load(options.run, options.reading)
 
     def score(texts: Sequence[str]) -> Probabilities:
@@ -168,10 +184,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return classifier.score_texts(texts, bar.update).probabilities
 
     model = f"{run.recipe} {classifier.file.reading}"
-    suggest(run, options.table, score, out, options.rows, options.columns, options.pool, model)
-    print(
-        f"next: label them in {shown(out / ROWS_FILE)}, or import {TASKS_FILE} with {INTERFACE_FILE} into Label Studio"
-    )
+    suggest(run, options.table, score, out, options.rows, options.columns, options.pool, model, options.surest)
+    file = shown(out / ROWS_FILE)
+    by_hand = f"label them in {file}, or import {TASKS_FILE} with {INTERFACE_FILE} into Label Studio"
+    print(f"next: {f'the model has labelled them; look at some in {file}' if options.surest else by_hand}")
     print(f"next: then name the file, or the export, in {shown(run.task_file or run.folder)} and run again:")
     print(f"next:     added: {json.dumps(str((out / ROWS_FILE).absolute()), ensure_ascii=False)}")
 

@@ -34,6 +34,7 @@ class Outcome:
     predicted: "array[int]" = field(default_factory=lambda: array("h"))
     answered: "array[int]" = field(default_factory=lambda: array("b"))
     drift: Drift | None = None
+    has_labels: bool = False  # a column of the table is said to hold right labels
 
     @property
     def agreement(self) -> dict[str, Any] | None:
@@ -65,7 +66,9 @@ class Outcome:
         ]
         told += [f"{number(count)} rows {reason.replace('_', ' ')}" for reason, count in sorted(self.reasons.items())]
         told += [f"{number(self.cut)} texts were cut to fit"] if self.cut else []
-        if (found := self.agreement) is not None:
+        if (found := self.agreement) is None and self.has_labels:
+            told.append(f"no agreement: no cell of the label column is {' or '.join(self.names[:20])}, or a synonym")
+        elif found is not None:
             every, kept = found["all"], found["not_abstained"]
             told.append(f"agreement with the table's labels {_share(every)}")
             if kept["n"] not in (0, every["n"]):
@@ -76,6 +79,7 @@ class Outcome:
 def outcome_of(classifier: Classifier, source: SourceTable, shards: Shards) -> Outcome:
     """Read the parts once. Raises `UserError` where they are not as many rows as the table has."""
     found, expected = Outcome(classifier.file.labels), classifier.file.expected
+    found.has_labels = source.label_at is not None
     tally = Tally(expected) if expected else None
     texts: list[str] = []
     step = max(1, source.rows // SAMPLE)

@@ -16,7 +16,7 @@ from typing import get_args
 
 from pydantic import ConfigDict
 
-from data_prep.table.table_settings import Column, TableSettings
+from data_prep.table.table_settings import Column
 from serve.classifier import Classifier
 from serve.classifier_file import Reading
 from serve.comparison import against_earlier
@@ -24,8 +24,8 @@ from serve.labelled_table import WRITERS, Columns, ending, write_labelled
 from serve.labelling import HIDDEN, label_rows
 from serve.outcome import Outcome, outcome_of
 from serve.shards import Made, Shards, as_options, check_same
-from serve.source_table import SourceTable, like_the_tasks
-from workspace.command_line import Parser, caller_folder, given_path
+from serve.source_table import SourceTable, open_table
+from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json, write_json
 from workspace.paths import shown
@@ -100,18 +100,7 @@ def _source(classifier: Classifier, options: Namespace) -> SourceTable:
     task = classifier.finished.task if classifier.finished else None
     if task and not options.columns:
         texts = task.columns.text
-    label = options.label or (task.columns.label if task else None)
-    # Another table than the task's is written as it is: what the task says of its own counts where that fails.
-    settings = dict.fromkeys([like_the_tasks(task), task.table]) if task else [None]
-    ways: list[tuple[Column | None, TableSettings | None]] = [(label, one) for one in settings]
-    if not options.label and label is not None:  # a table without labels is as good
-        ways += [(None, one) for one in settings]
-    for named, one in ways[:-1]:
-        try:
-            return SourceTable.open(options.table, texts, named, one)
-        except UserError:
-            continue
-    return SourceTable.open(options.table, texts, *ways[-1])
+    return open_table(options.table, texts, task, options.label)
 
 
 def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Made:
@@ -172,9 +161,9 @@ def _status(options: Namespace, outcome: dict[str, Json]) -> int:
 
 
 def _beside(table: Path) -> Path:
-    """The default name, in the caller's folder."""
+    """The default name, beside the table."""
     suffix = table.suffix.lower() if table.suffix.lower() in WRITERS else ".csv"
-    return caller_folder() / f"{table.name.split('.')[0]}.labelled{suffix}"
+    return table.with_name(f"{table.name.split('.')[0]}.labelled{suffix}")
 
 
 def _model(text: str) -> str:
@@ -201,7 +190,7 @@ def _parser() -> Parser:
         "--out",
         type=given_path,
         metavar="FILE",
-        help=".csv, .parquet, .jsonl or .xlsx; default: TABLE.labelled.*",
+        help=".csv, .parquet, .jsonl or .xlsx; default: TABLE.labelled.* beside TABLE",
     )
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="the table's columns of texts, where they are called otherwise"

@@ -22,6 +22,7 @@ from workspace.paths import shown
 from workspace.records import Json, read
 
 FORMAT = 1
+BATCH = 5_000  # rows read at a time
 NAME = re.compile(r"rows-(\d{12})-(\d{12})\.parquet")  # first row from 0, and the row after the last
 
 
@@ -88,17 +89,17 @@ class Shards:
             pyarrow.parquet.write_table(rows, stream, compression="zstd")
 
     def tables(self) -> Iterator[pa.Table]:
-        """The parts in order. Raises `UserError` for one that is damaged, or where the counts do not agree."""
+        """The rows of the parts in order, BATCH of them at a time. Raises `UserError` for a part that is damaged, or
+        where the counts do not agree."""
         for start, end, path in self.parts():
             try:
-                table = pyarrow.parquet.read_table(path)
+                file = pyarrow.parquet.ParquetFile(path)
+                if (rows := file.metadata.num_rows) != end - start:
+                    raise UserError(f"{shown(path)} has {rows:,} of its {end - start:,} rows: remove it and run again")
+                for batch in file.iter_batches(BATCH):
+                    yield pa.Table.from_batches([batch])
             except (pa.ArrowException, OSError) as error:
                 raise UserError(f"{shown(path)} cannot be read ({error!s:.80}): remove it, and run again") from None
-            if len(table) != end - start:
-                raise UserError(
-                    f"{shown(path)} has {len(table):,} of its {end - start:,} rows: remove it and run again"
-                )
-            yield table
         if self.done != self.rows:
             raise UserError(f"{shown(self.folder)} has {self.done:,} of {self.rows:,} rows: run the same command again")
 

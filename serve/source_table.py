@@ -21,10 +21,10 @@ from data_prep.table.look import Look, look_at
 from data_prep.table.objects import objects
 from data_prep.table.table_settings import Column, TableSettings
 from data_prep.task import Task
+from serve.shards import BATCH
 from workspace.errors import UserError
 from workspace.paths import shown
 
-BATCH = 5_000  # rows read at a time
 HINT = "name the table's own columns of texts with --columns, in the order in which the classifier has them"
 
 
@@ -60,14 +60,19 @@ class SourceTable:
 
     @classmethod
     def open(
-        cls, path: Path, texts: Sequence[Column], label: Column | None = None, settings: TableSettings | None = None
+        cls,
+        path: Path,
+        texts: Sequence[Column],
+        label: Column | None = None,
+        settings: TableSettings | None = None,
+        labelled: bool = True,
     ) -> "SourceTable":
         """Read the table once, so that what cannot be read is told before anything is labelled.
 
-        `label`: the column with right labels, where it has one. Raises `UserError` as prep does, naming file and line,
-        and for a table without rows.
+        `label`: the column with right labels, which has to be there where the table is `labelled`, and else may be.
+        Raises `UserError` as prep does, naming file and line, and for a table without rows.
         """
-        wanted = [*texts, *([] if label is None else [label])]
+        wanted = [*texts, *([label] if labelled and label is not None else [])]
         try:
             look, noticed = look_at(path, settings, wanted), Noticed()
         except MissingColumn as error:
@@ -88,8 +93,11 @@ class SourceTable:
             raise MissingColumn(path, wanted, [name for name in names if name], HINT)
         if not rows:
             raise UserError(f"{shown(path)} has a header but no rows: expected one text a row")
-        found = at[: len(texts)], at[-1] if label is not None else None
-        return cls(look, names, rows, tuple(found[0]), found[1], (*look.oddities, *noticed.warnings))
+        label_at = places([label], names) if label is not None else None
+        return cls(
+            look, names, rows, tuple(at[: len(texts)]), label_at[0] if label_at else None,
+            (*look.oddities, *noticed.warnings),
+        )  # fmt: skip
 
     def pieces(self, start: int, size: int) -> Iterator[Piece]:
         """The rows from `start` (from 0) on, `size` at a time."""
@@ -147,9 +155,25 @@ class SourceTable:
             yield [LONE_SURROGATES.sub(REPLACEMENT, field) for field in fields]
 
 
-def like_the_tasks(task: Task) -> TableSettings:
-    """What is taken over from a task's own table for another one: that its columns have no names."""
-    return TableSettings(header=False) if task.table.header is False else TableSettings()
+def open_table(
+    path: Path, texts: Sequence[Column], task: Task | None = None, label: Column | None = None
+) -> SourceTable:
+    """A table to be labelled, with its right labels: of the column `label`, which has to be there, or else of the
+    task's, where the table has it.
+
+    Another table than the task's is written as it is, but that its columns have no names is taken over; all else that
+    the task says of its own counts where that fails. Raises `UserError` as `SourceTable.open` does.
+    """
+    named = task.columns.label if task and label is None else label
+    ways: list[TableSettings | None] = [None]
+    if task:
+        ways = [TableSettings(header=False) if task.table.header is False else TableSettings(), task.table]
+    for settings in ways[:-1]:
+        try:
+            return SourceTable.open(path, texts, named, settings, label is not None)
+        except UserError:
+            continue
+    return SourceTable.open(path, texts, named, ways[-1], label is not None)
 
 
 def _json(value: Any) -> str:

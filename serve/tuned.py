@@ -26,7 +26,6 @@ from plugins.word_scores import (
     PASS_TOKENS,
     merge_adapter,
     pad_left,
-    passes,
     score_words,
     shared_prefix,
 )
@@ -35,8 +34,10 @@ from serve.encoding import Encoded, PromptEncoder, Scored
 from workspace.errors import UserError
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
+from workspace.safetensors_header import is_whole, read_header
 
 GPU_TOKENS = 32_768  # in one pass on a GPU; halved where its memory does not hold that
+PASS_COST = 60  # tokens that could be read in the time that a pass takes beside its tokens; measured: 51 on one core
 PROBES = ("a", "好", "1", " ", "。", "\n")  # texts that begin differently
 FloatArray = NDArray[np.float64]
 
@@ -52,7 +53,6 @@ class TunedScorer:
         adapter: Path | None = None,
         head: bool = False,
         dtype: str | None = None,
-        temperature: float = 1.0,
         tokenizer: Path | None = None,
     ) -> None:
         """Load the model in the folder `model`; with `head` a classification head answers, in the order of `labels`.
@@ -64,7 +64,7 @@ class TunedScorer:
         check_model(model)
         if adapter:
             check_checkpoint(adapter)
-        self.labels, self.temperature, self.head = tuple(labels), temperature, head
+        self.labels, self.head = tuple(labels), head
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader, head)
@@ -77,7 +77,8 @@ class TunedScorer:
         self._prefix, self._past = self._shared()
 
     def score(self, texts: Sequence[str], advance: Callable[[int], object] = lambda rows: None) -> Scored:
-        """The labels' probabilities after each text; of several columns the texts are joined by data_prep.chat.parts.
+        """The labels' probabilities after each text, uncalibrated; of several columns the texts are joined by
+        data_prep.chat.parts.
 
         Raises `UserError` as `probabilities` does.
         """
@@ -85,21 +86,29 @@ class TunedScorer:
         return Scored(self.probabilities(encoded, advance), encoded.cut, encoded.lengths)
 
     def probabilities(self, encoded: Encoded, advance: Callable[[int], object] = lambda rows: None) -> FloatArray:
-        """[prompts, labels] probabilities; `advance` is told how many rows were done after each pass.
+        """[prompts, labels] probabilities, uncalibrated; `advance` is told how many rows were done after each pass.
 
         Raises `UserError` where the model gives no finite probabilities, and where memory does not hold one text.
         """
-        lengths = encoded.lengths
-        logprobs = np.empty((len(lengths), len(self.labels)))
-        for rows in self._batches(encoded.tokens, lengths):
-            logprobs[rows] = self._logprobs([encoded.tokens[row] for row in rows])
+        found = np.empty((len(encoded.tokens), len(self.labels)))
+        for rows, probabilities in self.by_pass(encoded):
+            found[rows] = probabilities
             advance(len(rows))
-        if not np.isfinite(logprobs).all():
-            raise UserError(
-                "the model gives no finite probabilities, so training has diverged: tune again with a lower "
-                "--learning_rate"
-            )
-        return np.asarray(softmax(logprobs / self.temperature, axis=1))
+        return found
+
+    def by_pass(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], FloatArray]]:
+        """The prompts that are run together, and their [prompts, labels] probabilities, as each pass is done.
+
+        Raises `UserError` as `probabilities` does.
+        """
+        for rows in self._batches(encoded.tokens, encoded.lengths):
+            logprobs = self._logprobs([encoded.tokens[row] for row in rows])
+            if not np.isfinite(logprobs).all():
+                raise UserError(
+                    "the model gives no finite probabilities, so training has diverged: tune again with a lower "
+                    "--learning_rate"
+                )
+            yield rows, np.asarray(softmax(logprobs, axis=1))
 
     def _batches(self, prompts: Sequence[list[int]], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The rows that are run together: neighbours in length, those that begin with the prefix apart from others."""
@@ -109,9 +118,12 @@ class TunedScorer:
             rows = rows[np.argsort(lengths[rows], kind="stable")]
             start = 0
             while start < len(rows):  # `self._together` may become smaller meanwhile
-                part = next(iter(passes((lengths[rows[start:]] - held).tolist(), self._together)))
-                yield rows[start : start + part.stop]
-                start += part.stop
+                together = self._together
+                for part in least_padded(lengths[rows[start:]] - held, together, PASS_COST):
+                    yield rows[start : start + part]
+                    start += part
+                    if self._together != together:
+                        break
 
     @torch.inference_mode()
     def _logprobs(self, prompts: list[list[int]]) -> FloatArray:
@@ -158,6 +170,26 @@ class TunedScorer:
         return prefix, self.model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
 
 
+def least_padded(lengths: NDArray[np.int64], tokens: int, cost: int) -> list[int]:
+    """How many neighbours in ascending `lengths` (n,) to run together each time, for the least time in all.
+
+    A group takes as long as its tokens, padded to its longest, and `cost` more; it has no more than `tokens` of them,
+    unless it is a single row. By dynamic programming over where the last group begins.
+    """
+    least, begins = np.zeros(len(lengths) + 1), np.zeros(len(lengths) + 1, np.int64)
+    for end in range(1, len(lengths) + 1):
+        longest = int(lengths[end - 1])
+        first = max(0, end - max(1, tokens // max(1, longest)))
+        found = least[first:end] + longest * np.arange(end - first, 0, -1)
+        begins[end] = first + int(found.argmin())
+        least[end] = found.min() + cost
+    groups, end = [], len(lengths)
+    while end:
+        groups.append(end - int(begins[end]))
+        end = int(begins[end])
+    return groups[::-1]
+
+
 def _by_the_fastest_products() -> None:
     """As the plugins do in `swift infer`: the measured way of multiplying, and no copies of frozen weights or keys."""
     multiply_whole_batches()
@@ -197,9 +229,12 @@ def _check_room(model: Path, dtype: str, device: torch.device) -> None:
     """Raise `MemoryError` where the weights alone are more than what is free: Linux would kill the process."""
     import psutil
 
-    stored = sum(path.stat().st_size for path in model.glob("*.safetensors"))
+    files = list(model.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files)
+    if dtype == "float32" and all(map(is_whole, files)):  # whatever they are stored in
+        size = 4 * sum(read_header(path).parameters for path in files)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    if stored > free:
+    if size > free:
         raise MemoryError
 
 

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from data_prep.chat.parts import as_read
 from data_prep.duplicates.deduplication import Normaliser, find_duplicates
 from data_prep.table.checking import visible_lengths
-from data_prep.table.header import places
-from data_prep.table.look import look_at
 from data_prep.table.table_settings import Column
 from data_prep.table.text_column import text_column
 from data_prep.task import NearDuplicates, Task
-from serve.source_table import SourceTable, like_the_tasks
+from serve.source_table import SourceTable, open_table
 from workspace.errors import UserError
 from workspace.paths import shown
 
@@ -54,13 +52,11 @@ def read_unlabelled(
 
     Raises `UserError` as prep does for a table that cannot be read, and where no row is left.
     """
-    settings = like_the_tasks(task)
     wanted = list(texts or task.columns.text)
     if len(wanted) != len(task.columns.text):
         named = ", ".join(map(str, task.columns.text))
         raise UserError(f"--columns names {len(wanted)} columns, expected one for each of the task's: {named}")
-    has_label = places([task.columns.label], look_at(path, settings, wanted).names) is not None
-    table = SourceTable.open(path, wanted, task.columns.label if has_label else None, settings)
+    table = open_table(path, wanted, task)
     pieces = list(table.pieces(0, PIECE))
     joined = [text for piece in pieces for text in piece.texts]
     labelled = np.array([bool(cell.strip()) for piece in pieces for cell in piece.gold or [""] * len(piece.texts)])

@@ -142,6 +142,15 @@ def make_run(
             name: _reading(gold, answers[name], labels, name, confidence.get(name) if probabilities else None)
             for name in readings
         },
+        "stack": {
+            "weights": {"after_score": 0.9, "tfidf_linear": 0.6},
+            "biases": None,
+            "rows": n,
+            "validation": {"after_score": 0.9, "tfidf_linear": 0.88, "stack": 0.91},
+            "helps": True,
+        }
+        if "stack" in readings
+        else None,
         "parity": [
             {
                 "name": "batch",
@@ -272,8 +281,14 @@ def _reading(gold, given, labels, name, confidence) -> dict[str, Any]:
         "trained_parameters": 3_784_704 if name.startswith("after") else None,
         "train_seconds": 3725.0 if name.startswith("after") else 1.3 if name == "tfidf_linear" else None,
         "ms_per_review": 61.7 if model else 0.051,
+        "calibration": _calibration(labels) if confidence and name in ("after_score", "tfidf_linear") else None,
         "probabilities": _probabilities(gold, given, confidence) if confidence and "threshold" not in name else None,
     }
+
+
+def _calibration(labels) -> dict[str, Any]:
+    before = {"log_loss": 0.31, "brier": 0.09, "ece": 0.082, "ece_ci": [0.05, 0.11], "ece_bins": 5}
+    return {"temperature": 1.31, "biases": dict.fromkeys(labels, 0.0) if len(labels) == 2 else None, "before": before}
 
 
 def _intervals(recall, f1, mcc) -> dict[str, list[float]]:

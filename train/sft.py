@@ -222,7 +222,8 @@ def _environment(values: dict[str, Any]) -> dict[str, str]:
 
 def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -> None:
     # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
-    command = ["swift", "sft", str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
+    kind = "sft" if values.get("use_chat_template", True) else "pt"
+    command = ["swift", kind, str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--resume_from_checkpoint", str(last)] if last else []
     counts = Manifest.read(run.dataset).counts
     rows = counts.train["total"]

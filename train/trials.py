@@ -20,6 +20,7 @@ from plan.recipes import DEFAULT_TASK, load_recipe
 from plan.run import names_in
 from train.checkpoints import keep_best_alone, validation_scores
 from train.sft import tune
+from train.texts import learn_texts
 from workspace import stages
 from workspace.child_process import OutOfMemory
 from workspace.command_line import Parser, caller_folder, given_number
@@ -43,7 +44,8 @@ NAME_BYTES = 180  # of a trial's folder; disks take 255
 class Trial:
     """What a trial has of its own, added to what all have: a name, a seed, overrides, options of `swift sft`, rows.
 
-    `rows`: the limit of training rows; None for that of all.
+    `rows`: the limit of training rows; None for that of all. `start`: the seed of the adapter that it begins with,
+    where that is another's; its own `seed` then decides the order of the rows alone.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Trial:
     overrides: tuple[str, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
     rows: PositiveInt | None = None
+    start: int | None = None
 
     @property
     def folder_name(self) -> str:
@@ -75,7 +78,8 @@ class Trial:
             if key in ("seed", "data_seed"):
                 raise UserError(f"{key}={value}: give --seeds instead")
         own = [f"--{key}={value}" for key, value in self.options]
-        own += ["--seed", str(self.seed), "--data_seed", str(self.seed), "--run", str(folder)]
+        start = self.seed if self.start is None else self.start
+        own += ["--seed", str(start), "--data_seed", str(self.seed), "--run", str(folder)]
         own += ["--limit", str(self.rows)] if self.rows else []
         return [*words, *(["--with", *self.overrides] if self.overrides else []), *own]
 
@@ -216,6 +220,7 @@ def run_trial(trial: Trial, plan: Plan) -> TrialResult:
     try:
         write_run(plan)
         with locked(run):
+            learn_texts(run)
             tune(run, estimate=False)  # the first trial shows how long the others take
             keep_best_alone(run / "train")
     except UserError as error:

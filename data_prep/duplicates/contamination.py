@@ -10,20 +10,20 @@ from data_prep.manifest import KnownTexts
 from data_prep.statistics import by_label
 from data_prep.table.encoding import find_encoding
 from data_prep.table.reading import read_table
-from data_prep.task import Columns, KnownPublic, Task
+from data_prep.task import Columns, Task, TextFile
 from workspace.errors import UserError
 from workspace.files import sha256_file
 from workspace.paths import shown
 
 
-def read_texts(known: KnownPublic) -> list[str]:
-    """The texts of the file, those without visible text left out.
+def read_texts(known: TextFile, key: str = "known_public") -> list[str]:
+    """The texts of the file that the task's `key` names, those without visible text left out.
 
     With `column` the file is a table in any format that prep reads, else each line is a text. Raises UserError.
     """
     path = known.path
     if not path.is_file():
-        raise UserError(f"there is no file {shown(path)}: correct or remove `known_public` in the task")
+        raise UserError(f"there is no file {shown(path)}: correct or remove `{key}` in the task")
     if known.column is not None:
         texts = read_table(path, Columns((known.column,), known.column)).frame["text"].tolist()
     else:
@@ -31,7 +31,7 @@ def read_texts(known: KnownPublic) -> list[str]:
         texts = path.read_text(encoding=encoding.name, errors=encoding.errors).split("\n")
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise UserError(f"{shown(path)} holds no text: put one a line, or name a table's `column` in `known_public`")
+        raise UserError(f"{shown(path)} holds no text: put one a line, or name a table's `column` in `{key}`")
     return texts
 
 
@@ -62,9 +62,15 @@ def flag_known(kept: pd.DataFrame, task: Task) -> tuple[pd.DataFrame, KnownTexts
 
 def count_seen(texts: Sequence[str], known: Sequence[str], task: Task) -> int:
     """How many of `texts` are among the `known` ones, word for word or near duplicates by the task's settings."""
-    normaliser = Normaliser()
-    leaks = _leaks_from(normaliser.normalise(list(known)), list(normaliser.normalise(list(texts))), task)
-    return len(np.unique(leaks.pairs[:, 0]))
+    return int(seen_in(known, texts, task).sum())
+
+
+def seen_in(known: Sequence[str], texts: Sequence[str], task: Task) -> np.ndarray:
+    """Which of `texts` are among the `known` ones, word for word or near duplicates by the task's settings: bool."""
+    normaliser, seen = Normaliser(), np.zeros(len(texts), bool)
+    leaks = _leaks_from(normaliser.normalise(list(known)), normaliser.normalise(list(texts)), task)
+    seen[np.unique(leaks.pairs[:, 0])] = True
+    return seen
 
 
 def _leaks_from(known: Sequence[str], mine: Sequence[str], task: Task) -> Leaks:

@@ -1,5 +1,6 @@
 """Which rows of a table can be used; every other is set aside with its reason, and too many of them stop the run."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,8 @@ OF_THE_TABLE = ("undecodable", "empty", "empty_label", "unknown_label", "too_sho
 REASONS = (*OF_THE_TABLE, "held_out_text", "repeated_text", "annotators_disagree")  # the last three of added rows
 LEAVE_OUT = '`"": null` among the `labels`'
 # White space, and invisible characters used for it: a text of these alone is empty.
-INVISIBLE = r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+"
+# Compiled: pandas has Python read it, not the library of its string type, whose \s is ASCII and which knows no \u.
+INVISIBLE = re.compile(r"[\s\u00ad\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufe0e\ufe0f]+")
 
 
 class Checked(NamedTuple):

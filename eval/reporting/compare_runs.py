@@ -6,6 +6,7 @@ seeds and rows.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,12 @@ from pydantic import BaseModel, Field, FiniteFloat
 from data_prep.task import PrimaryMetric
 from eval.reporting.render import render
 from eval.reporting.seeds_page import METRICS, OUTCOMES
+from eval.scoring.multiplicity import corrected_codes, holm
 from eval.scoring.predictions import LADDER
-from eval.scoring.seed_intervals import Estimate, outcome, score_draws
+from eval.scoring.seed_intervals import Estimate, Outcome, outcome, p_value_of, score_draws
 from eval.scoring.significance import Comparison, compare
 from train.trials import runs_of_list
-from workspace.bilingual import NONE, Text
+from workspace.bilingual import NONE
 from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import RowId, read, read_lines
@@ -91,13 +93,24 @@ class ScoredRun:
 
 @dataclass(frozen=True)
 class RecipePair:
-    """Two recipes by one reading: the letters of their runs, what each reaches, and the second against the first."""
+    """Two recipes by one reading: the letters of their runs, what each reaches, and the second against the first, with
+    a two-sided p."""
 
     names: str
     reading: str
     reached: tuple[Estimate, Estimate]
     difference: Estimate
-    outcome: Text
+    p: float
+    code: Outcome
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two runs by one reading: the letters of the runs, and the second against the first."""
+
+    names: str
+    reading: str
+    comparison: Comparison
 
 
 def compare_runs(folders: Sequence[Path]) -> str:
@@ -120,15 +133,20 @@ def compare_runs(folders: Sequence[Path]) -> str:
         check_comparable(runs[0], runs[-1])
     groups = recipes(runs)
     by_recipe = len(groups) > 1 and min(map(len, groups)) > 1
+    found = list(_recipe_pairs(groups)) if by_recipe else []
+    paired = [] if by_recipe else list(_paired(runs))
+    p = [pair.p for pair in found] or [pair.comparison.p for pair in paired]
+    codes = corrected_codes([pair.code for pair in found] or [pair.comparison.code for pair in paired], p)
     return render(
         "compare.md.j2",
         n=len(runs[0].rows),
         runs=runs,
         names=[name for name in LADDER if any(name in run.metrics.readings for run in runs)],
         metric=METRICS[runs[0].metrics.primary_metric],
-        recipes=list(_recipe_pairs(groups)) if by_recipe else [],
+        recipes=list(zip(found, holm(p), codes, strict=True)) if found else [],
         one_recipe=len(groups) == 1,
-        paired=[] if by_recipe else list(_paired(runs)),
+        paired=list(zip(paired, holm(p), codes, strict=True)) if paired else [],
+        outcomes=OUTCOMES,
         none_text=NONE,
     )
 
@@ -176,13 +194,14 @@ def _recipe_pairs(groups: Sequence[Sequence[ScoredRun]]) -> Iterator[RecipePair]
             columns = [run.predicted(name) for run in runs]
             draws = score_draws(gold, columns, metrics.labels, metrics.primary_metric)
             a, b = range(len(first)), range(len(first), len(runs))
-            difference = draws.difference(a, b)
-            code = OUTCOMES[outcome(difference, metrics.margin)]
+            difference = partial(draws.difference, a, b, False)
+            found = difference()
             names = " → ".join(" ".join(run.letter for run in side) for side in (first, second))
-            yield RecipePair(names, name, (draws.mean(a), draws.mean(b)), difference, code)
+            reached, code = (draws.mean(a), draws.mean(b)), outcome(found, metrics.margin)
+            yield RecipePair(names, name, reached, found, p_value_of(difference), code)
 
 
-def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, str, Comparison]]:
+def _paired(runs: Sequence[ScoredRun]) -> Iterator[RunPair]:
     """Each pair of runs with each reading of the tuned model that both have (else of the untuned one)."""
     for first, second in combinations(runs, 2):
         common = [name for name in LADDER if all(name in run.metrics.readings for run in (first, second))]
@@ -191,4 +210,4 @@ def _paired(runs: Sequence[ScoredRun]) -> Iterator[tuple[ScoredRun, ScoredRun, s
         for name in names:
             a, b = (run.predicted(name) for run in (first, second))
             result = compare(a, b, gold, of.labels, metric=of.primary_metric, margin=of.margin)
-            yield first, second, name, result
+            yield RunPair(f"{first.letter} → {second.letter}", name, result)

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
+from eval.reporting.calibration_wording import calibration_notes, stack_note
 from eval.reporting.class_tables import worst_slices
 from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
@@ -12,6 +13,7 @@ from eval.reporting.untuned_notes import encoder_note, label_mass_note, only_ans
 from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
+from eval.scoring.multiplicity import holm
 from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
 from workspace.bilingual import Text, duration
 
@@ -45,9 +47,10 @@ def report_context(metrics: Metrics) -> dict[str, Any]:
         "second": second_metric(metrics),
         "shown": {stage: shown_reading(metrics["readings"], stage) for stage in ("before", "after")},
         "compared": next((c for c in metrics["comparisons"] if (c["a"], c["b"]) == pair), None),
-        "paired": each_pair_once(metrics["comparisons"]),
+        "paired": with_holm_p(each_pair_once(metrics["comparisons"])),
         "baseline": best_baseline(metrics),
         "reading_notes": reading_notes(metrics),
+        "calibration_notes": calibration_notes(metrics["readings"]),
         "slices": slices,
         "facts": run_facts(run),
         "decision": wording.decision(metrics, pair),
@@ -70,6 +73,12 @@ def each_pair_once(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str
     return list(found.values())
 
 
+def with_holm_p(comparisons: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The comparisons, each with the p of its primary metric's test, corrected for their number."""
+    p = [one["mcnemar_p"] if one["randomisation_p"] is None else one["randomisation_p"] for one in comparisons]
+    return [{**one, "holm_p": corrected} for one, corrected in zip(comparisons, holm(p), strict=True)]
+
+
 def reading_notes(metrics: Metrics) -> list[Text]:
     """What must be known of how the readings came about before they are compared."""
     readings = metrics["readings"]
@@ -77,6 +86,8 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
     if encoder := encoder_note(metrics.get("encoder")):
         notes.append(encoder)
+    if stack := stack_note(metrics.get("stack"), metrics.get("primary_metric", "macro_f1")):
+        notes.append(stack)
     return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 
 

@@ -40,7 +40,8 @@ def seeds_page(found: Mapping[str, Any]) -> str:
         f"# 多个随机种子 / Over seeds: {escape(found['recipe'])}, {seeds} seeds, n = {number(found['n'])}",
         "",
     ]
-    for text in (*map(lambda one: comparison_sentence(one, found), found["comparisons"]), *notes(found)):
+    sentences = [comparison_sentence(one, found) for one in found["comparisons"]]
+    for text in (*sentences, *soup_sentences(found), *notes(found)):
         lines += [text.zh, "", text.en, ""]
     header = ["判读 reading", *(f"seed {seed}" for seed in found["seeds"]), "平均 mean", "SD", "95%", "仅行 rows alone"]
     rows = []
@@ -75,6 +76,35 @@ def comparison_sentence(comparison: Mapping[str, Any], found: Mapping[str, Any])
         f"{en.format(other=f'“{other.en}”')}: mean {metric.en} of {seeds} seeds {percent(value)} against "
         f"{percent(was)}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}).",
     )
+
+
+def soup_sentences(found: Mapping[str, Any]) -> list[Text]:
+    """The average of the seeds' adapters against the best of them; nothing where it was not asked for."""
+    if (soup := found.get("soup")) is None:
+        return []
+    metric, best, made = METRICS[found["metric"]], soup["seed"], []
+    for one in soup["comparisons"]:
+        name, code = reading_name(one["reading"]), OUTCOMES[one["code"]]
+        values = percent(one["of_soup"]), percent(one["of_best"])
+        facts = signed(one["value"]), signed_interval(one["rows_ci"])
+        made.append(
+            Text(
+                f"平均适配器（model soup）对验证集上最好的种子 {best}，按“{name.zh}”：{metric.zh} {values[0]} 对 "
+                f"{values[1]}，差 {facts[0]} 个百分点（仅行 95% {facts[1]}）：{code.zh}。",
+                f"The soup, the average of the seeds' adapters, against seed {best}, the best on the validation rows, "
+                f"by “{name.en}”: {metric.en} {values[0]} against {values[1]}, {facts[0]} points (95 %, rows alone: "
+                f"{facts[1]}): {code.en}.",
+            )
+        )
+    own, value = percent(soup["own"]), percent(max(soup["validation"]))
+    made.append(
+        Text(
+            f"在验证集上是 {own} 对 {value}。各种子从同一个初始适配器出发，只有行的顺序不同：种子间的差异只是顺序的。",
+            f"On the validation rows it is {own} against {value}. All seeds began with the same adapter and differ in "
+            "the order of the rows alone, so their spread is that of the order.",
+        )
+    )
+    return made
 
 
 def notes(found: Mapping[str, Any]) -> list[Text]:

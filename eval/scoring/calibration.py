@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss, log_loss
 
+from eval.scoring.intervals import enough_rows
 from eval.scoring.roc import roc_auc
 from eval.scoring.significance import SEED, Interval, wilson
 
@@ -55,7 +56,8 @@ class ProbabilityMetrics:
     log_loss: mean of -ln p(gold), in nats.
     brier: two labels: mean of (p(labels[0]) - [gold is labels[0]])^2; more: mean of the sum of such terms over labels
         (scikit-learn's `brier_score_loss`, in [0, 1] and [0, 2]).
-    ece, ece_ci: expected calibration error without the part that chance alone gives, see `calibration_error`.
+    ece, ece_ci: expected calibration error without the part that chance alone gives, see `calibration_error`; no
+        interval with too few rows of a label.
     reliability: the bins of it, of equally many rows.
     """
 
@@ -64,7 +66,7 @@ class ProbabilityMetrics:
     log_loss: float
     brier: float
     ece: float
-    ece_ci: Interval
+    ece_ci: Interval | None
     ece_bins: int
     reliability: list[ReliabilityBin]
     risk_coverage: list[RiskCoverage]
@@ -91,7 +93,7 @@ def probability_metrics(probabilities: FloatArray, gold: IntArray) -> Probabilit
         log_loss=float(log_loss(gold, probabilities, labels=known)),
         brier=float(brier_score_loss(truth, shares, **which)),
         ece=ece,
-        ece_ci=ece_ci,
+        ece_ci=ece_ci if enough_rows(gold) else None,
         ece_bins=len(bins),
         reliability=bins,
         risk_coverage=risk_coverage(confidence, right),

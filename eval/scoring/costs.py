@@ -59,15 +59,19 @@ def mean_cost(costs: FloatArray, possible: FloatArray, draws: int = DRAWS) -> tu
     """The mean of costs (n,) for `ROWS` rows, with a 95 % interval.
 
     How often each possible cost occurs is drawn from its posterior, a Dirichlet distribution with a prior that weighs
-    one row in all (Perks 1947). So an expensive confusion that no test row shows is not taken for impossible, and the
-    interval has a width at any n.
+    one row in all (Perks 1947), three quarters of it on the least cost for the lower end and on the greatest for the
+    upper one. So an expensive confusion that no test row shows is not taken for impossible, and the interval has a
+    width at any n. Spread evenly the row left 92.7 % of intervals with the truth where confusions are frequent and
+    n = 50 (tests/eval/scoring/test_costs.py).
     """
     values = np.unique(possible)
     counts = (np.abs(costs[:, None] - values) < 1e-9).sum(axis=0)
-    drawn = np.random.default_rng(SEED).dirichlet(counts + 1 / len(values), draws) @ values
-    low, high = percentiles(drawn * ROWS)
-    mean = float(costs.mean() * ROWS)
-    return mean, (min(low, mean), max(high, mean))
+    generator, mean, ends = np.random.default_rng(SEED), float(costs.mean() * ROWS), []
+    for end in (0, -1):
+        prior = np.full(len(values), 0.25 / max(len(values) - 1, 1))
+        prior[end] = 0.75
+        ends.append(percentiles(generator.dirichlet(counts + prior, draws) @ values * ROWS)[end])
+    return mean, (min(ends[0], mean), max(ends[1], mean))
 
 
 def cost_record(

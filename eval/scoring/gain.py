@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.intervals import DRAWS, Cells, Interval, Metric, ends, enough_rows
+from eval.scoring.intervals import DRAWS, Cells, Interval, Metric, enough_rows, paired_ends
 from eval.scoring.metrics import classify, encode
 from eval.scoring.predictions import BIAS_FREE, Predictions
 from eval.scoring.significance import Code, Comparison, balanced_accuracy_interval
@@ -68,7 +68,7 @@ def decompose_gain(
     drawn = [_parts(cells, piece, guesses) for piece in cells.shares(draws)] if enough_rows(rows[:, 0]) else []
 
     def part(name: Metric, key: PartName) -> Part:
-        ci = ends(np.concatenate([piece[name][key] for piece in drawn])) if drawn else None
+        ci = paired_ends(np.concatenate([piece[name][key] for piece in drawn])) if drawn else None
         return Part(float(observed[name][key]), ci)
 
     return Gain(

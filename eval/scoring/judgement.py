@@ -1,6 +1,6 @@
 """What a run's readings are judged to show: which of them are compared, the verdict, and the decision between all."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
@@ -76,10 +76,12 @@ def judge_all(
     names: Mapping[str, Text],
     metric: Metric = "macro_f1",
     costs: Mapping[str, int] = MappingProxyType({}),
+    off: Container[str] = (),
 ) -> tuple[Decision, dict[str, dict[Metric, Interval] | None]]:
     """The decision between all readings, and each one's intervals of every metric (None: too few rows).
 
-    costs: of readings for which `cost_of` does not say it.
+    costs: of readings for which `cost_of` does not say it; off: readings that validation rows spoke against, which are
+    not advised.
     """
     true = encode(gold, labels)
     found = {
@@ -91,6 +93,7 @@ def judge_all(
         own = found[name]
         low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
         value, interval = getattr(scores[name], metric), own[metric] if own else None
-        candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
+        if name not in off:
+            candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
     return decide(candidates, codes, p, names, metric), found

@@ -4,7 +4,8 @@ generate: the model's text, parsed. score: its most probable label word. score_c
 bias towards a label taken off (label_bias.py): what the untuned model is credited with. score_threshold: the
 probabilities with a threshold from the validation rows. few_shot: untuned, with examples in the prompt. baseline: no
 language model, or its embedding of the text alone (eval/embedding.py), or a fine-tuned encoder (eval/encoder.py).
-stack: the tuned model's scores and the linear model's together (stack.py).
+stack: the tuned model's scores and the linear model's together (stack.py). Probabilities of the tuned model and of the
+baselines are calibrated on the validation rows (temperature.py), those of the untuned model are its own.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
+from eval.scoring.log_linear import LogLinear
 from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
 from eval.scoring.stack import stacked
+from eval.scoring.temperature import Calibration, calibrate
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -40,8 +43,8 @@ LADDER = (
     "after_score_threshold",
     "stack",
 )
-CALIBRATED, STACK = "before_score_calibrated", "stack"
-STACKED = ("after_score", LINEAR)
+CALIBRATED, TUNED_SCORE, STACK = "before_score_calibrated", "after_score", "stack"
+STACKED = (TUNED_SCORE, LINEAR)
 # Both at thresholds from the validation rows: what a preferred label cost is gone on both sides.
 BIAS_FREE = ("before_score_threshold", "after_score_threshold")
 ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
@@ -56,7 +59,8 @@ class Predictions:
 
     texts, strict, finish_reasons (n,): where text was generated. probabilities (n, labels): where the label is the most
     probable one. confidence (n,): the predicted label's probability, where there are probabilities. label_mass (n,):
-    what the label words hold in all, where the model answers in words and that is known.
+    what the label words hold in all, where the model answers in words and that is known. calibration: what made the
+    probabilities of `uncalibrated` (n, labels); None of both where nothing did.
     """
 
     name: str
@@ -68,6 +72,8 @@ class Predictions:
     threshold: Threshold | None = None
     finish_reasons: tuple[str | None, ...] | None = None
     label_mass: NDArray[np.float64] | None = None
+    calibration: Calibration | None = None
+    uncalibrated: NDArray[np.float64] | None = None
 
     @property
     def kind(self) -> str:
@@ -76,14 +82,20 @@ class Predictions:
         side, _, kind = self.name.partition("_")
         return kind if side in ("before", "after") else "stack" if self.name == STACK else "baseline"
 
+    @property
+    def own_probabilities(self) -> NDArray[np.float64] | None:
+        """The model's own probabilities (n, labels), whether they were calibrated or not."""
+        return self.probabilities if self.uncalibrated is None else self.uncalibrated
+
 
 @dataclass(frozen=True)
 class RunPredictions:
     """A run's predictions for the test rows by reading, in the ladder's order, and the validation probabilities
-    (m, labels) of those readings that have them."""
+    (m, labels) of those readings that have them; the stack's pool, None without a stack."""
 
     test: dict[str, Predictions]
     validation: dict[str, NDArray[np.float64]]
+    pool: LogLinear | None = None
 
 
 def load_predictions(
@@ -92,6 +104,7 @@ def load_predictions(
     """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
     loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
+    pool, gold = None, val.codes(labels)
     if baselines := Baselines.read(run):
         majority = baselines.majority.label
         if majority not in labels:
@@ -112,8 +125,6 @@ def load_predictions(
         loaded.append(replace(scored, label_mass=answers.label_mass))
         if (shares := _probabilities(run / side / "val.jsonl", val, labels)) is not None:
             validation[f"{side}_score"] = shares
-            threshold = choose(shares, val.codes(labels), labels)
-            loaded.append(by_threshold(f"{side}_score_threshold", answers.probabilities, threshold))
             if side == "before":
                 loaded.append(by_score(CALIBRATED, batch_calibrated(answers.probabilities, shares), labels))
                 validation[CALIBRATED] = batch_calibrated(shares, shares)
@@ -125,12 +136,22 @@ def load_predictions(
     on_test = {one.name: one.probabilities for one in loaded if one.probabilities is not None}
     if on_test.keys() & validation.keys() >= set(STACKED):
         known, asked = ([by_name[name] for name in STACKED] for by_name in (validation, on_test))
-        if found := stacked(known, asked, val.codes(labels)):
-            validation[STACK] = found[0]
-            loaded.append(by_score(STACK, found[1], labels))
+        if found := stacked(known, asked, gold):
+            pool, validation[STACK] = found.pool, found.on_val
+            loaded.append(by_score(STACK, found.on_test, labels))
+    for at, one in enumerate(loaded):
+        if one.name in validation and one.name in (TUNED_SCORE, *ANSWERS) and one.probabilities is not None:
+            calibration = calibrate(validation[one.name], gold, one.name == TUNED_SCORE)
+            validation[one.name] = calibration.apply(validation[one.name])
+            loaded[at] = calibrated(one, calibration, labels)
+    loaded += [
+        by_threshold(f"{one.name}_threshold", one.probabilities, choose(validation[one.name], gold, labels))
+        for one in loaded
+        if one.kind == "score" and one.name in validation and one.probabilities is not None
+    ]
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
-    return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation)
+    return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, pool)
 
 
 def _probabilities(path: Path, split: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
@@ -151,6 +172,14 @@ def by_score(name: str, probabilities: NDArray[np.float64] | None, labels: Seque
         raise UserError(f"the answers of {name} hold neither text nor probabilities: run that step again")
     predicted = tuple(labels[code] for code in probabilities.argmax(axis=1))
     return Predictions(name, predicted, probabilities=probabilities, confidence=probabilities.max(axis=1))
+
+
+def calibrated(reading: Predictions, calibration: Calibration, labels: Sequence[str]) -> Predictions:
+    """A score reading with its probabilities calibrated; its labels are others only where there are biases."""
+    if reading.probabilities is None:
+        raise ValueError(f"{reading.name} has no probabilities")
+    found = by_score(reading.name, calibration.apply(reading.probabilities), labels)
+    return replace(found, label_mass=reading.label_mass, calibration=calibration, uncalibrated=reading.probabilities)
 
 
 def by_threshold(name: str, probabilities: NDArray[np.float64], threshold: Threshold) -> Predictions:

@@ -20,6 +20,7 @@ from workspace.records import RowId, read_lines
 
 # Saved probabilities are rounded; a row whose sum is farther from 1 than this was not normalised over these labels.
 _SUM_TOLERANCE = 1e-3
+VARIANTS_FILE = "variants.jsonl"  # in RUN/before: the answers to the other ways of asking
 
 SplitName = Literal["train", "val", "test"]
 

@@ -1,52 +1,62 @@
 """The tuned model and the linear model together: stacking (Wolpert 1992), learned on validation rows alone.
 
-Logistic regression on the log-odds that both give the labels. It shows whether either knows what the other does not.
-Test rows are answered by the model of all validation rows; a validation row by one that has not seen it
-(cross-fitting), so that a threshold chosen on these probabilities is not chosen on what they were learned from. The
-validation rows have chosen the checkpoint and the linear model's C before.
+A log-linear pool of both (log_linear.py), whose weights are drawn towards equal ones of the calibrated models. It shows
+whether either knows what the other does not. Test rows are answered by the pool of all validation rows; a validation
+row by one that has not seen it (cross-fitting), calibration and all, so that a threshold chosen on these probabilities
+is not chosen on what they were learned from. The linear model's C is cross-fitted too (eval/baselines.py); the
+validation rows have chosen the tuned model's checkpoint before.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-FEWEST = 20  # validation rows of each class: below it the weights are those of chance
-FOLDS = 5
-LEAST = 1e-6  # of a probability
+from eval.scoring.cross_fit import has_all
+from eval.scoring.log_linear import (
+    FloatArray,
+    IntArray,
+    LogLinear,
+    Models,
+    answer_out_of_fold,
+    fit,
+    fit_with_biases_that_help,
+)
+from eval.scoring.temperature import calibrate
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
+
+class Stack(NamedTuple):
+    """The pool of all validation rows, on the models' probabilities as they are stored, and what it answers:
+    validation rows (m, labels), each by a pool without it, and test rows (n, labels)."""
+
+    pool: LogLinear
+    on_val: FloatArray
+    on_test: FloatArray
 
 
-def stacked(
-    on_val: Sequence[FloatArray], on_test: Sequence[FloatArray], gold: IntArray
-) -> tuple[FloatArray, FloatArray] | None:
-    """Probabilities (m, labels) of the validation and (n, labels) of the test rows, from those of each model.
+def stacked(on_val: Models, on_test: Models, gold: IntArray) -> Stack | None:
+    """The stack of models by their probabilities of validation and test rows, uncalibrated.
 
     `gold` (m,) are the validation rows' positions in the labels. None where a label has fewer than `FEWEST` of them.
     """
-    if (model := fit_stack(on_val, gold)) is None:
+    if not has_all(gold, on_val[0].shape[1]):
         return None
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    out_of_fold = cross_val_predict(_unfitted(), log_odds(on_val), gold, cv=folds, method="predict_proba")
-    return out_of_fold, model.predict_proba(log_odds(on_test))
+    pool = fit_stack(on_val, gold)
+    return Stack(pool, answer_out_of_fold(fit_stack, on_val, gold), pool.apply(on_test))
 
 
-def fit_stack(on_val: Sequence[FloatArray], gold: IntArray) -> LogisticRegression | None:
-    """The model of all validation rows, as in `stacked`; None where a label has too few."""
-    if np.bincount(gold, minlength=on_val[0].shape[1]).min() < FEWEST:
-        return None
-    return _unfitted().fit(log_odds(on_val), gold)
+def fit_stack(models: Sequence[FloatArray], gold: IntArray) -> LogLinear:
+    """The pool of `models` by the rows of the labels `gold` (n,)."""
+    return fit_with_biases_that_help(_fit, models, gold)
 
 
-def _unfitted() -> LogisticRegression:
-    return LogisticRegression(max_iter=1000)
-
-
-def log_odds(models: Sequence[FloatArray]) -> FloatArray:
-    """[rows, models * (labels - 1)]: of each model's probabilities, against the last label."""
-    logs = (np.log(np.maximum(shares, LEAST)) for shares in models)
-    return np.concatenate([log[:, :-1] - log[:, -1:] for log in logs], axis=1)
+def _fit(models: Models, gold: IntArray, biased: bool) -> LogLinear:
+    """Towards the models' geometric mean, each of them calibrated, and the mean as well."""
+    own = [calibrate(shares, gold, False) for shares in models]
+    sure = [one.apply(shares) for one, shares in zip(own, models, strict=True)]
+    mean = LogLinear((1 / len(sure),) * len(sure)).apply(sure)
+    simple = calibrate(mean, gold, False).apply(mean)
+    pool = fit(sure, gold, simple, biased)
+    # On probabilities as they are stored: a temperature divides all log-odds alike.
+    weights = (weight / one.temperature for weight, one in zip(pool.weights, own, strict=True))
+    return LogLinear(tuple(np.array(list(weights)).tolist()), pool.biases)

@@ -12,12 +12,11 @@ from eval.inference.variants import wordings
 from eval.scoring.label_bias import batch_calibrated, only_answer
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import Predictions
-from eval.scoring.responses import Response, Split, probability_matrix
+from eval.scoring.responses import VARIANTS_FILE, Response, Split, probability_matrix
 from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import read_lines
 
-VARIANTS_FILE = "variants.jsonl"  # in RUN/before
 FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "mcc")
 OWN = ("before_score", "before_few_shot")  # the task's own prompt and the first draw, on the same rows
 

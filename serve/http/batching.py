@@ -1,16 +1,17 @@
 """Micro-batches: what requests wait for is scored together by one thread, in turns that are fair to each.
 
-A batch is made of what waits, so a server that has time answers at once and a busy one fills its batches. Requests
-take turns within a batch: one with a thousand rows does not keep one with a single row waiting. A request that ends
-early (its client went away, its time is over) gives its rows' places back.
+A batch is made of what waits, so a server that has time answers at once and a busy one fills its batches. Its rows are
+answered as each pass of the model is done, and what their clients ask next waits for the next batch: the scorer has
+always something to do. Requests take turns within a batch: one with a thousand rows does not keep one with a single row
+waiting. A request that ends early (its client went away, its time is over) gives its rows' places back.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +42,30 @@ class Rows(NamedTuple):
     tokens: NDArray[np.int64]
 
 
+# What scores texts: the places among them of those that were run together, and their scores, as each pass is done.
+Passes = Callable[[list[str]], Iterable[tuple[NDArray[np.int64], Scores]]]
+
+
 @dataclass(eq=False)
 class _Request:
     texts: Sequence[str]
     done: asyncio.Future[Rows]
     taken: int = 0  # rows that batches have had
-    answered: int = 0
-    rows: dict[int, tuple[Any, Any, Any]] = field(default_factory=dict)
+    answered: set[int] = field(default_factory=set)  # places
+    rows: Rows | None = None
 
-    def answer(self, place: int, row: tuple[Any, Any, Any]) -> None:
-        self.rows[place] = row
-        if len(self.rows) == len(self.texts) and not self.done.done():
-            columns = zip(*(self.rows[one] for one in range(len(self.texts))), strict=True)
-            self.done.set_result(Rows(*(np.array(column) for column in columns)))
+    def answer(self, place: int, scores: Scores, at: int) -> None:
+        """The row at `place` has the scores at `at`."""
+        if self.rows is None:
+            n = len(self.texts)
+            shape = n, scores.probabilities.shape[1]
+            self.rows = Rows(np.empty(shape), np.empty(n, np.bool_), np.empty(n, np.int64))
+        self.rows.probabilities[place] = scores.probabilities[at]
+        self.rows.cut[place] = scores.cut[at]
+        self.rows.tokens[place] = scores.tokens[at]
+        self.answered.add(place)
+        if len(self.answered) == len(self.texts) and not self.done.done():
+            self.done.set_result(self.rows)
 
     def fail(self, refusal: Refusal) -> None:
         if not self.done.done():
@@ -73,13 +85,13 @@ class Batcher:
         self.waiting = 0  # rows that no batch has had yet
         self.taken = 0  # rows of the batch that is being scored
         self.ending = False
-        self._score: Callable[[list[str]], Scores] | None = None
+        self._score: Passes | None = None
         self._queue: deque[_Request] = deque()
         self._open: set[_Request] = set()
         self._arrived = asyncio.Event()
         self._rate = 0.0  # rows a second of the latest batches
 
-    def start(self, score: Callable[[list[str]], Scores]) -> None:
+    def start(self, score: Passes) -> None:
         """Answer with `score` from now on."""
         self._score = score
         self._work = asyncio.get_running_loop().create_task(self._answer(score))
@@ -123,14 +135,15 @@ class Batcher:
             self._work.cancel()
         self.thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _answer(self, score: Callable[[list[str]], Scores]) -> None:
+    async def _answer(self, score: Passes) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._arrived.wait()
-            if self.waiting < self.limits.batch_rows:
-                await asyncio.sleep(self.limits.linger)
-            if not (batch := self._next()):
+            if not self._queue:  # what came during a batch has waited long enough
                 self._arrived.clear()
+                await self._arrived.wait()
+                if self.waiting < self.limits.batch_rows:
+                    await asyncio.sleep(self.limits.linger)
+            if not (batch := self._next()):
                 continue
             began, self.taken = loop.time(), len(batch)
             try:
@@ -138,20 +151,29 @@ class Batcher:
             except Exception as error:
                 # One text may be at fault: the others get their answers.
                 log_failure(f"a batch of {len(batch)} rows failed", error)
-                for one in batch:
+                for request, place in batch:
                     try:
-                        await self._run([one], score)
+                        if place not in request.answered:
+                            await self._run([(request, place)], score)
                     except Exception:
-                        one[0].fail(Refusal(500, "the classifier failed on this text; the server's log says how"))
+                        request.fail(Refusal(500, "the classifier failed on this text; the server's log says how"))
             seconds, self.taken = loop.time() - began, 0
             self._rate = 0.7 * self._rate + 0.3 * len(batch) / max(seconds, 1e-6)
             self.seen(len(batch), seconds)
 
-    async def _run(self, batch: _Batch, score: Callable[[list[str]], Scores]) -> None:
-        texts = [request.texts[place] for request, place in batch]
-        scores = await asyncio.get_running_loop().run_in_executor(self.thread, score, texts)
-        for (request, place), *row in zip(batch, scores.probabilities, scores.cut, scores.tokens, strict=True):
-            request.answer(place, (row[0], row[1], row[2]))
+    async def _run(self, batch: _Batch, score: Passes) -> None:
+        loop, texts = asyncio.get_running_loop(), [request.texts[place] for request, place in batch]
+
+        def answer(places: NDArray[np.int64], scores: Scores) -> None:
+            for at, one in enumerate(places.tolist()):
+                request, place = batch[one]
+                request.answer(place, scores, at)
+
+        def work() -> None:
+            for places, scores in score(texts):
+                loop.call_soon_threadsafe(answer, places, scores)
+
+        await loop.run_in_executor(self.thread, work)
 
     def _next(self) -> _Batch:
         """The rows of the next batch: from each request that waits the same number, as far as there is room."""

@@ -1,7 +1,7 @@
 """One classifier in service: loaded aside while the server listens already, then asked in batches."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.chat.parts import parts_of
 from serve.classifier_file import NAME, ClassifierFile
 from serve.http.batching import Batcher, Scores
 from serve.http.limits import Limits
@@ -27,7 +26,7 @@ class Classifying(Protocol):
 
     @property
     def file(self) -> ClassifierFile: ...  # noqa: D102
-    def score(self, X: Any, /) -> Scores: ...  # noqa: D102
+    def by_pass(self, texts: list[str], /) -> Iterable[tuple[NDArray[np.int64], Scores]]: ...  # noqa: D102
     def decide(self, probabilities: NDArray[np.float64], /) -> tuple[Any, Any, Any]: ...  # noqa: D102
 
 
@@ -96,19 +95,15 @@ class Service:
             thread = asyncio.get_running_loop().run_in_executor
             classifier = await thread(self.batcher.thread, self._load)
             texts = Texts(classifier.file, self.limits)
-
-            def score(joined: Sequence[str]) -> Scores:
-                count = len(texts.columns)
-                return classifier.score([parts_of(one, count) for one in joined] if count > 1 else list(joined))
-
-            await thread(self.batcher.thread, score, [texts.read(dict.fromkeys(texts.columns, WARM_UP), "input")])
+            warm_up = [texts.read(dict.fromkeys(texts.columns, WARM_UP), "input")]
+            await thread(self.batcher.thread, lambda: list(classifier.by_pass(warm_up)))
         except Exception as error:
             self.failure = error
             failed()
             return
         self.name = self.name or classifier.file.task
         self._served = Served(classifier, Labels(classifier.file), texts)
-        self.batcher.start(score)
+        self.batcher.start(classifier.by_pass)
         self.measures.ready.set(1)
         LOG.info("ready: %s answers %s", self.name, ", ".join(classifier.file.labels[:20]))
 

@@ -1,5 +1,6 @@
 """Rows set aside with their reason, and the share of them that stops the run."""
 
+import pandas as pd
 import pytest
 
 from data_prep.manifest import GroupCounts
@@ -9,6 +10,7 @@ from data_prep.table.checking import (
     stop_if_class_is_gone,
     stop_if_too_many,
     usable_rows,
+    visible_lengths,
 )
 from data_prep.table.reading import read_table
 from tests.prep_tables import reviews, small_task, write_csv
@@ -169,3 +171,9 @@ def test_rows_without_a_label_are_never_to_be_named_in_labels(tmp_path):
     both = table_of(tmp_path, [("", "a"), ("好评", "b")], task)
     with pytest.raises(UserError, match=r"the label in line 3 is '好评'; unknown labels found: '好评'; expected"):
         check_rows(both, task)
+
+
+def test_characters_are_counted_the_same_however_pandas_stores_them() -> None:
+    texts = ["a\u200bb 好\u3000x", "é", " \ufeff\t", "12_"]
+    stored = [pd.Series(texts, dtype=kind) for kind in (object, pd.StringDtype("python"), pd.StringDtype("pyarrow"))]
+    assert [visible_lengths(one).tolist() for one in stored] == [[4, 1, 0, 3]] * 3

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import train_test_split
 
 from eval.baselines import C_GRID, fit_linear, main, majority_label, make_baselines
+from eval.scoring.cross_fit import folds
 from eval.scoring.responses import Split, as_shown, load_split
 from tests.scored_runs import BINARY, make_dataset, make_plan
 from workspace.errors import UserError
@@ -63,6 +64,29 @@ def test_c_is_chosen_on_validation_by_the_metric_and_of_equals_by_log_loss(tmp_p
     flipped = replace(val, gold=tuple(BINARY[0] if row < 6 else label for row, label in enumerate(val.gold)))
     by_name = {name: fit_linear(train, flipped, BINARY, metric=name).trials for name in ("accuracy", "mcc")}
     assert by_name["accuracy"] != by_name["mcc"]
+
+
+def test_a_validation_row_is_answered_with_the_c_that_the_others_choose(tmp_path):
+    """What is learned from these answers, such as the stack, would use a row twice, were it among those."""
+    dataset = make_dataset(tmp_path)
+    train, val = (load_split(dataset, name, BINARY) for name in ("train", "val"))
+    val = replace(val, gold=tuple(BINARY[0] if row < 6 else label for row, label in enumerate(val.gold)))
+    model, chosen = fit_linear(train, val, BINARY), set()
+    for known, asked in folds(val.codes(BINARY)):
+        one = fit_linear(train, val.take(known), BINARY)
+        chosen.add(one.c)
+        wanted = fit_linear(train, None, BINARY, one.c).probabilities(val.take(asked).reviews)
+        np.testing.assert_allclose(model.held_out[asked], wanted, atol=1e-6)
+    assert len(chosen) > 1
+
+
+def test_few_validation_rows_of_a_label_are_not_divided(tmp_path):
+    dataset = make_dataset(tmp_path)
+    train, val = (load_split(dataset, name, BINARY) for name in ("train", "val"))
+    few = val.take([*np.flatnonzero(val.codes(BINARY) == 0)[:4], *np.flatnonzero(val.codes(BINARY) == 1)[:9]])
+    model = fit_linear(train, few, BINARY)
+    assert np.array_equal(model.held_out, model.probabilities(few.reviews))
+    assert fit_linear(train, None, BINARY).held_out is None
 
 
 def test_the_linear_model_reads_what_the_language_model_is_shown(tmp_path):

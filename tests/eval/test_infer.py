@@ -1,5 +1,7 @@
 """The stages before and after tuning, with a stand-in for `swift infer`: what they write and when they do it again."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,17 +9,18 @@ import pytest
 from eval.infer import check_responses_are_current, infer
 from eval.inference.job import InferenceJob
 from eval.inference.journal import read_journal
-from eval.inference.prompts import Prompt
+from eval.inference.prompts import PARITY_ROWS, Prompt
 from eval.inference.summary import Summary
 from eval.reporting.untuned_notes import variant_notes
 from eval.scoring.predictions import load_predictions
-from eval.scoring.responses import load_responses, load_split
-from eval.scoring.variants import VARIANTS_FILE, untuned_variants
+from eval.scoring.responses import VARIANTS_FILE, load_responses, load_split
+from eval.scoring.variants import untuned_variants
 from plan.run import Run
 from tests.journals import answer_all_right
 from tests.scored_runs import BINARY, make_dataset, make_plan
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
+from workspace.paths import ROOT
 
 SETTINGS = "template: qwen\ntorch_dtype: float32\nmax_new_tokens: 8\nmax_batch_size: 8\n"
 
@@ -44,7 +47,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_every_row_gets_its_own_response_with_key_and_prompt(run: Path, calls: list[int]) -> None:
     infer(run, "before")
-    assert calls == [30 + 6 + 30 + 12]
+    assert calls == [30 + PARITY_ROWS + 30 + 12]
     record = Run.read(run)
     for purpose, split_name in (("test", "test"), ("few_shot", "test"), ("val", "val")):
         split = load_split(record.dataset, split_name, BINARY)
@@ -62,9 +65,15 @@ def test_every_row_gets_its_own_response_with_key_and_prompt(run: Path, calls: l
 def test_the_summary_is_written_and_read_as_one_record(run: Path, calls: list[int]) -> None:
     infer(run, "before")
     summary = Summary.read(run / "before")
-    assert summary.prompts == {"test": 30, "parity": 6, "few_shot": 30, "val": 12} and summary.adapter_sha256 is None
-    assert (summary.parity.rows, summary.parity.same_text, summary.parity.same_label) == (6, 6, None)
-    assert summary.parity.ok and summary.parity.largest_logprob_difference == 0 and summary.no_assistant_turn
+    assert summary.prompts == {"test": 30, "parity": PARITY_ROWS, "few_shot": 30, "val": 12}
+    found = summary.parity
+    assert (found.rows, found.same_text, found.same_label) == (PARITY_ROWS, PARITY_ROWS, None)
+    assert (
+        summary.adapter_sha256 is None
+        and summary.parity.ok
+        and summary.parity.largest_logprob_difference == 0
+        and summary.no_assistant_turn
+    )
     assert summary.ms_per_review == pytest.approx({"generate": 300.0, "score": 100.0, "few_shot": 100.0})
     assert summary.finish_reasons == {"stop": 30}
     val = read_jsonl(run / "before" / "val.jsonl")
@@ -175,7 +184,7 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
     write_text(run / "sft.yaml", "num_train_epochs: 8\n")
     infer(run, "before")
     infer(run, "before")
-    assert calls == [30 + 6 + 30 + 12 + 6 * 27]
+    assert calls == [30 + PARITY_ROWS + 30 + 12 + 6 * 27]
     record = Run.read(run)
     test, val = (load_split(record.dataset, name, BINARY) for name in ("test", "val"))
     rows = read_jsonl(run / "before" / VARIANTS_FILE)
@@ -202,3 +211,9 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
     write_jsonl(run / "before" / VARIANTS_FILE, rows)
     with pytest.raises(UserError, match=r"variants\.jsonl, line 1 answers no row of"):
         untuned_variants(run, test, predictions, BINARY)
+
+
+def test_asking_a_model_imports_nothing_that_figures_are_computed_with() -> None:
+    """Two stages of each run would wait seconds for it."""
+    code = "import sys, eval.infer; print(sorted({'sklearn', 'scipy', 'torch', 'matplotlib'} & sys.modules.keys()))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT) == "[]\n"

@@ -11,6 +11,7 @@ import pytest
 
 from eval.reporting.seeds_page import seeds_page
 from eval.seeds import main, summary
+from eval.soup import against_best
 from tests.eval.test_cross_validation import TASK
 from tests.eval.test_curve import LABELS, N, answered
 from tests.prep_tables import reviews, write_csv
@@ -57,6 +58,22 @@ def test_two_seeds_are_said_to_be_few() -> None:
     assert len(answered({}, np.random.default_rng(0)).test) == N and len(LABELS) == 2
 
 
+def test_a_soup_is_held_against_the_seed_that_is_best_on_validation_rows() -> None:
+    generator = np.random.default_rng(0)
+    runs = [answered({"after_generate": share}, generator) for share in (0.92, 0.80, 0.70)]
+    soup = answered({"after_generate": 0.91, "stack": 0.9}, generator)
+    found = against_best(runs, soup, (0.7, 0.9, 0.9), "accuracy", 0.01)
+    [one] = found["comparisons"]  # the seeds have no stack
+    assert found["best"] == 1 and (one["of_best"], one["of_soup"]) == (0.80, 0.91)
+    assert one["value"] == pytest.approx(0.11) and one["code"] == "better" and one["rows_ci"][0] > 0
+    page = over_seeds((0.92, 0.80, 0.70)) | {
+        "soup": {"comparisons": [one], "seed": 43, "validation": [0.7, 0.9, 0.9], "own": 0.905}
+    }
+    text = seeds_page(page)
+    assert "against seed 43, the best on the validation rows, by “after · generate”: accuracy 91.0%" in text
+    assert "On the validation rows it is 90.5% against 90.0%." in text and "差 +11.0 个百分点" in text
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -99,3 +116,27 @@ def test_two_recipes_for_real_one_of_them_killed_between_its_seeds(tmp_path: Pat
     words = ["python", "-m", "eval.report", str(one), str(other)]
     compared = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert "| A B → C D |" in compared.stdout, compared.stderr[-3000:]
+
+
+@pytest.mark.swift
+@pytest.mark.all
+def test_a_soup_for_real_of_seeds_that_began_with_one_adapter(tmp_path: Path, demo_model: Path) -> None:
+    from safetensors.numpy import load_file
+
+    table = write_csv(tmp_path / "t.csv", reviews(60))
+    (tmp_path / "task.yaml").write_text(TASK.format(csv=table), encoding="utf-8")
+    words = ["bash", str(ROOT / "run_sft.sh"), str(tmp_path), "--model", str(demo_model), "--seeds", "1", "2", "--soup"]
+    words += ["--num_train_epochs", "1", "--run", str(tmp_path / "list")]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = read_json(tmp_path / "list" / "seeds.json")["soup"]
+    assert found["seed"] in (1, 2) and 0 <= found["own"] <= 1 and len(found["validation"]) == 2
+    assert (tmp_path / "list" / "soup" / "metrics.json").is_file()  # `swift infer` has answered with it
+    one, other = (load_file(next((run / "train").rglob("adapter_model.safetensors"))) for run in sorted(
+        runs_of_list(tmp_path / "list")
+    ))  # fmt: skip
+    for name in one:
+        a, b = one[name].ravel(), other[name].ravel()
+        assert not np.array_equal(a, b)
+        if "lora_A" in name:  # random ones are at right angles
+            assert a @ b > 0.5 * np.linalg.norm(a) * np.linalg.norm(b)

@@ -39,7 +39,7 @@ def run_and_kill(recorded: Recorded, stage: str, auto_batch: bool) -> subprocess
 
 
 REMEDIES = [
-    ("after", "with --auto-batch, or set max_batch_size: 16 in an override"),
+    ("after", "with --auto-batch, or set max_batch_size: 50 in an override"),
     ("train", "the same command with --per_device_train_batch_size 2 --gradient_accumulation_steps 2 "),
 ]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import softmax
 
 from plugins.score_lines import tokens_sha256
 from serve import Classifier
@@ -254,7 +255,10 @@ def test_the_tuned_model_answers_in_python_and_by_predict_as_it_was_measured(fin
     tokens = classifier.encoder.encode(texts).tokens
     assert [tokens_sha256(one) for one in tokens] == [one["prompt_sha256"] for one in measured]
     labels = classifier.file.labels
-    wanted = np.array([[one["probabilities"][label] for label in labels] for one in measured])
+    raw = np.array([[one["probabilities"][label] for label in labels] for one in measured])
+    fitted = read_json(run / "metrics.json")["readings"]["after_score"]["calibration"]
+    biases = [(fitted["biases"] or dict.fromkeys(labels, 0.0))[label] for label in labels]
+    wanted = softmax(np.log(raw) / fitted["temperature"] + biases, axis=1)
     found = classifier.predict(texts)
     np.testing.assert_allclose(found[[f"p_{label}" for label in labels]].to_numpy(), wanted, atol=1e-4)
     reported = {row["id"]: row["readings"][classifier.file.reported]["label"] for row in read_jsonl(run / "rows.jsonl")}

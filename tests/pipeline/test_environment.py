@@ -15,7 +15,8 @@ from workspace.paths import ROOT
 PYTHON = """#!/bin/bash
 if [ "$2" = workspace.install ]; then exec {python} "$@"; fi
 printf '%q ' "$@" >>{log}; echo "| ${{PYTHONOPTIMIZE-}}${{PYTHONINSPECT-}}${{PYTHONSAFEPATH-}}${{PYTHONHOME-}}" >>{log}
-printf '%s %s\n' "${{RUN_SFT_GPUS-}}" "${{RUN_SFT_LOCK-}}" >>{log}.shared
+bytecode="${{PYTHONPYCACHEPREFIX-}}|${{PYTHONDONTWRITEBYTECODE-}}"
+printf '%s %s %s\n' "${{RUN_SFT_GPUS-}}" "${{RUN_SFT_LOCK-}}" "$bytecode" >>{log}.shared
 if [ "$2" = plan ]; then exec {python} {plan}; fi
 """
 PLAN = """import sys
@@ -58,6 +59,24 @@ def test_variables_of_python_do_not_reach_the_stages(tmp_path: Path, environ: li
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("environ", "kept"),
+    [
+        ({"SWIFT_SFT_CACHE": "/cache"}, "/cache/bytecode"),
+        ({"SWIFT_SFT_CACHE": "", "XDG_CACHE_HOME": "/xdg"}, "/xdg/swift-sft/bytecode"),
+        ({"SWIFT_SFT_CACHE": "~/mine", "HOME": "/home/me"}, "/home/me/mine/bytecode"),
+        ({"PYTHONPYCACHEPREFIX": "/elsewhere"}, "/elsewhere"),
+    ],
+)
+def test_where_python_writes_no_bytecode_it_is_kept_in_the_cache(
+    tmp_path: Path, environ: dict[str, str], kept: str
+) -> None:
+    """Each stage, and each `swift`, would compile ms-swift and torch again."""
+    started(tmp_path, ["demo"], PYTHONDONTWRITEBYTECODE="1", **environ)
+    compiled = [line.split(" ")[2] for line in (tmp_path / "log.shared").read_text().splitlines()]
+    assert compiled == [f"{kept}|"] * 6
+
+
 def test_what_a_site_prints_is_not_taken_for_the_runs_folder(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(CHATTY)
@@ -94,9 +113,9 @@ def test_verify_is_a_whole_run_and_a_look_at_what_came_out(
 def test_all_stages_share_one_answer_about_the_gpus_and_one_lock(tmp_path: Path) -> None:
     started(tmp_path, ["demo"])
     shared = [line.split(" ") for line in (tmp_path / "log.shared").read_text().splitlines()]
-    (place,) = {gpus for gpus, _ in shared}
+    (place,) = {gpus for gpus, *_ in shared}
     assert place.endswith("/gpus.json") and not Path(place).parent.exists()
-    assert [lock for _, lock in shared] == ["", *["9"] * 5]
+    assert [lock for _, lock, _ in shared] == ["", *["9"] * 5]
 
 
 @pytest.mark.skipif(not shutil.which("bash-3.2"), reason="no bash-3.2 on PATH: macOS's own, or one that was built")

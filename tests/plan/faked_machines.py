@@ -13,6 +13,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from doctor import environment, resources
-from plan import planning, resolve
+from plan import gpu_kernels, planning
 from plan.cpu_kernels import Precision
 from plan.gpus import Gpus, judge
 from plan.hardware import Machine, this_machine
@@ -146,12 +147,15 @@ def machine_of(fake: Fake) -> Machine:
         return this_machine()
 
 
-def plan_for(name: str, stem: str, model: Path, words: Sequence[str] = ()) -> Planned:
-    """What machine `name` is given for hotel_reviews with the recipe `stem`, whose model lies in `model`."""
+def plan_for(name: str, stem: str, model: Path, words: Sequence[str] = (), liger: bool = False) -> Planned:
+    """What machine `name` is given for hotel_reviews with the recipe `stem`, whose model lies in `model`.
+
+    flash-attn is not installed, and liger-kernel where `liger` says so.
+    """
     fake = MACHINES[name]
     machine = machine_of(fake)
     doctor, sft, infer, refused = [environment.hardware(machine).line()], {}, {}, ""
-    with _made_up(machine, fake, model):
+    with _made_up(machine, fake, model, liger):
         try:
             plan = planning.make_plan(parse_options([f"hotel_reviews/{stem}", "--csv", "my.csv", *words]), [])
         except UserError as error:
@@ -164,9 +168,9 @@ def plan_for(name: str, stem: str, model: Path, words: Sequence[str] = ()) -> Pl
 
 
 @contextlib.contextmanager
-def _made_up(machine: Machine, fake: Fake, model: Path) -> Iterator[None]:
+def _made_up(machine: Machine, fake: Fake, model: Path, liger: bool) -> Iterator[None]:
     """The machine in the place of this one; nothing is looked for in a hub, hashed or measured."""
-    attention, free = resolve.gpu_attention, SimpleNamespace(available=0.9 * fake.memory_gib * 2**30)
+    free = SimpleNamespace(available=0.9 * fake.memory_gib * 2**30)
     with (
         patch.multiple(
             "plan.planning",
@@ -180,7 +184,11 @@ def _made_up(machine: Machine, fake: Fake, model: Path) -> Iterator[None]:
             software=dict,
             check_run_folder=lambda *_: None,
         ),
-        patch("plan.resolve.gpu_attention", lambda values, machine: attention(values, machine, lambda: False)),
+        patch.multiple(
+            "plan.resolve",
+            gpu_attention=partial(gpu_kernels.gpu_attention, works=lambda: False),
+            fused_layers=partial(gpu_kernels.fused_layers, works=lambda: liger),
+        ),
         patch("psutil.virtual_memory", lambda: free),
         contextlib.redirect_stderr(io.StringIO()),
     ):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from plan import gpus
-from plan.distributed import batch_line, launch_environment
+from plan.distributed import batch_line, launch_environment, throughput_line
 from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, judge
 from plan.hardware import Machine, check_usable, dtype_flags, one_gpu, this_machine
 from workspace.errors import UserError
@@ -130,6 +130,16 @@ def test_several_gpus_with_few_rows_each_are_told_what_brings_speed() -> None:
     assert "8 rows a step, as with one process; so few rows a GPU" in line and "--with large-batch" in line
     assert "large-batch" not in batch_line(wanted, {**shared, "use_cpu": True})
     assert "large-batch" not in batch_line(wanted, {**shared, "per_device_train_batch_size": 8})
+
+
+def test_one_gpu_with_few_rows_a_step_is_told_what_brings_speed() -> None:
+    values = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    gpu, cpu = (Machine("cpu", 8, 64.0, name, int(bool(name)), 24.0, True) for name in ("x", None))
+    line = throughput_line(values, gpu)
+    assert line and "8 rows a step" in line and "--with large-batch" in line and "sweep --vary none large-batch" in line
+    assert throughput_line(values, cpu) is None
+    assert throughput_line({**values, "gradient_accumulation_steps": 8}, gpu) is None
+    assert throughput_line({**values, "ENV": {"NPROC_PER_NODE": "2"}}, gpu) is None
 
 
 def test_torch_is_asked_once_a_run(torch_says: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

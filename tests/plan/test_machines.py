@@ -105,6 +105,21 @@ def test_eight_cards_share_the_batch_and_are_told_what_that_brings(models) -> No
     assert (many.sft["per_device_train_batch_size"], many.sft["gradient_accumulation_steps"]) == (8, 1)
 
 
+@pytest.mark.parametrize(
+    ("name", "stem", "taken"),
+    [
+        ("A100", "qwen1.5-0.5b-chat", True),
+        ("T4", "qwen1.5-0.5b-chat", False),
+        ("A100", "qwen1.5-0.5b-seqcls", False),
+        ("A100", "qwen2.5-7b-qlora", False),
+        ("CPU, AVX2", "qwen1.5-0.5b-chat", False),
+    ],
+)
+def test_ligers_layers_are_part_of_the_plan_where_it_is_installed(models, name: str, stem: str, taken: bool) -> None:
+    with_it, without = (plan_for(name, stem, models[stem], liger=liger).sft for liger in (True, False))
+    assert with_it == without | ({"use_liger_kernel": True} if taken else {})
+
+
 @pytest.mark.swift
 def test_ms_swift_takes_what_every_machine_is_given(planned, models, tmp_path: Path) -> None:
     """By its own argument classes, in one process; what is the same on several machines is looked at once."""

@@ -15,7 +15,7 @@ from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
-from plan.resolve import flash_attention_works, gpu_attention, in_its_chat, resolve_sft
+from plan.resolve import in_its_chat, resolve_sft
 from plan.resolve_infer import MODEL_KEYS, resolve_infer, room_for_labels
 from plan.training_memory import training_gib
 from tests.prep_tables import write_model
@@ -69,6 +69,7 @@ def test_relative_paths_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monk
     ("words", "message"),
     [
         (("demo", "--learning_rate"), "option --learning_rate has no value"),
+        (("demo", "--soup"), "option --soup .*average of several seeds' adapters: name them with --seeds"),
         (("demo", "more"), "unexpected argument 'more'"),
         (("demo", "--limit", "many"), "--limit is 'many', expected a whole number from 2 to"),
         (("demo", "--limit", "0"), "--limit is '0', expected a whole number from 2"),
@@ -180,6 +181,44 @@ def test_a_model_that_is_large_for_the_gpu_answers_in_half_precision(model: Path
     assert resolve_infer(recipe, flash, GPU, tmp_path)["attn_impl"] == "sdpa"
 
 
+@pytest.mark.parametrize(
+    ("shape", "written", "rows"),
+    [
+        ({"num_key_value_heads": 2, "head_dim": 64}, "", (100, 100)),
+        ({}, "", (32, 64)),  # a cache of four times the size
+        ({"num_key_value_heads": 2, "head_dim": 64}, "infer: {max_batch_size: 16}", (16, 64)),
+    ],
+    ids=["small-cache", "large-cache", "named"],
+)
+def test_a_cpu_writes_the_text_of_more_rows_at_a_time_where_their_cache_is_small(
+    shape: dict[str, int], written: str, rows: tuple[int, int], model: Path, tmp_path: Path
+) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_size": 512, "num_attention_heads": 8, "num_hidden_layers": 8}
+    (model / "config.json").write_text(json.dumps({**config, **shape}), encoding="utf-8")
+    override = tmp_path / "mine.yaml"
+    override.write_text(written or "infer: {temperature: 0}", encoding="utf-8")
+    recipe = load_recipe("demo", [str(override)])
+    sft = resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, CPU, tmp_path)
+    assert (infer["max_batch_size"], infer["write_batch_size"]) == rows
+    gpu = resolve_infer(recipe, resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path), GPU, tmp_path)
+    assert gpu["max_batch_size"] == (16 if "16" in written else 64)
+
+
+def test_the_batch_of_a_tasks_own_infer_yaml_stands(model: Path, tmp_path: Path) -> None:
+    task = tmp_path / "mine"
+    task.mkdir()
+    text = (CONFIGS / "demo" / "task.yaml").read_text(encoding="utf-8")
+    (task / "task.yaml").write_text(text.replace("name: demo", "name: mine"), encoding="utf-8")
+    own = (CONFIGS / "infer.yaml").read_text(encoding="utf-8").replace("max_batch_size: 32", "max_batch_size: 8")
+    (task / "infer.yaml").write_text(own, encoding="utf-8")
+    recipe = load_recipe(str(task))
+    for machine in (CPU, GPU):
+        sft = resolve_sft(recipe, {}, machine, model, tmp_path, tmp_path)
+        assert resolve_infer(recipe, sft, machine, tmp_path)["max_batch_size"] == 8
+
+
 def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
     for words, rank in ((["vllm"], None), (["vllm", "rank64"], 64)):
         recipe = load_recipe("hotel_reviews", words)
@@ -221,31 +260,6 @@ def test_training_and_answers_are_computed_on_one_device(device: str, model: Pat
     infer = resolve_infer(recipe, sft, machine, tmp_path)
     assert not {"device_map"} & {*sft, *infer} and infer["torch_dtype"] == "bfloat16"
     assert "device_map" not in resolve_sft(recipe, {}, CPU, model, tmp_path, tmp_path)
-
-
-def test_a_gpu_with_flash_attn_computes_no_padding() -> None:
-    flash = {"attn_impl": "flash_attn", "padding_free": True}
-    plain = {"torch_dtype": "bfloat16", "attn_impl_of_another": 1}
-    assert gpu_attention(plain, GPU, lambda: True) == flash
-    assert gpu_attention(plain, GPU, lambda: False) == {}
-    for machine in (CPU, OLD_GPU):
-        assert gpu_attention(plain, machine, lambda: True) == {}
-    for named in (
-        {"attn_impl": "sdpa"}, {"padding_free": "false"}, {"torch_dtype": "float32"}, {"task_type": "seq_cls"},
-        {"loss_type": "balanced"}, {"deepspeed": "zero2"},
-    ):  # fmt: skip
-        assert gpu_attention(plain | named, GPU, lambda: True) == {}
-
-
-@pytest.mark.parametrize(
-    ("content", "works"), [("flash_attn_varlen_func = 1", True), ("raise ImportError('undefined symbol')", False)]
-)
-def test_flash_attn_that_was_built_for_another_torch_is_not_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, works: bool
-) -> None:
-    (tmp_path / "flash_attn.py").write_text(content, encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert flash_attention_works() is works
 
 
 def test_the_untuned_model_answers_with_the_kernel_of_the_tuned_one(model: Path, tmp_path: Path) -> None:

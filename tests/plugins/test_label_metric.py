@@ -98,6 +98,32 @@ def test_accuracy_and_macro_f1_equal_scoring_every_word(model, tmp_path, batches
     assert (seen["train_rows"], seen["val_rows"], len(seen["val_prompt_sha256"])) == (20, 45, 45)
 
 
+@pytest.mark.parametrize(
+    ("gold", "best", "again"),
+    [
+        ((7, 9), (11,), False),  # all of 11 stands where the answer begins
+        ((7, 9), (7, 5), False),  # 5 after the 7 of both
+        ((11,), (7, 9), True),  # what follows 7 is not known
+        ((11,), (11, 3), True),  # 11 is the beginning of 11 3: neither's own is known
+        ((7, 9), (11, 3), True),
+    ],
+)
+def test_only_rows_whose_winner_the_bounds_leave_open_are_run_again(gold, best, again, monkeypatch) -> None:
+    from plugins.label_metric import LabelMetrics
+    from plugins.word_tree import WordTree
+
+    words = sorted({(7, 9), (7, 5), (11,)} | ({(11, 3)} if best == (11, 3) else set()))
+    metric = LabelMetrics(None, SimpleNamespace(eval_dataset=[0, 0]))
+    metric.tree, asked = WordTree.of(words), []
+    own, other = words.index(gold), words.index(best)
+    bounds = np.full((2, len(words)), -9.0)
+    bounds[:, own], bounds[0, other], bounds[1, other] = -2, -1, -3  # the second row's gold word has won
+    monkeypatch.setattr(metric, "exact_scores", lambda rows: asked.extend(rows.tolist()) or bounds[rows])
+    given = np.concatenate([bounds, np.full((2, 1), own)], 1)
+    assert metric.compute_metrics(SimpleNamespace(predictions=given))["label_accuracy"] == 0.5
+    assert asked == [0] * again
+
+
 def test_macro_f1_is_that_of_the_report() -> None:
     from eval.scoring.metrics import classify
     from plugins.label_metric import macro_f1

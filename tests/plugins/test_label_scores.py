@@ -1,6 +1,7 @@
 """The label-score plugin against plain forward passes of transformers."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -71,6 +72,23 @@ def test_scores_after_a_shared_beginning_are_the_same(model, prompts, words) -> 
         scores, _ = score_words(model, ids, torch.cat([mask.new_ones(ROWS, len(prefix)), mask], 1), words, past)
     for prompt, row in zip(whole, scores.tolist(), strict=True):
         assert row == pytest.approx([plain(model, prompt, word) for word in words], abs=1e-3)
+
+
+@pytest.mark.parametrize(("family", "less"), [("qwen2", True), ("qwen3", True), ("llama", True), ("lfm2", False)])
+def test_the_last_mlp_computes_no_more_tokens_than_are_read(prompts, family: str, less: bool) -> None:
+    from plugins.word_scores import pad_left, score_words
+
+    model, seen = random_model(family, VOCABULARY), []
+    last = model.get_decoder().layers[-1]
+    projection = last.mlp.down_proj if hasattr(last, "mlp") else last.feed_forward.w2
+    hook = projection.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0].shape[1]))
+    with torch.inference_mode():
+        scores, cache = score_words(model, *pad_left(prompts, 0, "cpu"), SHARED_FIRST)
+    hook.remove()
+    for prompt, row in zip(prompts, scores.tolist(), strict=True):
+        assert row == pytest.approx([plain(model, prompt, word) for word in SHARED_FIRST], abs=1e-3)
+    assert (max(seen) < LONGEST) is less
+    assert cache.get_seq_length() == LONGEST or not less
 
 
 def test_the_cache_handed_on_is_the_prompts_alone(model, prompts) -> None:
@@ -201,6 +219,31 @@ def test_a_longer_beginning_is_shared_after_a_shorter_one(model, prompts, tmp_pa
     assert shared == [system, system + examples, system]
 
 
+def test_examples_are_read_once_in_a_batch_that_rows_without_them_are_in_too(model, prompts, tmp_path) -> None:
+    """The last rows with examples share a batch with the next purpose's first ones."""
+    from plugins.label_scores import scoring_template
+
+    examples, rows = [12 + place % 12 for place in range(60)], range(4)
+    purposes = {"few_shot": examples, "val": [], "few_shot_2": examples[::-1]}
+    asked = {f"{purpose}/{row}": first + prompts[row] for purpose, first in purposes.items() for row in rows}
+    settings = {"labels": ["good", "bad"], "modes": {"score": list(asked)}, "out": str(tmp_path / "out")}
+    template = scoring_template(Template, ScoreFile(settings))()
+    chat = [{"role": "user", "content": "?"}]
+    batch = [{"messages": chat, "channel": key, "input_ids": tokens} for key, tokens in asked.items()]
+    inputs = template.data_collator([template.encode(one) for one in batch])
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda module, args, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    with torch.inference_mode():
+        template.generate(model, **inputs, return_dict_in_generate=True)
+    hook.remove()
+    longest, along = max(len(prompts[row]) for row in rows), 2  # tokens of a label word that run along
+    assert sum(read) <= 2 * len(examples) + 3 * len(rows) * (longest + along)
+    for line in score_lines(tmp_path / "out"):
+        assert line.logprobs["good"] == pytest.approx(plain(model, asked[line.key], [7, 9, 4]), abs=1e-3)
+
+
 def test_rows_are_known_by_their_keys_in_whatever_order_and_mode_they_come(model, prompts, tmp_path) -> None:
     """Modes that take turns in a batch, in an order that the settings do not have."""
     from plugins.label_scores import scoring_template
@@ -267,3 +310,36 @@ def test_the_line_of_a_generated_answer_says_why_it_ended_and_of_a_scored_one_no
     for key, answer in zip(keys, answers, strict=False):
         assert lines[key].finish_reason == ("stop" if 1 in answer else "length")
     assert all(lines[key].finish_reason is None for key in keys[10:])
+
+
+def test_the_clock_is_read_when_the_result_is_on_the_host(model, prompts, tmp_path, monkeypatch) -> None:
+    """A GPU's kernels are only launched until then: here a result takes ten seconds to arrive, and no time before."""
+    from plugins import label_scores
+
+    now = [0.0]
+
+    class OnCard(torch.Tensor):
+        def cpu(self):
+            now[0] += 10.0
+            return self.as_subclass(torch.Tensor)
+
+        def tolist(self):
+            return self.cpu().tolist()
+
+    def launched(*args):
+        found, cache = score_words(*args)
+        return found.as_subclass(OnCard), cache
+
+    score_words = label_scores.score_words
+    monkeypatch.setattr(label_scores, "score_words", launched)
+    monkeypatch.setattr(label_scores, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    keys = [f"test/{row}" for row in range(ROWS)]
+    modes = {"generate": keys[:10], "score": keys[10:]}
+    template = label_scores.scoring_template(
+        Template, ScoreFile({"labels": ["good", "bad"], "modes": modes, "out": str(tmp_path / "out")})
+    )()
+    inputs = template.data_collator(encoded(template, prompts, range(ROWS)))
+    with torch.inference_mode():
+        template.generate(model, **inputs, return_dict_in_generate=True, max_new_tokens=2, do_sample=False)
+    seconds = {line.key: line.score_seconds for line in score_lines(tmp_path / "out")}
+    assert [seconds[key] for key in keys] == pytest.approx([10.0 / 10] * ROWS)

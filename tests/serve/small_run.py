@@ -101,7 +101,7 @@ def answer(run: Path, model: Path, adapter: Path, head: bool) -> None:
     for side, scorer in sides.items():
         for name in ("test", "val"):
             split = load_split(planned.dataset, name, LABELS)
-            found = scorer.score(split.reviews).probabilities.round(8).tolist()
+            found = scorer.score(split.reviews).probabilities.tolist()  # whole, as `swift infer`'s are: logs are taken
             shares = [dict(zip(LABELS, row, strict=True)) for row in found]
             rows = zip(split.ids, split.gold, shares, split.cut, strict=True)
             write_responses(run / side / f"{name}.jsonl", (Response(a, b, None, p, cut) for a, b, p, cut in rows))

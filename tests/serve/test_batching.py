@@ -19,7 +19,7 @@ def batched(ask, classifier=None, **limits):
 
     async def run():
         batcher = Batcher(Limits(**{**PATIENT, **limits}))
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         try:
             return await ask(batcher, classifier)
         finally:
@@ -59,6 +59,60 @@ def test_batches_hold_what_waits_and_no_more_than_the_limits():
         return classifier.batches
 
     assert batched(ask, batch_rows=16, batch_characters=100) == [1, 16, 5, 1, 1]
+
+
+class OnePassAhead(MadeUp):
+    """Each text is a pass of its own; the second of a batch waits for `gate`."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = []
+
+    def by_pass(self, texts):
+        for at, text in enumerate(texts):
+            if at:
+                self.gate.wait()
+            self.passes.append(text)
+            if text == "坏":
+                raise RuntimeError("it broke")
+            yield np.array([at]), MadeUp().score([text])
+
+
+def test_rows_are_answered_as_each_pass_is_done():
+    async def ask(batcher, classifier):
+        classifier.gate.clear()
+        tasks = [asyncio.create_task(batcher.score([text])) for text in ("好", "差")]
+        done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert done == {tasks[0]} and waiting == {tasks[1]}
+        classifier.gate.set()
+        return [one.probabilities.argmax() for one in await asyncio.gather(*tasks)]
+
+    assert batched(ask, OnePassAhead(), batch_rows=2) == [0, 1]
+
+
+def test_what_came_during_a_batch_waits_for_no_more_rows():
+    async def ask(batcher, classifier):
+        classifier.gate.clear()
+        full = [asyncio.create_task(batcher.score(["好"])) for _ in range(2)]
+        await until(lambda: batcher.taken == 2)
+        later = asyncio.create_task(batcher.score(["差"]))
+        await until(lambda: batcher.waiting == 1)
+        classifier.gate.set()
+        await asyncio.gather(*full, later)
+        return classifier.batches
+
+    assert batched(ask, batch_rows=2, linger=3600) == [2, 1]
+
+
+def test_a_row_that_was_answered_before_its_batch_failed_is_not_scored_again():
+    async def ask(batcher, classifier):
+        tasks = [asyncio.create_task(batcher.score([text])) for text in ("好", "坏", "差")]
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        return found, classifier.passes
+
+    (good, bad, other), passes = batched(ask, OnePassAhead(), batch_rows=3)
+    assert (good.probabilities.argmax(), other.probabilities.argmax(), bad.status) == (0, 1, 500)
+    assert passes == ["好", "坏", "坏", "差"]
 
 
 def test_a_large_request_does_not_keep_a_small_one_waiting():
@@ -136,7 +190,7 @@ def test_at_the_end_what_is_under_way_is_answered_and_the_rest_refused():
         batcher = Batcher(Limits(**PATIENT))
         with pytest.raises(Refusal, match="is being loaded"):
             await batcher.score(["好"])
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         classifier.gate.clear()
         waiting = [asyncio.create_task(batcher.score(["好"])) for _ in range(5)]
         await until(lambda: batcher.taken)
@@ -155,7 +209,7 @@ def test_what_does_not_end_in_time_is_refused():
     async def run():
         classifier = MadeUp()
         batcher = Batcher(Limits(**PATIENT, ending=0.1))
-        batcher.start(classifier.score)
+        batcher.start(classifier.by_pass)
         classifier.gate.clear()
         waiting = asyncio.create_task(batcher.score(["好"]))
         await until(lambda: batcher.taken)

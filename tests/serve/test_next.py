@@ -103,6 +103,33 @@ def test_the_doubted_are_chosen_and_written_with_the_tables_own_columns(tmp_path
         assert result["value"] == {"choices": ["正面"]}
 
 
+def test_the_surest_answers_come_back_as_train_rows_as_many_of_each_label(tmp_path, run):
+    """Self-training: never a row of validation or test, and both labels alike however many answers each has."""
+    held = [read_jsonl(run.dataset / f"{name}.jsonl")[0]["review"] for name in SPLITS]
+    texts = [*POOL, *held, held[1] + "！"]
+
+    def score(given):
+        share = [(0.6 + POOL.index(text) / 200) for text in given]  # the later, the surer; one in three negative
+        return np.array([[1 - p, p] if at % 3 == 0 else [p, 1 - p] for at, p in enumerate(share)])
+
+    suggest(run, unlabelled(tmp_path, texts), score, tmp_path / "o", rows=10, sure=True)
+    rows = rows_of(tmp_path / "o" / ROWS_FILE)
+    assert [(row["label"], int(row["next_row"]) - 1) for row in rows] == [
+        *(("正面", at) for at in (59, 58, 56, 55, 53)), *(("负面", at) for at in (57, 54, 51, 48, 45)),
+    ]  # fmt: skip
+    suggest(run, unlabelled(tmp_path, texts), score, tmp_path / "all", rows=1_000, sure=True)
+    assert len(rows_of(tmp_path / "all" / ROWS_FILE)) == 2 * 20
+    write_task(tmp_path, added=str(tmp_path / "o" / ROWS_FILE), **COLUMNS)
+    build(load_task(tmp_path / "task.yaml"), csv=tmp_path / "t.csv", out=tmp_path / "more")
+    added = {row["review"]: row["label"] for row in read_jsonl(tmp_path / "more" / "train.jsonl")}
+    assert [added[row["review"]] for row in rows] == [0] * 5 + [1] * 5
+    assert read_json(tmp_path / "more" / "manifest.json")["added"] == {"train": 10}
+    with pytest.raises(
+        UserError, match=r"--surest: of 60 rows of .*pool.csv the model gives one of the 2 labels to none"
+    ):
+        suggest(run, unlabelled(tmp_path, texts), doubting("很好"), tmp_path / "p", sure=True)
+
+
 def test_the_same_rows_again(tmp_path, run):
     table = unlabelled(tmp_path, POOL)
     for name in ("a", "b"):

@@ -1,11 +1,13 @@
 """The page at `/` in a real browser: a text and a table get their labels, in both languages, and nothing is let in."""
 
 import csv
+import dataclasses
 import io
 import re
 
 import pytest
 
+from serve.classifier_file import Thresholds
 from serve.http.limits import Limits
 from tests.serve.made_up import DOCUMENTS, PATIENT, Documents, MadeUp, made_up_file, running
 
@@ -77,6 +79,21 @@ def test_a_text_gets_its_label_its_probabilities_and_what_the_threshold_says(ope
     page.get_by_role("button", name="English").click()
     assert "Below the threshold of 80.0%" in page.locator("#rule").inner_text()
     assert page.locator("main .zh:visible").count() == 0 and page.locator("main .en:visible").count() > 15
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "en-GB"])
+def test_where_no_threshold_was_set_the_line_of_it_judges_nothing(opened, language):
+    file = dataclasses.replace(made_up_file(), thresholds=Thresholds())
+    colour = "getComputedStyle({}).color"
+    with running(MadeUp(file)) as server:
+        page = opened(server.url, locale=language)
+        page.locator("textarea").fill("好好好")
+        page.click("#try .main")
+        page.wait_for_selector("#pieces span")
+        told = page.locator("#rule").inner_text()
+        line, plain = (page.evaluate(colour.format(one)) for one in ("rule", "document.querySelector('#try')"))
+    assert told in ("没有设定放行阈值：这是最可能的标签。", "No threshold was set: this is the most likely label.")
+    assert line == plain
 
 
 def test_the_keyboard_is_enough(opened):

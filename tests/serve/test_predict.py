@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from data_prep.table.table_settings import TableSettings
-from serve import labelling, shards
+from serve import labelling, shards, source_table
 from serve.classifier import Classifier
 from serve.encoding import Scored
 from serve.predict import _source, main
@@ -157,6 +157,74 @@ def test_an_interrupted_command_goes_on_after_the_last_part(
     assert out.read_bytes() == whole.read_bytes()
     assert predict(bundle, table, "--out", out) == 0
     assert "up to date" in capsys.readouterr().out
+
+
+def test_no_more_rows_are_held_than_are_read_at_a_time(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the table's size, beside the part that grows: so memory does not grow with the rows."""
+    table, whole, out = a_table(tmp_path / "t.csv"), tmp_path / "whole.csv", tmp_path / "o.csv"
+    predict(bundle, table, "--out", whole)
+    for module in (labelling, shards, source_table):
+        monkeypatch.setattr(module, "BATCH", 8)
+    monkeypatch.setattr(labelling, "SHARD", 20)
+    score, tables, add = Classifier.score_texts, shards.Shards.tables, shards.Shards.add
+    held, parts = list[int](), list[tuple[int, int]]()
+
+    def scored(self: Classifier, texts: list[str], advance: Callable[[int], object]) -> Scored:
+        held.append(len(texts))
+        return score(self, texts, advance)
+
+    def read(self: shards.Shards) -> Iterator[pa.Table]:
+        for one in tables(self):
+            held.append(len(one))
+            yield one
+
+    def added(self: shards.Shards, start: int, rows: pa.Table) -> None:
+        parts.append((start, len(rows)))
+        add(self, start, rows)
+
+    monkeypatch.setattr(Classifier, "score_texts", scored)
+    monkeypatch.setattr(shards.Shards, "tables", read)
+    monkeypatch.setattr(shards.Shards, "add", added)
+    predict(bundle, table, "--out", out)
+    assert parts == [(0, 24), (24, 18)] and len(held) > 12 and max(held) == 8
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("labelled_too", [True, False])
+def test_a_task_s_label_column_is_taken_where_the_table_has_it(tmp_path: Path, labelled_too: bool) -> None:
+    """By looking at the header, for predict and next alike; one that was asked for has to be there."""
+    table = tmp_path / "t.csv"
+    table.write_text("review,stars\n房间很干净,1\n" if labelled_too else "review\n房间很干净\n", encoding="utf-8")
+    task = SimpleNamespace(columns=SimpleNamespace(label="stars"), table=TableSettings())
+    found = source_table.open_table(table, ["review"], task)
+    assert found.label_at == (1 if labelled_too else None)
+    assert [piece.gold for piece in found.pieces(0, 5)] == [["1"] if labelled_too else None]
+    with pytest.raises(UserError, match="has no column tone"):
+        source_table.open_table(table, ["review"], task, "tone")
+
+
+def test_without_out_the_labelled_table_lies_beside_the_table(
+    tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    a_table(tmp_path / "tables" / "t.csv")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setenv("RUN_SFT_CALLER", str(tmp_path / "elsewhere"))
+    assert predict(bundle, "../tables/t.csv") == 0
+    assert len(labelled(tmp_path / "tables" / "t.labelled.csv")) == 42
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_labels_that_the_classifier_does_not_know_are_told(
+    tmp_path: Path, bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict(bundle, a_table(tmp_path / "t.csv"), "--out", tmp_path / "o.csv", "--label", "note") == 0
+    assert "no agreement: no cell of the label column is 正面 or 负面, or a synonym" in capsys.readouterr().out
+    assert predict(bundle, tmp_path / "t.csv", "--out", tmp_path / "p.csv") == 0
+    assert "agreement" not in capsys.readouterr().out
 
 
 def test_parts_of_another_model_table_or_option_are_refused(

@@ -1,6 +1,9 @@
 """A tuned model in this process: the tokens that prep made, and the probabilities that plain forward passes give."""
 
+import itertools
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,9 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from data_prep.rows import read_rows
 from serve import tuned
 from serve.encoding import PromptEncoder
-from serve.tuned import TunedScorer
+from serve.tuned import TunedScorer, least_padded
 from tests.prep_tables import reviews, write_csv, write_task
-from tests.small_bundles import LABELS, a_prompt
+from tests.small_bundles import LABELS, a_prompt, write_file
 from tests.tiny_models import FOLDERS, SHAPE, write_folder
 from workspace.errors import UserError
 
@@ -146,6 +149,58 @@ def test_a_model_that_does_not_fit_is_one_sentence(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": 1000})())
     with pytest.raises(UserError, match="does not fit in memory"):
         scorer_of(folder, "qwen2")
+
+
+def test_room_is_counted_as_the_weights_are_read_not_as_they_are_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights in float16 are read as float32 on a CPU: twice what their file has."""
+    import psutil
+    from transformers import AutoModelForCausalLM
+
+    folder = write_folder(tmp_path, "qwen2")
+    AutoModelForCausalLM.from_pretrained(folder).half().save_pretrained(folder)
+    stored = (folder / "model.safetensors").stat().st_size
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": 1.5 * stored})())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="does not fit in memory"):
+        scorer_of(folder, "qwen2")
+
+
+def test_a_served_model_that_does_not_fit_ends_the_server_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psutil
+
+    from serve.__main__ import main
+
+    bundle = write_file(write_folder(tmp_path, "qwen2"))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("Free", (), {"available": 1000})())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    with pytest.raises(UserError, match="does not fit in memory: end other programs") as error:
+        main([str(bundle), "--port", "0"])
+    assert "\n" not in str(error.value)
+
+
+def test_neighbours_are_run_together_where_that_costs_least() -> None:
+    draw = np.random.default_rng(1)
+    for tokens, cost in ((100, 0), (100, 7), (1000, 30)):
+        lengths = np.sort(draw.integers(1, 120, 9))
+        found = least_padded(lengths, tokens, cost)
+        assert sum(found) == 9 and min(found) > 0
+        cuts = (ends for size in range(9) for ends in itertools.combinations(range(1, 9), size))
+        wanted = min(time_of(np.diff([0, *ends, 9]).tolist(), lengths, tokens, cost) for ends in cuts)
+        assert time_of(found, lengths, tokens, cost) == wanted
+    assert least_padded(np.array([], np.int64), 10, 1) == []
+    assert least_padded(np.array([50, 50]), 10, 1) == [1, 1]  # one that is longer than a pass is run alone
+
+
+def time_of(groups: Sequence[int], lengths: np.ndarray, tokens: int, cost: int) -> float:
+    """What `least_padded` counts of a split; one that does not fit takes for ever."""
+    parts = np.split(lengths, np.cumsum(groups)[:-1])
+    fit = all(len(part) == 1 or len(part) * part[-1] <= tokens for part in parts)
+    return sum(len(part) * part[-1] + cost for part in parts) if fit else float("inf")
 
 
 def test_probabilities_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

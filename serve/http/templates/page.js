@@ -87,19 +87,21 @@
     const order = about.labels.map((name, i) => [name, answer.probs[i]]);
     if (order.length > 3) order.sort((a, b) => b[1] - a[1]);
     at("bars").replaceChildren(...order.map(([name, share]) => bar(name, share, percent(share), name === answer.label)));
-    at("rule").className = answer.abstained ? "unsure" : "sure";
+    at("rule").className = !judges() ? "" : answer.abstained ? "unsure" : "sure";
     at("rule").replaceChildren(...both(...rule(answer, p)));
     at("result").hidden = false;
   }
+  const byCost = () => about.costs && about.thresholds.cost != null;
+  const judges = () => byCost() || about.thresholds.selective != null;
   // What the threshold says, in both languages.
   function rule(answer, p) {
-    const { selective, target, cost } = about.thresholds;
+    const { selective, target } = about.thresholds;
     const [least, wanted] = [selective, target].map((one) => (one == null ? "" : percent(one)));
-    if (about.costs && cost != null) {
+    if (byCost()) {
       return answer.abstained ? ["按错误的代价，请人看更划算。", "By what errors cost, it is cheaper to ask a person."]
         : ["按错误的代价，可以直接采用。", "By what errors cost, the answer can be used."];
     }
-    if (selective == null) {
+    if (!judges()) {
       return ["没有设定放行阈值：这是最可能的标签。", "No threshold was set: this is the most likely label."];
     }
     if (answer.abstained) {

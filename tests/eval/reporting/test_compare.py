@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from eval import report
@@ -40,6 +42,32 @@ def test_runs_are_compared_by_the_tasks_metric_and_margin(runs, capsys):
     lines = [line for line in text.split("\n") if line.startswith("| A → B")]
     assert lines and all(line.endswith("相当 equivalent |") for line in lines)
     assert "the outcome goes by accuracy" in text
+
+
+def test_the_tables_outcomes_are_corrected_for_their_number(runs, capsys, monkeypatch):
+    """Audit, Medium: the smallest p of several was told as if it were the only one. Two runs by one reading stay as
+    they are; the same comparison among the nine of three runs by three readings is not decided any more."""
+    seen = []
+
+    def noted(*args, **kwargs):
+        seen.append(replace(compare(*args, **kwargs), randomisation_p=0.01, code="better"))
+        return seen[-1]
+
+    monkeypatch.setattr("eval.reporting.compare_runs.compare", noted)
+    for run in runs:
+        make_run(run, n=150, readings=("majority", "after_generate"))
+    for folders, p, outcome in ((runs[:2], "0.010", "更好 better"), (runs, "0.030", "更好 better")):
+        report.main([str(run) for run in folders])
+        text = capsys.readouterr().out
+        lines = [line for line in text.split("\n") if " → " in line and "after · generate" in line]
+        assert lines and all(line.endswith(f"| {p} | {outcome} |") for line in lines)
+    for run in runs:
+        make_run(run, n=150)
+    report.main([str(run) for run in runs])
+    text = capsys.readouterr().out
+    lines = [line for line in text.split("\n") if " → " in line]
+    assert len(lines) == 9 and all(line.endswith("| 0.090 | 未定 not decided |") for line in lines)
+    assert "corrected for 9 comparisons" in text and "9 次比较作 Holm 校正" in text
 
 
 def test_every_pair_is_compared_and_names_are_escaped(runs, tmp_path, capsys):
@@ -117,6 +145,7 @@ def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
     lines = [line for line in text.split("\n") if line.startswith("| A B C → D E F |")]
     assert len(lines) == 4 and "recipes are compared" in text and "These are checkpoints" not in text
     assert all(line.rstrip("| ").endswith("better") for line in lines)
+    assert "corrected for 4 comparisons (Holm)" in text
     for fewer in (two_recipes[2:], [two_recipes[0], two_recipes[3]]):
         report.main([str(run) for run in fewer])
         text = capsys.readouterr().out

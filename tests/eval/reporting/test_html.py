@@ -278,6 +278,19 @@ def test_a_pair_is_shown_once():
     assert [(one["a"], one["b"]) for one in found] == [("x", "y"), ("z", "y"), ("w", "x")]
 
 
+def test_the_p_of_several_comparisons_is_corrected(tmp_path):
+    """Audit, Medium: lines stand for themselves, and a column says what is left of each p beside so many."""
+    metrics = make_run(tmp_path, n=60)
+    metrics["comparisons"] = [
+        one | {"randomisation_p": p, "code": "better"}
+        for one, p in zip(metrics["comparisons"][:4], (0.024, 0.073, 0.6, 0.76), strict=True)
+    ]
+    text = render_markdown(metrics, [], [])
+    assert "p (Holm)" in text and text.count("| 0.096 | 更好 better |") == 1 and "| 0.219 |" in text
+    page = render_html(metrics, [])
+    assert "p (Holm) 0.096</span>" in page and "corrected for the 4 comparisons" in page
+
+
 def test_embedded_json():
     value = {"a": "</script><!--", "b": "\u2028&\u2029", "c": [None, 1.5, "正面"]}
     text = embedded_json(value)

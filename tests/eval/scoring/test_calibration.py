@@ -75,7 +75,8 @@ def test_equals_scikit_learn_and_plain_loops(case):
     assert got.log_loss == pytest.approx(-np.log(probabilities[np.arange(n), gold]).mean())
     assert sum(b.n for b in got.reliability) == n
     assert all(b.low - 1e-12 <= b.confidence <= b.high + 1e-12 and b.accuracy_ci for b in got.reliability)
-    assert got.ece_ci[0] <= got.ece <= got.ece_ci[1]
+    error, (low, high) = calibration_error(got.reliability)
+    assert low <= error == got.ece <= high
     # risk and coverage by a loop over thresholds
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == gold
     assert len(got.risk_coverage) == len(set(confidence))
@@ -120,6 +121,14 @@ def test_an_error_that_is_there_is_still_found():
     found = [calibration_error(drawn(800, generator, lambda p: p - 0.15)) for _ in range(20)]
     assert np.mean([error for error, _ in found]) == pytest.approx(0.14, abs=0.02)
     assert all(low > 0.05 for _, (low, _) in found)
+
+
+def test_with_too_few_rows_of_a_class_the_error_has_no_interval():
+    """As every other figure: 19 rows of a label are too few, 20 are enough."""
+    for fewest, there in ((19, False), (20, True)):
+        gold = np.repeat([0, 1], [60, fewest])
+        got = probability_metrics(binary(np.where(gold == 0, 0.9, 0.2).tolist()), gold)
+        assert (got.ece_ci is not None) is (got.roc_auc_ci is not None) is there and got.ece >= 0
 
 
 def coverage_of_the_interval(draws, sizes, generator):

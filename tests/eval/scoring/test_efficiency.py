@@ -59,3 +59,18 @@ def test_each_reading_has_its_own_efficiency(tmp_path):
     assert [got[name].trained_parameters for name in names] == [None, None, None, 6]
     assert [got[name].train_seconds for name in names] == [None, None, None, 60]
     assert load_efficiency(replace(run, model_folder=None), names)["before_score_threshold"].parameters is None
+
+
+def test_the_stack_costs_what_both_of_its_models_cost(tmp_path):
+    weights(tmp_path / "model" / "a.safetensors", embed=[10, 4])
+    weights(tmp_path / "train" / "checkpoint-5" / "adapter_model.safetensors", a=[3, 2])
+    write_json(tmp_path / "after" / "summary.json", {"ms_per_review": {"score": 4.0}})
+    one = {"parameters": 7, "train_seconds": 0.5, "ms_per_review": 0.25}
+    write_json(tmp_path / "baselines.json", {"majority": one | {"label": "正面"}, "tfidf_linear": one | {"c": 1.0}})
+    stages.record(tmp_path, "train", {}, [], 60.0)
+    run = Run(tmp_path, "made_up/small", "made_up", ("正面", "负面"), tmp_path, model_folder=tmp_path / "model")
+    got = load_efficiency(run, ["tfidf_linear", "after_score", "stack"])["stack"]
+    assert (got.parameters, got.trained_parameters) == (47, 13)
+    assert (got.train_seconds, got.ms_per_review) == (60.5, 4.25)
+    unknown = load_efficiency(replace(run, model_folder=None), ["tfidf_linear", "after_score", "stack"])["stack"]
+    assert unknown.parameters is None and unknown.ms_per_review == 4.25

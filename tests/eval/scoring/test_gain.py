@@ -132,7 +132,7 @@ def draws_of_gain(n, draws):
         words = {name: [LABELS[code] for code in codes[:, at]] for at, name in enumerate(names)}
         words["before_generate"] = [None if u else w for u, w in zip(unparsed, words["before_generate"], strict=True)]
         predictions = {name: Predictions(name, tuple(column)) for name, column in words.items()}
-        got = decompose_gain(predictions, comparisons, [LABELS[code] for code in gold], LABELS, "accuracy", draws=1000)
+        got = decompose_gain(predictions, comparisons, [LABELS[code] for code in gold], LABELS, "accuracy", draws=400)
         for key, value in truth.items():
             low, high = got.metrics["accuracy"][key].ci
             held[key] += low <= value <= high

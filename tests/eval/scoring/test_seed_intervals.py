@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_ind
 from sklearn import metrics as sk
 
-from eval.scoring.seed_intervals import Estimate, ScoreDraws, outcome, score_draws, seed_half_width
+from eval.scoring.seed_intervals import Estimate, ScoreDraws, outcome, p_value_of, score_draws, seed_half_width
 
 LABELS = ("正面", "负面")
 SIZES = [(50, 0.5), (200, 0.1), (200, 0.5), (800, 0.05), (800, 0.5)]
@@ -133,6 +133,15 @@ def test_two_recipes_have_welchs_degrees_of_freedom() -> None:
     assert outcome(estimate, 0.01) == "undecided"
     paired = draws(0.80, 0.85, 0.90, 0.70, 0.75, 0.80).difference((0, 1, 2), (3, 4, 5), paired=True)
     assert paired.ci == pytest.approx((-0.10, -0.10)) and outcome(paired, 0.01) == "worse"
+
+
+def test_p_is_students_where_rows_have_no_part() -> None:
+    scores = draws(0.80, 0.85, 0.90, 0.70, 0.75, 0.80)
+    found = p_value_of(lambda level: scores.difference((0, 1, 2), (3, 4, 5), level=level))
+    assert found == pytest.approx(ttest_ind([0.70, 0.75, 0.80], [0.80, 0.85, 0.90], equal_var=False).pvalue, abs=1e-5)
+    assert scores.difference((0, 1, 2), (3, 4, 5), level=1 - found - 1e-4).ci[1] < 0
+    same = draws(0.80, 0.85, 0.90, 0.85, 0.80, 0.90)
+    assert p_value_of(lambda level: same.difference((0, 1, 2), (3, 4, 5), level=level)) > 0.99
 
 
 def test_one_seed_says_nothing_about_another() -> None:
