@@ -53,7 +53,8 @@ class Finished(NamedTuple):
         """Every command that reads a run or a dataset: a name, its module and its words."""
         run, again, other = (str(self.root / "runs" / name) for name in ("run", "run-again", "other"))
         task, csv = str(self.root / "small"), str(self.root / "table.csv")
-        data = next(map(str, (self.root / "data").glob("small*")), "")  # made by the plan
+        # Made by the plan; the record of who looked at its test rows lies beside it.
+        data = next((str(one) for one in (self.root / "data").glob("small*") if one.is_dir()), "")
         sweep = ["--vary", "none", "lora_rank=4", "--seeds", "42", "--run", str(self.root / "runs" / "sweep")]
         return {
             "plan": ("plan.__main__", [*self.words, "--run", run]),
