@@ -64,7 +64,9 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "swift/cli/sft.py": SCRIPT,
         "torch.py": "raise ImportError",
         "transformers.py": "raise ImportError",
-        "swift/pipelines.py": f"open({str(tmp_path / 'imports')!r}, 'a').write('x')\ninfer_main = sft_main = pretrain_main = None\n",
+        "swift/pipelines.py": f"""open({str(tmp_path / "imports")!r}, "a").write("x")
+infer_main = sft_main = pretrain_main = None
+""",
     }.items():
         (package / name).write_text(text)
     command = package / "bin" / "swift"
