@@ -10,7 +10,7 @@ rows.jsonl there. The same command again goes on where it stopped.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -102,6 +102,7 @@ def cross_validate(
     for result in results:
         answers += answers_of(result.run, *every[result.trial])
     check_each_once(answers)
+    answers = of_common_readings(answers)
     labels = Run.read(results[0].run).labels
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
     by = (recipe.task.primary_metric, recipe.task.margin)
@@ -123,11 +124,20 @@ def write_fold(folder: Path, split: SplitSettings, folds: int, fold: int, seed: 
 
 def answers_of(folder: Path, repeat: int, fold: int) -> list[Answer]:
     """What baselines and tuned model answer the test rows of a tuned run."""
-    _, test, readings = answer(folder)
+    _, test, predictions = answer(folder)
+    readings = predictions.test
     ids = test.source_ids or (None,) * len(test)
     return [
         Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in readings.items()})
         for at, (key, own, gold) in enumerate(zip(test.ids, ids, test.gold, strict=True))
+    ]
+
+
+def of_common_readings(answers: Sequence[Answer]) -> list[Answer]:
+    """The answers without readings that some fold has not: texts may not have been generated for all of its rows."""
+    common = set.intersection(*(set(answer.readings) for answer in answers))
+    return [
+        replace(one, readings={name: said for name, said in one.readings.items() if name in common}) for one in answers
     ]
 
 

@@ -152,7 +152,7 @@ def summary(
     """What curve.json holds: each reading with each number of rows, what more would bring, and from how many rows on
     the tuned model, and the stack of both, are better than the linear model."""
     last = points[numbers[-1], seeds[0]]
-    tuned = tuned_reading(last)
+    tuned = tuned_reading(points.values())
     names = [name for name in (tuned, LINEAR, STACK) if all(name in one.readings for one in points.values())]
     order = [(name, number, seed) for name in names for number in numbers for seed in seeds]
     columns = [points[number, seed].predicted(name) for name, number, seed in order]

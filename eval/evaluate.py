@@ -24,7 +24,7 @@ from eval.scoring.curves import load_curves
 from eval.scoring.decisions import calibration_record, decisions, stack_record
 from eval.scoring.efficiency import Efficiency, costs, load_efficiency
 from eval.scoring.gain import decompose_gain
-from eval.scoring.judgement import compare_predictions, judge, judge_all
+from eval.scoring.judgement import compare_all, judge, judge_all
 from eval.scoring.label_bias import only_answer
 from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
@@ -37,11 +37,11 @@ from eval.scoring.predictions import (
     cut_off,
     load_predictions,
     primary,
-    row_records,
 )
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import Split, SplitName, load_split
-from eval.scoring.segments import load_segments
+from eval.scoring.row_records import row_records
+from eval.scoring.segments import load_segments, of_rows
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
@@ -77,44 +77,55 @@ def evaluate(folder: Path) -> Metrics:
 
     task = load_run_task(run)
     predictions = load_predictions(folder, test, val, labels, task.synonyms if task else {})
-    scores = {name: classify(test.gold, p.predicted, labels, p.strict) for name, p in predictions.test.items()}
+    every, rows = predictions.every, {name: predictions.rows(name, test) for name in predictions.every}
+    scores = {name: classify(rows[name].gold, p.predicted, labels, p.strict) for name, p in every.items()}
     metric, margin = (task.primary_metric, task.margin) if task else ("macro_f1", MARGIN)
-    comparisons = compare_predictions(predictions.test, test.gold, labels, metric, margin)
-    efficiency = load_efficiency(run, predictions.test)
-    judged = (predictions.test, scores, comparisons, test.gold, labels, READINGS, metric)
+    comparisons = compare_all(predictions, test, labels, metric, margin)
+    efficiency = load_efficiency(run, every)
     stack = stack_record(predictions, val, labels, metric)
     off = () if stack is None or stack["helps"] else (STACK,)
+    judged = (predictions, test, scores, comparisons, labels, READINGS, metric)
     decision, intervals = judge_all(*judged, costs(efficiency), off)
     curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)
+    disputed = issues.ids if issues else ()
     segments = load_segments(task, manifest.source, test.ids)
     known = manifest.known_public.ids if manifest.known_public else ()
-    gain = decompose_gain(predictions.test, comparisons, test.gold, labels, metric)
+    gain = decompose_gain(predictions.asked, comparisons, predictions.part.gold, labels, metric)
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "run": _run_facts(run, manifest),
         "notice": run.notice,
         "head": head,
-        "verdict": judge(predictions.test, scores, comparisons, test.gold, labels, head),
+        "verdict": judge(predictions, test, comparisons, labels, head),
         "decision": asdict(decision),
         "primary_metric": metric,
         "margin": margin,
         "labels": list(labels),
         "counts": manifest.counts.model_dump(),
         "leaks": _leaks(manifest),
-        "test": _looks(run, manifest, scores),
+        "test": _looks(run, manifest, {name: scores[name] for name in predictions.test})
+        | {"asked": len(predictions.part)},
         "readings": {
-            name: _reading(p, scores[name], efficiency[name], test, labels) | {"intervals": intervals[name]}
-            for name, p in predictions.test.items()
+            name: _reading(p, scores[name], efficiency[name], rows[name], labels) | {"intervals": intervals[name]}
+            for name, p in every.items()
         },
         "stack": stack,
         "encoder": encoder_facts(folder),
-        "untuned": untuned_variants(folder, test, predictions.test, labels),
+        "untuned": untuned_variants(folder, predictions.part, predictions.asked, labels, len(test)),
         "gain": asdict(gain) if gain else None,
         "comparisons": [{"a": a, "b": b, **asdict(comparison)} for (a, b), comparison in comparisons.items()],
         "slices": [
             asdict(part)
-            for name, p in predictions.test.items()
-            for part in slice_metrics(name, p.predicted, test, labels, known, issues.ids if issues else (), segments)
+            for name, p in every.items()
+            for part in slice_metrics(
+                name,
+                p.predicted,
+                rows[name],
+                labels,
+                known,
+                disputed,
+                of_rows(segments, test, rows[name]),
+            )
         ],
         "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
         "learning_curve": near_curve(folder, run.recipe),
@@ -124,7 +135,7 @@ def evaluate(folder: Path) -> Metrics:
         **decisions(predictions, scores, (val, test), labels, task, issues),
         "parity": [asdict(one) | {"detail": one.detail._asdict()} for one in consistency_checks(folder, val.ids)],
     }
-    write_jsonl(folder / "rows.jsonl", row_records(predictions.test, test))
+    write_jsonl(folder / "rows.jsonl", row_records(predictions, test))
     write_json(folder / "metrics.json", metrics)
     return read_json(folder / "metrics.json")
 
@@ -205,7 +216,7 @@ def _made_by(run: Run) -> dict[str, str]:
 
 
 def _reading(
-    predictions: Predictions, score: Classification, efficiency: Efficiency, test: Split, labels: Sequence[str]
+    predictions: Predictions, score: Classification, efficiency: Efficiency, rows: Split, labels: Sequence[str]
 ) -> dict[str, Any]:
     """One reading's entry in metrics.json."""
     shares = predictions.probabilities
@@ -219,8 +230,8 @@ def _reading(
         "label_mass": None if predictions.label_mass is None else float(np.median(predictions.label_mass)),
         "threshold": predictions.threshold.value() if predictions.threshold else None,
         **asdict(efficiency),
-        "calibration": calibration_record(predictions, test.codes(labels), labels),
-        "probabilities": None if shares is None else asdict(probability_metrics(shares, test.codes(labels))),
+        "calibration": calibration_record(predictions, rows.codes(labels), labels),
+        "probabilities": None if shares is None else asdict(probability_metrics(shares, rows.codes(labels))),
     }
 
 

@@ -12,11 +12,11 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from eval.evaluate import load_run_task
-from eval.infer import check_responses_are_current, stage_prompts
+from eval.infer import check_responses_are_current, prompts_sha256, stage_prompts
 from eval.inference.prompts import Prompt
 from eval.inference.summary import Summary
 from eval.reporting.inspect_log import results, sample, score, write_log
-from eval.scoring.predictions import STACK, Predictions, load_predictions
+from eval.scoring.predictions import STACK, Predictions, RunPredictions, load_predictions
 from eval.scoring.responses import Response, Split, load_split
 from plan.run import Run, locked_run
 from workspace.command_line import Parser, given_path
@@ -48,15 +48,16 @@ def export(folder: Path) -> list[Path]:
     written = []
     for log, (side, purpose, is_of) in LOGS.items():
         file = folder / side / f"{purpose}.jsonl"
-        readings = {name: found for name, found in predictions.items() if is_of(name)}
+        readings = {name: found for name, found in predictions.every.items() if is_of(name)}
         if not file.is_file() or not readings:
             continue
         prompts = {one.id: one for one in _asked(run, side) if one.purpose == purpose}
         answers = {one.id: one for one in read_lines(file, Response, "run the inference again")}
         figures = {name: {key: metrics["readings"][name].get(key) for key in FIGURES} for name in readings}
         path = folder / FOLDER / f"{log}.eval"
-        header = _header(run, log, test, metrics) | {"results": results(figures, len(test))}
-        write_log(path, header, _samples(test, prompts, answers, readings, run))
+        rows = predictions.part if side == "before" else test
+        header = _header(run, log, rows, metrics) | {"results": results(figures, len(rows))}
+        write_log(path, header, _samples(rows, test, prompts, answers, predictions, readings, run))
         written.append(path)
     if not written:
         raise UserError(f"{shown(folder)} holds no answers of a language model yet: run `bash run_sft.sh` to its end")
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _scored(run: Run) -> tuple[Split, dict[str, Predictions]]:
+def _scored(run: Run) -> tuple[Split, RunPredictions]:
     """The test rows and every reading of them, which must be those that metrics.json has figures of."""
     again = f"run `python -m eval.report {shown(run.folder)}` first"
     if not (run.folder / "metrics.json").is_file():
@@ -82,22 +83,17 @@ def _scored(run: Run) -> tuple[Split, dict[str, Predictions]]:
     files = Manifest.read(run.dataset).files
     test, val = (load_split(run.dataset, name, run.labels, files.get(f"{name}.jsonl")) for name in ("test", "val"))
     task = load_run_task(run)
-    predictions = load_predictions(run.folder, test, val, run.labels, task.synonyms if task else {}).test
-    correct = {name: sum(map(str.__eq__, test.gold, _words(found))) for name, found in predictions.items()}
+    predictions = load_predictions(run.folder, test, val, run.labels, task.synonyms if task else {})
     figures = read_json(run.folder / "metrics.json")["readings"]
-    if correct != {name: reading["correct"] for name, reading in figures.items()}:
+    if predictions.correct(test) != {name: reading["correct"] for name, reading in figures.items()}:
         raise UserError(f"{shown(run.folder / 'metrics.json')} is of other answers than the run has now: {again}")
     return test, predictions
-
-
-def _words(reading: Predictions) -> list[str]:
-    return [label or "" for label in reading.predicted]
 
 
 def _asked(run: Run, side: str) -> list[Prompt]:
     """The prompts of a stage, made again. Raises `UserError` where they are not those that were answered."""
     prompts, summary = stage_prompts(run, side), Summary.read(run.folder / side)
-    digest = sha256_json([[prompt.key, prompt.chat_sha256] for prompt in prompts])
+    digest = prompts_sha256(prompts)
     if summary and summary.inputs.get("prompts", digest) != digest:
         raise UserError(
             f"the answers in {shown(run.folder / side)} are to other prompts than this version asks: run the same "
@@ -106,7 +102,7 @@ def _asked(run: Run, side: str) -> list[Prompt]:
     return prompts
 
 
-def _header(run: Run, log: str, test: Split, metrics: Mapping[str, Any]) -> dict[str, Any]:
+def _header(run: Run, log: str, rows: Split, metrics: Mapping[str, Any]) -> dict[str, Any]:
     """EvalSpec and EvalStats."""
     when = datetime.fromisoformat(run.planned).astimezone(UTC).isoformat() if run.planned else ""
     name = f"{run.recipe} {log}"
@@ -119,8 +115,8 @@ def _header(run: Run, log: str, test: Split, metrics: Mapping[str, Any]) -> dict
         "dataset": {
             "name": run.task,
             "location": run.csv,
-            "samples": len(test),
-            "sample_ids": list(test.ids),
+            "samples": len(rows),
+            "sample_ids": list(rows.ids),
             "shuffled": False,
         },
         "model": run.model or name,
@@ -140,13 +136,16 @@ def _header(run: Run, log: str, test: Split, metrics: Mapping[str, Any]) -> dict
 
 
 def _samples(
+    rows: Split,
     test: Split,
     prompts: Mapping[str, Prompt],
     answers: Mapping[str, Response],
+    predictions: RunPredictions,
     readings: Mapping[str, Predictions],
     run: Run,
 ) -> Iterator[dict[str, Any]]:
-    for at, (key, gold) in enumerate(zip(test.ids, test.gold, strict=True)):
+    places = {name: {key: at for at, key in enumerate(predictions.rows(name, test).ids)} for name in readings}
+    for row, (key, gold) in enumerate(zip(rows.ids, rows.gold, strict=True)):
         answer = dataclasses.asdict(answers[key])
         one = sample(
             key, prompts[key].messages, gold, answer["answer"], answer["finish_reason"], run.model or run.recipe
@@ -154,9 +153,10 @@ def _samples(
         one["scores"] = {
             name: score(found.predicted[at], found.predicted[at] == gold, _shares(found, at, run.labels))
             for name, found in readings.items()
+            if (at := places[name].get(key)) is not None
         }
-        own = {"source_id": test.source_ids[at]} if test.source_ids else {}
-        yield one | {"metadata": {name: answer[name] for name in KEPT} | own | {"text": test.reviews[at]}}
+        own = {"source_id": rows.source_ids[row]} if rows.source_ids else {}
+        yield one | {"metadata": {name: answer[name] for name in KEPT} | own | {"text": rows.reviews[row]}}
 
 
 def _shares(reading: Predictions, at: int, labels: tuple[str, ...]) -> dict[str, float] | None:

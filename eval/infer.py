@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.rows import read_rows
+from eval.inference.budget import budget_of, part_of
 from eval.inference.collect import collect
 from eval.inference.job import InferenceJob, adapter_inputs, model_inputs
 from eval.inference.prompts import VARIANTS, Prompt, by_length, make_prompts
 from eval.inference.summary import Pairs, Summary
-from eval.inference.variants import affordable_rows, variant_prompts
+from eval.inference.variants import variant_prompts
 from eval.scoring.baseline_records import EMBEDDING, ENCODER
 from eval.scoring.responses import VARIANTS_FILE, Response, write_responses
 from plan.provenance import current_model
 from plan.resolve import HEAD_PLUGIN
+from plan.resolved import is_head
 from plan.run import Run, locked_run
 from train.checkpoints import best_checkpoint
 from workspace import stages
@@ -78,23 +80,26 @@ def infer_run(run: Run, side: str) -> None:
 
 def stage_prompts(run: Run, side: str) -> list[Prompt]:
     """Every prompt that the model `before` or `after` is asked, in the order in which they are answered."""
-    prompts = make_prompts(run.dataset, few_shot=side == "before", seed=run.seed)
-    return prompts + _variants(run) if side == "before" else prompts
-
-
-def _variants(run: Run) -> list[Prompt]:
-    """The other ways of asking the untuned model, as far as the run can afford them."""
     train, val, test = (read_rows(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test"))
-    epochs = float(run.sft_values().get("num_train_epochs", 1)) if (run.folder / "sft.yaml").is_file() else 1.0
-    rows = affordable_rows(epochs, len(train), len(val), len(test))
-    found = variant_prompts(test, train, run.labels, rows, run.seed) if rows else []
-    return [prompt for name in VARIANTS for prompt in by_length(one for one in found if one.purpose == name)]
+    head = is_head(run.folder)  # after tuning it writes no text
+    afforded = budget_of(run, len(train), len(val), len(test))
+    part = part_of((row.id for row in test), afforded.asked, run.seed) if afforded.asked < len(test) else None
+    prompts = make_prompts(run.dataset, side == "before", run.seed, None if side == "after" and head else part)
+    if side == "after" or not afforded.variants:
+        return prompts
+    others = variant_prompts(test, train, run.labels, afforded.variants, run.seed)
+    return prompts + [prompt for name in VARIANTS for prompt in by_length(one for one in others if one.purpose == name)]
+
+
+def prompts_sha256(prompts: Sequence[Prompt]) -> str:
+    """A hash of the prompts, in their order, and of how they are answered."""
+    return sha256_json([[one.key, one.chat_sha256, *([] if one.text else [one.mode])] for one in prompts])
 
 
 def _inputs(job: InferenceJob, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """All that a stage's responses depend on, by hash."""
     files = {name: sha256_file(job.run.dataset / name) for name in DATA_FILES}
-    return {**job.inputs(), "prompts": sha256_json([[prompt.key, prompt.chat_sha256] for prompt in prompts]), **files}
+    return {**job.inputs(), "prompts": prompts_sha256(prompts), **files}
 
 
 def check_responses_are_current(run: Run) -> None:
@@ -153,7 +158,7 @@ def _write(folder: Path, dataset: Path, pairs: Pairs, head: bool) -> list[Path]:
     for purpose, rows in ROWS_OF.items():
         if found := {one.id: one for one in responses([purpose])}:
             outputs.append(folder / f"{purpose}.jsonl")
-            write_responses(outputs[-1], (found[row.id] for row in read_rows(dataset / rows)))
+            write_responses(outputs[-1], (found[row.id] for row in read_rows(dataset / rows) if row.id in found))
     if others := responses(VARIANTS):
         outputs.append(folder / VARIANTS_FILE)
         write_responses(outputs[-1], others)

@@ -33,6 +33,7 @@ from eval.report import write_report
 from eval.robustness.attacks import KINDS, Attack, Row, attacks_on
 from eval.robustness.rates import FILE, current_inputs, injection_differences, injection_rates
 from eval.robustness.table import summary_lines
+from eval.scoring.asked_part import asked_part
 from eval.scoring.baseline_records import ANSWERS, LINEAR
 from eval.scoring.responses import Split, SplitName, as_shown, load_responses, load_split
 from plan.run import Run, locked_run
@@ -57,10 +58,12 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     task = _task(run)
     check_responses_are_current(run)
     test = load_split(run.dataset, "test", run.labels)
-    probabilities = _saved_probabilities(run, test)
+    part = asked_part(run.folder, test)
+    asked = test if part is None else part
+    probabilities = _saved_probabilities(run, asked, test)
     if not probabilities.keys() & set(SIDES):
         raise UserError(f"{shown(run.folder)} has no answers of the model yet: run `bash run_sft.sh` first")
-    rows_right = _answered_right(test, list(probabilities.values()), run.labels, rows, run.seed)
+    rows_right = _answered_right(asked, list(probabilities.values()), run.labels, rows, run.seed)
     attacks = list(attacks_on(rows_right, task))
     answers = {
         name: _by_linear_model(run, attacks, task) if name == LINEAR else _by_model(run, name, attacks, task)
@@ -85,10 +88,14 @@ def measure(folder: Path, rows: int = ROWS) -> dict[str, Any]:
     return result
 
 
-def _saved_probabilities(run: Run, test: Split) -> dict[str, NDArray[np.float64]]:
-    """The label probabilities (n, labels) of the unchanged rows, by who answered: linear model, before, after."""
+def _saved_probabilities(run: Run, asked: Split, test: Split) -> dict[str, NDArray[np.float64]]:
+    """The label probabilities (n, labels) of the unchanged rows that were `asked` in every way, by who answered: linear
+    model, before, after."""
     folders = {LINEAR: run.folder / ANSWERS[LINEAR], **{side: run.folder / side for side in SIDES}}
-    found = {name: load_responses(folder / "test.jsonl", test, run.labels) for name, folder in folders.items()}
+    found = {
+        name: load_responses(folder / "test.jsonl", asked, run.labels, None if name == "before" else test, texts=False)
+        for name, folder in folders.items()
+    }
     return {name: one.probabilities for name, one in found.items() if one and one.probabilities is not None}
 
 

@@ -47,7 +47,8 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
     out = Path(out) if out else dataset / f"audit-{split}.csv"
     if out.exists() and read_corrections(out):  # which also raises for a file of another kind
         raise UserError(f"{shown(out)} holds labels that were filled in: move it away, or choose another --out")
-    saved = load_responses(Run.read(Path(run)).folder / "after" / rows.path.name, rows, labels) if run else None
+    answers = Run.read(Path(run)).folder / "after" / rows.path.name if run else None
+    saved = load_responses(answers, rows, labels, texts=False) if answers else None
     probabilities = saved.probabilities if saved else None
     judge = "linear" if probabilities is None else "tuned"
     if probabilities is None:

@@ -87,7 +87,7 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     the tuned model has none.
     """
     first, test = answered[0], answered[0].test
-    tuned = tuned_reading(first)
+    tuned = tuned_reading(answered)
     columns, places = list[tuple[str | None, ...]](), dict[str, list[int]]()
     for name in first.readings:
         own = answered if is_tuned(name) and all(name in one.readings for one in answered) else answered[:1]
@@ -98,15 +98,21 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     balanced = score_draws(test.gold, [columns[at] for at in places[tuned]], labels, "balanced_accuracy")
     above_guessing = balanced.mean(range(len(answered)))
     guessing = 1 / len(set(test.gold))
-    pair = primary_pair(first.readings)
     compared = []
-    for other in ([pair[0]] if pair else []) + [LINEAR]:
-        if other in places:
-            estimate = draws.difference(places[other], places[tuned])
-            code = outcome(estimate, margin)
-            if code == "better" and (above_guessing.ci or above_guessing.rows_ci)[0] <= guessing:
-                code = "undecided"
-            compared.append({"a": other, "b": tuned, **asdict(estimate), "code": code})
+    pair = primary_pair(first.predictions.asked)
+    for a, b in ([pair] if pair else []) + ([(LINEAR, tuned)] if LINEAR in places else []):
+        if {a, b} <= places.keys():
+            these, n, at = draws, len(test), (places[a], places[b])
+        else:  # one of them was asked a part of the rows alone
+            rows, found = first.predictions.part, [one.predictions.asked for one in answered]
+            columns = [found[0][a].predicted, *(one[b].predicted for one in found)]
+            these, n, at = score_draws(rows.gold, columns, labels, metric), len(rows), ([0], [*range(1, len(columns))])
+        estimate = these.difference(*at)
+        code = outcome(estimate, margin)
+        if code == "better" and (above_guessing.ci or above_guessing.rows_ci)[0] <= guessing:
+            code = "undecided"
+        reached = {"of_a": these.mean(at[0]).value, "of_b": these.mean(at[1]).value}
+        compared.append({"a": a, "b": b, "n": n, **reached, **asdict(estimate), "code": code})
     return {
         "format": FORMAT,
         "recipe": first.run.recipe,

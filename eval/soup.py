@@ -54,7 +54,8 @@ def against_best(
     """{"best": the place of the seed that is best on `validation`, the first of equal ones, "comparisons": the soup
     against it on the test rows, by the tuned model's reading and, where both have it, by the stack}."""
     best = max(range(len(validation)), key=lambda at: (validation[at], -at))
-    names = [tuned_reading(soup)] + [STACK] * (STACK in soup.readings and STACK in answered[best].readings)
+    both = (soup, answered[best])
+    names = [tuned_reading(both)] + [STACK] * all(STACK in one.readings for one in both)
     compared = []
     for name in names:
         columns = [answered[best].predicted(name), soup.predicted(name)]

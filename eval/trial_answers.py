@@ -1,6 +1,6 @@
 """What the model of a tuned trial and its baselines answer on the test rows; what is answered is not asked again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from data_prep.task import PrimaryMetric
 from eval.baselines import make_baselines
 from eval.evaluate import load_run_task
 from eval.infer import infer
-from eval.scoring.predictions import Predictions, load_predictions, primary
+from eval.scoring.predictions import Predictions, RunPredictions, load_predictions, primary
 from eval.scoring.responses import Split, load_split
 from plan.run import Run, locked_run
 from workspace.errors import UserError
@@ -16,11 +16,16 @@ from workspace.paths import shown
 
 
 class Answered(NamedTuple):
-    """A run's test rows and the readings of them."""
+    """A run's test rows and the predictions of them."""
 
     run: Run
     test: Split
-    readings: dict[str, Predictions]
+    predictions: RunPredictions
+
+    @property
+    def readings(self) -> dict[str, Predictions]:
+        """The readings of all test rows."""
+        return self.predictions.test
 
     @property
     def judged_by(self) -> tuple[PrimaryMetric, float]:
@@ -42,7 +47,7 @@ def answer(folder: Path, stages: Sequence[str] = ("after",)) -> Answered:
     run = Run.read(folder)
     task = load_run_task(run)
     test, val = (load_split(run.dataset, name, run.labels) for name in ("test", "val"))
-    return Answered(run, test, load_predictions(folder, test, val, run.labels, task.synonyms if task else {}).test)
+    return Answered(run, test, load_predictions(folder, test, val, run.labels, task.synonyms if task else {}))
 
 
 def check_same_rows(answered: Sequence[Answered]) -> None:
@@ -55,11 +60,13 @@ def check_same_rows(answered: Sequence[Answered]) -> None:
             )
 
 
-def tuned_reading(answered: Answered) -> str:
-    """The reading by which the tuned model is judged. Raises `UserError` where it has none."""
-    if (name := primary(answered.readings)) is None or not name.startswith("after"):
-        raise UserError(f"{shown(answered.run.folder)} holds no answers of the tuned model: run the same command again")
-    return name
+def tuned_reading(answered: Iterable[Answered]) -> str:
+    """The reading by which the tuned models of several runs are judged: one that all have, as texts may not have been
+    generated for all rows. Raises `UserError` where there is none."""
+    every = list(answered)
+    if (name := primary(set.intersection(*(set(one.readings) for one in every)))) and name.startswith("after"):
+        return name
+    raise UserError(f"{shown(every[0].run.folder)} holds no answers of the tuned model: run the same command again")
 
 
 def is_tuned(reading: str) -> bool:

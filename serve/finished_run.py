@@ -56,10 +56,7 @@ class FinishedRun:
                 "it was when the run was planned"
             )
         found = load_predictions(run.folder, test, val, run.labels, task.synonyms)
-        correct = {
-            name: sum(map(str.__eq__, test.gold, (label or "" for label in one.predicted)))
-            for name, one in found.test.items()
-        }
+        correct = found.correct(test)
         try:
             scored = {name: reading["correct"] for name, reading in metrics["readings"].items()}
             same = correct == scored and _as_reported(found, metrics) and "decision" in metrics

@@ -111,6 +111,21 @@ def answer(
     write_jsonl(run / file, rows)
 
 
+def ask_a_part(run: Path, dataset: Path, count: int) -> list[str]:
+    """Leave of a run's answers those that it would have, had the untuned model been asked `count` test rows and texts
+    been generated for these alone. Returns their ids."""
+    ids = [row["id"] for row in read_jsonl(dataset / "test.jsonl")]
+    part = ids[::2][:count]
+    for name in ("test", "few_shot"):
+        path = run / "before" / f"{name}.jsonl"
+        write_jsonl(path, [row for row in read_jsonl(path) if row["id"] in part])
+    rows = read_jsonl(run / "after" / "test.jsonl")
+    write_jsonl(run / "after" / "test.jsonl", [row if row["id"] in part else {**row, "answer": None} for row in rows])
+    write_json(run / "before" / "summary.json", {"prompts": {"test": count, "few_shot": count}})
+    write_json(run / "after" / "summary.json", {"prompts": {"test": count, "test_score": len(ids) - count}})
+    return part
+
+
 def make_run(folder: Path, labels: Sequence[str] = BINARY, improved: bool = True, **sizes: Any) -> Path:
     """A run with everything but training: both sides generated and scored on test, scored on val, and few-shot."""
     dataset = make_dataset(folder / "data" / "made_up", labels, **sizes)

@@ -26,7 +26,7 @@ from data_prep.task import SPLITS, SplitSettings
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
-TEST_OF, VAL_OF = 2, 4  # train rows for a test row, and for a validation row, under a limit
+TEST_OF, VAL_OF = 4, 0.5  # test rows and validation rows for a train row, under a limit
 FEW_ROWS = 2_000  # below that many usable rows each class's shares are met exactly
 
 
@@ -97,11 +97,11 @@ def hold_out(
 def take_limit(
     splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str], limit: int, of: str = "all"
 ) -> np.ndarray:
-    """Whether each row is used under `limit`: so many train rows, half as many of test, a quarter as many of val.
+    """Whether each row is used under `limit`: so many train rows, four times as many of test, half as many of val.
 
-    No more of test than `deciding_rows`. Half as many cost about a third of a run of two or three epochs: before and
-    after tuning they are read some 7 times, a train row some 3 times an epoch. `of`: "train" leaves val and test whole,
-    as a learning curve wants them.
+    No more of test than `deciding_rows`. All of test are read once or not much more often (eval/inference/budget.py),
+    a train row some 3 times an epoch: four times as many cost less than half of three epochs. `of`: "train" leaves val
+    and test whole, as a learning curve wants them.
 
     The classes keep their shares, and each has at least one row in every split. A larger limit takes the same rows
     and more. Where a split has fewer rows than asked for, all of them are taken. Raises UserError when `limit` is
@@ -110,7 +110,9 @@ def take_limit(
     if limit < len(label_words):
         raise UserError(f"--limit {limit} leaves classes without a row: give at least {len(label_words)}")
     used = np.zeros(len(splits), bool)
-    shares = (len(splits), len(splits)) if of == "train" else (min(limit // TEST_OF, deciding_rows()), limit // VAL_OF)
+    shares = (
+        (len(splits), len(splits)) if of == "train" else (min(limit * TEST_OF, deciding_rows()), int(limit * VAL_OF))
+    )
     for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
         used[rows[_stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True

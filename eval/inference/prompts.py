@@ -1,8 +1,8 @@
 """The prompts of an evaluation: the test rows, a few again one at a time, few-shot, validation, variants."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -24,18 +24,27 @@ MODES |= dict.fromkeys(VARIANTS, "score")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt. `messages` ends with the user's turn: the model is shown no answer. `id` is the dataset row's."""
+    """One prompt. `messages` ends with the user's turn: the model is shown no answer. `id` is the dataset row's.
+
+    `text`: whether a text is generated, where its purpose has one.
+    """
 
     purpose: str
     id: str
     gold: str
     cut: bool
     messages: tuple[Message, ...]
+    text: bool = True
 
     @property
     def key(self) -> str:
         """Names the prompt among those of an evaluation."""
         return f"{self.purpose}/{self.id}"
+
+    @property
+    def mode(self) -> str:
+        """How plugins/label_scores.py answers it."""
+        return MODES[self.purpose] if self.text else "score"
 
     @cached_property
     def chat_sha256(self) -> str:
@@ -43,19 +52,24 @@ class Prompt:
         return chat_sha256(self.messages)
 
 
-def make_prompts(dataset: Path, few_shot: bool, seed: int) -> list[Prompt]:
-    """Every prompt of one evaluation, in the order in which they are answered.
+def make_prompts(dataset: Path, before: bool, seed: int, part: Container[str] | None = None) -> list[Prompt]:
+    """Every prompt of one evaluation, of the untuned model or the tuned one, in the order in which they are answered.
 
-    Within a purpose the rows are sorted by the length of the prompt: a batch of equal lengths needs no padding.
-    Purposes that generate text come first. Raises `UserError` as `read_rows` does.
+    `part`: ids of the test rows that the untuned model is asked at all, also with examples, and the tuned one in text;
+    None for all. Within a purpose the rows are sorted by the length of the prompt: a batch of equal lengths needs no
+    padding. Prompts that have a text generated come first. Raises `UserError` as `read_rows` does.
     """
-    test = read_rows(dataset / "test.jsonl")
+    every = read_rows(dataset / "test.jsonl")
+    test = every if part is None else [row for row in every if row.id in part]
     again = sorted(test, key=lambda row: len(row.review))
     if len(test) > PARITY_ROWS:  # spread evenly over the lengths, first and last included
         again = [again[round(k * (len(test) - 1) / (PARITY_ROWS - 1))] for k in range(PARITY_ROWS)]
     groups = [asked("test", test), asked("parity", again)]
-    if few_shot:
+    if before:
         groups.append(asked("few_shot", test, few_shot_turns(read_rows(dataset / "train.jsonl"), seed)))
+    elif part is not None:
+        others = asked("test", (row for row in every if row.id not in part))
+        groups.append([replace(prompt, text=False) for prompt in others])
     groups.append(asked("val", read_rows(dataset / "val.jsonl")))
     return [prompt for group in groups for prompt in by_length(group)]
 
@@ -69,7 +83,7 @@ def modes(prompts: Sequence[Prompt]) -> dict[str, list[str]]:
     """The keys that are answered in each mode, as the label-score plugins read them."""
     found: dict[str, list[str]] = {}
     for prompt in prompts:
-        found.setdefault(MODES[prompt.purpose], []).append(prompt.key)
+        found.setdefault(prompt.mode, []).append(prompt.key)
     return found
 
 

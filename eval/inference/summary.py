@@ -53,7 +53,8 @@ class BatchCheck(BaseModel):
 
 
 class Summary(BaseModel):
-    """What one stage answered. `inputs`: hashes by name; `prompts`: how many by purpose.
+    """What one stage answered. `inputs`: hashes by name; `prompts`: how many by purpose, test rows that were scored
+    alone, where others were answered in text, as test_score.
 
     `ms_per_review`: milliseconds of each way of answering (generate, score, few_shot), start-up not counted; generation
     includes reading the prompt. `parity`: rows alone against rows in a batch. `val_prompt_sha256`: the hash of each
@@ -83,7 +84,7 @@ class Summary(BaseModel):
         return cls(
             adapter_sha256=inputs["adapter"],
             inputs=inputs,
-            prompts=dict(Counter(prompt.purpose for prompt in prompts)),
+            prompts=dict(Counter(one.purpose if one.text else f"{one.purpose}_score" for one in prompts)),
             ms_per_review=_speed(pairs),
             parity=BatchCheck.of(pairs, dtype),
             no_assistant_turn=all(prompt.messages[-1]["role"] == "user" for prompt in prompts)

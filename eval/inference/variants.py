@@ -1,21 +1,16 @@
 """Other ways of asking the untuned model: the same texts in other prompts, and with other few-shot examples.
 
 One prompt is one draw: how far the untuned model's figure hangs on its wording is seen from several. They are scored
-on a fixed part of the test rows, so many that this and the few-shot reading cost no more than `SHARE` of the run.
+on a fixed part of the test rows (eval/inference/budget.py).
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 
 from data_prep.chat.shown_text import around, shown_texts
 from data_prep.rows import DatasetRow
+from eval.inference.budget import part_of
 from eval.inference.prompts import VARIANTS, Prompt, asked, few_shot_turns
-
-SHARE = 0.25  # of the run, for these and the first draw of examples, which all test rows are asked with
-FEWEST = 20  # rows, of which a figure says anything
-BACKWARD = 2  # forward passes that a backward pass costs (Kaplan et al. 2020)
-SHOTS_COST = 2  # passes over a row that one with examples costs: read once, they are attended to by each row
 
 # {text} and {labels} are filled in; the labels are listed in the task's order and the other way round in turn.
 WORDINGS = {
@@ -35,18 +30,6 @@ WORDINGS = {
 COMMAS = {"zh": "、", "en": ", "}
 
 
-def affordable_rows(epochs: float, train: int, val: int, test: int) -> int:
-    """How many test rows may be asked in every variant; 0 where that would be fewer than `FEWEST`.
-
-    In passes over a row: training costs 1 + `BACKWARD` a row and epoch, each side answers test rows by score and by
-    text, and validation rows by score.
-    """
-    run = (1 + BACKWARD) * epochs * train + 2 * (2 * test + val)
-    each = sum(SHOTS_COST if name.startswith("few_shot") else 1 for name in VARIANTS)
-    rows = min(test, int((SHARE * run - SHOTS_COST * test) / each))
-    return rows if rows >= FEWEST else 0
-
-
 def wordings(labels: Sequence[str]) -> dict[str, str]:
     """The other prompts by name, {text} being left in them; in Chinese where the labels are."""
     language = "zh" if re.search("[\u4e00-\u9fff]", "".join(labels)) else "en"
@@ -61,10 +44,11 @@ def wordings(labels: Sequence[str]) -> dict[str, str]:
 def variant_prompts(
     test: Sequence[DatasetRow], train: Sequence[DatasetRow], labels: Sequence[str], rows: int, seed: int
 ) -> list[Prompt]:
-    """Every variant of `rows` test rows, chosen by a hash of seed and id: another limit takes the same and more."""
+    """Every variant of `rows` test rows, chosen by a hash of seed and id: more rows are the same and others."""
     questions = [row.messages[-2]["content"] for row in test]
     texts = dict(zip((row.id for row in test), shown_texts(questions, around(questions)), strict=True))
-    chosen = sorted(test, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).hexdigest())[:rows]
+    part = part_of((row.id for row in test), rows, seed)
+    chosen = [row for row in test if row.id in part]
     templates, found = wordings(labels), []
     for name in VARIANTS:
         if template := templates.get(name):

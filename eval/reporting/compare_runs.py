@@ -4,6 +4,7 @@ Two runs are two checkpoints. Recipes are compared where each is there with seve
 seeds and rows.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,7 @@ class _Facts(BaseModel):
 
 
 class _Scores(BaseModel):
+    n: int
     accuracy: FiniteFloat
     accuracy_ci: tuple[FiniteFloat, FiniteFloat] | None
     macro_f1: FiniteFloat
@@ -86,6 +88,11 @@ class ScoredRun:
     metrics: ScoredMetrics
     rows: Sequence[ScoredRow]
 
+    @property
+    def readings(self) -> list[str]:
+        """The readings of all rows."""
+        return [name for name, one in self.metrics.readings.items() if one.n == len(self.rows)]
+
     def predicted(self, reading: str) -> list[str | None]:
         """The label that `reading` gave each row; None for unparsed."""
         return [row.readings[reading].label for row in self.rows]
@@ -127,7 +134,9 @@ def compare_runs(folders: Sequence[Path]) -> str:
         again = f"run python -m eval.report {shown(folder)} again"
         metrics = read(folder / "metrics.json", ScoredMetrics, again)
         rows = read_lines(folder / "rows.jsonl", ScoredRow, again)
-        if not all(row.readings.keys() == metrics.readings.keys() and _in_labels(row, metrics.labels) for row in rows):
+        counts = Counter(name for row in rows for name in row.readings)
+        fits = counts == {name: one.n for name, one in metrics.readings.items()}
+        if not fits or not all(_in_labels(row, metrics.labels) for row in rows):
             raise UserError(f"{shown(folder / 'rows.jsonl')} is not of its metrics.json: {again}")
         runs.append(ScoredRun(letter(place), shown(folder), metrics, rows))
         check_comparable(runs[0], runs[-1])
@@ -189,7 +198,7 @@ def _recipe_pairs(groups: Sequence[Sequence[ScoredRun]]) -> Iterator[RecipePair]
     for first, second in combinations(groups, 2):
         runs = [*first, *second]
         for name in LADDER:
-            if not name.startswith(("after", "stack")) or not all(name in run.metrics.readings for run in runs):
+            if not name.startswith(("after", "stack")) or not all(name in run.readings for run in runs):
                 continue
             columns = [run.predicted(name) for run in runs]
             draws = score_draws(gold, columns, metrics.labels, metrics.primary_metric)
@@ -204,7 +213,7 @@ def _recipe_pairs(groups: Sequence[Sequence[ScoredRun]]) -> Iterator[RecipePair]
 def _paired(runs: Sequence[ScoredRun]) -> Iterator[RunPair]:
     """Each pair of runs with each reading of the tuned model that both have (else of the untuned one)."""
     for first, second in combinations(runs, 2):
-        common = [name for name in LADDER if all(name in run.metrics.readings for run in (first, second))]
+        common = [name for name in LADDER if all(name in run.readings for run in (first, second))]
         names = [n for n in common if n.startswith("after_")] or [n for n in common if n.startswith("before_")]
         gold, of = [row.gold for row in first.rows], first.metrics
         for name in names:

@@ -9,7 +9,7 @@ from eval.reporting.class_tables import worst_slices
 from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
 from eval.reporting.public_record import public_record
-from eval.reporting.untuned_notes import encoder_note, label_mass_note, only_answer_notes, variant_notes
+from eval.reporting.untuned_notes import encoder_note, label_mass_note, only_answer_notes, part_note, variant_notes
 from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
@@ -83,7 +83,13 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     """What must be known of how the readings came about before they are compared."""
     readings = metrics["readings"]
     mass = label_mass_note(readings)
-    notes = [*wording.cut_off_notes(readings), *only_answer_notes(readings), *([mass] if mass else [])]
+    part = part_note(metrics["test"])
+    notes = [
+        *([part] if part else []),
+        *wording.cut_off_notes(readings),
+        *only_answer_notes(readings),
+        *([mass] if mass else []),
+    ]
     if encoder := encoder_note(metrics.get("encoder")):
         notes.append(encoder)
     if stack := stack_note(metrics.get("stack"), metrics.get("primary_metric", "macro_f1")):
@@ -120,9 +126,12 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
     labels, names, pair = list(metrics["labels"]), list(metrics["readings"]), primary_pair(metrics["readings"])
     codes = {label: k for k, label in enumerate(labels)} | {None: -1}
     scored = (n for n in ("after_score", "after_score_threshold") if n in names)
-    sure = next((n for n in scored if any(row["readings"][n]["p"] is not None for row in rows)), None)
+    known = {name for row in rows for name, one in row["readings"].items() if one["p"] is not None}
+    sure = next((n for n in scored if n in known), None)
 
-    def packed(prediction: Mapping[str, Any]) -> list[Any]:
+    def packed(prediction: Mapping[str, Any] | None) -> list[Any] | None:
+        if prediction is None:  # the row was not asked so
+            return None
         answer = prediction["answer"] if prediction["answer"] != prediction["label"] else None
         return [codes[prediction["label"]], prediction["p"], answer]
 
@@ -145,7 +154,7 @@ def browser_rows(metrics: Metrics, rows: Sequence[Row]) -> dict[str, Any]:
                 codes[r["gold"]],
                 r["cut"],
                 r["status"],
-                [packed(r["readings"][n]) for n in names],
+                [packed(r["readings"].get(n)) for n in names],
             ]
             for r in rows
         ],

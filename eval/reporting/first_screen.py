@@ -41,6 +41,7 @@ def _sure(metrics: Mapping[str, Any], advised: str | None, contrast: Mapping[str
             )
         ]
     reading, name = metrics["readings"][advised], METRIC_NAMES[metric]
+    n = number(reading["n"])
     value, own = decimal(reading[metric]), reading["intervals"]
     span = Text("测试评论太少，给不出区间", "too few rows for an interval")
     if own:

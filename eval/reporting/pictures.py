@@ -94,7 +94,8 @@ def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
     metric = second_metric(metrics)
     figure, axes = style.canvas(2.4 + 1.02 * len(readings))
     title = Text("调优前后与基线", "Before and after tuning, and the baselines")
-    style.add_title(figure, pen, title, f"n = {number(metrics['test']['n'])}")
+    n = metrics["test"]["n"]
+    style.add_title(figure, pen, title, f"n = {number(n)}")
     hatched: dict[str, Any] = {"hatch": "//", "edgecolor": "white"}
     for k, (name, reading) in enumerate(readings.items()):
         stage, accuracy, (low, high) = stage_of(name), reading["accuracy"], reading["accuracy_ci"]
@@ -108,7 +109,8 @@ def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
             whisker, end = [[abs(reading[metric] - side)] for side in own[metric]], max(own[metric][1], 0)
             axes.errorbar(reading[metric], k + 0.2, xerr=whisker, color=style.INK, capsize=5, linewidth=1.8)
         axes.text(end + 0.012, k + 0.2, decimal(reading[metric]), va="center", fontsize=15)
-    axes.set_yticks(range(len(readings)), [pen.both(reading_name(name)) for name in readings])
+    names = [_on_rows(pen.both(reading_name(name)), one["n"], n) for name, one in readings.items()]
+    axes.set_yticks(range(len(readings)), names)
     axes.set(xlim=(0, 1.2), ylim=(len(readings) - 0.5, -0.5))
     axes.grid(axis="y", visible=False)
     style.percent_axis(axes.xaxis)
@@ -118,6 +120,11 @@ def before_after(metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":
     pale = Patch(facecolor=PALE["after"], label=pen.both(METRIC_NAMES[metric], " / "), **hatched)
     style.add_legend(figure, [solid, pale])
     return figure
+
+
+def _on_rows(name: str, rows: int, all_rows: int) -> str:
+    """A reading's name, with the number of its rows where those are a part of all."""
+    return name if rows == all_rows else f"{name} (n = {number(rows)})"
 
 
 def confusion(stage: str, metrics: Mapping[str, Any], pen: style.Pen) -> "Figure | None":

@@ -67,14 +67,16 @@ def comparison_sentence(comparison: Mapping[str, Any], found: Mapping[str, Any])
     """The recipe against another reading: what the interval allows, then its figures."""
     metric, other, seeds = METRICS[found["metric"]], reading_name(comparison["a"]), comparison["seeds"]
     zh, en = AGAINST[comparison["code"]]
-    value = found["readings"][comparison["b"]]["value"]
-    was = found["readings"][comparison["a"]]["value"]
+    was, value = comparison["of_a"], comparison["of_b"]
+    rows, part = number(comparison["n"]), Text("", "")
+    if comparison["n"] < found["n"]:
+        part = Text(f"（{rows} 条测试行）", f" ({rows} of the rows)")
     facts = signed(comparison["value"]), signed_interval(comparison["ci"]), signed_interval(comparison["rows_ci"])
     return Text(
-        f"{zh.format(other=f'“{other.zh}”')}：{seeds} 个种子的平均{metric.zh} {percent(value)} 对 {percent(was)}，"
-        f"差 {facts[0]} 个百分点（种子与行一起 95% {facts[1]}；仅行 {facts[2]}）。",
+        f"{zh.format(other=f'“{other.zh}”')}：{seeds} 个种子的平均{metric.zh} {percent(value)} 对 "
+        f"{percent(was)}{part.zh}，差 {facts[0]} 个百分点（种子与行一起 95% {facts[1]}；仅行 {facts[2]}）。",
         f"{en.format(other=f'“{other.en}”')}: mean {metric.en} of {seeds} seeds {percent(value)} against "
-        f"{percent(was)}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}).",
+        f"{percent(was)}{part.en}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}).",
     )
 
 

@@ -17,6 +17,20 @@ METRICS = {
 LITTLE_MASS = 0.5  # of the probability: below it most of what the model would say is something else than a label
 
 
+def part_note(test: Mapping[str, Any]) -> Text | None:
+    """Of how many test rows the untuned model and the generated texts are, where those are not all."""
+    asked, n = test.get("asked", test["n"]), test["n"]
+    if asked == n:
+        return None
+    return Text(
+        f"调优前的模型，以及生成的文字，只问了 {number(n)} 条测试评论中固定的 {number(asked)} 条：全部都问会超过整个"
+        "运行用时的四分之一。与它们的比较只在这些评论上；其余判读是全部测试评论的。",
+        f"The untuned model was asked, and texts were generated, for a fixed {number(asked)} of the {number(n)} test "
+        "rows: all of them would take more than a quarter of the run's time. They are compared on these rows; the "
+        "other readings are of all.",
+    )
+
+
 def only_answer_notes(readings: Mapping[str, Mapping[str, Any]]) -> list[Text]:
     """Of each reading that names one label for every row: that it tells rows apart in no way."""
     notes = []

@@ -11,12 +11,25 @@ from eval.scoring.baseline_records import ANSWERS
 from eval.scoring.decision import Candidate, Decision, cost_of, decide
 from eval.scoring.intervals import Interval, Metric, metric_intervals
 from eval.scoring.metrics import Classification, classify, encode
-from eval.scoring.predictions import BIAS_FREE, Predictions, primary, primary_pair
+from eval.scoring.predictions import BIAS_FREE, Predictions, RunPredictions, primary, primary_pair
+from eval.scoring.responses import Split
 from eval.scoring.significance import MARGIN, Comparison, balanced_accuracy_interval, compare
 from eval.scoring.verdict import NOTHING_TO_COMPARE, Contrast, Guessing, baseline_verdict, verdict
 from workspace.bilingual import Text
 
 Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readings, the second against the first
+
+
+def compare_all(
+    found: RunPredictions, test: Split, labels: Sequence[str], metric: Metric = "macro_f1", margin: float = MARGIN
+) -> Comparisons:
+    """The comparisons of a run's readings, each pair on all test rows where both answered them, else on the part."""
+    every = {name: (one, found.rows(name, test).gold) for name, one in found.every.items()}
+    highest = max(every, key=lambda name: _reached(*every[name], labels, metric))
+    comparisons = compare_predictions(found.asked, found.part.gold, labels, metric, margin, highest)
+    if found.test is not found.asked:
+        comparisons |= compare_predictions(found.test, test.gold, labels, metric, margin, highest)
+    return comparisons
 
 
 def compare_predictions(
@@ -25,16 +38,19 @@ def compare_predictions(
     labels: Sequence[str],
     metric: Metric = "macro_f1",
     margin: float = MARGIN,
+    highest: str | None = None,
 ) -> Comparisons:
     """Before against after in each reading, what a user would take instead against the tuned model's readings, and
-    every reading against the one with the highest primary metric, which the decision weighs."""
+    every reading against the one with the highest primary metric, which the decision weighs: `highest`, where it is
+    known from more rows."""
     tuned = primary(predictions)
     pairs = [(f"before_{kind}", f"after_{kind}") for kind in ("generate", "score", "score_threshold")]
     pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
     pairs += [(other, tuned) for other in ("before_few_shot", "majority", *ANSWERS) if tuned]
     pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
-    scores = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
-    pairs += [(name, max(scores, key=scores.__getitem__)) for name in predictions if len(gold)]
+    if highest is None and len(gold):
+        highest = max(predictions, key=lambda name: _reached(predictions[name], gold, labels, metric))
+    pairs += [(name, highest) for name in predictions if highest]
     return {
         (a, b): compare(predictions[a].predicted, predictions[b].predicted, gold, labels, metric=metric, margin=margin)
         for a, b in dict.fromkeys(pairs)
@@ -43,35 +59,36 @@ def compare_predictions(
 
 
 def judge(
-    predictions: Mapping[str, Predictions],
-    scores: Mapping[str, Classification],
-    comparisons: Comparisons,
-    gold: Sequence[str],
-    labels: Sequence[str],
-    head: bool,
+    found: RunPredictions, test: Split, comparisons: Comparisons, labels: Sequence[str], head: bool
 ) -> dict[str, Any]:
     """The verdict on a run as metrics.json has it: whether tuning helped, and under `baseline` the tuned model against
     the linear baseline, None without either; `head` says that what was tuned is a classification head."""
 
     def contrast(a: str, b: str) -> Contrast | None:
-        comparison = comparisons.get((a, b))
-        return Contrast(scores[a], scores[b], comparison) if comparison else None
+        if (comparison := comparisons.get((a, b))) is None:
+            return None
+        every = {a, b} <= found.test.keys()
+        rows, predictions = (test, found.test) if every else (found.part, found.asked)
+        both = (predictions[name] for name in (a, b))
+        first, second = (classify(rows.gold, one.predicted, labels, one.strict) for one in both)
+        return Contrast(first, second, comparison)
 
-    pair, tuned = primary_pair(predictions), primary(predictions)
+    pair, tuned = primary_pair(found.asked), primary(found.test)
     sentence = NOTHING_TO_COMPARE
     if pair and (main := contrast(*pair)):
-        interval = balanced_accuracy_interval(predictions[pair[1]].predicted, gold, labels)
-        guessing = Guessing(scores[pair[1]].balanced_accuracy, interval, 1 / len(set(gold)))
+        gold = found.part.gold
+        interval = balanced_accuracy_interval(found.asked[pair[1]].predicted, gold, labels)
+        guessing = Guessing(main.b.balanced_accuracy, interval, 1 / len(set(gold)))
         sentence = verdict(main, pair[1] == "after_score", guessing, contrast(*BIAS_FREE), head)
     baseline = contrast("tfidf_linear", tuned) if tuned and tuned.startswith("after") else None
     return asdict(sentence) | {"baseline": asdict(baseline_verdict(baseline)) if baseline else None}
 
 
 def judge_all(
-    predictions: Mapping[str, Predictions],
+    found: RunPredictions,
+    test: Split,
     scores: Mapping[str, Classification],
     comparisons: Comparisons,
-    gold: Sequence[str],
     labels: Sequence[str],
     names: Mapping[str, Text],
     metric: Metric = "macro_f1",
@@ -83,17 +100,19 @@ def judge_all(
     costs: of readings for which `cost_of` does not say it; off: readings that validation rows spoke against, which are
     not advised.
     """
-    true = encode(gold, labels)
-    found = {
-        name: metric_intervals(np.stack([true, encode(one.predicted, labels)], axis=1), len(labels))
-        for name, one in predictions.items()
-    }
-    guessing, candidates = 1 / len(set(gold)), []
-    for name, one in predictions.items():
-        own = found[name]
+    intervals, candidates = dict[str, dict[Metric, Interval] | None](), []
+    for name, one in found.every.items():
+        gold = found.rows(name, test).gold
+        rows = np.stack([encode(gold, labels), encode(one.predicted, labels)], axis=1)
+        intervals[name] = own = metric_intervals(rows, len(labels))
+        guessing = 1 / len(set(gold))
         low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
         value, interval = getattr(scores[name], metric), own[metric] if own else None
         if name not in off:
             candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
-    return decide(candidates, codes, p, names, metric), found
+    return decide(candidates, codes, p, names, metric), intervals
+
+
+def _reached(reading: Predictions, gold: Sequence[str], labels: Sequence[str], metric: Metric) -> float:
+    return float(getattr(classify(gold, reading.predicted, labels), metric))

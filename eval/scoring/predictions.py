@@ -8,6 +8,7 @@ stack: the tuned model's scores and the linear model's together (stack.py). Prob
 baselines are calibrated on the validation rows (temperature.py), those of the untuned model are its own.
 """
 
+import operator
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.scoring.asked_part import asked_part
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
 from eval.scoring.log_linear import LogLinear
@@ -47,10 +49,9 @@ CALIBRATED, TUNED_SCORE, STACK = "before_score_calibrated", "after_score", "stac
 STACKED = (TUNED_SCORE, LINEAR)
 # Both at thresholds from the validation rows: what a preferred label cost is gone on both sides.
 BIAS_FREE = ("before_score_threshold", "after_score_threshold")
-ROW_DECIMALS = 4  # of a probability in rows.jsonl, which is for reading
 
 Metrics = Mapping[str, Any]  # metrics.json: metrics.schema.json says what each key means
-Row = Mapping[str, Any]  # a line of rows.jsonl, see `row_records`
+Row = Mapping[str, Any]  # a line of rows.jsonl: eval/scoring/row_records.py
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,55 @@ class Predictions:
 
 @dataclass(frozen=True)
 class RunPredictions:
-    """A run's predictions for the test rows by reading, in the ladder's order, and the validation probabilities
-    (m, labels) of those readings that have them; the stack's pool, None without a stack."""
+    """A run's predictions by reading, in the ladder's order: `test` for all test rows, `asked` for the rows `part` of
+    them that the untuned model was asked and texts were generated for; where those are all, both are the same.
+
+    validation: probabilities (m, labels) of the readings that have them; pool: the stack's, None without a stack.
+    """
 
     test: dict[str, Predictions]
+    asked: dict[str, Predictions]
+    part: Split
     validation: dict[str, NDArray[np.float64]]
     pool: LogLinear | None = None
+
+    @property
+    def every(self) -> dict[str, Predictions]:
+        """Each reading, on as many rows as it answered."""
+        return {name: self.test.get(name, one) for name, one in self.asked.items()}
+
+    def rows(self, reading: str, test: Split) -> Split:
+        """The rows of `every` reading's predictions."""
+        return test if reading in self.test else self.part
+
+    def correct(self, test: Split) -> dict[str, int]:
+        """How many of its rows each reading has right."""
+        return {
+            name: sum(map(operator.eq, self.rows(name, test).gold, one.predicted)) for name, one in self.every.items()
+        }
 
 
 def load_predictions(
     run: Path, test: Split, val: Split, labels: Sequence[str], synonyms: Mapping[str, Sequence[str]]
 ) -> RunPredictions:
     """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
+    part = asked_part(run, test)
+    asked, validation, pool = _load(run, test if part is None else part, test, val, labels, synonyms)
+    if part is None:
+        return RunPredictions(asked, asked, test, validation, pool)
+    return RunPredictions(_load(run, test, None, val, labels, synonyms)[0], asked, part, validation, pool)
+
+
+def _load(
+    run: Path,
+    rows: Split,
+    whole: Split | None,
+    val: Split,
+    labels: Sequence[str],
+    synonyms: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float64]], LogLinear | None]:
+    """The readings of `rows`, those of the validation rows, the stack's pool. `whole`: the test rows, of which `rows`
+    may be the part that was asked in every way; None for what answered all of them, although others did not."""
     loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
     pool, gold = None, val.codes(labels)
@@ -109,14 +147,15 @@ def load_predictions(
         majority = baselines.majority.label
         if majority not in labels:
             raise UserError(f"{shown(run / BASELINES_RECORD)}: {majority!r} is none of the labels: {MAKE_BASELINES}")
-        loaded.append(Predictions("majority", (majority,) * len(test)))
+        loaded.append(Predictions("majority", (majority,) * len(rows)))
         for name, answers_of in ANSWERS.items():
-            if answered := load_responses(run / answers_of / "test.jsonl", test, labels):
+            if answered := load_responses(run / answers_of / "test.jsonl", rows, labels, whole):
                 loaded.append(by_score(name, answered.probabilities, labels))
                 if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
                     validation[name] = shares
-    for side in ("before", "after"):
-        answers = load_responses(run / side / "test.jsonl", test, labels)
+    for side in ("after",) if whole is None else ("before", "after"):
+        answered_by = whole if side == "after" else None
+        answers = load_responses(run / side / "test.jsonl", rows, labels, answered_by, texts=whole is not None)
         if answers and answers.texts is not None:
             loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
         if not answers or answers.probabilities is None:
@@ -128,7 +167,8 @@ def load_predictions(
             if side == "before":
                 loaded.append(by_score(CALIBRATED, batch_calibrated(answers.probabilities, shares), labels))
                 validation[CALIBRATED] = batch_calibrated(shares, shares)
-    if few_shot := load_responses(run / "before" / "few_shot.jsonl", test, labels):
+    few_shot = None if whole is None else load_responses(run / "before" / "few_shot.jsonl", rows, labels)
+    if few_shot:
         if few_shot.texts is not None:
             loaded.append(by_text("before_few_shot", few_shot, labels, synonyms))
         else:
@@ -151,7 +191,7 @@ def load_predictions(
     ]
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
-    return RunPredictions({p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, pool)
+    return {p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, pool
 
 
 def _probabilities(path: Path, split: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:
@@ -222,34 +262,3 @@ def shown_reading(names: Container[str], stage: str) -> str | None:
     if pair := primary_pair(names):
         return pair[stage == "after"]
     return next((name for name in (f"{stage}_generate", f"{stage}_score") if name in names), None)
-
-
-STATUS = {(False, True): "fixed", (True, False): "broken", (True, True): "right", (False, False): "wrong"}
-
-
-def row_records(predictions: Mapping[str, Predictions], test: Split) -> list[dict[str, Any]]:
-    """The lines of rows.jsonl, one a test review: {"id", "review", "gold", "cut", "readings": {reading: …}, "status"}.
-
-    Of each reading {"label", "answer", "p", "correct", "finish_reason", "label_mass"}, `p` being the label's
-    probability; what there is none of is None. `status` compares the two readings of the verdict (fixed, broken, right,
-    wrong), None without them. Where the table has a column of ids, "source_id" is the row's.
-    """
-    pair = primary_pair(predictions)
-    rows = []
-    for i, (key, review, gold, cut) in enumerate(zip(test.ids, test.reviews, test.gold, test.cut, strict=True)):
-        readings: dict[str, Any] = {
-            name: {
-                "label": reading.predicted[i],
-                "answer": None if reading.texts is None else reading.texts[i],
-                "p": None if reading.confidence is None else round(float(reading.confidence[i]), ROW_DECIMALS),
-                "correct": reading.predicted[i] == gold,
-                "finish_reason": None if reading.finish_reasons is None else reading.finish_reasons[i],
-                "label_mass": None if reading.label_mass is None else round(float(reading.label_mass[i]), ROW_DECIMALS),
-            }
-            for name, reading in predictions.items()
-        }
-        status = STATUS[readings[pair[0]]["correct"], readings[pair[1]]["correct"]] if pair else None
-        own = {"source_id": test.source_ids[i]} if test.source_ids else {}
-        row = {"review": review, "gold": gold, "cut": cut, "readings": readings, "status": status}
-        rows.append({"id": key, **own, **row})
-    return rows

@@ -1,6 +1,6 @@
 """Dataset rows and the responses to them: the only place that writes and reads RUN/before/test.jsonl and its like."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -128,21 +128,26 @@ def as_shown(*splits: Split) -> list[Split]:
     return [replace(split, reviews=tuple(shown_texts(split.questions, edges))) for split in splits]
 
 
-def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses | None:
+def load_responses(
+    path: Path, split: Split, labels: Sequence[str], whole: Split | None = None, texts: bool = True
+) -> Responses | None:
     """The responses in `path` to the rows of `split`, in its order whatever theirs; None when there is no such file.
 
-    Raises `UserError` when they are not responses to these rows, one each, or not all of one kind.
+    `whole`: the rows that the file answers, where `split` is a part of them. `texts`: whether generated texts are
+    wanted and must be there for all rows of `split` or for none. Raises `UserError` when they are not responses to
+    these rows, one each, or not all of one kind.
     """
     if not path.is_file():
         return None
     rows = read_lines(path, Response, "run the inference again")
-    if len(rows) != len(split):
+    answered = split if whole is None else whole
+    if len(rows) != len(answered):
         raise UserError(
-            f"{shown(path)} has {len(rows)} answers to the {len(split)} rows of {shown(split.path)}: "
+            f"{shown(path)} has {len(rows)} answers to the {len(answered)} rows of {shown(split.path)}: "
             "run the inference again"
         )
-    gold = dict(zip(split.ids, split.gold, strict=True))
-    chats = dict(zip(split.ids, split.chats, strict=bool(split.chats)))
+    gold = dict(zip(answered.ids, answered.gold, strict=True))
+    chats = dict(zip(answered.ids, answered.chats, strict=bool(answered.chats)))
     places: dict[str, int] = {}
     for place, row in enumerate(rows):
         prompt = row.key is None or row.key == f"{path.stem}/{row.id}"
@@ -154,13 +159,14 @@ def load_responses(path: Path, split: Split, labels: Sequence[str]) -> Responses
             )
         places[row.id] = place
     at = [places[key] for key in split.ids]
-    texts = _all_or_none(path, [row.answer for row in rows], "answer")
-    shares = _all_or_none(path, [row.probabilities for row in rows], "probabilities")
+    lines = {place + 1: rows[place] for place in at}
+    said = _all_or_none(path, {number: row.answer for number, row in lines.items()}, "answer") if texts else None
+    shares = _all_or_none(path, {number: row.probabilities for number, row in lines.items()}, "probabilities")
     return Responses(
-        texts=None if texts is None else tuple(texts[place] for place in at),
-        probabilities=None if shares is None else probability_matrix(path, shares, labels)[at],
-        finish_reasons=None if texts is None else tuple(rows[place].finish_reason for place in at),
-        label_mass=_known([rows[place].label_mass for place in at]),
+        texts=None if said is None else tuple(said),
+        probabilities=None if shares is None else probability_matrix(path, shares, labels, list(lines)),
+        finish_reasons=None if said is None else tuple(row.finish_reason for row in lines.values()),
+        label_mass=_known([row.label_mass for row in lines.values()]),
     )
 
 
@@ -168,17 +174,24 @@ def _known(values: list[float | None]) -> NDArray[np.float64] | None:
     return None if None in values else np.array(values, dtype=float)
 
 
-def _all_or_none(path: Path, values: list[Any], key: str) -> list[Any] | None:
-    missing = [number for number, value in enumerate(values, 1) if value is None]
+def _all_or_none(path: Path, values: Mapping[int, Any], key: str) -> list[Any] | None:
+    """The values by the numbers of their lines; None where there is none."""
+    missing = [number for number, value in values.items() if value is None]
     if missing and len(missing) < len(values):
-        raise UserError(f"{shown(path)}, line {missing[0]}: no {key}, which other lines have: run the inference again")
-    return values if len(missing) < len(values) else None
+        line = min(missing)
+        raise UserError(f"{shown(path)}, line {line}: no {key}, which other lines have: run the inference again")
+    return list(values.values()) if len(missing) < len(values) else None
 
 
-def probability_matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> NDArray[np.float64]:
-    """Probabilities (n, labels), each row divided by its sum. Raises `UserError` for a row that is no distribution."""
-    again = "run the inference again"
-    for number, row in enumerate(rows, 1):
+def probability_matrix(
+    path: Path, rows: list[Any], labels: Sequence[str], numbers: Sequence[int] = ()
+) -> NDArray[np.float64]:
+    """Probabilities (n, labels), each row divided by its sum; `numbers`: of the rows' lines, if those are not 1 to n.
+
+    Raises `UserError` for a row that is no distribution.
+    """
+    again, lines = "run the inference again", list(numbers) or list(range(1, len(rows) + 1))
+    for number, row in zip(lines, rows, strict=True):
         if set(row) != set(labels):
             wanted = ", ".join(labels)
             raise UserError(f"{shown(path)}, line {number}: expected a probability for each of {wanted}; {again}")
@@ -186,6 +199,6 @@ def probability_matrix(path: Path, rows: list[Any], labels: Sequence[str]) -> ND
     sums = matrix.sum(axis=1, keepdims=True)
     bad = np.flatnonzero((~(np.abs(sums - 1) <= _SUM_TOLERANCE) | (matrix < 0)).any(axis=1))
     if len(bad):
-        place = f"{shown(path)}, line {bad[0] + 1}"
+        place = f"{shown(path)}, line {lines[bad[0]]}"
         raise UserError(f"{place}: the probabilities are negative or do not sum to 1; {again}")
     return np.asarray(matrix / sums)

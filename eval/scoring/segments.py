@@ -4,12 +4,13 @@ They are read from the table when a run is scored, by the rows' numbers, so that
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from data_prep.manifest import TableSource
 from data_prep.table.reading import read_tables
 from data_prep.table.table_settings import Columns
 from data_prep.task import Task
+from eval.scoring.responses import Split
 from workspace.files import sha256_file
 from workspace.paths import ROOT, shown
 
@@ -38,6 +39,14 @@ def load_segments(task: Task | None, source: TableSource, ids: Sequence[str]) ->
         str(column): _few(frame[f"{{{column}}}" if several else "text"].str.strip().tolist())
         for column in task.segments
     }
+
+
+def of_rows(segments: Mapping[str, Sequence[str]], test: Split, rows: Split) -> Mapping[str, Sequence[str]]:
+    """The values of `rows`, which are a part of the rows of `test` or all of them, by column."""
+    if rows is test:
+        return segments
+    places = {key: at for at, key in enumerate(test.ids)}
+    return {column: [values[places[key]] for key in rows.ids] for column, values in segments.items()}
 
 
 def _few(values: Sequence[str]) -> list[str]:

@@ -24,30 +24,31 @@ FloatArray = NDArray[np.float64]
 
 
 def untuned_variants(
-    run: Path, test: Split, predictions: Mapping[str, Predictions], labels: Sequence[str]
+    run: Path, rows: Split, predictions: Mapping[str, Predictions], labels: Sequence[str], of: int
 ) -> dict[str, Any] | None:
     """Each variant's figures as metrics.json has them, the run's own prompt and examples first; None without variants.
 
-    All are of the same `n` of the `of` test rows, by score; `calibrated` are the figures after batch calibration by
-    these rows' probabilities, of which no gold label is read. Raises `UserError` for responses to other rows.
+    rows: those that the readings are of. All are of the same `n` of the `of` test rows, by score; `calibrated` are the
+    figures after batch calibration by these rows' probabilities, of which no gold label is read. Raises `UserError` for
+    responses to other rows.
     """
     path = run / "before" / VARIANTS_FILE
     if not path.is_file():
         return None
-    rows = read_lines(path, Response, "run the inference again")
-    places = {key: place for place, key in enumerate(test.ids)}
+    answered = read_lines(path, Response, "run the inference again")
+    places = {key: place for place, key in enumerate(rows.ids)}
     by_name: dict[str, dict[int, Response]] = {name: {} for name in VARIANTS}
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(answered, 1):
         name, place = (row.key or "").partition("/")[0], places.get(row.id)
-        if name not in by_name or place is None or test.gold[place] != row.gold or place in by_name[name]:
+        if name not in by_name or place is None or rows.gold[place] != row.gold or place in by_name[name]:
             raise UserError(
-                f"{shown(path)}, line {number} answers no row of {shown(test.path)}: run the inference again"
+                f"{shown(path)}, line {number} answers no row of {shown(rows.path)}: run the inference again"
             )
         by_name[name][place] = row
     at = sorted(by_name[VARIANTS[0]])
     if any(sorted(found) != at for found in by_name.values()):
         raise UserError(f"{shown(path)} has not all variants of the same rows: run the inference again")
-    gold = [test.gold[place] for place in at]
+    gold = [rows.gold[place] for place in at]
     texts = wordings(labels)
     found: dict[str, list[dict[str, Any]]] = {"prompts": [], "few_shot": []}
     for kind, own in zip(found, OWN, strict=True):
@@ -57,7 +58,7 @@ def untuned_variants(
         shares = probability_matrix(path, [answers[place].probabilities for place in at], labels)
         kind = "few_shot" if name.startswith("few_shot") else "prompts"
         found[kind].append({"name": name, "prompt": texts.get(name), **_figures(gold, shares, labels)})
-    return {"n": len(at), "of": len(test), **found}
+    return {"n": len(at), "of": of, **found}
 
 
 def _figures(gold: Sequence[str], shares: FloatArray, labels: Sequence[str]) -> dict[str, Any]:

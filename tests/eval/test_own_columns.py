@@ -7,8 +7,9 @@ from data_prep.rows import DatasetRow, write_rows
 from eval.reporting.context import browser_rows, shown_id
 from eval.reporting.wording import leak_note
 from eval.robustness.attacks import Row, attacks_on
-from eval.scoring.predictions import Predictions, row_records
+from eval.scoring.predictions import Predictions, RunPredictions
 from eval.scoring.responses import load_split
+from eval.scoring.row_records import row_records
 from tests.prep_tables import small_task
 
 LABELS = ("正面", "负面")
@@ -29,7 +30,8 @@ def split_of(folder: Path, own: bool):
 def test_ids_of_the_tables_own_go_into_rows_and_report(tmp_path):
     for own in (True, False):
         test = split_of(tmp_path, own)
-        rows = row_records({"after_generate": Predictions("after_generate", ("正面", None))}, test)
+        found = {"after_generate": Predictions("after_generate", ("正面", None))}
+        rows = row_records(RunPredictions(found, found, test, {}), test)
         assert [row.get("source_id") for row in rows] == (["A-0", "A-1"] if own else [None, None])
         assert [row["id"] for row in rows] == ["0", "1"]  # what answers are joined by stays the row's number
         assert shown_id(rows[1]) == ("1 · A-1" if own else "1")

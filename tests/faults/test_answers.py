@@ -20,7 +20,7 @@ FUZZED = 2000
 def journal(recorded) -> tuple[Path, list[Prompt], dict[str, Completion]]:
     """The journal that real `swift infer` wrote after tuning, its prompts and the answers in it."""
     finished = recorded.root / "states" / "finished"
-    prompts = make_prompts(finished / "1", few_shot=False, seed=read_json(finished / "0" / "run.json")["seed"])
+    prompts = make_prompts(finished / "1", before=False, seed=read_json(finished / "0" / "run.json")["seed"])
     folder = finished / "0" / "after" / "journal"
     return folder, prompts, read_journal(folder, prompts)
 

@@ -26,7 +26,7 @@
   const data = JSON.parse($("data").textContent);
   const rows = data.rows.map(([id, review, gold, cut, status, answers], at) => ({
     id, review, gold, cut, status, answers, nearest: data.nearest[at] || [],
-    haystack: [id, review, ...answers.map((answer) => answer[2] || "")].join("\n").toLowerCase(),
+    haystack: [id, review, ...answers.map((answer) => (answer && answer[2]) || "")].join("\n").toLowerCase(),
   }));
   const sure = (row) => row.answers[data.sure];
   const tests = {
@@ -35,7 +35,7 @@
     broken: (row) => row.status === "broken",
     wrong: (row) => row.status === "wrong",
     right: (row) => row.status === "right",
-    confident: (row) => sure(row)[1] !== null && sure(row)[0] !== row.gold,
+    confident: (row) => sure(row) && sure(row)[1] !== null && sure(row)[0] !== row.gold,
   };
   const names = {
     all: ["全部", "all"],
@@ -126,7 +126,10 @@
       item.append(more);
     }
     const main = element("ul", "answers");
-    const first = data.pair.length ? data.pair : data.readings.map((_, k) => k);
+    // A row that was not asked in every way has no answer of some readings.
+    const asked = data.readings.map((_, k) => k).filter((k) => row.answers[k]);
+    const shown = asked.filter((k) => data.pair.includes(k));
+    const first = shown.length ? shown : data.sure >= 0 ? asked.filter((k) => k === data.sure) : asked;
     main.append(...first.map((k) => answered(row, k)));
     item.append(main);
     if (row.nearest.length) {
@@ -147,7 +150,7 @@
       details.append(summary, list);
       item.append(details);
     }
-    const others = data.readings.map((_, k) => k).filter((k) => !first.includes(k));
+    const others = asked.filter((k) => !first.includes(k));
     if (others.length) {
       const details = element("details");
       const summary = element("summary");

@@ -32,7 +32,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def test_every_row_is_asked_and_none_shows_its_answer(dataset: Path) -> None:
-    prompts = make_prompts(dataset, few_shot=True, seed=42)
+    prompts = make_prompts(dataset, before=True, seed=42)
     counts = {purpose: [r.id for r in prompts if r.purpose == purpose] for purpose in ("test", "few_shot", "val")}
     assert sorted(counts["test"]) == sorted(counts["few_shot"]) == sorted(f"test{i}" for i in range(30))
     assert len(counts["val"]) == 9
@@ -43,14 +43,14 @@ def test_every_row_is_asked_and_none_shows_its_answer(dataset: Path) -> None:
 
 
 def test_rows_of_a_purpose_are_sorted_by_length(dataset: Path) -> None:
-    prompts = make_prompts(dataset, few_shot=False, seed=42)
+    prompts = make_prompts(dataset, before=False, seed=42)
     for purpose in ("test", "val"):
         lengths = [len(r.messages[-1]["content"]) for r in prompts if r.purpose == purpose]
         assert lengths == sorted(lengths)
 
 
 def test_every_prompt_has_one_mode(dataset: Path) -> None:
-    prompts = make_prompts(dataset, few_shot=True, seed=42)
+    prompts = make_prompts(dataset, before=True, seed=42)
     found = modes(prompts)
     assert {mode: len(keys) for mode, keys in found.items()} == {"generate": 30, "single": PARITY_ROWS, "score": 39}
     assert [key for keys in found.values() for key in keys] == [prompt.key for prompt in prompts]
@@ -65,7 +65,7 @@ def test_another_wording_is_another_prompt_under_the_same_key() -> None:
 
 
 def test_few_shot_examples_come_from_train_and_hold_both_classes(dataset: Path) -> None:
-    prompts = make_prompts(dataset, few_shot=True, seed=42)
+    prompts = make_prompts(dataset, before=True, seed=42)
     shots = next(r for r in prompts if r.purpose == "few_shot").messages[1:-1]
     assert [turn["role"] for turn in shots] == ["user", "assistant"] * 4
     assert sorted(turn["content"] for turn in shots[1::2]) == ["正面", "正面", "负面", "负面"]
@@ -93,4 +93,4 @@ def test_a_row_without_an_answer_is_refused(dataset: Path) -> None:
     broken["messages"].pop()
     write_jsonl(dataset / "test.jsonl", [broken])
     with pytest.raises(UserError, match=r"test\.jsonl, line 1 cannot be read"):
-        make_prompts(dataset, few_shot=False, seed=42)
+        make_prompts(dataset, before=False, seed=42)

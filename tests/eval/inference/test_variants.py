@@ -5,7 +5,7 @@ import pytest
 from data_prep.chat.shown_text import around, shown_texts
 from data_prep.rows import DatasetRow
 from eval.inference.prompts import MODES, VARIANTS
-from eval.inference.variants import FEWEST, affordable_rows, variant_prompts, wordings
+from eval.inference.variants import variant_prompts, wordings
 
 LABELS = ("正面", "负面")
 
@@ -41,7 +41,7 @@ def test_each_variant_asks_the_same_rows_in_its_own_words() -> None:
     assert all(len(found) == 25 for found in ids.values()) and len({tuple(found) for found in ids.values()}) == 1
     assert len({one.key for one in prompts}) == len(prompts) and {MODES[one.purpose] for one in prompts} == {"score"}
     more = variant_prompts(test, train, LABELS, 40, seed=1)
-    assert [one.id for one in more if one.purpose == "wording_1"][:25] == ids["wording_1"]  # the same and more
+    assert {one.id for one in more if one.purpose == "wording_1"} > set(ids["wording_1"])  # the same and more
     texts = {name: found[0].messages[-1]["content"] for name, found in by_name.items()}
     assert len(set(texts.values())) == 5  # the draws differ in the turns before
     assert len({tuple(map(str, found[0].messages)) for found in by_name.values()}) == len(VARIANTS)
@@ -60,13 +60,3 @@ def test_the_labels_are_listed_in_both_orders_in_the_tasks_language(labels, comm
     found = list(wordings(labels).values())
     assert comma.join(labels) in found[0] and comma.join(labels[::-1]) in found[1]
     assert all(template.count("{text}") == 1 and "{labels}" not in template for template in found)
-
-
-def test_variants_cost_no_more_than_a_quarter_of_the_run_and_are_none_of_too_few_rows() -> None:
-    """Few-shot examples with every test row are of the quarter too."""
-    assert affordable_rows(3, 6212, 776, 776) == 776  # all
-    demo = affordable_rows(2, 400, 100, 200)
-    assert FEWEST <= demo < 100
-    passes = 2 * 200 + demo * (4 + 2 * 2)
-    assert passes <= 0.25 * (3 * 2 * 400 + 2 * (2 * 200 + 100)) < passes + 8
-    assert affordable_rows(1, 48, 6, 12) == 0

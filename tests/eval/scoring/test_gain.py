@@ -1,6 +1,7 @@
 """Where the gain comes from, on constructed runs: chance is no knowledge, and a label preferred is no judgement."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from eval.reporting.gain_wording import gain_finding, gain_sentence
 from eval.scoring.gain import decompose_gain
 from eval.scoring.judgement import compare_predictions, judge
-from eval.scoring.metrics import classify
-from eval.scoring.predictions import BIAS_FREE, Predictions, by_score, by_threshold
+from eval.scoring.predictions import BIAS_FREE, Predictions, RunPredictions, by_score, by_threshold
+from eval.scoring.responses import Split
 from eval.scoring.significance import compare
 from eval.scoring.thresholds import choose
 
@@ -83,10 +84,11 @@ def test_a_preferred_label_is_not_sold_as_judgement():
     assert abs(parts["discrimination"].difference) < 0.05 and got.judgement == "undecided"
     told = gain_finding(asdict(got), "macro_f1")
     assert "it is not shown that the judgement improved" in told.en and "没有证实判断变好了" in told.zh
-    scores = {name: classify(gold, one.predicted, LABELS) for name, one in predictions.items()}
+    ids = tuple(map(str, range(len(gold))))
+    rows = Split(Path("x"), ids, ids, tuple(gold), (False,) * len(gold))
     for without in ((), ("before_generate", "after_generate")):  # by text, and by score
         left = {name: one for name, one in predictions.items() if name not in without}
-        said = judge(left, scores, comparisons, gold, LABELS, False)
+        said = judge(RunPredictions(left, left, rows, {}), rows, comparisons, LABELS, False)
         assert said["code"] == "better" and "not decided whether the judgement improved" in said["en"]
         assert "preference for a label" in said["en"] and "标签偏向" in said["zh"]
 

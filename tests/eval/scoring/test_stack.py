@@ -106,7 +106,8 @@ def run_of(models: list[np.ndarray], gold: np.ndarray) -> tuple[RunPredictions, 
     shares = dict(zip(("tfidf_linear", "after_score", "stack"), (models[1], models[0], found.on_val), strict=True))
     test: dict[str, Predictions] = {name: by_score(name, one, labels) for name, one in shares.items()}
     words, ids = tuple(labels[code] for code in gold), tuple(map(str, range(len(gold))))
-    return RunPredictions(test, shares, found.pool), Split(Path("x"), ids, ids, words, (False,) * len(gold))
+    rows = Split(Path("x"), ids, ids, words, (False,) * len(gold))
+    return RunPredictions(test, test, rows, shares, found.pool), rows
 
 
 @pytest.mark.parametrize("helps", [True, False])
@@ -125,7 +126,7 @@ def test_validation_rows_decide_whether_the_stack_may_be_advised(helps: bool) ->
     assert {("after_score", "stack"), ("tfidf_linear", "stack")} <= comparisons.keys()
 
     def advised(*off: str) -> str | None:
-        return judge_all(predictions.test, scores, comparisons, rows.gold, labels, READINGS, off=off)[0].advised
+        return judge_all(predictions, rows, scores, comparisons, labels, READINGS, off=off)[0].advised
 
     assert advised("stack") in ("after_score", "tfidf_linear")
     assert not helps or advised() == "stack"

@@ -1,0 +1,120 @@
+"""A run whose untuned model was asked a part of the test rows: each figure is of the rows that were answered."""
+
+import json
+
+import pytest
+
+from eval.baselines import make_baselines
+from eval.evaluate import evaluate
+from eval.report import write_report
+from eval.reporting.compare_runs import compare_runs
+from eval.scoring.predictions import load_predictions
+from eval.scoring.responses import load_split
+from tests.scored_runs import BINARY, ask_a_part, make_run
+from workspace.errors import UserError
+from workspace.files import read_json, read_jsonl, write_json, write_jsonl
+
+COUNT, ALL = 50, 200
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = make_run(tmp_path, sizes=(120, 40, ALL))
+    make_baselines(run)
+    return run
+
+
+@pytest.fixture
+def part(run, tmp_path):
+    return ask_a_part(run, tmp_path / "data" / "made_up", COUNT)
+
+
+def test_every_figure_is_of_the_rows_that_were_answered(run, part, tmp_path) -> None:
+    metrics = evaluate(run)
+    assert metrics["test"]["n"] == ALL and metrics["test"]["asked"] == COUNT
+    n = {name: reading["n"] for name, reading in metrics["readings"].items()}
+    partly = {name for name in n if name.startswith("before") or name == "after_generate"}
+    assert partly and n == {name: COUNT if name in partly else ALL for name in n}
+    by_pair = {(one["a"], one["b"]): one["n"] for one in metrics["comparisons"]}
+    assert by_pair == {pair: COUNT if partly & set(pair) else ALL for pair in by_pair}
+    assert by_pair["before_generate", "after_generate"] == COUNT and by_pair["tfidf_linear", "after_score"] == ALL
+    assert f"{COUNT} test reviews" in metrics["verdict"]["en"]
+    assert f"{ALL} test reviews" in metrics["verdict"]["baseline"]["en"]
+    weighed = metrics["decision"]["advised"]
+    assert metrics["readings"][weighed]["n"] == ALL
+    gold = {row["id"]: row["messages"][-1]["content"] for row in read_jsonl(tmp_path / "data/made_up/test.jsonl")}
+    texts = {row["id"]: row["answer"] for row in read_jsonl(run / "after" / "test.jsonl")}
+    right = sum(texts[key] == gold[key] for key in part)
+    assert metrics["readings"]["after_generate"]["correct"] == right
+    whole = {s["n"] for s in metrics["slices"] if s["by"] == "cut" and s["reading"] == "after_score"}
+    assert sum(whole) == ALL
+
+
+def test_the_part_gives_the_figures_of_a_run_of_these_rows_alone(run, tmp_path) -> None:
+    """The same rows, once as a part and once as all there are."""
+    whole = evaluate(run)
+    dataset = tmp_path / "data" / "made_up"
+    part = ask_a_part(run, dataset, COUNT)
+    metrics = evaluate(run)
+    for name in ("majority", "tfidf_linear", "after_score", "after_score_threshold"):  # of all rows: as they were
+        assert metrics["readings"][name] == whole["readings"][name]
+    test, val = (load_split(dataset, name, BINARY) for name in ("test", "val"))
+    found = load_predictions(run, test, val, BINARY, {})
+    assert (
+        [row["id"] for row in read_jsonl(run / "before" / "test.jsonl")]
+        == list(found.part.ids)
+        == sorted(part, key=int)
+    )
+    for name, one in found.asked.items():
+        assert len(one.predicted) == COUNT
+        if name in found.test:
+            at = [test.ids.index(key) for key in found.part.ids]
+            assert one.predicted == tuple(found.test[name].predicted[place] for place in at)
+
+
+def test_rows_say_nothing_of_readings_that_did_not_answer_them(run, part) -> None:
+    evaluate(run)
+    for row in read_jsonl(run / "rows.jsonl"):
+        asked = row["id"] in part
+        assert ("before_generate" in row["readings"]) == ("after_generate" in row["readings"]) == asked
+        assert "after_score" in row["readings"] and (row["status"] is not None) == asked
+
+
+def test_report_and_comparison_say_of_how_many_rows_each_figure_is(run, part) -> None:
+    write_report(run)
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert f"fixed {COUNT} of the {ALL} test rows" in text and f"{ALL} 条测试评论中固定的 {COUNT} 条" in text
+    page = (run / "report.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    answers = [row[5] for row in data["rows"]]
+    assert sum(None in row for row in answers) == ALL - COUNT
+    assert "after_score" in compare_runs([run, run]) or "打分" in compare_runs([run, run])
+
+
+def test_answers_that_are_missing_are_told(run, part) -> None:
+    path = run / "before" / "test.jsonl"
+    rows = read_jsonl(path)
+    write_jsonl(path, rows[1:])
+    with pytest.raises(UserError, match=f"has {COUNT - 1} answers to {COUNT} of the {ALL} rows"):
+        evaluate(run)
+    write_jsonl(path, rows)
+    after = read_jsonl(run / "after" / "test.jsonl")
+    write_jsonl(run / "after" / "test.jsonl", after[1:])
+    with pytest.raises(UserError, match=f"has {ALL - 1} answers to the {ALL} rows"):
+        evaluate(run)
+    torn = [{**row, "answer": None} if row["id"] == part[3] else row for row in after]
+    write_jsonl(run / "after" / "test.jsonl", torn)
+    with pytest.raises(UserError, match="no answer, which other lines have"):
+        evaluate(run)
+
+
+def test_a_run_of_a_seed_knows_the_part_from_its_own_texts(run, part) -> None:
+    """The runs of further seeds do not ask the untuned model."""
+    for path in (run / "before").iterdir():
+        path.unlink()
+    metrics = evaluate(run)
+    assert metrics["test"]["asked"] == COUNT and metrics["readings"]["after_generate"]["n"] == COUNT
+    assert read_json(run / "after" / "summary.json")["prompts"]["test_score"] == ALL - COUNT
+    write_json(run / "after" / "summary.json", {"prompts": {"test": COUNT - 1, "test_score": ALL - COUNT + 1}})
+    with pytest.raises(UserError, match=f"has {COUNT} answers to {COUNT - 1} of the {ALL} rows"):
+        evaluate(run)
