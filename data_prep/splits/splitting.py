@@ -26,7 +26,7 @@ from data_prep.task import SPLITS, SplitSettings
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
-TEST_OF, VAL_OF = 4, 0.5  # test rows and validation rows for a train row, under a limit
+TEST_OF, VAL_OF = 4, 0.25  # test rows and validation rows for a train row, under a limit
 FEW_ROWS = 2_000  # below that many usable rows each class's shares are met exactly
 
 
@@ -97,7 +97,7 @@ def hold_out(
 def take_limit(
     splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str], limit: int, of: str = "all"
 ) -> np.ndarray:
-    """Whether each row is used under `limit`: so many train rows, four times as many of test, half as many of val.
+    """Whether each row is used under `limit`: so many train rows, four times as many of test, a quarter as many of val.
 
     No more of test than `deciding_rows`. All of test are read once or not much more often (eval/inference/budget.py),
     a train row some 3 times an epoch: four times as many cost less than half of three epochs. `of`: "train" leaves val

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from data_prep.rows import DatasetRow, Message, read_rows
 from plugins.score_lines import chat_sha256
 
-PARITY_ROWS = 6  # test rows asked again alone, to see that the batch makes no difference: a text takes 1.4 s, alone
+PARITY_ROWS = 4  # test rows asked again alone, to see that the batch makes no difference: a text takes 2 s, alone
 SHOTS_PER_CLASS = 2
 SHOTS = 20  # at most, of however many classes: some 1,200 tokens
 SHOT_CHARACTERS = (10, 60)  # length of a few-shot example's review

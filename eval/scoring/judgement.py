@@ -1,7 +1,7 @@
 """What a run's readings are judged to show: which of them are compared, the verdict, and the decision between all."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,12 +23,18 @@ Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readi
 def compare_all(
     found: RunPredictions, test: Split, labels: Sequence[str], metric: Metric = "macro_f1", margin: float = MARGIN
 ) -> Comparisons:
-    """The comparisons of a run's readings, each pair on all test rows where both answered them, else on the part."""
-    every = {name: (one, found.rows(name, test).gold) for name, one in found.every.items()}
-    highest = max(every, key=lambda name: _reached(*every[name], labels, metric))
-    comparisons = compare_predictions(found.asked, found.part.gold, labels, metric, margin, highest)
+    """The comparisons of a run's readings, each pair on all test rows where both answered them, else on the part.
+
+    A reading of the part that is shown to be better than the highest of all rows is one that all are weighed against.
+    """
+    highest = _highest(found.test, test.gold, labels, metric)
+    of_part = (found.asked, found.part.gold, labels, metric, margin)
+    comparisons = compare_predictions(*of_part, highest)
     if found.test is not found.asked:
         comparisons |= compare_predictions(found.test, test.gold, labels, metric, margin, highest)
+        if ahead := _ahead(found, comparisons, highest):
+            best = _highest({name: found.asked[name] for name in ahead}, *of_part[1:-1])
+            comparisons = compare_predictions(*of_part, best) | comparisons
     return comparisons
 
 
@@ -48,8 +54,7 @@ def compare_predictions(
     pairs += [("before_score_calibrated", "after_score"), ("after_score", "stack"), ("tfidf_linear", "stack")]
     pairs += [(other, tuned) for other in ("before_few_shot", "majority", *ANSWERS) if tuned]
     pairs += [("tfidf_linear", f"after_{kind}") for kind in ("score", "score_threshold")]
-    if highest is None and len(gold):
-        highest = max(predictions, key=lambda name: _reached(predictions[name], gold, labels, metric))
+    highest = highest or _highest(predictions, gold, labels, metric)
     pairs += [(name, highest) for name in predictions if highest]
     return {
         (a, b): compare(predictions[a].predicted, predictions[b].predicted, gold, labels, metric=metric, margin=margin)
@@ -107,12 +112,29 @@ def judge_all(
         intervals[name] = own = metric_intervals(rows, len(labels))
         guessing = 1 / len(set(gold))
         low, _ = own["balanced_accuracy"] if own else balanced_accuracy_interval(one.predicted, gold, labels)
-        value, interval = getattr(scores[name], metric), own[metric] if own else None
         if name not in off:
+            value, interval = getattr(scores[name], metric), own[metric] if own else None
             candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
+    highest = _highest(found.test, test.gold, labels, metric)
+    ahead = _ahead(found, comparisons, highest)
+    # Figures of other rows are not compared: what is shown to be better gets the highest's and the difference to it.
+    candidates = [
+        replace(one, value=getattr(scores[highest], metric) + ahead[one.name]) if one.name in ahead else one
+        for one in candidates
+        if one.name in found.test or one.name in ahead
+    ]
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
     return decide(candidates, codes, p, names, metric), intervals
 
 
-def _reached(reading: Predictions, gold: Sequence[str], labels: Sequence[str], metric: Metric) -> float:
-    return float(getattr(classify(gold, reading.predicted, labels), metric))
+def _highest(predictions: Mapping[str, Predictions], gold: Sequence[str], labels: Sequence[str], metric: Metric) -> str:
+    """The reading with the highest metric; none, "", without rows or readings."""
+    reached = {name: getattr(classify(gold, one.predicted, labels), metric) for name, one in predictions.items()}
+    return max(reached, key=reached.__getitem__) if len(gold) and reached else ""
+
+
+def _ahead(found: RunPredictions, comparisons: Comparisons, highest: str) -> dict[str, float]:
+    """The readings of the part alone that are shown to be better there than the `highest` of all rows, and by how
+    much."""
+    against = {name: comparisons.get((name, highest)) for name in found.asked.keys() - found.test.keys()}
+    return {name: -one.difference for name, one in against.items() if one and one.code == "worse"}

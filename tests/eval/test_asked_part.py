@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from eval.baselines import make_baselines
 from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.compare_runs import compare_runs
+from eval.scoring.baseline_records import ANSWERS, LINEAR
 from eval.scoring.predictions import load_predictions
 from eval.scoring.responses import load_split
 from tests.scored_runs import BINARY, ask_a_part, make_run
@@ -118,3 +120,38 @@ def test_a_run_of_a_seed_knows_the_part_from_its_own_texts(run, part) -> None:
     write_json(run / "after" / "summary.json", {"prompts": {"test": COUNT - 1, "test_score": ALL - COUNT + 1}})
     with pytest.raises(UserError, match=f"has {COUNT} answers to {COUNT - 1} of the {ALL} rows"):
         evaluate(run)
+
+
+def test_figures_of_other_rows_are_not_weighed_against_each_other(run, part, tmp_path) -> None:
+    """Texts that are all right on the part, whose rows the scores have right as well: 100 % of 50 rows is no more than
+    95 % of 200."""
+    path = run / "after" / "test.jsonl"
+    rows = read_jsonl(path)
+    sure = [{**row, "answer": row["gold"]} | {"probabilities": shares(row["gold"], 0.9)} for row in rows]
+    write_jsonl(path, [new if new["id"] in part else old for new, old in zip(sure, rows, strict=True)])
+    dataset = tmp_path / "data" / "made_up"
+    ask_a_part(run, dataset, COUNT)
+    metrics = evaluate(run)
+    assert metrics["readings"]["after_generate"]["macro_f1"] == 1 > metrics["readings"]["after_score"]["macro_f1"]
+    assert "after_generate" not in (metrics["decision"]["advised"], metrics["decision"]["weighed"])
+
+
+def test_an_untuned_reading_that_is_shown_to_be_better_on_the_part_is_advised(run, part, tmp_path) -> None:
+    generator = np.random.default_rng(8)
+    for name, right in (("after", 0.6), ("before", 1.0)):
+        path = run / name / "test.jsonl"
+        rows = read_jsonl(path)
+        for row in rows:
+            said = row["gold"] if generator.random() < right else next(one for one in BINARY if one != row["gold"])
+            row |= {"answer": said if row["answer"] else None, "probabilities": shares(said, 0.9)}
+        write_jsonl(path, rows)
+    path = run / ANSWERS[LINEAR] / "test.jsonl"  # the linear model has learned nothing
+    linear = [row | {"probabilities": shares(BINARY[int(row["id"]) % 2], 0.6)} for row in read_jsonl(path)]
+    write_jsonl(path, linear)
+    metrics = evaluate(run)
+    assert metrics["decision"]["advised"].startswith("before_")
+    assert metrics["verdict"]["code"] == "worse"
+
+
+def shares(label: str, probability: float) -> dict[str, float]:
+    return {one: probability if one == label else 1 - probability for one in BINARY}
