@@ -7,7 +7,8 @@
 #   bash run_sft.sh init my.csv [--text COLUMN ...] [--label COLUMN]   writes swift_configs/my/task.yaml, to be looked at
 #   bash run_sft.sh hotel_reviews --csv my.csv --model PATH_OR_ID --limit 800
 #   bash run_sft.sh hotel_reviews --with rank64 clean      with overrides
-#   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which is better, chosen on validation
+#   bash run_sft.sh sweep hotel_reviews                    learning rates and epochs, chosen on validation
+#   bash run_sft.sh sweep hotel_reviews --vary rank8 rank64 --seeds 42 43   which of these is better
 #   bash run_sft.sh hotel_reviews --seeds 42 43 44         a verdict on the recipe: mean, spread and interval over seeds
 #   bash run_sft.sh curve hotel_reviews                    how good with how many rows, and what more labels would bring
 #   bash run_sft.sh path/to/my_task --cv 5                 cross-validation: for tables of a few hundred rows

@@ -15,7 +15,6 @@ from typing import Any
 
 import yaml
 
-from data_prep.manifest import Manifest
 from data_prep.task import PrimaryMetric
 from eval.reporting.curve_page import draw_curve, render_curve
 from eval.scoring.baseline_records import LINEAR
@@ -23,9 +22,9 @@ from eval.scoring.learning_curve import FORMAT, extrapolate, further_rows, mean_
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, tuned_reading
 from plan.options import parse_options
-from plan.planning import make_plan, write_run
 from plan.recipes import DEFAULT_TASK, ensure_task, load_recipe
-from train.trials import Trial, TrialList, add_seeds, check_seeds, list_folder, stop_at_a_fault
+from train.seed_options import add_seeds, check_seeds
+from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
 from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_bytes, write_json, write_text
@@ -87,7 +86,7 @@ def curve(
     what a budget of `hours` leaves out are whole seeds. Raises `UserError` for more rows than there are, and when a
     point fails.
     """
-    most = train_rows(trials, words, point(trials, None, seeds[0]))
+    most = trials.train_rows(point(trials, None, seeds[0]), words)
     numbers = all_numbers(rows, most)
     every = {
         point(trials, None if number == most else number, seed): (number, seed) for seed in seeds for number in numbers
@@ -115,14 +114,6 @@ def point(trials: TrialList, rows: int | None, seed: int) -> Trial:
     path = trials.folder / f"rows-drawn-by-{seed}.yaml"
     write_text(path, yaml.safe_dump({"task": {"limit_of": "train", "limit_seed": seed}}, sort_keys=False))
     return Trial("curve", seed, (str(path),), rows=rows)
-
-
-def train_rows(trials: TrialList, words: Sequence[str], trial: Trial) -> int:
-    """How many training rows there are, from the dataset of a trial of all rows, which is made where it is missing."""
-    own = trial.words(words, trials.folder / trial.folder_name)
-    plan = make_plan(parse_options(own), own)
-    write_run(plan)
-    return int(Manifest.read(plan.run.dataset).counts.train["total"])
 
 
 def check_rows(rows: Sequence[int] | None, labels: int) -> None:

@@ -27,7 +27,8 @@ from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tune
 from plan.options import parse_options
 from plan.recipes import ensure_task
 from plan.run import locked_run
-from train.trials import Trial, TrialList, add_seeds, check_seeds, list_folder, stop_at_a_fault
+from train.seed_options import add_seeds, check_seeds
+from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
 from workspace.command_line import Parser
 from workspace.errors import run_main
 from workspace.files import write_json, write_text

@@ -19,7 +19,7 @@ In place of one run (docs/own-data.md):
   --seeds N N N            one a seed, and a verdict on the recipe; python -m eval.report A.seeds B.seeds compares two
     --soup                 and the average of their adapters, one adapter more, against the best of them
   curve RECIPE             one for each number of rows and each seed: what more labels would bring (curve --help)
-  sweep RECIPE --vary ...  one for each point of a grid, chosen on validation (sweep --help)
+  sweep RECIPE             one for each point of a grid, chosen on validation (sweep --help)
   verify [RECIPE]          a whole run, then whether it came out as expected: on a machine for the first time
   --cv K [--repeats N]     cross-validation, for tables of a few hundred rows
 Any other `--key value` goes to `swift sft`, for example --learning_rate 5e-5 --num_train_epochs 1.

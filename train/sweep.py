@@ -1,27 +1,33 @@
 """Which recipe is better: a small grid over overrides and options, each with several seeds, chosen on validation.
 
-Run as: python -m train.sweep RECIPE --vary NAME NAME … [--vary …] [--seeds N …] [--trials N] [--hours H] [options]
+Run as: python -m train.sweep RECIPE [--vary NAME NAME …] [--halving] [--seeds N …] [--trials N] [--hours H] [options]
 (bash run_sft.sh sweep … goes on with the answers and the report of the chosen run). Prints the chosen run's folder.
 
 Every trial is a run of its own below runs/<task>/<recipe>.sweep, prepared and tuned, and never shown the test rows.
 A point's mark is the mean over its seeds of the best checkpoint's validation macro F1; of the best point the run with
-the first seed is chosen, not the one that came out best. The same command again goes on where it stopped.
+the first seed is chosen, not the one that came out best. With halving only the points that do well on part of the rows
+are tuned on all of them (train/halving.py). The same command again goes on where it stopped.
 """
 
+import argparse
 import contextlib
 import random
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from statistics import fmean, stdev
+from typing import Any
 
 from plan.options import parse_options
-from plan.recipes import ensure_task
+from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, ensure_task, load_recipe
 from plan.run import tell_folder
-from train.trials import METRIC, Trial, TrialList, TrialResult, add_seeds, check_seeds, list_folder
-from workspace.command_line import Parser, given_number
+from train.halving import FEWEST, halve, left, out_of_time, rungs
+from train.seed_options import add_seeds, check_seeds
+from train.sweep_table import by_point, sweep_table
+from train.trials import Trial, TrialList, TrialResult, list_folder
+from workspace.command_line import Parser, caller_folder, given_number
 from workspace.errors import UserError, run_main
 from workspace.files import write_text
 from workspace.folder_lock import locked
@@ -29,6 +35,8 @@ from workspace.paths import shown
 from workspace.ranges import Range, whole
 
 AS_IT_IS = "none"  # the recipe without an override
+RATES = (0.5, 1, 2)  # times the recipe's own
+EPOCHS = (2.0, 3.0, 5.0)  # and the recipe's own
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         "bash run_sft.sh sweep",
         __doc__,
-        usage="bash run_sft.sh sweep [recipe] --vary NAME NAME … [--vary …] [options]",
+        usage="bash run_sft.sh sweep [recipe] [--vary NAME NAME …] [--halving] [options]",
         epilog="Other options are those of bash run_sft.sh, for every trial.",
         allow_abbrev=False,
     )
@@ -45,10 +53,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--vary",
         nargs="+",
         action="append",
-        required=True,
         metavar="NAME",
         help="what to choose from: overrides, key=value for an option of `swift sft`, none for the recipe as it is; "
-        "given twice, every combination is tried",
+        "given twice, every combination is tried; default: half, once and twice the recipe's learning_rate, and 2, 3 "
+        "and 5 epochs, but for what is given",
+    )
+    parser.add_argument(
+        "--halving",
+        action=argparse.BooleanOptionalAction,
+        help="try every point on a quarter of the training rows, the better half on half of them, and the better half "
+        "of those on all, there alone with every seed; default: without --vary",
     )
     add_seeds(parser, [42])
     parser.add_argument(
@@ -62,35 +76,85 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     known, rest = parser.parse_known_args(words)
     check_seeds(known.seeds, rest)
-    points = grid(known.vary, known.trials, known.seeds[0])
-    for point in points:
-        point.words(rest, Path())  # before the folder is made
+    options = parse_options(rest)
     # stdout is for the folder alone: run_sft.sh reads it
     with contextlib.redirect_stdout(sys.stderr):
-        ensure_task(parse_options(rest).recipe)
+        ensure_task(options.recipe)
+        recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
+        points = grid(known.vary or default_grid(recipe, options.swift), known.trials, known.seeds[0])
+        for point in points:
+            point.words(rest, Path())  # before the folder is made
         trials = TrialList(list_folder(rest, "sweep"))
         with locked(trials.folder):
-            run = sweep(trials, rest, points, known.seeds, known.hours)
+            rows: list[int] = []
+            halving = not known.vary if known.halving is None else known.halving
+            if halving and len(points) > 1:
+                every, labels = trials.train_rows(points[0], rest), len(recipe.task.label_words)
+                rows = rungs(every, labels)
+                if not rows:
+                    print(f"sweep: no halving, for half of {every} training rows is fewer than {FEWEST * labels}")
+            run = sweep(trials, rest, points, known.seeds, known.hours, rows)
     tell_folder(run)
 
 
 def sweep(
-    trials: TrialList, words: Sequence[str], points: Sequence[Trial], seeds: Sequence[int], hours: float | None
+    trials: TrialList,
+    words: Sequence[str],
+    points: Sequence[Trial],
+    seeds: Sequence[int],
+    hours: float | None,
+    rows: Sequence[int] = (),
 ) -> Path:
     """Tune every point with every seed, write sweep.md, return the chosen run's folder.
 
-    `words`: the command line that all trials share. Seeds come one after the other over all points, so that what a
-    budget of `hours` leaves out is the same for all. Raises `UserError` for an override or option that is none, before
-    any trial starts, and when no trial came to an end.
+    `words`: the command line that all trials share. With `rows`, which rise, the points are first tried on so many
+    training rows, and those that go on are tuned on all. Seeds come one after the other over all points, so that what
+    a budget of `hours` leaves out is the same for all. Raises `UserError` for an override or option that is none,
+    before any trial starts, and when no trial with all rows came to an end.
     """
-    every = [replace(point, seed=seed) for seed in seeds for point in points]
-    table = trials.folder / "sweep.md"
-    results = trials.run(every, words, hours, lambda so_far: write_text(table, sweep_table(so_far, len(every))))
+    begin, table = time.monotonic(), trials.folder / "sweep.md"
+    halved = halve(
+        trials, words, points, rows, hours, lambda now, pruned: write_text(table, sweep_table(now, None, pruned))
+    )
+    every = [replace(point, seed=seed) for seed in seeds for point in halved.points]
+    planned = len(halved.results) + len(every)
+
+    def text(so_far: Sequence[TrialResult]) -> str:
+        return sweep_table([*halved.results, *so_far], planned, halved.pruned)
+
+    results = trials.run(every, words, left(hours, begin), lambda so_far: write_text(table, text(so_far)), halved.alike)
     best = chosen(results)
+    if best is None and rows and len(results) < len(every):
+        raise out_of_time(hours)
     if best is None:
-        raise UserError(f"none of the {len(results)} trials came to an end: see {shown(trials.file)}")
-    print(f"\n{sweep_table(results, len(every))}\nsweep: {shown(table)}; chosen: {best.trial.name}", flush=True)
+        raise UserError(
+            f"none of the {len(halved.results) + len(results)} trials came to an end: see {shown(trials.file)}"
+        )
+    print(f"\n{text(results)}\nsweep: {shown(table)}; chosen: {best.trial.name}", flush=True)
     return best.run
+
+
+def default_grid(recipe: Recipe, given: Mapping[str, Any]) -> list[list[str]]:
+    """Learning rates and epochs around the recipe's own, which is one of the points; what is `given` stays as it is.
+
+    Nothing else is varied: rank, batch, dropout and loss moved no figure beyond its seeds' spread, or for the worse
+    (docs/quality.md). `given`: the command line's options. Raises `UserError` for a recipe that ms-swift does not take,
+    and where nothing is left to vary.
+    """
+    check_recipe(recipe)
+    rate, dimensions = recipe.sft.get("learning_rate"), []
+    if "learning_rate" not in given:
+        if rate is None:
+            raise UserError(
+                f"{shown(recipe.path)} has no learning_rate to vary around: add it, or name choices by --vary"
+            )
+        dimensions.append([f"learning_rate={times * float(rate):.3g}" for times in RATES])
+    if "num_train_epochs" not in given and "max_steps" not in {**recipe.sft, **given}:
+        own = float(recipe.sft.get("num_train_epochs") or EPOCHS[1])
+        dimensions.append([f"num_train_epochs={epochs:g}" for epochs in sorted({*EPOCHS, own})])
+    if not dimensions:
+        raise UserError("learning rate and epochs are both given: leave one out to have it varied, or name --vary")
+    return dimensions
 
 
 def grid(dimensions: Sequence[Sequence[str]], most: int | None, seed: int) -> list[Trial]:
@@ -116,77 +180,10 @@ def _point(choices: Sequence[str], seed: int) -> Trial:
     return Trial(name, seed, overrides, options)
 
 
-def by_point(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """The trials that came to an end, by point, the best mean macro F1 first; equal ones in the order tried."""
-    groups: dict[str, list[TrialResult]] = {}
-    for result in results:
-        if METRIC in result.scores:
-            groups.setdefault(result.trial.name, []).append(result)
-    return dict(sorted(groups.items(), key=lambda item: -fmean(_values(item[1]))))
-
-
 def chosen(results: Sequence[TrialResult]) -> TrialResult | None:
     """The first trial of the best point: its seed was fixed before, not picked for its result."""
     groups = by_point(results)
     return next(iter(groups.values()))[0] if groups else None
-
-
-def sweep_table(results: Sequence[TrialResult], planned: int) -> str:
-    """The table in Markdown, and what it does not show: points that failed, were left out, or are as good."""
-    groups = by_point(results)
-    lines = [
-        f"# 选参 / Sweep: {len(results)} of {planned} trials",
-        "",
-        "验证集上的结果，按宏平均 F1 排序；± 为各随机种子之间的标准差。测试集只在选定之后看一次。",
-        "Results on the validation rows, by macro F1; ± is the standard deviation over seeds. The test rows are looked "
-        "at once, for the chosen run.",
-        "",
-        "| point | seeds | val macro F1 | val accuracy | minutes a trial |",
-        "|---|---|---|---|---|",
-    ]
-    for name, group in groups.items():
-        accuracies = [100 * value for value in _values(group, "label_accuracy")]
-        cells = [_cell(name), str(len(group)), _spread(_values(group), 4), f"{_spread(accuracies, 1)} %"]
-        lines.append(f"| {' | '.join(cells)} | {fmean(result.seconds for result in group) / 60:.1f} |")
-    lines.append("")
-    if len(groups) > 1:
-        lines += _as_good(list(groups.items()))
-    lines += [
-        f"- failed: {_cell(one.trial.name)}, seed {one.trial.seed}: {_cell(one.fault)}" for one in results if one.fault
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _values(results: Sequence[TrialResult], metric: str = METRIC) -> list[float]:
-    return [result.scores[metric] for result in results if metric in result.scores]
-
-
-def _as_good(groups: list[tuple[str, list[TrialResult]]]) -> list[str]:
-    """A sentence for points within one standard deviation of the best, or on having no deviation to judge by."""
-    (best, first), *others = groups
-    if len(first) < 2:
-        return [
-            "每个组合只有一个随机种子：差别可能只是偶然。 / One seed a point: the differences may be chance "
-            "(`--seeds 42 43 44`).",
-            "",
-        ]
-    least = fmean(_values(first)) - stdev(_values(first))
-    near = [name for name, group in others if fmean(_values(group)) > least]
-    if not near:
-        return []
-    listed = ", ".join(map(_cell, near))
-    return [f"与最好者 {_cell(best)} 相差不到一个标准差 / within one standard deviation of the best: {listed}", ""]
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if not values:
-        return "–"
-    mean = f"{fmean(values):.{digits}f}"
-    return f"{mean} ± {stdev(values):.{digits}f}" if len(values) > 1 else mean
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
 
 
 if __name__ == "__main__":

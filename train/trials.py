@@ -14,6 +14,7 @@ from statistics import fmean
 
 from pydantic import FiniteFloat, PositiveInt
 
+from data_prep.manifest import Manifest
 from plan.options import parse_options
 from plan.planning import Plan, make_plan, write_run
 from plan.recipes import DEFAULT_TASK, load_recipe
@@ -23,14 +24,13 @@ from train.sft import tune
 from train.texts import learn_texts
 from workspace import stages
 from workspace.child_process import OutOfMemory
-from workspace.command_line import Parser, caller_folder, given_number
+from workspace.command_line import caller_folder
 from workspace.errors import MachineFault, UserError
 from workspace.files import sha256_json, write_json
 from workspace.folder_lock import locked
 from workspace.gate import check_folder
 from workspace.marker import MARKER, is_ours, mark
 from workspace.paths import RUNS, shown
-from workspace.ranges import SEED
 from workspace.records import read_if_whole
 
 METRIC = "label_macro_f1"  # on the validation rows, logged by plugins/label_metric.py: what trials are compared by
@@ -131,22 +131,25 @@ class TrialList:
         words: Sequence[str],
         hours: float | None = None,
         each: Callable[[list[TrialResult]], None] = lambda results: None,
+        alike: Sequence[TrialResult] = (),
     ) -> list[TrialResult]:
         """Tune the trials that are not tuned yet; the results of all of them, in their order.
 
         `words` is the command line that all trials share. A trial that fails has its reason as its result. None is
-        begun that would end after `hours`; the first one always is. `each` gets the results so far after every trial.
+        begun that would end after `hours`; the first is taken for as long as the mean of those `alike`, and without any
+        always begun. `each` gets the results so far after every trial.
         Raises `UserError` for a trial that cannot be planned, before any is tuned, and `MachineFault` for a full disk.
         """
-        planned = []
-        for trial in trials:
-            own = trial.words(words, self.folder / trial.folder_name)
-            planned.append((trial, make_plan(parse_options(own), own)))
+        planned = [(trial, self._plan(trial, words)) for trial in trials]
         results: list[TrialResult] = []
         begin = time.monotonic()
         for number, (trial, plan) in enumerate(planned):
-            if results and hours is not None and too_late(results, time.monotonic() - begin, hours * SECONDS_AN_HOUR):
-                print(f"trials: {hours:g} h leave out {len(planned) - number} of {len(planned)} trials", flush=True)
+            ran, spent = results or alike, time.monotonic() - begin
+            if ran and hours is not None and too_late(ran, spent, hours * SECONDS_AN_HOUR):
+                print(
+                    f"trials: {round(hours, 2):g} h leave out {len(planned) - number} of {len(planned)} trials",
+                    flush=True,
+                )
                 break
             print(f"\ntrials: {number + 1} of {len(planned)}: {trial.folder_name}", flush=True)
             results.append(run_trial(trial, plan))
@@ -157,6 +160,16 @@ class TrialList:
                 print(f"trials: about {minutes:.0f} min for the {left} left", flush=True)
         return results
 
+    def train_rows(self, trial: Trial, words: Sequence[str]) -> int:
+        """How many training rows a trial has, from its dataset, which is made where it is missing."""
+        plan = self._plan(trial, words)
+        write_run(plan)
+        return int(Manifest.read(plan.run.dataset).counts.train["total"])
+
+    def _plan(self, trial: Trial, words: Sequence[str]) -> Plan:
+        own = trial.words(words, self.folder / trial.folder_name)
+        return make_plan(parse_options(own), own)
+
     def _keep(self, result: TrialResult) -> None:
         """Put a result into the file, in place of an earlier one of the same trial's folder."""
         known = {one.run: one for one in self.results()}
@@ -164,32 +177,6 @@ class TrialList:
         for entry in entries:
             del entry["run"]  # follows from the trial, wherever the folder is moved
         write_json(self.file, {"format": FORMAT, "metric": METRIC, "results": entries})
-
-
-def add_seeds(parser: Parser, default: Sequence[int] | None = None) -> None:
-    """The option `--seeds`, whose values `check_seeds` looks at."""
-    listed = " ".join(map(str, default or ()))
-    parser.add_argument(
-        "--seeds",
-        nargs="+",
-        type=given_number(SEED),
-        default=default,
-        required=default is None,
-        metavar="N",
-        help="each trains a model of its own" + (f"; default: {listed}" if listed else ""),
-    )
-
-
-def check_seeds(seeds: Sequence[int], words: Sequence[str], fewest: int = 1) -> None:
-    """Raise `UserError` for a seed that is named twice, for fewer than `fewest`, and for one of all trials' own."""
-    given = " ".join(map(str, seeds))
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {given} names a seed twice: name each once")
-    if len(seeds) < fewest:
-        raise UserError(f"--seeds {given} is one run, which says nothing about another: name three seeds or more")
-    for key in ("seed", "data_seed"):
-        if key in parse_options(list(words)).swift:
-            raise UserError(f"--{key} is given next to --seeds: leave it out, for each of --seeds is one")
 
 
 def list_folder(words: Sequence[str], kind: str) -> Path:

@@ -80,6 +80,8 @@ def check_names(recipe: str | None, words: list[str]) -> None:
         if word.startswith("--"):
             option = word
         elif option in ("--with", "--vary") and not OF_THE_READER.search(word) and "=" not in word:
+            if (option, word) == ("--vary", "none"):  # the recipe as it is
+                continue
             task = recipe if recipe and not OF_THE_READER.search(recipe) else "hotel_reviews"
             load_recipe(task, [word], ROOT)
 

@@ -10,7 +10,8 @@ import pytest
 from plan.options import parse_options
 from train import trials as trying
 from train.rerun import compare, differences, plan_again
-from train.sweep import chosen, grid, main, sweep, sweep_table
+from train.sweep import chosen, grid, main, sweep
+from train.sweep_table import sweep_table
 from train.trials import METRIC, Trial, TrialList, TrialResult, run_trial, too_late
 from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
