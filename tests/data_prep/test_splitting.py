@@ -125,7 +125,7 @@ def test_a_limit_takes_shares_and_a_larger_one_the_same_rows_and_more():
     for limit in (3, 4, 7, 10, 50, 51, 100, 200, 777):
         used = take_limit(splits, labels, draws[:, 1], WORDS, limit)
         assert (splits[used] == "train").sum() == limit
-        assert (splits[used] == "test").sum() == max(min(limit // 2, (splits == "test").sum()), 3)
+        assert (splits[used] == "test").sum() == max(min(limit * 4, (splits == "test").sum()), 3)
         assert (splits[used] == "val").sum() == max(min(limit // 4, (splits == "val").sum()), 3)
         assert not (before & ~used).any()
         before = used

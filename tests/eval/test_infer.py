@@ -180,8 +180,8 @@ def test_responses_of_an_earlier_version_are_compared_by_what_it_recorded(run: P
 
 
 def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(run: Path, calls: list[int]) -> None:
-    """One prompt is one draw: 4 others and 2 further draws of examples, of as many rows as 8 epochs afford."""
-    write_text(run / "sft.yaml", "num_train_epochs: 8\n")
+    """One prompt is one draw: 4 others and 2 further draws of examples, of as many rows as 13 epochs afford."""
+    write_text(run / "sft.yaml", "num_train_epochs: 13\n")
     infer(run, "before")
     infer(run, "before")
     assert calls == [30 + PARITY_ROWS + 30 + 12 + 6 * 27]
@@ -196,7 +196,7 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
             row["probabilities"] = {BINARY[0]: 0.9, BINARY[1]: 0.1}
     write_jsonl(run / "before" / VARIANTS_FILE, rows)
     predictions = load_predictions(run, test, val, BINARY, {}).test
-    found = untuned_variants(run, test, predictions, BINARY)
+    found = untuned_variants(run, test, predictions, BINARY, len(test))
     assert (found["n"], found["of"]) == (27, 30)
     assert [one["name"] for one in found["prompts"]] == ["before_score", *(f"wording_{i}" for i in range(1, 5))]
     assert [one["name"] for one in found["few_shot"]] == ["before_few_shot", "few_shot_2", "few_shot_3"]

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
+from eval.inference.budget import FEWEST_ASKED
 from plugins.score_lines import tokens_sha256
 from serve import Classifier
 from workspace.files import read_json, read_jsonl
@@ -21,7 +22,7 @@ from workspace.paths import ROOT
 
 pytestmark = pytest.mark.swift
 
-TRAIN, TEST = 48, 24
+TRAIN, TEST = 48, 192
 SCORE_ROWS = 20
 
 
@@ -65,8 +66,16 @@ def test_row_counts_hold_at_every_step(finished) -> None:
     seen = read_json(run / "train" / "label_metric.json")
     assert (seen["train_rows"], seen["val_rows"]) == (TRAIN, counts["val"]["total"])
     test = [(row["id"], row["messages"][-1]["content"]) for row in read_jsonl(dataset / "test.jsonl")]
-    for path in ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl"):
-        assert [(row["id"], row["gold"]) for row in read_jsonl(run / path)] == test
+    answered = {
+        path: read_jsonl(run / path) for path in ("before/test.jsonl", "before/few_shot.jsonl", "after/test.jsonl")
+    }
+    for path, rows in answered.items():
+        ids = {row["id"] for row in rows}
+        assert [(row["id"], row["gold"]) for row in rows] == [one for one in test if one[0] in ids], path
+    asked, examples, tuned = answered.values()
+    assert len(asked) == read_json(run / "metrics.json")["test"]["asked"] == FEWEST_ASKED and len(tuned) == TEST
+    assert [row["id"] for row in asked] == [row["id"] for row in examples]
+    assert [row["id"] for row in tuned if row["answer"] is not None] == [row["id"] for row in asked]
     assert len(read_jsonl(run / "rows.jsonl")) == TEST
 
 
@@ -80,7 +89,9 @@ def test_metrics_follow_their_schema_and_name_every_reading(finished) -> None:
         "majority", "tfidf_linear", "before_generate", "before_score", "before_score_calibrated",
         "before_score_threshold", "before_few_shot", "after_generate", "after_score", "after_score_threshold",
     ]  # fmt: skip
-    assert {reading["n"] for reading in metrics["readings"].values()} == {TEST}
+    asked = {name: reading["n"] for name, reading in metrics["readings"].items() if name.startswith("before")}
+    assert set(asked.values()) == {metrics["readings"]["after_generate"]["n"]} == {FEWEST_ASKED}
+    assert metrics["readings"]["after_score"]["n"] == metrics["readings"]["tfidf_linear"]["n"] == TEST
     assert metrics["test"]["looks"] >= 1
     assert metrics["curves"]["val"][0]["label_accuracy"] is not None
 
@@ -96,7 +107,7 @@ def test_verify_tells_a_run_of_fewer_rows_from_the_demo(finished) -> None:
     run, _ = finished
     result = run_sft("verify", "demo", "--limit", str(TRAIN), "--num_train_epochs", "1", "--run", str(run))
     assert result.returncode == 1, result.stderr[-3000:]
-    assert f"rows train / test: {TRAIN} / {TEST}, expected 400 / 200" in result.stdout
+    assert f"rows train / test: {TRAIN} / {TEST}, expected 200 / 800" in result.stdout
     lines = result.stdout.splitlines()
     assert sum("符合  " in line for line in lines) >= 5 and lines[-1].startswith("| `demo/minimind2-small` | CPU only")
 
@@ -125,7 +136,9 @@ def test_the_lines_of_the_pipeline_can_be_run_by_hand(finished) -> None:
     ours = {row["id"]: row["answer"] for row in read_jsonl(run / "after" / "test.jsonl")}
     dataset = Path(read_json(run / "run.json")["dataset"])
     ids = [row["id"] for row in read_jsonl(dataset / "test.jsonl")]
-    assert [row["response"] for row in read_jsonl(out)] == [ours[key] for key in ids]
+    answers = dict(zip(ids, (row["response"] for row in read_jsonl(out)), strict=True))
+    assert ours.keys() == answers.keys() and sum(text is not None for text in ours.values()) == FEWEST_ASKED
+    assert [answers[key] for key, text in ours.items() if text is not None] == [text for text in ours.values() if text]
 
 
 def prompts_of(run: Path, tokenizer) -> dict[str, list[int]]:
