@@ -137,7 +137,7 @@ def make_run(
         "margin": 0.01,
         "labels": list(labels),
         "counts": {"rows": n * 10 + 1, "train": {"total": n * 8}, "val": {"total": n}, "test": {"total": n}},
-        "test": {"rows_sha256": rows_sha256, "n": n, "looks": 5, "looks_this_task": 3},
+        "test": {"rows_sha256": rows_sha256, "n": n, "asked": n, "looks": 5, "looks_this_task": 3},
         "readings": {
             name: _reading(gold, answers[name], labels, name, confidence.get(name) if probabilities else None)
             for name in readings
