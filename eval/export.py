@@ -32,7 +32,7 @@ LOGS = {
     "before_few_shot": ("before", "few_shot", lambda name: name == "before_few_shot"),
     "after": ("after", "test", lambda name: name.startswith("after_") or name == STACK),
 }
-FIGURES = ("accuracy", "macro_f1", "balanced_accuracy", "mcc", "unparsed_rate")
+FIGURES = ("n", "accuracy", "macro_f1", "balanced_accuracy", "mcc", "unparsed_rate")
 KEPT = ("finish_reason", "label_mass", "probabilities", "cut", "prompt_tokens", "prompt_sha256", "chat_sha256")
 
 

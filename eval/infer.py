@@ -83,7 +83,7 @@ def stage_prompts(run: Run, side: str) -> list[Prompt]:
     train, val, test = (read_rows(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test"))
     head = is_head(run.folder)  # after tuning it writes no text
     afforded = budget_of(run, len(train), len(val), len(test))
-    part = part_of((row.id for row in test), afforded.asked, run.seed) if afforded.asked < len(test) else None
+    part = part_of(test, afforded.asked) if afforded.asked < len(test) else None
     prompts = make_prompts(run.dataset, side == "before", run.seed, None if side == "after" and head else part)
     if side == "after" or not afforded.variants:
         return prompts

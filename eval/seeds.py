@@ -105,8 +105,8 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
         if {a, b} <= places.keys():
             these, n, at = draws, len(test), (places[a], places[b])
         else:  # one of them was asked a part of the rows alone
-            rows, found = first.predictions.part, [one.predictions.asked for one in answered]
-            columns = [found[0][a].predicted, *(one[b].predicted for one in found)]
+            rows = first.predictions.part
+            columns = [first.predicted_on(a, rows), *(one.predicted_on(b, rows) for one in answered)]
             these, n, at = score_draws(rows.gold, columns, labels, metric), len(rows), ([0], [*range(1, len(columns))])
         estimate = these.difference(*at)
         code = outcome(estimate, margin)

@@ -37,6 +37,17 @@ class Answered(NamedTuple):
         """The label that a reading gave each test row; None for unparsed."""
         return self.readings[reading].predicted
 
+    def predicted_on(self, reading: str, rows: Split) -> tuple[str | None, ...]:
+        """The label that a reading gave each of `rows`. Raises `UserError` where it was not asked one of them."""
+        own = self.predictions.rows(reading, self.test).ids
+        said = dict(zip(own, self.predictions.every[reading].predicted, strict=True))
+        if missing := [key for key in rows.ids if key not in said]:
+            raise UserError(
+                f"{shown(self.run.folder)} has no answer of {reading} to test row {missing[0]}, which the others have: "
+                "run the same command again with --fresh"
+            )
+        return tuple(said[key] for key in rows.ids)
+
 
 def answer(folder: Path, stages: Sequence[str] = ("after",)) -> Answered:
     """The baselines' answers in a tuned run, and those of the models of these stages."""

@@ -43,6 +43,7 @@ def card(file: ClassifierFile, metrics: Metrics, name: str, base: Licence | None
             {
                 "name": READINGS[one],
                 "own": one == file.reported,
+                "n": readings[one]["n"],
                 **{key: readings[one][key] for key in ("accuracy", "accuracy_ci", "macro_f1")},
                 "macro_f1_ci": (readings[one]["intervals"] or {}).get("macro_f1"),
             }

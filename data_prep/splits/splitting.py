@@ -115,7 +115,7 @@ def take_limit(
     )
     for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
-        used[rows[_stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True
+        used[rows[stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True
     return used
 
 
@@ -240,7 +240,7 @@ def _original(rows: int, settings: SplitSettings) -> np.ndarray:
     return names
 
 
-def _stratified_order(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
+def stratified_order(labels: np.ndarray, draws: np.ndarray) -> np.ndarray:
     """The rows in an order of which every beginning has the classes in about their shares, and each class early."""
     by_class = pd.Series(draws).groupby(labels)
     ranks = by_class.rank(method="first").to_numpy()  # from 1

@@ -6,9 +6,13 @@ changed: for that a fixed part of the test rows does where all would cost too mu
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from data_prep.rows import DatasetRow
+from data_prep.splits.splitting import stratified_order
 from eval.inference.prompts import VARIANTS
 from plan.run import Run
 
@@ -29,12 +33,12 @@ class Budget(NamedTuple):
     variants: int
 
 
-def budget(epochs: float, train: int, val: int, test: int) -> Budget:
+def budget(epochs: float, train: int, val: int, test: int, labels: int = 2) -> Budget:
     """What a run over so many rows can afford, in passes over a row: training costs 1 + `BACKWARD` a row and epoch,
-    validation and test rows one each."""
+    validation and test rows one each. Every label's rows are asked, however many labels there are."""
     left = SHARE * ((1 + BACKWARD) * epochs * train + val + test)
     reserved = FEWEST * VARIANTS_COST if left >= 2 * FEWEST * VARIANTS_COST and test >= FEWEST else 0
-    asked = min(test, max(FEWEST_ASKED, int((left - reserved) / ROW_COST)))
+    asked = min(test, max(FEWEST_ASKED, 2 * labels, int((left - reserved) / ROW_COST)))
     variants = min(asked, int(max(reserved, left - ROW_COST * asked) / VARIANTS_COST))
     return Budget(asked, variants if variants >= FEWEST else 0)
 
@@ -42,10 +46,12 @@ def budget(epochs: float, train: int, val: int, test: int) -> Budget:
 def budget_of(run: Run, train: int, val: int, test: int) -> Budget:
     """The budget of a planned run whose dataset has so many rows."""
     epochs = float(run.sft_values().get("num_train_epochs", 1)) if (run.folder / "sft.yaml").is_file() else 1.0
-    return budget(epochs, train, val, test)
+    return budget(epochs, train, val, test, len(run.labels))
 
 
-def part_of(ids: Iterable[str], count: int, seed: int) -> frozenset[str]:
-    """`count` of the ids, by a hash of seed and id: the same rows each time, and of a larger part the first ones."""
-    order = sorted(ids, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).hexdigest())
-    return frozenset(order[:count])
+def part_of(rows: Sequence[DatasetRow], count: int) -> frozenset[str]:
+    """The ids of `count` of the rows, by a hash of the id and with the classes in about their shares: the same whatever
+    the seed of training, and of a larger part the first ones."""
+    draws = [int(hashlib.sha256(row.id.encode()).hexdigest()[:13], 16) for row in rows]
+    order = stratified_order(np.array([row.label for row in rows], dtype=object), np.array(draws, dtype=float))
+    return frozenset(rows[at].id for at in order[:count])

@@ -44,10 +44,10 @@ def wordings(labels: Sequence[str]) -> dict[str, str]:
 def variant_prompts(
     test: Sequence[DatasetRow], train: Sequence[DatasetRow], labels: Sequence[str], rows: int, seed: int
 ) -> list[Prompt]:
-    """Every variant of `rows` test rows, chosen by a hash of seed and id: more rows are the same and others."""
+    """Every variant of `rows` test rows (eval/inference/budget.py); the seed draws the examples."""
     questions = [row.messages[-2]["content"] for row in test]
     texts = dict(zip((row.id for row in test), shown_texts(questions, around(questions)), strict=True))
-    part = part_of((row.id for row in test), rows, seed)
+    part = part_of(test, rows)
     chosen = [row for row in test if row.id in part]
     templates, found = wordings(labels), []
     for name in VARIANTS:

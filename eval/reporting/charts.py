@@ -157,14 +157,19 @@ def reliability(metrics: Mapping[str, Any]) -> Chart | None:
     x = Axis(given, low, 1.03, _whole_percent)
     y = Axis(Text("实际准确率", "accuracy"), *WHOLE, _whole_percent)
     title = Text("可靠性图", "Reliability diagram")
-    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
+    return Chart(title, _rows(scored), x, y, tuple(lines))
+
+
+def _rows(scored: Mapping[str, Mapping[str, Any]]) -> str:
+    """The number of rows, or both where the untuned model was asked a part of them."""
+    return "n = " + " / ".join(number(n) for n in sorted({reading["n"] for reading in scored.values()}))
 
 
 def coverage(metrics: Mapping[str, Any]) -> Chart | None:
     """Accuracy over the share of reviews that the model answers by itself, the surest first; from 20 reviews on, as one
     of fewer says nothing."""
-    lines = []
-    for name, reading in _scored(metrics, "risk_coverage").items():
+    lines, scored = [], _scored(metrics, "risk_coverage")
+    for name, reading in scored.items():
         enough = [one for one in reading["probabilities"]["risk_coverage"] if one["n"] >= ROWS_A_BIN]
         if points := series(enough, "accuracy", "coverage"):
             lines.append(Line(reading_name(name), *_look(name, points)))
@@ -179,7 +184,7 @@ def coverage(metrics: Mapping[str, Any]) -> Chart | None:
     x = Axis(answered, 0, 1.02, _whole_percent)
     y = Axis(Text("准确率", "accuracy"), *WHOLE, _whole_percent)
     title = Text("覆盖率与准确率", "Coverage and accuracy")
-    return Chart(title, f"n = {number(metrics['test']['n'])}", x, y, tuple(lines))
+    return Chart(title, _rows(scored), x, y, tuple(lines))
 
 
 Draw = Callable[[Mapping[str, Any]], Chart | None]

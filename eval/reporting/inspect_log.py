@@ -46,15 +46,17 @@ def sample(
 
 
 def results(readings: Mapping[str, Mapping[str, float | None]], rows: int) -> Json:
-    """EvalResults: figures by reading, those that are undefined left out."""
+    """EvalResults of so many rows: figures by reading, `n` the rows that it answered, undefined ones left out."""
     scores = [
         {
             "name": name,
             "scorer": name,
-            "scored_samples": rows,
-            "unscored_samples": 0,
+            "scored_samples": int(figures["n"] or 0),
+            "unscored_samples": rows - int(figures["n"] or 0),
             "metrics": {
-                metric: {"name": metric, "value": value} for metric, value in figures.items() if value is not None
+                metric: {"name": metric, "value": value}
+                for metric, value in figures.items()
+                if value is not None and metric != "n"
             },
         }
         for name, figures in readings.items()

@@ -11,26 +11,36 @@ from workspace.errors import UserError
 from workspace.paths import shown
 from workspace.records import read_lines
 
+SIDES = ("before", "after")
+
 
 def asked_part(run: Path, test: Split) -> Split | None:
     """The rows of `test` that were asked in every way, in its order; None where those are all of them.
 
-    Raises `UserError` where the response file has another number of them than the summary, or other rows.
+    Raises `UserError` where a response file has another number of them than the summary, or other rows.
     """
-    for side, all_asked in (("before", False), ("after", True)):
-        path, summary = run / side / "test.jsonl", Summary.read(run / side)
-        if summary is None or not path.is_file():
-            continue
-        asked = summary.prompts.get("test", len(test))
-        if asked >= len(test):
-            return None
-        rows = read_lines(path, Response, "run the inference again")
-        ids = {row.id for row in rows if not all_asked or row.answer is not None}
-        part = test.take(place for place, key in enumerate(test.ids) if key in ids)
-        if len(part) != asked or len(ids) != asked:
-            raise UserError(
-                f"{shown(path)} has {len(ids)} answers to {asked} of the {len(test)} rows of {shown(test.path)}: "
-                "run the inference again"
-            )
-        return part
-    return None
+    parts = [part for side in SIDES if (part := _asked(run, side, test)) is not None]
+    return min(parts, key=len, default=None)
+
+
+def answered_all(run: Path, side: str, purpose: str, test: Split) -> bool:
+    """Whether a side's responses of a purpose are to all rows of `test`; so they are without a summary."""
+    summary = Summary.read(run / side)
+    return summary is None or summary.prompts.get(purpose, len(test)) >= len(test)
+
+
+def _asked(run: Path, side: str, test: Split) -> Split | None:
+    """The rows that a side was asked before tuning, or after it in text."""
+    path, summary = run / side / "test.jsonl", Summary.read(run / side)
+    if summary is None or not path.is_file() or answered_all(run, side, "test", test):
+        return None
+    asked = summary.prompts["test"]
+    rows = read_lines(path, Response, "run the inference again")
+    ids = {row.id for row in rows if side == "before" or row.answer is not None}
+    part = test.take(place for place, key in enumerate(test.ids) if key in ids)
+    if len(part) != asked or len(ids) != asked:
+        raise UserError(
+            f"{shown(path)} has {len(ids)} answers to {asked} of the {len(test)} rows of {shown(test.path)}: "
+            "run the inference again"
+        )
+    return part

@@ -31,7 +31,8 @@ DecisionCode = Literal["better", "equal", "unproven", "alone", "none"]
 class Candidate:
     """A reading that could be used. cost: as `cost_of` says.
 
-    value: its primary metric; interval: that of `value`, None for too few rows.
+    value: its primary metric; interval: that of `value`, None for too few rows. figure: its metric on the rows that it
+    answered, where those are not the others' and `value` only places it among them; None where both are the same.
     """
 
     name: str
@@ -39,6 +40,12 @@ class Candidate:
     value: float
     interval: Interval | None
     above_guessing: bool
+    figure: float | None = None
+
+    @property
+    def told(self) -> str:
+        """The figure for people."""
+        return decimal(self.value if self.figure is None else self.figure)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def decide(
         return _code(codes, one, best) == "better" and corrected < ALPHA
 
     advised = next(one for one in steps if one is best or not beaten(one))
-    zh, en = (f"{text} {decimal(advised.value)}" for text in word)
+    zh, en = (f"{text} {advised.told}" for text in word)
     zh_name, en_name = names.get(advised.name, Text(advised.name, advised.name))
     cheaper = [one for one in able if one.cost < advised.cost]
     if len(able) == 1:
@@ -99,8 +106,8 @@ def decide(
         if rival:
             other, several = names.get(rival.name, Text(rival.name, rival.name)), _several(picked_from(rival))
             against = Text(
-                f"，已证实好于更便宜的「{other.zh}」（{decimal(rival.value)}）{several.zh}",
-                f", shown to be better than the cheaper “{other.en}” ({decimal(rival.value)}){several.en}",
+                f"，已证实好于更便宜的「{other.zh}」（{rival.told}）{several.zh}",
+                f", shown to be better than the cheaper “{other.en}” ({rival.told}){several.en}",
             )
         return Decision(
             advised.name,
@@ -110,7 +117,7 @@ def decide(
             f"Use “{en_name}”: the highest {en} here{against.en}.",
         )
     other = names.get(best.name, Text(best.name, best.name))
-    figure, code = decimal(best.value), _code(codes, advised, best)
+    figure, code = best.told, _code(codes, advised, best)
     equal, several = code == "equivalent", _several(picked_from(advised) if code == "better" else 1)
     return Decision(
         advised.name,

@@ -34,7 +34,7 @@ def decisions(
     gold = val.codes(labels), test.codes(labels)
     on_test = {name: one.probabilities for name, one in predictions.test.items()}
     settings = task.selective if task else SelectiveSettings()
-    shown = primary(scores) or next(iter(scores))
+    shown = primary(predictions.test) or next(iter(predictions.test))
     return {
         "selective": selective_answering(predictions.validation, on_test, gold, np.ones(len(val), bool), settings),
         "costs": cost_record(predictions.validation, on_test, gold, labels, task.costs if task else None),

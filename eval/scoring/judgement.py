@@ -1,5 +1,6 @@
 """What a run's readings are judged to show: which of them are compared, the verdict, and the decision between all."""
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, replace
 from types import MappingProxyType
@@ -33,7 +34,7 @@ def compare_all(
     if found.test is not found.asked:
         comparisons |= compare_predictions(found.test, test.gold, labels, metric, margin, highest)
         if ahead := _ahead(found, comparisons, highest):
-            best = _highest({name: found.asked[name] for name in ahead}, *of_part[1:-1])
+            best = _highest({name: found.asked[name] for name in ahead}, found.part.gold, labels, metric)
             comparisons = compare_predictions(*of_part, best) | comparisons
     return comparisons
 
@@ -116,13 +117,9 @@ def judge_all(
             value, interval = getattr(scores[name], metric), own[metric] if own else None
             candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
     highest = _highest(found.test, test.gold, labels, metric)
-    ahead = _ahead(found, comparisons, highest)
-    # Figures of other rows are not compared: what is shown to be better gets the highest's and the difference to it.
-    candidates = [
-        replace(one, value=getattr(scores[highest], metric) + ahead[one.name]) if one.name in ahead else one
-        for one in candidates
-        if one.name in found.test or one.name in ahead
-    ]
+    top = next((one for one in candidates if one.name == highest), None)
+    placed = [_placed(one, top, comparisons) for one in candidates if one.name not in found.test]
+    candidates = [one for one in candidates if one.name in found.test] + [one for one in placed if one]
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))
     return decide(candidates, codes, p, names, metric), intervals
 
@@ -133,8 +130,22 @@ def _highest(predictions: Mapping[str, Predictions], gold: Sequence[str], labels
     return max(reached, key=reached.__getitem__) if len(gold) and reached else ""
 
 
-def _ahead(found: RunPredictions, comparisons: Comparisons, highest: str) -> dict[str, float]:
-    """The readings of the part alone that are shown to be better there than the `highest` of all rows, and by how
-    much."""
+def _ahead(found: RunPredictions, comparisons: Comparisons, highest: str) -> list[str]:
+    """The readings of the part alone that are shown to be better there than the `highest` of all rows."""
     against = {name: comparisons.get((name, highest)) for name in found.asked.keys() - found.test.keys()}
-    return {name: -one.difference for name, one in against.items() if one and one.code == "worse"}
+    return [name for name, one in against.items() if one and one.code == "worse"]
+
+
+def _placed(one: Candidate, top: Candidate | None, comparisons: Comparisons) -> Candidate | None:
+    """A reading of the part among those of all rows, by its difference from the highest of them, `top`, on the rows
+    that both answered: above it only where that is shown. None for one that is not shown to be better and costs as
+    much: there is no reason to weigh it."""
+    if top is None:
+        return one
+    against = comparisons.get((one.name, top.name))
+    if against and against.code == "worse":
+        return replace(one, value=top.value - against.difference, figure=one.value)
+    if against and one.cost < top.cost:
+        below = math.nextafter(top.value, -math.inf)
+        return replace(one, value=min(top.value - against.difference, below), figure=one.value)
+    return None

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.asked_part import asked_part
+from eval.scoring.asked_part import answered_all, asked_part
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
 from eval.scoring.log_linear import LogLinear
@@ -154,8 +154,8 @@ def _load(
                 if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
                     validation[name] = shares
     for side in ("after",) if whole is None else ("before", "after"):
-        answered_by = whole if side == "after" else None
-        answers = load_responses(run / side / "test.jsonl", rows, labels, answered_by, texts=whole is not None)
+        of_all = whole if side == "after" or (whole and answered_all(run, side, "test", whole)) else None
+        answers = load_responses(run / side / "test.jsonl", rows, labels, of_all, texts=whole is not None)
         if answers and answers.texts is not None:
             loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
         if not answers or answers.probabilities is None:
@@ -167,7 +167,10 @@ def _load(
             if side == "before":
                 loaded.append(by_score(CALIBRATED, batch_calibrated(answers.probabilities, shares), labels))
                 validation[CALIBRATED] = batch_calibrated(shares, shares)
-    few_shot = None if whole is None else load_responses(run / "before" / "few_shot.jsonl", rows, labels)
+    few_shot = None
+    if whole is not None:
+        of_all = whole if answered_all(run, "before", "few_shot", whole) else None
+        few_shot = load_responses(run / "before" / "few_shot.jsonl", rows, labels, of_all)
     if few_shot:
         if few_shot.texts is not None:
             loaded.append(by_text("before_few_shot", few_shot, labels, synonyms))
@@ -189,6 +192,10 @@ def _load(
         for one in loaded
         if one.kind == "score" and one.name in validation and one.probabilities is not None
     ]
+    if not loaded and whole is None:
+        raise UserError(
+            f"{shown(run)} has answers to a part of the test rows alone: run `python -m eval.baselines {shown(run)}`"
+        )
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
     return {p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, pool

@@ -147,9 +147,9 @@ def test_what_makes_it_run_again(tmp_path, capsys, change):
 def test_the_limit_counts_what_is_not_used(tmp_path, capsys):
     table = write_csv(tmp_path / "t.csv", reviews(400))
     counts = read_json(build(small_task(tmp_path, limit=60), csv=table, out=tmp_path / "out"))["counts"]
-    assert [counts[name]["total"] for name in SPLITS] == [60, 15, 30]
-    assert counts["not_used"]["total"] == 400 - 105
-    assert "295 rows are left out by the limit of 60 train rows" in capsys.readouterr().out
+    assert [counts[name]["total"] for name in SPLITS] == [60, 15, 40]
+    assert counts["not_used"]["total"] == 400 - 115
+    assert "285 rows are left out by the limit of 60 train rows" in capsys.readouterr().out
     counts = read_json(build(small_task(tmp_path, limit=60), csv=table, limit=10_000, out=tmp_path / "out"))["counts"]
     assert counts["not_used"]["total"] == 0
 
@@ -159,7 +159,7 @@ def test_only_the_rows_in_use_are_counted_under_a_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(ModelTokenizer, "count", lambda self, texts, n: counted.append(n) or whole(self, texts, n))
     table, model = write_csv(tmp_path / "t.csv", reviews(400)), write_model(tmp_path / "model")
     build(small_task(tmp_path), csv=table, model=model, limit=40, out=tmp_path / "out")
-    assert counted == [40 + 20 + 10]
+    assert counted == [40 + 40 + 10]
 
 
 def test_near_copies_stay_in_one_split(tmp_path):

@@ -204,7 +204,7 @@ def test_a_limit_and_leaks_under_the_original_scheme(tmp_path):
     text = (out / "README.md").read_text(encoding="utf-8")
     said = tables(text)
     assert text.startswith("# small · limit 40 · ")
-    left = 400 - 40 - 20 - 10
+    left = 400 - 40 - 80 - 10
     assert f"因行数上限未用 {left}" in text and f"{left} left out by the limit" in text
     assert "**Reviews stand in two splits: results on test are too high.**" in text
     n, exact, near, share = said["Leaks"][1][1:]

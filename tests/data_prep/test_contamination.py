@@ -57,7 +57,7 @@ def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):
     table, splits = plain
     content = "\n".join(row["review"] for row in splits["test"])
     manifest, written = with_known(tmp_path, table, "known.txt", content, limit=20)
-    assert manifest["known_public"]["exact"] == len(written["test"]) == manifest["counts"]["test"]["total"] == 10
+    assert manifest["known_public"]["exact"] == len(written["test"]) == manifest["counts"]["test"]["total"] == 15
 
 
 def test_another_file_makes_the_dataset_again(tmp_path, plain, capsys):

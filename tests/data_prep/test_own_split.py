@@ -43,7 +43,7 @@ def test_rows_go_where_the_column_says(tmp_path):
     # A limit takes some of each, and all of them again where it is large.
     build(task, csv=tmp_path / "t.csv", out=tmp_path / "limited", limit=40)
     limited = ids_of(tmp_path / "limited")
-    assert [len(limited[name]) for name in SPLITS] == [40, 10, 20]
+    assert [len(limited[name]) for name in SPLITS] == [40, 10, 40]
     assert all(set(limited[name]) <= set(ids[name]) for name in SPLITS)
 
 

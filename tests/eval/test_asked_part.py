@@ -1,6 +1,7 @@
 """A run whose untuned model was asked a part of the test rows: each figure is of the rows that were answered."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from eval.reporting.compare_runs import compare_runs
 from eval.scoring.baseline_records import ANSWERS, LINEAR
 from eval.scoring.predictions import load_predictions
 from eval.scoring.responses import load_split
+from eval.seeds import summary
+from eval.trial_answers import Answered
+from plan.run import Run
 from tests.scored_runs import BINARY, ask_a_part, make_run
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
@@ -101,12 +105,12 @@ def test_answers_that_are_missing_are_told(run, part) -> None:
         evaluate(run)
     write_jsonl(path, rows)
     after = read_jsonl(run / "after" / "test.jsonl")
-    write_jsonl(run / "after" / "test.jsonl", after[1:])
+    write_jsonl(run / "after" / "test.jsonl", [row for row in after if row is not after[1]])  # no row of the part
     with pytest.raises(UserError, match=f"has {ALL - 1} answers to the {ALL} rows"):
         evaluate(run)
     torn = [{**row, "answer": None} if row["id"] == part[3] else row for row in after]
     write_jsonl(run / "after" / "test.jsonl", torn)
-    with pytest.raises(UserError, match="no answer, which other lines have"):
+    with pytest.raises(UserError, match=f"has {COUNT - 1} answers to {COUNT} of the {ALL} rows"):
         evaluate(run)
 
 
@@ -149,8 +153,93 @@ def test_an_untuned_reading_that_is_shown_to_be_better_on_the_part_is_advised(ru
     linear = [row | {"probabilities": shares(BINARY[int(row["id"]) % 2], 0.6)} for row in read_jsonl(path)]
     write_jsonl(path, linear)
     metrics = evaluate(run)
+    advised = metrics["decision"]["advised"]
+    assert advised.startswith("before_") and metrics["verdict"]["code"] == "worse"
+    assert f"{metrics['readings'][advised]['macro_f1']:.3f}" in metrics["decision"]["en"]  # its own figure
+
+
+def test_an_untuned_model_that_is_as_good_on_the_part_is_not_passed_over(run, part) -> None:
+    """Nothing shows that tuning brought anything: the cheaper one is advised, as on all rows."""
+    for name in ("before", "after"):
+        path = run / name / "test.jsonl"
+        rows = [row | {"probabilities": shares(row["gold"], 0.9)} for row in read_jsonl(path)]
+        write_jsonl(path, [row | {"answer": row["gold"] if row["answer"] else None} for row in rows])
+    path = run / ANSWERS[LINEAR] / "test.jsonl"
+    write_jsonl(path, [row | {"probabilities": shares(BINARY[int(row["id"]) % 2], 0.6)} for row in read_jsonl(path)])
+    metrics = evaluate(run)
     assert metrics["decision"]["advised"].startswith("before_")
-    assert metrics["verdict"]["code"] == "worse"
+
+
+def test_a_part_is_above_guessing_where_nothing_else_is(run, part) -> None:
+    path = run / "after" / "test.jsonl"
+    guesses = np.random.default_rng(3).integers(0, 2, ALL)
+    rows = [
+        row | {"probabilities": shares(BINARY[code], 0.9)} for code, row in zip(guesses, read_jsonl(path), strict=True)
+    ]
+    write_jsonl(
+        path,
+        [
+            row | {"answer": max(row["probabilities"], key=row["probabilities"].get) if row["answer"] else None}
+            for row in rows
+        ],
+    )
+    path = run / ANSWERS[LINEAR] / "test.jsonl"
+    write_jsonl(
+        path,
+        [
+            row | {"probabilities": shares(BINARY[code], 0.6)}
+            for code, row in zip(guesses, read_jsonl(path), strict=True)
+        ],
+    )
+    path = run / "before" / "test.jsonl"
+    write_jsonl(
+        path, [row | {"answer": row["gold"], "probabilities": shares(row["gold"], 0.9)} for row in read_jsonl(path)]
+    )
+    metrics = evaluate(run)
+    assert metrics["decision"]["advised"].startswith("before_"), metrics["decision"]
+
+
+def test_stages_of_two_versions_are_read_together(run, tmp_path) -> None:
+    """Before tuning all rows were asked, by the version before; after it texts are of a part."""
+    dataset = tmp_path / "data" / "made_up"
+    kept = {name: read_jsonl(run / "before" / f"{name}.jsonl") for name in ("test", "few_shot")}
+    ask_a_part(run, dataset, COUNT)
+    for name, rows in kept.items():
+        write_jsonl(run / "before" / f"{name}.jsonl", rows)
+    for said in ({"prompts": {"test": ALL, "few_shot": ALL}}, None):
+        path = run / "before" / "summary.json"
+        write_json(path, said) if said else path.unlink()
+        n = {name: one["n"] for name, one in evaluate(run)["readings"].items()}
+        assert n["before_generate"] == n["after_generate"] == n["before_few_shot"] == COUNT and n["after_score"] == ALL
+
+
+def test_answers_before_tuning_alone_say_what_is_missing(run, part) -> None:
+    for path in [*(run / "after").iterdir(), run / "baselines.json"]:
+        path.unlink()
+    with pytest.raises(UserError, match=r"a part of the test rows alone: run `python -m eval\.baselines"):
+        evaluate(run)
+
+
+@pytest.mark.parametrize("head", [False, True], ids=["words", "head"])
+def test_seeds_are_held_against_the_untuned_model_on_the_rows_that_it_was_asked(run, part, tmp_path, head) -> None:
+    answered = []
+    for seed in (42, 43, 44):
+        folder = tmp_path / "runs" / f"seed {seed}"
+        shutil.copytree(run, folder)
+        if seed > 42:
+            shutil.rmtree(folder / "before")
+        if head:
+            path = folder / "after" / "test.jsonl"
+            write_jsonl(path, [row | {"answer": None} for row in read_jsonl(path)])
+            write_json(folder / "after" / "summary.json", {"prompts": {"test": ALL}})
+        one = Run.read(folder)
+        test, val = (load_split(one.dataset, name, BINARY) for name in ("test", "val"))
+        answered.append(Answered(one, test, load_predictions(folder, test, val, BINARY, {})))
+    found = summary(answered, (42, 43, 44), "macro_f1", 0.01)
+    against = {one["a"]: one for one in found["comparisons"]}
+    before = next(one for name, one in against.items() if name.startswith("before"))
+    assert before["n"] == COUNT and before["code"] == "better" and before["of_b"] > 0.85
+    assert against["tfidf_linear"]["n"] == ALL
 
 
 def shares(label: str, probability: float) -> dict[str, float]:

@@ -86,7 +86,7 @@ def test_a_heads_python_gives_each_labels_probability(tmp_path):
     lines = block(text_of(bundle), "python", "pipeline")
     finished = FinishedRun.read(Run.read(run))
     at = next(at for at, cut in enumerate(finished.test.cut) if not cut)
-    text, wanted = finished.test.reviews[at], finished.predictions.test["after_score"].probabilities[at]
+    text, wanted = finished.test.reviews[at], finished.predictions.test["after_score"].own_probabilities[at]
     done = subprocess.run(
         [sys.executable, "-c", re.sub(r'", "房间[^"]*"\)', lambda _: f'", {text!r})', lines)],
         cwd=bundle, capture_output=True, text=True,

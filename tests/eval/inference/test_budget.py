@@ -2,6 +2,7 @@
 
 import pytest
 
+from data_prep.rows import DatasetRow, read_rows
 from eval.inference.budget import (
     FEWEST,
     FEWEST_ASKED,
@@ -40,15 +41,33 @@ def test_a_run_of_seconds_asks_few_rows_and_no_variants() -> None:
 
 
 def test_the_part_is_the_same_each_time_and_a_larger_one_holds_it() -> None:
-    ids = [str(number) for number in range(100)]
-    few, more = part_of(ids, 20, 42), part_of(reversed(ids), 40, 42)
-    assert len(few) == 20 and few < more and part_of(ids, 20, 42) == few != part_of(ids, 20, 43)
+    rows = made_rows(["a"] * 90 + ["b"] * 10)
+    few, more = part_of(rows, 20), part_of(rows[::-1], 40)
+    assert len(few) == 20 and few < more and part_of(rows, 20) == few
+    assert sum(int(key) >= 90 for key in few) == 2  # the classes in their shares
+
+
+def test_every_class_is_asked_however_many_there_are_and_however_rare() -> None:
+    labels = [f"label {number // 4}" for number in range(800)]
+    asked, _ = budget(1, 400, 100, 800, labels=200)
+    assert asked >= 400
+    part = part_of(made_rows(labels), asked)
+    assert {int(key) // 4 for key in part} == set(range(200))
+    rare = part_of(made_rows(["a"] * 99 + ["b"]), FEWEST_ASKED)
+    assert "99" in rare
+
+
+def made_rows(labels: list[str]) -> list[DatasetRow]:
+    turns = ({"role": "user", "content": "?"}, {"role": "assistant", "content": ""})
+    return [
+        DatasetRow([turns[0], turns[1] | {"content": label}], str(at), "?", False) for at, label in enumerate(labels)
+    ]
 
 
 def test_the_untuned_model_is_asked_the_part_and_the_tuned_one_scores_the_rest(tmp_path) -> None:
     dataset = make_dataset(tmp_path / "data")
     every = [one for one in make_prompts(dataset, before=False, seed=42) if one.purpose == "test"]
-    part = part_of((one.id for one in every), 30, 42)
+    part = part_of(read_rows(dataset / "test.jsonl"), 30)
     before = make_prompts(dataset, before=True, seed=42, part=part)
     for purpose in ("test", "few_shot"):
         assert {one.id for one in before if one.purpose == purpose} == part
