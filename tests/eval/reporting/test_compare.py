@@ -87,7 +87,7 @@ def test_other_test_rows_are_refused_in_one_sentence(runs):
 
 def test_rows_that_do_not_fit_the_metrics_are_refused(runs):
     write_jsonl(runs[1] / "rows.jsonl", read_jsonl(runs[1] / "rows.jsonl")[1:])
-    with pytest.raises(UserError, match="different rows"):
+    with pytest.raises(UserError, match=r"rows\.jsonl is not of its metrics\.json"):
         report.main([str(run) for run in runs[:2]])
 
 
