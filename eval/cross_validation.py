@@ -23,7 +23,7 @@ from eval.reporting.wording import reading_name
 from eval.scoring.baseline_records import LINEAR
 from eval.scoring.intervals import Metric
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import primary
+from eval.scoring.reading_names import primary
 from eval.scoring.significance import MARGIN, Comparison, compare, wilson
 from eval.scoring.verdict import Contrast, baseline_verdict
 from eval.trial_answers import answer

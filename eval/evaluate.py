@@ -30,15 +30,8 @@ from eval.scoring.learning_curve import near_curve
 from eval.scoring.ledger import Look, record_look
 from eval.scoring.metrics import UNPARSED, Classification, classify
 from eval.scoring.nearest_rows import confident_mistakes
-from eval.scoring.predictions import (
-    STACK,
-    Metrics,
-    Predictions,
-    cut_off,
-    load_predictions,
-    primary,
-)
-from eval.scoring.reading_names import READINGS
+from eval.scoring.predictions import STACK, Metrics, Predictions, cut_off, load_predictions
+from eval.scoring.reading_names import READINGS, primary
 from eval.scoring.responses import Split, SplitName, load_split
 from eval.scoring.row_records import row_records
 from eval.scoring.segments import load_segments, of_rows

@@ -51,7 +51,7 @@ def export(folder: Path) -> list[Path]:
         readings = {name: found for name, found in predictions.every.items() if is_of(name)}
         if not file.is_file() or not readings:
             continue
-        prompts = {one.id: one for one in _asked(run, side) if one.purpose == purpose}
+        prompts = {one.id: one for one in _asked(run, side, predictions.part) if one.purpose == purpose}
         answers = {one.id: one for one in read_lines(file, Response, "run the inference again")}
         figures = {name: {key: metrics["readings"][name].get(key) for key in FIGURES} for name in readings}
         path = folder / FOLDER / f"{log}.eval"
@@ -90,9 +90,9 @@ def _scored(run: Run) -> tuple[Split, RunPredictions]:
     return test, predictions
 
 
-def _asked(run: Run, side: str) -> list[Prompt]:
+def _asked(run: Run, side: str, part: Split) -> list[Prompt]:
     """The prompts of a stage, made again. Raises `UserError` where they are not those that were answered."""
-    prompts, summary = stage_prompts(run, side), Summary.read(run.folder / side)
+    prompts, summary = stage_prompts(run, side, part.ids), Summary.read(run.folder / side)
     digest = prompts_sha256(prompts)
     if summary and summary.inputs.get("prompts", digest) != digest:
         raise UserError(

@@ -4,7 +4,7 @@ Run as: python -m eval.infer RUN before|after
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,17 @@ def infer_run(run: Run, side: str) -> None:
     print(f"{side}: {len(prompts)} prompts answered -> {shown(job.folder)}", flush=True)
 
 
-def stage_prompts(run: Run, side: str) -> list[Prompt]:
-    """Every prompt that the model `before` or `after` is asked, in the order in which they are answered."""
+def stage_prompts(run: Run, side: str, asked: Collection[str] | None = None) -> list[Prompt]:
+    """Every prompt that the model `before` or `after` is asked, in the order in which they are answered.
+
+    asked: the ids of the test rows that were asked in every way, where that is known; else as many as the run affords.
+    """
     train, val, test = (read_rows(run.dataset / f"{name}.jsonl") for name in ("train", "val", "test"))
     head = is_head(run.folder)  # after tuning it writes no text
     afforded = budget_of(run, len(train), len(val), len(test))
-    part = part_of(test, afforded.asked) if afforded.asked < len(test) else None
-    prompts = make_prompts(run.dataset, side == "before", run.seed, None if side == "after" and head else part)
+    part = part_of(test, afforded.asked) if asked is None else frozenset(asked)
+    whole = len(part) == len(test) or (side == "after" and head)
+    prompts = make_prompts(run.dataset, side == "before", run.seed, None if whole else part)
     if side == "after" or not afforded.variants:
         return prompts
     others = variant_prompts(test, train, run.labels, afforded.variants, run.seed)

@@ -20,7 +20,7 @@ from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
 from eval.scoring.baseline_records import LINEAR
-from eval.scoring.predictions import primary_pair
+from eval.scoring.reading_names import primary_pair
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.soup import judge_soup
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading

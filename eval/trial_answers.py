@@ -8,7 +8,8 @@ from data_prep.task import PrimaryMetric
 from eval.baselines import make_baselines
 from eval.evaluate import load_run_task
 from eval.infer import infer
-from eval.scoring.predictions import Predictions, RunPredictions, load_predictions, primary
+from eval.scoring.predictions import Predictions, RunPredictions, load_predictions
+from eval.scoring.reading_names import primary
 from eval.scoring.responses import Split, load_split
 from plan.run import Run, locked_run
 from workspace.errors import UserError

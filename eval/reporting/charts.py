@@ -166,8 +166,7 @@ def _rows(scored: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def coverage(metrics: Mapping[str, Any]) -> Chart | None:
-    """Accuracy over the share of reviews that the model answers by itself, the surest first; from 20 reviews on, as one
-    of fewer says nothing."""
+    """Accuracy over the share of reviews that the model answers by itself, the surest first; from 20 reviews on."""
     lines, scored = [], _scored(metrics, "risk_coverage")
     for name, reading in scored.items():
         enough = [one for one in reading["probabilities"]["risk_coverage"] if one["n"] >= ROWS_A_BIN]

@@ -14,7 +14,8 @@ from eval.reporting.use_wording import shifted_classes, use_sentences
 from eval.robustness.table import injection_section
 from eval.scoring.intervals import Metric
 from eval.scoring.multiplicity import holm
-from eval.scoring.predictions import Metrics, Row, primary_pair, shown_reading
+from eval.scoring.predictions import Metrics, Row
+from eval.scoring.reading_names import primary_pair, shown_reading
 from workspace.bilingual import Text, duration
 
 FACTS = ("task", "recipe", "model", "csv", "limit", "seed", "machine", "git", "started")

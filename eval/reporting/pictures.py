@@ -14,7 +14,7 @@ from eval.reporting.class_tables import MATRIX
 from eval.reporting.context import second_metric
 from eval.reporting.wording import UNPARSED, reading_name, stage_of
 from eval.scoring.decision import METRIC_NAMES
-from eval.scoring.predictions import shown_reading
+from eval.scoring.reading_names import shown_reading
 from workspace import picture_style as style
 from workspace.bilingual import Text, decimal, number, percent
 from workspace.fonts import Font

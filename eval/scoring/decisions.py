@@ -13,8 +13,9 @@ from eval.scoring.calibration import IntArray, probability_metrics
 from eval.scoring.costs import cost_record
 from eval.scoring.intervals import Metric
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import STACK, STACKED, Predictions, RunPredictions, primary
+from eval.scoring.predictions import STACK, STACKED, Predictions, RunPredictions
 from eval.scoring.prevalence import noise_ceiling, prevalence_shift
+from eval.scoring.reading_names import primary
 from eval.scoring.responses import Split
 from eval.scoring.selective import selective_answering
 from eval.scoring.slices import LabelIssues

@@ -12,7 +12,8 @@ from eval.scoring.baseline_records import ANSWERS
 from eval.scoring.decision import Candidate, Decision, cost_of, decide
 from eval.scoring.intervals import Interval, Metric, metric_intervals
 from eval.scoring.metrics import Classification, classify, encode
-from eval.scoring.predictions import BIAS_FREE, Predictions, RunPredictions, primary, primary_pair
+from eval.scoring.predictions import BIAS_FREE, Predictions, RunPredictions
+from eval.scoring.reading_names import primary, primary_pair
 from eval.scoring.responses import Split
 from eval.scoring.significance import MARGIN, Comparison, balanced_accuracy_interval, compare
 from eval.scoring.verdict import NOTHING_TO_COMPARE, Contrast, Guessing, baseline_verdict, verdict

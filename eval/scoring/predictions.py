@@ -9,7 +9,7 @@ baselines are calibrated on the validation rows (temperature.py), those of the u
 """
 
 import operator
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -244,28 +244,3 @@ def cut_off(reading: Predictions) -> dict[str, int] | None:
         return None
     at = [place for place, reason in enumerate(reasons) if reason == "length"]
     return {"answers": len(at), "unparsed": sum(reading.predicted[place] is None for place in at)}
-
-
-def primary_pair(names: Container[str]) -> tuple[str, str] | None:
-    """The readings before and after that the verdict rests on: generate where both have it, else score, else None.
-
-    By score the untuned model is credited with its calibrated reading, where that is there.
-    """
-    pairs = (("before_generate", "after_generate"), ("before_score_calibrated", "after_score"))
-    found = (pair for pair in (*pairs, ("before_score", "after_score")) if pair[0] in names and pair[1] in names)
-    return next(found, None)
-
-
-def primary(names: Container[str]) -> str | None:
-    """The tuned model's primary reading, else the untuned one's; None when only baselines answered."""
-    pair = primary_pair(names)
-    order = ("after_generate", "after_score", "before_generate", "before_score")
-    return pair[1] if pair else next((name for name in order if name in names), None)
-
-
-def shown_reading(names: Container[str], stage: str) -> str | None:
-    """The reading by which the model `before` or `after` is shown in detail: the verdict's; without one, generate, else
-    score."""
-    if pair := primary_pair(names):
-        return pair[stage == "after"]
-    return next((name for name in (f"{stage}_generate", f"{stage}_score") if name in names), None)

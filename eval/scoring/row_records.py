@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from eval.scoring.predictions import Predictions, RunPredictions, primary_pair
+from eval.scoring.predictions import Predictions, RunPredictions
+from eval.scoring.reading_names import primary_pair
 from eval.scoring.responses import Split
 
 DECIMALS = 4  # of a probability: the file is for reading

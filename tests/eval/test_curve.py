@@ -15,7 +15,7 @@ from eval.reporting.curve_wording import more_sentence
 from eval.reporting.first_screen import first_screen
 from eval.reporting.render import render_html, render_markdown
 from eval.scoring.learning_curve import near_curve
-from eval.scoring.predictions import Predictions
+from eval.scoring.predictions import Predictions, RunPredictions
 from eval.scoring.responses import Split
 from eval.trial_answers import Answered
 from plan.run import Run
@@ -39,7 +39,11 @@ def answered(reached: dict[str, float], generator: np.random.Generator) -> Answe
     for name, share in reached.items():
         right = generator.permutation(N) < round(N * share)
         readings[name] = Predictions(name, tuple(LABELS[(at + (not ok)) % 2] for at, ok in enumerate(right)))
-    return Answered(Run(Path(), "mine/model+rows-drawn-by-42", "mine", LABELS, Path()), test, readings)
+    return Answered(
+        Run(Path(), "mine/model+rows-drawn-by-42", "mine", LABELS, Path()),
+        test,
+        RunPredictions(readings, readings, test, {}),
+    )
 
 
 def measured(tuned: dict[int, float], linear: dict[int, float], seeds=SEEDS, spread: float = 0.004, stack=None):

@@ -210,7 +210,7 @@ def test_the_untuned_model_is_asked_in_other_words_too_and_its_spread_is_told(ru
     rows[0]["gold"] = swap[rows[0]["gold"]]
     write_jsonl(run / "before" / VARIANTS_FILE, rows)
     with pytest.raises(UserError, match=r"variants\.jsonl, line 1 answers no row of"):
-        untuned_variants(run, test, predictions, BINARY)
+        untuned_variants(run, test, predictions, BINARY, len(test))
 
 
 def test_asking_a_model_imports_nothing_that_figures_are_computed_with() -> None:

@@ -140,4 +140,4 @@ def test_a_soup_answers_and_is_reported_as_any_run(finished: Path, runs: list[Pa
 def answered_of(folder: Path) -> Answered:
     run = Run.read(folder)
     test, val = (load_split(run.dataset, name, run.labels) for name in ("test", "val"))
-    return Answered(run, test, load_predictions(folder, test, val, run.labels, {}).test)
+    return Answered(run, test, load_predictions(folder, test, val, run.labels, {}))

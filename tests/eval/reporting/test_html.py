@@ -10,7 +10,7 @@ from eval.reporting.class_tables import SHOWN, class_rows, confusions
 from eval.reporting.context import best_baseline, browser_rows, each_pair_once
 from eval.reporting.render import embedded_json, render_html, render_markdown
 from eval.reporting.wording import decision
-from eval.scoring.predictions import primary_pair
+from eval.scoring.reading_names import primary_pair
 from tests.report_runs import BINARY, HOSTILE, MANY, TEN, make_run
 from workspace.files import read_jsonl
 

@@ -93,7 +93,7 @@ def check_decision(readings, comparisons, metric, margin):
     if weighed or any(word in told.en + told.zh for word in EQUAL):
         claims_only_what_is_shown((told.en, told.zh), weighed, margin)
     shown = {
-        one.name: {metric: one.value, "ms_per_review": 1.0, "train_seconds": None}
+        one.name: {"n": 200, metric: one.value, "ms_per_review": 1.0, "train_seconds": None}
         | {"intervals": one.interval and {metric: one.interval}}
         for one in readings
     }

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from eval.scoring.predictions import by_score, by_text, by_threshold, load_predictions, primary, primary_pair
+from eval.scoring.predictions import by_score, by_text, by_threshold, load_predictions
+from eval.scoring.reading_names import primary, primary_pair
 from eval.scoring.responses import Responses, load_split
 from eval.scoring.thresholds import Threshold
 from tests.scored_runs import BINARY, make_run
