@@ -141,10 +141,12 @@ def test_a_task_that_brings_its_own_recipes_uses_those(tmp_path: Path) -> None:
 
 
 def test_a_tasks_sft_section_comes_between_recipe_and_overrides(tmp_path: Path) -> None:
-    demo, same_model = load_recipe("demo").sft, load_recipe("hotel_reviews/minimind2-small").sft
-    assert (demo["num_train_epochs"], same_model["num_train_epochs"]) == (2, 3)
-    assert demo | {"num_train_epochs": 3} == same_model
-    changed = load_recipe("demo", [override(tmp_path, "sft: {num_train_epochs: 7}\n")])
+    quick, plain = own_task(tmp_path / "quick"), load_recipe(str(own_task(tmp_path / "plain"))).sft
+    with open(quick / "task.yaml", "a", encoding="utf-8") as stream:
+        stream.write("sft: {num_train_epochs: 2}\n")
+    assert (load_recipe(str(quick)).sft["num_train_epochs"], plain["num_train_epochs"]) == (2, 3)
+    assert load_recipe(str(quick)).sft | {"num_train_epochs": 3} == plain
+    changed = load_recipe(str(quick), [override(tmp_path, "sft: {num_train_epochs: 7}\n")])
     assert changed.sft["num_train_epochs"] == 7
     folder = own_task(tmp_path / "mine")
     with open(folder / "task.yaml", "a", encoding="utf-8") as stream:
