@@ -107,7 +107,7 @@ def test_verify_tells_a_run_of_fewer_rows_from_the_demo(finished) -> None:
     run, _ = finished
     result = run_sft("verify", "demo", "--limit", str(TRAIN), "--num_train_epochs", "1", "--run", str(run))
     assert result.returncode == 1, result.stderr[-3000:]
-    assert f"rows train / test: {TRAIN} / {TEST}, expected 200 / 800" in result.stdout
+    assert f"rows train / test: {TRAIN} / {TEST}, expected 180 / 720" in result.stdout
     lines = result.stdout.splitlines()
     assert sum("符合  " in line for line in lines) >= 5 and lines[-1].startswith("| `demo/minimind2-small` | CPU only")
 
