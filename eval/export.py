@@ -144,7 +144,7 @@ def _samples(
     readings: Mapping[str, Predictions],
     run: Run,
 ) -> Iterator[dict[str, Any]]:
-    places = {name: {key: at for at, key in enumerate(predictions.rows(name, test).ids)} for name in readings}
+    places = predictions.places(test)
     for row, (key, gold) in enumerate(zip(rows.ids, rows.gold, strict=True)):
         answer = dataclasses.asdict(answers[key])
         one = sample(

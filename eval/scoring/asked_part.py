@@ -23,18 +23,17 @@ def asked_part(run: Path, test: Split) -> Split | None:
     return min(parts, key=len, default=None)
 
 
-def answered_all(run: Path, side: str, purpose: str, test: Split) -> bool:
-    """Whether a side's responses of a purpose are to all rows of `test`; so they are without a summary."""
+def rows_answered(run: Path, side: str, purpose: str, test: Split) -> int:
+    """How many rows of `test` a side's responses of a purpose are to; without a summary to all."""
     summary = Summary.read(run / side)
-    return summary is None or summary.prompts.get(purpose, len(test)) >= len(test)
+    return len(test) if summary is None else min(summary.prompts.get(purpose, len(test)), len(test))
 
 
 def _asked(run: Path, side: str, test: Split) -> Split | None:
-    """The rows that a side was asked before tuning, or after it in text."""
-    path, summary = run / side / "test.jsonl", Summary.read(run / side)
-    if summary is None or not path.is_file() or answered_all(run, side, "test", test):
+    """The rows that a side was asked before tuning, or after it in text; None for all."""
+    path, asked = run / side / "test.jsonl", rows_answered(run, side, "test", test)
+    if not path.is_file() or asked == len(test):
         return None
-    asked = summary.prompts["test"]
     rows = read_lines(path, Response, "run the inference again")
     ids = {row.id for row in rows if side == "before" or row.answer is not None}
     part = test.take(place for place, key in enumerate(test.ids) if key in ids)

@@ -117,7 +117,7 @@ def judge_all(
         if name not in off:
             value, interval = getattr(scores[name], metric), own[metric] if own else None
             candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
-    highest = _highest(found.test, test.gold, labels, metric)
+    highest = max(found.test, key=lambda name: getattr(scores[name], metric))
     top = next((one for one in candidates if one.name == highest), None)
     placed = [_placed(one, top, comparisons) for one in candidates if one.name not in found.test]
     candidates = [one for one in candidates if one.name in found.test] + [one for one in placed if one]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.scoring.asked_part import answered_all, asked_part
+from eval.scoring.asked_part import asked_part, rows_answered
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
 from eval.scoring.log_linear import LogLinear
@@ -112,6 +112,10 @@ class RunPredictions:
         """The rows of `every` reading's predictions."""
         return test if reading in self.test else self.part
 
+    def places(self, test: Split) -> dict[str, dict[str, int]]:
+        """Where each reading's prediction of a row stands among its own, by the row's id."""
+        return {name: self.rows(name, test).places for name in self.every}
+
     def correct(self, test: Split) -> dict[str, int]:
         """How many of its rows each reading has right."""
         return {
@@ -154,7 +158,7 @@ def _load(
                 if (shares := _probabilities(run / answers_of / "val.jsonl", val, labels)) is not None:
                     validation[name] = shares
     for side in ("after",) if whole is None else ("before", "after"):
-        of_all = whole if side == "after" or (whole and answered_all(run, side, "test", whole)) else None
+        of_all = whole if side == "after" or (whole and rows_answered(run, side, "test", whole) == len(whole)) else None
         answers = load_responses(run / side / "test.jsonl", rows, labels, of_all, texts=whole is not None)
         if answers and answers.texts is not None:
             loaded.append(by_text(f"{side}_generate", answers, labels, synonyms))
@@ -169,7 +173,7 @@ def _load(
                 validation[CALIBRATED] = batch_calibrated(shares, shares)
     few_shot = None
     if whole is not None:
-        of_all = whole if answered_all(run, "before", "few_shot", whole) else None
+        of_all = whole if rows_answered(run, "before", "few_shot", whole) == len(whole) else None
         few_shot = load_responses(run / "before" / "few_shot.jsonl", rows, labels, of_all)
     if few_shot:
         if few_shot.texts is not None:

@@ -44,6 +44,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def places(self) -> dict[str, int]:
+        """Where each row stands, by its id."""
+        return {key: place for place, key in enumerate(self.ids)}
+
     def codes(self, labels: Sequence[str]) -> NDArray[np.int64]:
         """Gold labels as positions in `labels`, shape (n,)."""
         return np.array([labels.index(word) for word in self.gold], dtype=np.int64)

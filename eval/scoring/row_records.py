@@ -17,8 +17,8 @@ def row_records(predictions: RunPredictions, test: Split) -> list[dict[str, Any]
     the label's probability; what there is none of is None. `status` compares the two readings of the verdict (fixed,
     broken, right, wrong), None where one did not answer. Where the table has a column of ids, "source_id" is the row's.
     """
-    pair, every = primary_pair(predictions.every), predictions.every
-    places = {name: {key: at for at, key in enumerate(predictions.rows(name, test).ids)} for name in every}
+    every, places = predictions.every, predictions.places(test)
+    pair = primary_pair(every)
     records = []
     for i, (key, review, gold, cut) in enumerate(zip(test.ids, test.reviews, test.gold, test.cut, strict=True)):
         readings = {name: _said(one, places[name][key], gold) for name, one in every.items() if key in places[name]}

@@ -45,7 +45,7 @@ def of_rows(segments: Mapping[str, Sequence[str]], test: Split, rows: Split) -> 
     """The values of `rows`, which are a part of the rows of `test` or all of them, by column."""
     if rows is test:
         return segments
-    places = {key: at for at, key in enumerate(test.ids)}
+    places = test.places
     return {column: [values[places[key]] for key in rows.ids] for column, values in segments.items()}
 
 

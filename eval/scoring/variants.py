@@ -36,7 +36,7 @@ def untuned_variants(
     if not path.is_file():
         return None
     answered = read_lines(path, Response, "run the inference again")
-    places = {key: place for place, key in enumerate(rows.ids)}
+    places = rows.places
     by_name: dict[str, dict[int, Response]] = {name: {} for name in VARIANTS}
     for number, row in enumerate(answered, 1):
         name, place = (row.key or "").partition("/")[0], places.get(row.id)
