@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--model", type=given_path, metavar="DIR", help="a model's folder; its tokenizer counts lengths"
     )
     parser.add_argument(
-        "--limit", type=given_number(ROWS), metavar="N", help="at most N train, N/2 test and N/4 val rows"
+        "--limit", type=given_number(ROWS), metavar="N", help="at most N train, 4N test and N//4 val rows"
     )
     parser.add_argument("--out", type=given_path, metavar="DIR", help="default: dataset_jsonl/TASK")
     parser.add_argument("--prompt", metavar="NAME", help="one of the task's prompts")

@@ -1,7 +1,7 @@
 """How many bytes a run will write, on which disk, and whether they fit: said before anything slow starts.
 
-The estimate is an upper bound: for the run folder 2.0 times what three finished runs of the 26M-parameter demo model
-held (rank 8, one and two epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py
+The estimate is an upper bound: for the run folder 2.0 times what four finished runs of the 26M-parameter demo model
+held (rank 8, one to three epochs; all weights, one epoch), for the dataset 1.3 to 1.8 times. tests/plan/test_disk.py
 holds it between once and three times those runs.
 """
 
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.splits.splitting import held_out_rows
 from workspace.errors import MachineFault
 from workspace.paths import expanded, shown
 from workspace.safetensors_header import read_header
@@ -25,8 +26,8 @@ ANSWERS = 12
 # Bytes of ms-swift's tokenised copies for a byte of train.jsonl; 3.4 were measured. Test and validation rows are copied
 # for each time that they are asked.
 ARROW = 5
+FEWEST = 32  # held-out rows, so that every class has some
 ROW = 320  # bytes that a JSONL row has besides its review, which is in it twice
-HELD_OUT = 1.0  # of a limit's train rows: test rows N/2, val rows N/4, and the card
 SAFE_SECONDS = 600.0  # between checkpoints that are made by the clock
 SLOWEST = 1e10  # operations a second: below what a single core does
 OPTIMISER = 8  # bytes a trained parameter: two moments in float32
@@ -74,9 +75,8 @@ def dataset_bytes(csv: Path, rows: int | None) -> tuple[int, int]:
     row = 2 * size / max(1, total) + ROW
     if rows is None:
         return round(total * row), round(total * row * 0.25)
-    train = min(rows, total)
-    # Held-out rows are fewer than half the train rows, and at least some.
-    return round(train * row), round(min(total, max(train * HELD_OUT, 32)) * row)
+    held_out = max(sum(held_out_rows(rows)), FEWEST)
+    return round(min(rows, total) * row), round(min(total, held_out) * row)
 
 
 def checkpoint_bytes(sft: Mapping[str, Any], model: Path) -> int:

@@ -74,7 +74,7 @@ def parse_options(argv: list[str] | None) -> Options:
         "--limit",
         type=given_number(ROWS._replace(low=2)),
         metavar="N",
-        help="N training rows, stratified, and N//4 test rows",
+        help="N training rows, stratified, 4N test and N//4 validation rows",
     )
     parser.add_argument("--prompt", metavar="NAME", help="another prompt of the task, by its name in task.yaml")
     parser.add_argument(

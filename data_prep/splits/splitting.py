@@ -94,25 +94,28 @@ def hold_out(
     return out[groups]
 
 
+def held_out_rows(limit: int) -> tuple[int, int]:
+    """(test rows, val rows) beside `limit` train rows; no more of test than `deciding_rows`.
+
+    All of test are read once or not much more often (eval/inference/budget.py), a train row some 3 times an epoch: four
+    times as many cost less than half of three epochs.
+    """
+    return min(limit * TEST_OF, deciding_rows()), int(limit * VAL_OF)
+
+
 def take_limit(
     splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str], limit: int, of: str = "all"
 ) -> np.ndarray:
-    """Whether each row is used under `limit`: so many train rows, four times as many of test, a quarter as many of val.
+    """Whether each row is used under `limit`: so many train rows, and `held_out_rows` of test and val.
 
-    No more of test than `deciding_rows`. All of test are read once or not much more often (eval/inference/budget.py),
-    a train row some 3 times an epoch: four times as many cost less than half of three epochs. `of`: "train" leaves val
-    and test whole, as a learning curve wants them.
-
-    The classes keep their shares, and each has at least one row in every split. A larger limit takes the same rows
-    and more. Where a split has fewer rows than asked for, all of them are taken. Raises UserError when `limit` is
-    smaller than the number of classes.
+    `of`: "train" leaves val and test whole, as a learning curve wants them. The classes keep their shares, and each has
+    at least one row in every split. A larger limit takes the same rows and more. Where a split has fewer rows than
+    asked for, all of them are taken. Raises UserError when `limit` is smaller than the number of classes.
     """
     if limit < len(label_words):
         raise UserError(f"--limit {limit} leaves classes without a row: give at least {len(label_words)}")
     used = np.zeros(len(splits), bool)
-    shares = (
-        (len(splits), len(splits)) if of == "train" else (min(limit * TEST_OF, deciding_rows()), int(limit * VAL_OF))
-    )
+    shares = (len(splits), len(splits)) if of == "train" else held_out_rows(limit)
     for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
         used[rows[stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True

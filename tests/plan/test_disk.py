@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.splits.deciding_rows import deciding_rows
 from plan import disk
 from plan.disk import (
     by_disk,
@@ -26,6 +27,7 @@ from workspace.errors import UserError
 MEASURED = {
     "rank 8, 1 epoch": ({"tuner_type": "lora", "lora_rank": 8, "num_train_epochs": "1"}, 40, 8_819_677),
     "rank 8, 2 epochs": ({"tuner_type": "lora", "lora_rank": 8, "num_train_epochs": 2}, 400, 17_069_951),
+    "rank 8, 3 epochs": ({"tuner_type": "lora", "lora_rank": 8, "num_train_epochs": 3}, 200, 27_258_693),
     "full, 1 epoch": ({"tuner_type": "full", "num_train_epochs": "1", "save_total_limit": 2}, 40, 311_009_288),
 }
 # Bytes of one checkpoint of those.
@@ -107,9 +109,11 @@ def test_checkpoints_kept_are_those_of_the_limit_and_one_being_written(model: Pa
     assert checkpoints_kept({"num_train_epochs": 5, "save_strategy": "epoch"}, model, 40) == 6
 
 
-def test_gbk_and_a_limit_change_the_dataset(table: Path, tmp_path: Path) -> None:
+def test_gbk_and_a_limit_change_the_dataset_and_its_held_out_rows(table: Path, tmp_path: Path) -> None:
     whole, few = dataset_bytes(table, None), dataset_bytes(table, 400)
     assert whole[0] > 10 * few[0] > 0
+    assert few[1] == pytest.approx(few[0] * (4 + 0.25), rel=1e-4)  # test and val rows of a limit
+    assert dataset_bytes(table, 4000)[1] == pytest.approx(few[0] / 400 * (deciding_rows() + 1000), rel=1e-4)
     gbk = tmp_path / "gbk.csv"
     gbk.write_bytes(table.read_text(encoding="utf-8").encode("gbk"))
     assert dataset_bytes(gbk, None)[0] == pytest.approx(whole[0], rel=0.03)
