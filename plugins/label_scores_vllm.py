@@ -3,8 +3,7 @@
 `swift infer … --infer_backend vllm --external_plugins plugins/label_scores_vllm.py` with the environment variable
 LABEL_SCORES_VLLM naming a JSON file as plugins/label_scores.py reads it; the same line a row is written.
 
-vLLM gives the log probabilities of named tokens after a prompt. Where label words go on, the prompt is asked again with
-their beginning after it. By then vLLM has the prompt's keys and values (prefix caching), for these and for the text.
+How words are scored is in vllm_words.py. What vLLM has of a prompt by then (prefix caching) serves the text, too.
 Rows of the mode "score" answer with a label word alone (constrained choice); rows of the mode "single" are run alone.
 """
 
@@ -14,40 +13,31 @@ import time
 from itertools import groupby
 from typing import Any
 
-import torch
 from score_lines import KEY, STRIP_NEWLINE, KeyedRow, ScoreFile, chat_sha256  # next to this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
-from word_tree import WordTree, word_tokens  # next to this file
+from vllm_words import ONE_TOKEN, Ask, word_logprobs  # next to this file
+from word_tree import word_tokens  # next to this file
 
-ONE_TOKEN = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
 ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
 
 
-def run_words(engine: Any, prompts: list[list[int]], words: list[list[int]], adapter: Any) -> list[list[float]]:
-    """[rows][words] log P* (see word_tree.py) of `words` after each of `prompts`, both token ids."""
-    tree = WordTree.of(words)
-    heads = tree.next_tokens
-    steps = {(*head, token): torch.zeros(len(prompts)) for head in heads for token in heads[head]}
-    for length in sorted({len(head) for head in heads}):
-        asked = {
-            f"label-{row}-{column}": (row, head)
-            for row in range(len(prompts))
-            for column, head in enumerate(heads)
-            if len(head) == length
-        }
-        for name, (row, head) in asked.items():
-            inputs = {"input_ids": [*prompts[row], *head]}
-            wanted = SamplingParams(**ONE_TOKEN, logprob_token_ids=heads[head])
-            engine._add_request(inputs, wanted, name, adapter_request=adapter)
+def asked_of(engine: Any, adapter: Any) -> Ask:
+    """What asks ms-swift's vLLM engine for the log probabilities of named tokens."""
+
+    def ask(prompts: list[list[int]], tokens: list[list[int]]) -> list[dict[int, float]]:
+        for place, (prompt, wanted) in enumerate(zip(prompts, tokens, strict=True)):
+            settings = SamplingParams(**ONE_TOKEN, logprob_token_ids=wanted)
+            engine._add_request({"input_ids": prompt}, settings, f"label-{place}", adapter_request=adapter)
+        found: list[dict[int, float]] = [{}] * len(prompts)
         while engine.engine.has_unfinished_requests():
             for output in engine.engine.step():
                 if output.finished:
-                    row, head = asked["-".join(output.request_id.split("-")[:3])]
-                    found = output.outputs[0].logprobs[0]
-                    for token in heads[head]:
-                        steps[*head, token][row] = found[token].logprob
-    return tree.logprobs(steps).tolist()
+                    place = int(output.request_id.split("-")[1])
+                    found[place] = {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()}
+        return found
+
+    return ask
 
 
 def scoring_engine(base: type, scores: ScoreFile) -> type:
@@ -81,7 +71,8 @@ def scoring_engine(base: type, scores: ScoreFile) -> type:
             ]
             words = word_tokens(self.tokenizer, scores.labels)
             begin = time.perf_counter()
-            logprobs = run_words(self, [row.tokens for row in rows], words, kwargs.get("adapter_request"))
+            ask = asked_of(self, kwargs.get("adapter_request"))
+            logprobs = word_logprobs(ask, [row.tokens for row in rows], words).tolist()
             scored = time.perf_counter()
             if mode == "score":
                 request_config = copy.deepcopy(request_config or RequestConfig())

@@ -16,7 +16,8 @@ from workspace.errors import UserError, run_main
 from workspace.paths import shown
 from workspace.ranges import Range, whole
 
-READINGS = ("tuned", "linear", "stack")
+READINGS, ENGINES = ("tuned", "linear", "stack"), ("transformers", "vllm")
+VLLM_ROWS = 256  # of a batch: vLLM runs so many side by side, and makes its own order of them
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--api-key", type=given_path, metavar="FILE", help=f"a file with the key, a line each; else ${VARIABLE}, if set"
     )
     parser.add_argument("--reading", choices=READINGS, help="of a run: default what the report advises")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs a tuned model, vllm on a GPU; %(default)s"
+    )
     parser.add_argument("--name", help="the model's name on the wires; default: the task's")
     parser.add_argument("--waiting", type=given_number(whole(1, 10**6)), default=Limits.waiting, metavar="N",
                         help="rows in the queue, more are told to come back; default: %(default)s")  # fmt: skip
@@ -43,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if not options.path.is_dir():
         raise UserError(f"{shown(options.path)} is no folder: name that of a finished run, or of a bundle")
-    return _serve(options.path, options.reading, options.name, options.host, options.port, keys,
-                  replace(Limits(), waiting=options.waiting, seconds=options.seconds), options.log_texts)  # fmt: skip
+    limits = replace(Limits(), waiting=options.waiting, seconds=options.seconds)
+    if options.engine == "vllm":
+        limits = replace(limits, batch_rows=VLLM_ROWS, batch_characters=VLLM_ROWS * limits.batch_characters)
+    return _serve(options.path, options.reading, options.engine, options.name, options.host, options.port, keys,
+                  limits, options.log_texts)  # fmt: skip
 
 
 def _serve(
-    path: Path, reading: str | None, name: str | None, host: str, port: int, keys: tuple[str, ...],
+    path: Path, reading: str | None, engine: str, name: str | None, host: str, port: int, keys: tuple[str, ...],
     limits: Limits, texts: bool,
 ) -> int:  # fmt: skip
     # Imported here: a fault in the words of the command is told at once.
@@ -64,7 +71,7 @@ def _serve(
     def load():  # type: ignore[no-untyped-def]
         from serve.classifier import Classifier
 
-        return Classifier.load(path, reading)  # type: ignore[arg-type]
+        return Classifier.load(path, reading, engine=engine)  # type: ignore[arg-type]
 
     service = Service(name, load, limits, Documents.of(path))
     # With a key any name may lead here, such as that of a proxy.

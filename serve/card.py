@@ -13,7 +13,7 @@ from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import Metrics
 from eval.scoring.reading_names import READINGS
 from serve.classifier_file import ClassifierFile
-from serve.examples import plain_transformers, swift_infer, vllm_serve
+from serve.examples import plain_transformers, swift_infer, vllm_ask, vllm_serve
 from serve.licences import Licence
 from workspace import bilingual
 from workspace.bilingual import Text, decimal, number, percent
@@ -52,7 +52,7 @@ def card(file: ClassifierFile, metrics: Metrics, name: str, base: Licence | None
         plain=plain_transformers(file),
         swift=swift_infer(file),
         vllm=vllm_serve(file),
-        vllm_note=_vllm_note(file),
+        vllm_ask=vllm_ask(file),
         limits=_limits(file),
         base=base.sentence if base else None,
         data=Text(
@@ -160,22 +160,11 @@ def _agreement(file: ClassifierFile) -> Text | None:
     )
 
 
-def _vllm_note(file: ClassifierFile) -> Text:
-    if file.kind == "head":
-        return Text("vLLM：分类头没有试过。", "vLLM: not tried with a classification head.")
-    if file.weights == "adapter":
-        return Text(
-            "vLLM：适配器须连同底座一起载入，没有试过。", "vLLM: an adapter is loaded beside its base; not tried."
-        )
-    return Text("（没有试跑过）", "(not run here)")
-
-
 def _limits(file: ClassifierFile) -> Text:
     if file.kind is None:
         return Text(
-            "系数在 linear.safetensors、词表在 linear.json（不是 pickle），由 predict 和 serve 读取；"
-            "transformers、ms-swift 和 vLLM 用不上。",
-            "Coefficients are in linear.safetensors, terms in linear.json (no pickle): predict and serve read them; "
+            "系数和词表在 linear/（不是 pickle），由 predict 和 serve 读取；transformers、ms-swift 和 vLLM 用不上。",
+            "Coefficients and terms are in linear/ (no pickle): predict and serve read them; "
             "transformers, ms-swift and vLLM have no use for them.",
         )
     return Text(

@@ -24,7 +24,7 @@ from hub.find import find_model, fingerprint
 from plan.run import Run
 from plugins.score_lines import tokens_sha256
 from serve.bundle import ADAPTER, is_bundle, open_bundle
-from serve.classifier_file import ClassifierFile, Reading, path_in
+from serve.classifier_file import ClassifierFile, Engine, Reading, path_in
 from serve.decision import Decided, decide
 from serve.describe import describe_finished
 from serve.encoding import PromptEncoder, Scored
@@ -49,21 +49,35 @@ class Classifier(ClassifierMixin, BaseEstimator):
     identity: str  # the hash of all that decides its answers
     finished: FinishedRun | None = None  # where it is a run's
 
-    def __init__(self, path: str | Path, reading: Reading | None = None, base: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        reading: Reading | None = None,
+        base: str | Path | None = None,
+        engine: Engine = "transformers",
+    ) -> None:
         """As `load`; nothing is read before `fit`."""
         self.path = path
         self.reading = reading
         self.base = base
+        self.engine = engine
 
     @classmethod
-    def load(cls, path: str | Path, reading: Reading | None = None, base: str | Path | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        reading: Reading | None = None,
+        base: str | Path | None = None,
+        engine: Engine = "transformers",
+    ) -> Self:
         """The classifier of a finished run or a bundle, ready to answer.
 
         `reading`: tuned, linear or stack; by default what the report advises, or what the bundle holds. `base`: the
-        base model's folder or id, where a bundle holds an adapter alone. Raises `UserError` for what is neither, is not
-        finished or was changed, and for a model that does not fit in memory.
+        base model's folder or id, where a bundle holds an adapter alone. `engine`: what runs the tuned model; vllm
+        where it is installed, for a model that answers in words. Raises `UserError` for what is neither run nor bundle,
+        is not finished or was changed, and for a model that does not fit in memory.
         """
-        return cls(path, reading, base).fit()
+        return cls(path, reading, base, engine).fit()
 
     def fit(self, X: Any = None, y: Any = None) -> Self:
         """Load the classifier where it is not loaded: it is tuned already, and learns nothing from `X` and `y`."""
@@ -201,10 +215,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if file.kind is None:
             self.encoder = PromptEncoder(file.prompt, file.labels, ModelTokenizer(tokenizer))
             return
-        from serve.tuned import TunedScorer  # torch, which the linear model does without
+        from serve.tuned import load_scorer  # torch, which the linear model does without
 
-        head = file.kind == "head"
-        self._tuned = TunedScorer(model, file.prompt, file.labels, adapter, head, dtype, tokenizer)
+        self._tuned = load_scorer(self.engine, file, model, tokenizer, adapter, dtype)
         self.encoder = self._tuned.encoder
 
     def _base_of(self, file: ClassifierFile, path: Path) -> Path:

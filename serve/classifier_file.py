@@ -14,9 +14,10 @@ from eval.scoring.significance import Interval
 from eval.scoring.temperature import Calibration
 
 NAME = "classifier.json"
-FORMAT = 1
+FORMAT = 2
 Reading = Literal["tuned", "linear", "stack"]
 Kind = Literal["words", "head"]
+Engine = Literal["transformers", "vllm"]  # what runs a tuned model
 # As the report names them.
 REPORTED: dict[Reading, str] = {"tuned": "after_score", "linear": "tfidf_linear", "stack": "stack"}
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -1,7 +1,8 @@
-"""The lines of a bundle's card that load it with other programs, each of which a test runs but vLLM's."""
+"""The lines of a bundle's card that load it with other programs, each of which a test runs."""
 
 import json
 import shlex
+from typing import Any
 
 from serve.classifier_file import ClassifierFile, Prompt
 from workspace.swift_registry import ANSWER_MARK, QUESTION_MARK
@@ -53,9 +54,26 @@ def swift_infer(file: ClassifierFile) -> str | None:
     return " ".join([*words, "--max_new_tokens", "16", "--temperature", "0", "--val_dataset", "rows.jsonl"])
 
 
-def vllm_serve(file: ClassifierFile) -> str | None:
-    """The command that serves the model by vLLM; None where it cannot."""
-    return "vllm serve ." if file.kind == "words" and file.weights == "merged" else None
+def vllm_serve(file: ClassifierFile) -> str:
+    """The command that serves the model by vLLM, in the dtype that it is stored in: left to itself vLLM takes half."""
+    if file.weights == "adapter":
+        return f"vllm serve {shlex.quote(file.base_model or 'BASE')} --enable-lora --lora-modules adapter=adapter"
+    dtype = f" --dtype {file.agreement.dtype}" if file.agreement else ""
+    return f"vllm serve .{' --runner pooling' if file.kind == 'head' else ''}{dtype}"
+
+
+def vllm_ask(file: ClassifierFile) -> str | None:
+    """The command that asks that server about one text; None as `plain_transformers` has it."""
+    head = file.kind == "head"
+    found = prompt_text(file.prompt, head)
+    if found is None:
+        return None
+    prompt, special = found[0].replace(file.prompt.places[0], TEXT), found[1]
+    asked: dict[str, Any] = {"model": "adapter" if file.weights == "adapter" else "."}
+    asked |= {"input": prompt} if head else {"prompt": prompt, "max_tokens": 16, "temperature": 0}
+    body = shlex.quote(json.dumps({**asked, "add_special_tokens": special}, ensure_ascii=False))
+    url = f"http://127.0.0.1:8000/{'classify' if head else 'v1/completions'}"
+    return f"curl {url} -H 'Content-Type: application/json' -d {body}"
 
 
 def prompt_text(prompt: Prompt, head: bool) -> tuple[str, bool] | None:

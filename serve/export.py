@@ -111,9 +111,9 @@ def told(file: ClassifierFile, folder: Path) -> list[str]:
     if file.weights == "adapter":
         lines.append(f"the adapter is apart: whoever uses it needs {file.base_model} beside it")
     if file.kind == "words":
-        lines.append("loads with predict, serve, transformers and `swift infer`; `vllm serve` was not tried")
+        lines.append("loads with predict, serve, transformers, `swift infer` and `vllm serve`: README.md has the lines")
     elif file.kind == "head":
-        lines.append("loads with predict, serve and transformers; vLLM was not tried with a head")
+        lines.append("loads with predict, serve, transformers and `vllm serve`: README.md has the lines")
     else:
         lines.append("loads with predict and serve alone")
     return lines

@@ -26,7 +26,8 @@ from workspace.files import write_bytes, write_json
 from workspace.paths import shown
 from workspace.records import read
 
-SETTINGS, ARRAYS = "linear.json", "linear.safetensors"
+# In a folder of their own: vLLM takes every *.safetensors beside config.json for the language model's.
+SETTINGS, ARRAYS = "linear/vocabulary.json", "linear/coefficients.safetensors"
 CLOSE = 1e-6  # of a probability, to what the run's report has
 AGAIN = "export the bundle again"
 
@@ -35,7 +36,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """linear.json: the terms in the order of the arrays, how they are counted, and how many characters of a prompt's
+    """SETTINGS: the terms in the order of the arrays, how they are counted, and how many characters of a prompt's
     wording stand before and after the text."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -95,7 +96,7 @@ class LinearScorer:
         return spread(self.classifier, self.vectorizer.transform(texts), len(labels))
 
     def write(self, folder: Path) -> list[Path]:
-        """Write linear.json and linear.safetensors; the same model gives the same bytes. Returns their paths."""
+        """Write SETTINGS and ARRAYS; the same model gives the same bytes. Returns their paths."""
         classifier = self.classifier
         arrays = {
             "idf": np.asarray(self.vectorizer.idf_),
@@ -103,6 +104,7 @@ class LinearScorer:
             "intercepts": np.ascontiguousarray(classifier.intercept_),
             "classes": np.asarray(classifier.classes_, np.int64),
         }
+        (folder / ARRAYS).parent.mkdir(exist_ok=True)
         write_bytes(folder / ARRAYS, save(arrays))
         write_json(folder / SETTINGS, _as_json(self.vocabulary))
         return [folder / SETTINGS, folder / ARRAYS]
@@ -122,7 +124,7 @@ class LinearScorer:
         rows = 1 if len(classes) == 2 else len(classes)
         fits = idf.shape == (terms,) and coefficients.shape == (rows, terms) and intercepts.shape == (rows,)
         if not fits or not set(classes.tolist()) <= set(range(len(vocabulary.labels))):
-            raise UserError(f"{shown(path)} does not fit {SETTINGS} beside it: {AGAIN}")
+            raise UserError(f"{shown(path)} does not fit {shown(folder / SETTINGS)}: {AGAIN}")
         vectorizer = TfidfVectorizer(
             analyzer="char",
             ngram_range=vocabulary.ngram_range,

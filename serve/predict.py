@@ -18,7 +18,7 @@ from pydantic import ConfigDict
 
 from data_prep.table.table_settings import Column
 from serve.classifier import Classifier
-from serve.classifier_file import Reading
+from serve.classifier_file import Engine, Reading
 from serve.comparison import against_earlier
 from serve.labelled_table import WRITERS, Columns, ending, write_labelled
 from serve.labelling import HIDDEN, label_rows
@@ -33,6 +33,7 @@ from workspace.progress import progress
 from workspace.records import Json, read
 
 EXIT_DRIFT = 3
+ENGINES = get_args(Engine)
 FEW = 200  # rows below which no progress is shown
 
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ending(out)
     if out == options.table:
         raise UserError(f"--out {shown(out)} is the table itself: name another file")
-    classifier = Classifier.load(options.classifier, options.reading, options.base)
+    classifier = Classifier.load(options.classifier, options.reading, options.base, options.engine)
     source = _source(classifier, options)
     for warning in source.warnings:
         print(f"predict: {warning}", flush=True)
@@ -113,6 +114,7 @@ def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Ma
             texts=source.text_at,
             label=source.label_at,
             compare=str(options.compare) if options.compare else None,
+            engine=None if options.engine == ENGINES[0] else options.engine,
         ),
         rows=source.rows,
     )
@@ -139,7 +141,7 @@ def _compared(
     classifier: Classifier, source: SourceTable, options: Namespace, parts: Path, outcome: Outcome, made: Made
 ) -> tuple[str, dict[str, Json]]:
     """The same rows by the earlier classifier, in parts of their own, and the verdict."""
-    earlier = Classifier.load(options.compare, base=options.base)
+    earlier = Classifier.load(options.compare, base=options.base, engine=options.engine)
     if set(earlier.file.labels) != set(classifier.file.labels):
         raise UserError(f"{shown(options.compare)} has other labels: {', '.join(earlier.file.labels)}")
     if len(earlier.file.prompt.columns) != len(source.text_at):
@@ -202,6 +204,9 @@ def _parser() -> Parser:
     parser.add_argument("--reading", choices=get_args(Reading), help="of a run; default: as advised")
     parser.add_argument(
         "--base", type=_model, metavar="MODEL", help="the base model, where a bundle holds an adapter alone"
+    )
+    parser.add_argument(
+        "--engine", choices=ENGINES, default=ENGINES[0], help="what runs a tuned model, vllm on a GPU; %(default)s"
     )
     parser.add_argument("--compare", type=given_path, metavar="OLD", help="an earlier run or bundle with these labels")
     parser.add_argument("--fail-on-drift", action="store_true", help="exit with 3 where the texts are of another kind")

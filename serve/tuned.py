@@ -8,7 +8,7 @@ import copy
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,12 +29,15 @@ from plugins.word_scores import (
     score_words,
     shared_prefix,
 )
-from serve.classifier_file import Prompt
+from serve.classifier_file import ClassifierFile, Engine, Prompt
 from serve.encoding import Encoded, PromptEncoder, Scored
 from workspace.errors import UserError
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
 from workspace.safetensors_header import is_whole, read_header
+
+if TYPE_CHECKING:
+    from serve.by_vllm import VllmScorer
 
 GPU_TOKENS = 32_768  # in one pass on a GPU; halved where its memory does not hold that
 PASS_COST = 60  # tokens that could be read in the time that a pass takes beside its tokens; measured: 51 on one core
@@ -168,6 +171,19 @@ class TunedScorer:
             return [], None
         tokens = torch.tensor([prefix], device=self.device)
         return prefix, self.model(input_ids=tokens, use_cache=True, logits_to_keep=1).past_key_values
+
+
+def load_scorer(
+    engine: Engine, file: ClassifierFile, model: Path, tokenizer: Path, adapter: Path | None, dtype: str | None
+) -> "TunedScorer | VllmScorer":
+    """The language model in the folder `model`, run by `engine`. Raises `UserError` as both do."""
+    if engine == "transformers":
+        return TunedScorer(model, file.prompt, file.labels, adapter, file.kind == "head", dtype, tokenizer)
+    if file.kind == "head":
+        raise UserError("vLLM is asked for words here, and this model answers by a head: leave --engine out")
+    from serve.by_vllm import VllmScorer
+
+    return VllmScorer(model, file.prompt, file.labels, adapter, dtype, tokenizer)
 
 
 def least_padded(lengths: NDArray[np.int64], tokens: int, cost: int) -> list[int]:

@@ -114,10 +114,6 @@ def test_swift_infer_takes_the_bundle_as_it_is(bundle, tmp_path):
     assert len(out.read_text(encoding="utf-8").splitlines()) == 3
 
 
-def test_vllm_is_said_to_be_untried(bundle):
-    assert "vLLM （没有试跑过） (not run here):\n\n```bash\nvllm serve .\n```" in text_of(bundle)
-
-
 def test_classifier_json_is_as_its_schema_says(bundle):
     assert read_json(SCHEMA) == schema(), "run `python -m serve.classifier_schema`"
     jsonschema.validate(read_json(bundle / "classifier.json"), read_json(SCHEMA))

@@ -144,8 +144,8 @@ def test_a_bundle_that_was_changed_is_refused(bundle, tmp_path, name, what, said
 
 def test_a_bundle_of_a_later_format_is_refused(bundle, tmp_path):
     copy = shutil.copytree(bundle, tmp_path / "copy")
-    write_json(path_in(copy), read_json(path_in(copy)) | {"format": 2})
-    with pytest.raises(UserError, match="has the format 2, and 1 is read"):
+    write_json(path_in(copy), read_json(path_in(copy)) | {"format": 3})
+    with pytest.raises(UserError, match="has the format 3, and 2 is read"):
         open_bundle(copy)
 
 

@@ -16,6 +16,7 @@ from data_prep.table.table_settings import TableSettings
 from serve import labelling, shards, source_table
 from serve.classifier import Classifier
 from serve.encoding import Scored
+from serve.linear import SETTINGS
 from serve.predict import _source, main
 from tests.prep_tables import reviews
 from tests.small_bundles import LABELS, a_prompt, linear_bundle, write_file
@@ -387,7 +388,7 @@ def test_an_earlier_classifier_is_compared_on_the_same_rows(
 
 def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:
     bundle = linear_bundle(tmp_path / "bundle")
-    (bundle / "linear.json").write_bytes((bundle / "linear.json").read_bytes() + b" ")
+    (bundle / SETTINGS).write_bytes((bundle / SETTINGS).read_bytes() + b" ")
     with pytest.raises(UserError, match="was changed since it was exported"):
         predict(bundle, a_table(tmp_path / "t.csv"))
     with pytest.raises(UserError, match="is not a run folder"):
