@@ -106,7 +106,7 @@ def _loaded(
     """What settings of a request are made by, vLLM's engine, and the adapter as it names it. Raises `UserError`."""
     # In this process: an engine in one of its own would outlive a server that is killed.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # nothing is sent to anybody
     if on_cpu:
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; a share of all memory otherwise

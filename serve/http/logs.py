@@ -9,7 +9,11 @@ _TEXTS = logging.getLogger("serve.texts")
 
 def set_up(texts: bool) -> None:
     """Log to stderr, with `texts` also what is asked and answered."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    layout = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(format=layout, level=logging.WARNING)
+    own = logging.StreamHandler()  # vLLM leaves the root's at ERROR
+    own.setFormatter(logging.Formatter(layout))
+    LOG.handlers, LOG.propagate = [own], False
     LOG.setLevel(logging.INFO)
     _TEXTS.setLevel(logging.INFO if texts else logging.CRITICAL)
 
