@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from plan import cpu_kernels
+from workspace.paths import ROOT
 
 # Keys of `swift sft` and `swift infer` that change how fast a result is there, not the result.
 SPEED_KEYS = {
@@ -40,6 +41,13 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
             value = {name: one for name, one in value.items() if name not in unwanted}
         elif value is not None:
             value = [one for one in ([value] if isinstance(value, str) else value) if Path(one).name not in unwanted]
+            value = [_in_checkout(one) for one in value]
         if value:
             kept[key] = value
     return kept
+
+
+def _in_checkout(plugin: str) -> str:
+    """A plugin's path below the checkout, which may be moved; its content has a hash of its own."""
+    path = Path(plugin)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else plugin

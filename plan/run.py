@@ -20,7 +20,7 @@ from plan.resolved import AGAIN, resolved_values
 from workspace.errors import UserError
 from workspace.files import is_partial, remove, sha256_file, write_json, write_text
 from workspace.folder_lock import locked
-from workspace.gate import check_folder, check_options
+from workspace.gate import PLUGINS, check_folder, check_options, is_copy
 from workspace.marker import MARKER, is_ours
 from workspace.paths import ROOT, shown
 from workspace.records import Damaged, Json, Stored, parse, read
@@ -136,8 +136,18 @@ class Run:
         if not path.is_file():
             raise UserError(f"{shown(path)} is missing: {AGAIN}")
         values = resolved_values(path)
+        if plugins := values.get("external_plugins"):
+            values["external_plugins"] = [_ours(one) for one in ([plugins] if isinstance(plugins, str) else plugins)]
         check_options(values, lambda key: f"{shown(path)}: {key}", self.folder)
         return values
+
+
+def _ours(plugin: str) -> str:
+    """This checkout's plugin where `plugin` names the same one of another checkout, or of this one before it was
+    moved."""
+    path = Path(plugin)
+    own = PLUGINS / path.name
+    return str(own) if path.parent.name == PLUGINS.name and own.is_file() and is_copy(path) else plugin
 
 
 _STORED: Any = Annotated[Run, BeforeValidator(lambda one: {**one, "folder": "."} if isinstance(one, dict) else one)]

@@ -47,7 +47,7 @@ from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import remove, sha256_file, sha256_json
 from workspace.folder_lock import kept
-from workspace.paths import shown
+from workspace.paths import ROOT, shown
 from workspace.records import whole_lines
 
 
@@ -184,7 +184,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "model": current_model(run),
         "train.jsonl": sha256_file(run.dataset / "train.jsonl"),
         "val.jsonl": sha256_file(run.dataset / "val.jsonl"),
-        "plugins": code_sha256(decisive.get("external_plugins", [])),
+        "plugins": code_sha256([ROOT / one for one in decisive.get("external_plugins", [])]),
     }
 
 
@@ -224,6 +224,7 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
     kind = "sft" if values.get("use_chat_template", True) else "pt"
     command = ["swift", kind, str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
+    command += ["--external_plugins", *values["external_plugins"]] if values.get("external_plugins") else []
     command += ["--resume_from_checkpoint", str(last)] if last else []
     counts = Manifest.read(run.dataset).counts
     rows = counts.train["total"]

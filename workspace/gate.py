@@ -170,7 +170,7 @@ def _plugin_fault(text: str) -> str | None:
     return f"names {printable(text)}, and only plugins in {shown(PLUGINS)} are run: put it there if it is yours"
 
 
-def _is_copy(path: Path) -> bool:
+def is_copy(path: Path) -> bool:
     """Whether a plugin is that of another checkout with the same bytes, or is not there: then it cannot run."""
     own = PLUGINS / path.name
     return not path.is_file() or (own.is_file() and own.read_bytes() == path.read_bytes())
@@ -191,7 +191,7 @@ def _check_settings(folder: Path) -> None:
             if Path(str(part)).name != part or not part.endswith(".safetensors"):
                 raise UserError(f"{shown(path)} names {part!r:.60}, no *.safetensors next to it: take another model")
         if path.name == "args.json":  # which ms-swift reads options from; a plugin that is not there cannot run
-            plugins = [one for one in _leaves(values.get("external_plugins")) if not _is_copy(Path(str(one)))]
+            plugins = [one for one in _leaves(values.get("external_plugins")) if not is_copy(Path(str(one)))]
             wanted = {key: values[key] for key in ("attn_impl", "experts_impl") if values.get(key)}
             check_options({**wanted, "external_plugins": plugins}, f"{shown(path)}: {{}}".format)
             continue

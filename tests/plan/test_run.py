@@ -170,6 +170,35 @@ def test_another_measurement_of_the_machine_leaves_finished_work_valid() -> None
     assert result_values(infer) == result_values(infer | {"external_plugins": [str(ONEDNN)], "max_batch_size": 64})
 
 
+def test_a_run_of_a_checkout_that_was_moved_is_read_and_is_not_stale(tmp_path: Path, table: Path) -> None:
+    here = planned(tmp_path, table, external_plugins=[str(ROOT / "plugins" / "label_metric.py")])
+    write_run(here)
+    values = Run.read(here.run.folder).sft_values()
+    for name in ("sft", "infer"):
+        path = here.run.folder / f"{name}.yaml"
+        path.write_text(path.read_text(encoding="utf-8").replace(f"{ROOT}/plugins", "/moved/from/plugins"), "utf-8")
+    moved = Run.read(here.run.folder)
+    assert "/moved/from" in (moved.folder / "sft.yaml").read_text(encoding="utf-8")
+    assert moved.sft_values() == values and all(Path(one).is_file() for one in values["external_plugins"])
+    moved.infer_values()
+    there = {**values, "external_plugins": ["plugins/label_metric.py"]}
+    assert result_values({**values, "external_plugins": [str(ROOT / "plugins/label_metric.py")]}) == result_values(
+        there
+    )
+
+
+def test_another_files_plugin_is_not_taken_for_ours(tmp_path: Path, table: Path) -> None:
+    here = planned(tmp_path, table, external_plugins=[str(ROOT / "plugins" / "label_metric.py")])
+    write_run(here)
+    other = tmp_path / "plugins" / "label_metric.py"
+    other.parent.mkdir()
+    other.write_text("raise SystemExit('run')", encoding="utf-8")
+    path = here.run.folder / "sft.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace(f"{ROOT}/plugins", str(other.parent)), "utf-8")
+    with pytest.raises(UserError, match="only plugins in"):
+        Run.read(here.run.folder).sft_values()
+
+
 def test_stages_ask_for_what_decides_a_result(tmp_path: Path, table: Path, monkeypatch) -> None:
     from eval.inference.job import model_inputs
     from train.sft import tune

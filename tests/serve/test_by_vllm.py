@@ -126,7 +126,7 @@ def test_the_server_and_a_table_are_answered_by_vllm_as_by_transformers(tmp_path
     assert process.returncode == 0 and "every request that was under way has its answer" in rest
 
     table, out = write_csv(tmp_path / "table.csv", [("1", text) for text in texts]), tmp_path / "out.csv"
-    words = ["bash", "run_sft.sh", "predict", str(folder), str(table), "--out", str(out), "--engine", "vllm"]
+    words = [sys.executable, "-m", "serve.predict", str(folder), str(table), "--out", str(out), "--engine", "vllm"]
     subprocess.run(words, cwd=ROOT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     labelled = pd.read_csv(out)
     np.testing.assert_allclose(labelled[[f"p_{label}" for label in LABELS]], wanted, atol=1e-4)
