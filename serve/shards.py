@@ -115,9 +115,8 @@ class Shards:
 def check_same(earlier: Made, now: Made, place: Path) -> None:
     """Raise `UserError` where labels in `place` were made from something else than they would be now."""
     if changed := earlier.differs(now):
-        raise UserError(
-            f"{shown(place)} was made with another {' and '.join(changed)}: name another --out, or remove it"
-        )
+        these = [f"{'these' if name.endswith('s') else 'this'} {name}" for name in changed]
+        raise UserError(f"{shown(place)} was not made with {' and '.join(these)}: name another --out, or remove it")
 
 
 def as_options(**given: Any) -> dict[str, Json]:

@@ -245,15 +245,15 @@ def test_parts_of_another_model_table_or_option_are_refused(
         predict(bundle, table, "--out", out)
     monkeypatch.setattr(shards.Shards, "add", add)
     other = linear_bundle(tmp_path / "other", rows=60)
-    with pytest.raises(UserError, match=r"made with another classifier: name another --out"):
+    with pytest.raises(UserError, match=r"not made with this classifier: name another --out"):
         predict(other, table, "--out", out)
     prompt = linear_bundle(tmp_path / "prompt", prompt=a_prompt(max_length=64))
-    with pytest.raises(UserError, match="another classifier and prompt"):
+    with pytest.raises(UserError, match="not made with this classifier and this prompt"):
         predict(prompt, table, "--out", out)
-    with pytest.raises(UserError, match="another options"):
+    with pytest.raises(UserError, match="not made with these options"):
         predict(bundle, table, "--out", out, "--accept", "0.9")
     a_table(table, rows=41)
-    with pytest.raises(UserError, match="another table and rows"):
+    with pytest.raises(UserError, match="not made with this table and these rows"):
         predict(bundle, table, "--out", out)
 
 
@@ -261,7 +261,7 @@ def test_a_finished_file_is_never_replaced_by_another_s(tmp_path: Path, bundle: 
     table, out = a_table(tmp_path / "t.csv"), tmp_path / "o.csv"
     predict(bundle, table, "--out", out)
     before = out.read_bytes()
-    with pytest.raises(UserError, match="another options"):
+    with pytest.raises(UserError, match="not made with these options"):
         predict(bundle, table, "--out", out, "--accept", "0.9")
     with pytest.raises(UserError, match="is the table itself"):
         predict(bundle, table, "--out", table)
