@@ -49,7 +49,7 @@ def propose(table: Path, text: Sequence[str] = (), label: str | None = None, key
     Raises UserError, with the choices, for what the table does not tell, and for one that cannot be read.
     """
     try:
-        look = look_at(table, _settings(keys))
+        look = look_at(table, given_settings(keys))
     except UserError as error:
         # The sentence names the key in a task, which is not written yet.
         here = "; for init: `--table KEY=VALUE`" if "`table: {" in str(error) else ""
@@ -64,7 +64,7 @@ def propose(table: Path, text: Sequence[str] = (), label: str | None = None, key
     return Proposal(look, frame, chosen, labels, language, tuple(dict.fromkeys((*odd, *labels.odd))))
 
 
-def _settings(keys: Sequence[str]) -> TableSettings:
+def given_settings(keys: Sequence[str]) -> TableSettings:
     """The keys of `table:` as they are given on the command line."""
     values = {}
     for word in keys:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from word_tree import WordTree  # next to this file
 
+NAMED = 128  # tokens that vLLM takes in one request
 ONE_TOKEN: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
 # Token ids of prompts, and of each the token ids that are asked for -> of each prompt the log probability of each.
 Ask = Callable[[list[list[int]], list[list[int]]], Sequence[Mapping[int, float]]]
@@ -21,9 +22,15 @@ def word_logprobs(ask: Ask, prompts: Sequence[Sequence[int]], words: Sequence[Se
     following = tree.next_tokens
     steps = {(*head, token): torch.zeros(len(prompts)) for head in tree.heads for token in following[head]}
     for length in sorted({len(head) for head in tree.heads}):
-        asked = [(row, head) for row in range(len(prompts)) for head in tree.heads if len(head) == length]
-        found = ask([[*prompts[row], *head] for row, head in asked], [following[head] for _, head in asked])
-        for (row, head), logprobs in zip(asked, found, strict=True):
-            for token in following[head]:
+        asked = [
+            (row, head, following[head][start : start + NAMED])
+            for row in range(len(prompts))
+            for head in tree.heads
+            if len(head) == length
+            for start in range(0, len(following[head]), NAMED)
+        ]
+        found = ask([[*prompts[row], *head] for row, head, _ in asked], [tokens for _, _, tokens in asked])
+        for (row, head, tokens), logprobs in zip(asked, found, strict=True):
+            for token in tokens:
                 steps[*head, token][row] = logprobs[token]
     return tree.logprobs(steps)

@@ -5,13 +5,13 @@ Run as: python -m serve RUN_OR_BUNDLE [--port 8000] [--host ADDRESS --api-key FI
 
 import asyncio
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from serve.http.api_key import VARIABLE, KeyCheck, is_loopback, read_keys
 from serve.http.limits import Limits
-from workspace.command_line import Parser, given_number, given_path
+from workspace.command_line import Parser, given_model, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.paths import shown
 from workspace.ranges import Range, whole
@@ -30,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--api-key", type=given_path, metavar="FILE", help=f"a file with the key, a line each; else ${VARIABLE}, if set"
     )
     parser.add_argument("--reading", choices=READINGS, help="of a run: default what the report advises")
+    parser.add_argument(
+        "--base",
+        type=given_model,
+        metavar="MODEL",
+        help="the base model's folder or id, where a bundle holds an adapter alone",
+    )
     parser.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0], help="what runs a tuned model, vllm on a GPU; %(default)s"
     )
@@ -50,34 +56,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     limits = replace(Limits(), waiting=options.waiting, seconds=options.seconds)
     if options.engine == "vllm":
         limits = replace(limits, batch_rows=VLLM_ROWS, batch_characters=VLLM_ROWS * limits.batch_characters)
-    return _serve(options.path, options.reading, options.engine, options.name, options.host, options.port, keys,
-                  limits, options.log_texts)  # fmt: skip
+    return _serve(options, keys, limits)
 
 
-def _serve(
-    path: Path, reading: str | None, engine: str, name: str | None, host: str, port: int, keys: tuple[str, ...],
-    limits: Limits, texts: bool,
-) -> int:  # fmt: skip
+def _serve(options: Namespace, keys: tuple[str, ...], limits: Limits) -> int:
     # Imported here: a fault in the words of the command is told at once.
     from serve.http.app import make_app
     from serve.http.logs import LOG, set_up
     from serve.http.server import Listener, listen
     from serve.http.service import Documents, Service
 
-    set_up(texts)
-    sock = listen(host, port)
+    path = options.path
+    set_up(options.log_texts)
+    sock = listen(options.host, options.port)
     sys.setswitchinterval(0.001)  # the loop that takes requests waits for the scorer's thread no longer than this
 
     def load():  # type: ignore[no-untyped-def]
         from serve.classifier import Classifier
 
-        return Classifier.load(path, reading, engine=engine)  # type: ignore[arg-type]
+        return Classifier.load(path, options.reading, options.base, options.engine)
 
-    service = Service(name, load, limits, Documents.of(path))
+    service = Service(options.name, load, limits, Documents.of(path))
     # With a key any name may lead here, such as that of a proxy.
-    check = KeyCheck(keys, None if keys else frozenset({host}))
+    check = KeyCheck(keys, None if keys else frozenset({options.host}))
     listener = Listener(make_app(service, check, lambda: listener.end()), sock, limits, service.end)
-    shown_host = f"[{host}]" if ":" in host else host
+    shown_host = f"[{options.host}]" if ":" in options.host else options.host
     LOG.info("http://%s:%d/ (Ctrl-C ends it); loading %s", shown_host, listener.port, shown(path))
     asyncio.run(listener.serve(signals=True))
     if service.failure is not None:

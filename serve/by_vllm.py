@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from data_prep.chat.tokenizer import ModelTokenizer
+from plan.resolve_infer import VLLM_RANKS
 from plugins.vllm_words import ONE_TOKEN, word_logprobs
 from serve.classifier_file import Prompt
 from serve.encoding import Encoded, PromptEncoder
@@ -26,7 +27,6 @@ from workspace.records import read
 
 ROWS = 256  # prompts at a time: vLLM runs no more side by side
 MEMORY = 0.8  # the share of a GPU's that vLLM takes
-RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # of adapters, that vLLM takes
 NONE = (
     "vLLM is not installed here: put REQUIREMENTS=requirements-vllm.txt before the command, which fills an environment "
     "of its own (on a CPU leave --engine out)"
@@ -64,9 +64,8 @@ class VllmScorer:
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader)
         self.words = [reader.ids(label) for label in labels]
-        longest = max(map(len, self.words))
         self._settings, self._engine, self._adapter = _loaded(
-            model, tokenizer or model, prompt.max_length + longest + 1, adapter, dtype, self.device.type == "cpu"
+            model, tokenizer or model, prompt.max_length + 1, adapter, dtype, self.device.type == "cpu"
         )
 
     def by_pass(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
@@ -85,12 +84,15 @@ class VllmScorer:
             yield rows, np.asarray(softmax(logprobs.astype(np.float64), axis=1))
 
     def _ask(self, prompts: list[list[int]], tokens: list[list[int]]) -> list[dict[int, float]]:
-        answers = self._engine.generate(
-            [{"prompt_token_ids": prompt} for prompt in prompts],
-            [self._settings(**ONE_TOKEN, logprob_token_ids=wanted) for wanted in tokens],
-            use_tqdm=False,
-            lora_request=self._adapter,
-        )
+        try:
+            answers = self._engine.generate(
+                [{"prompt_token_ids": prompt} for prompt in prompts],
+                [self._settings(**ONE_TOKEN, logprob_token_ids=wanted) for wanted in tokens],
+                use_tqdm=False,
+                lora_request=self._adapter,
+            )
+        except ValueError as error:  # an adapter is looked at when it is first asked
+            raise UserError(f"vLLM does not answer by this model ({error!s:.200}): leave --engine out") from error
         return [{token: one.logprob for token, one in answer.outputs[0].logprobs[0].items()} for answer in answers]
 
 
@@ -119,7 +121,7 @@ def _loaded(
     lora = None
     if adapter:
         rank = read(adapter / ADAPTER_CONFIG, AdapterSettings, "export the run again").r
-        given = {"enable_lora": True, "max_lora_rank": next((one for one in RANKS if one >= rank), rank)}
+        given = {"enable_lora": True, "max_lora_rank": next((one for one in VLLM_RANKS if one >= rank), rank)}
         lora = LoRARequest("adapter", 1, str(adapter))
     try:
         engine = LLM(
@@ -134,5 +136,6 @@ def _loaded(
         )
     except (ValueError, RuntimeError, OSError) as error:
         told = str(error).strip().splitlines()
-        raise UserError(f"vLLM does not load {shown(model)} ({told[-1] if told else type(error).__name__})") from error
+        what = f"{told[-1] if told else type(error).__name__:.200}"
+        raise UserError(f"vLLM does not load {shown(model)} ({what}): leave --engine out") from error
     return SamplingParams, engine, lora

@@ -175,6 +175,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         file, folder = open_bundle(path)
         if self.reading not in (None, file.reading):
             raise UserError(f"{shown(path)} holds the {file.reading} model: export again with --reading {self.reading}")
+        _check_not_quantised(file, path)
         model, adapter = folder, None
         if file.weights == "adapter":
             model, adapter = self._base_of(file, path), folder / ADAPTER
@@ -191,10 +192,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if run.model_folder is None:
             raise UserError(f"{shown(path)} names no model folder: run the same `bash run_sft.sh` command again")
         values = run.infer_values()
-        if file.kind and values.get("quant_bits"):
-            raise UserError(
-                f"{shown(path)} was tuned on a quantised model, which is not read here: ask it by `swift infer`"
-            )
+        _check_not_quantised(file, path)
         self._linear = LinearScorer.fit(finished) if file.reading != "tuned" else None
         self._stack = StackScorer.fit(finished) if file.reading == "stack" else None
         model, adapter = run.model_folder, None
@@ -232,6 +230,14 @@ class Classifier(ClassifierMixin, BaseEstimator):
                 "folder with --base DIR"
             )
         return folder
+
+
+def _check_not_quantised(file: ClassifierFile, path: Path) -> None:
+    """Raise `UserError` for a model that was measured on a base in few bits: whole, that base answers otherwise."""
+    if file.quant_bits:
+        raise UserError(
+            f"{shown(path)} was tuned on a quantised model, which is not read here: ask it by `swift infer`"
+        )
 
 
 def _check_same_prompts(finished: FinishedRun, encoder: PromptEncoder) -> None:

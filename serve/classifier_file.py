@@ -15,6 +15,8 @@ from eval.scoring.temperature import Calibration
 
 NAME = "classifier.json"
 FORMAT = 2
+DIGITS = 6  # of probabilities in a labelled table
+EVERY_ROW = -1.0  # below every expected cost: a person is asked about all
 Reading = Literal["tuned", "linear", "stack"]
 Kind = Literal["words", "head"]
 Engine = Literal["transformers", "vllm"]  # what runs a tuned model
@@ -58,7 +60,7 @@ class Measured:
 class Thresholds:
     """What was chosen on validation rows. `label` as eval.scoring.thresholds.Threshold.value() has it; `selective` the
     confidence from which on the accuracy reached `target` at risk `level`, None where none did; `cost` the expected
-    cost from which on asking a person is cheaper."""
+    cost from which on asking a person is cheaper, EVERY_ROW where it always is."""
 
     label: FiniteFloat | dict[str, FiniteFloat] | None = None
     selective: FiniteFloat | None = None
@@ -128,6 +130,8 @@ class ClassifierFile:
     model_type: str | None = None  # ms-swift's name of the base's family, where the run names it
     base_fingerprint: str | None = None  # hub.model_files.fingerprint
     weights: Literal["merged", "adapter"] | None = None
+    adapter_rank: int | None = None  # of an adapter that is apart
+    quant_bits: int | None = None  # of a base that the model was tuned and measured on in so many bits
     agreement: Agreement | None = None  # of merged weights in a bundle
     licences: dict[str, str] = field(default_factory=dict)  # of base and data
     data_sha256: dict[str, Sha256] = field(default_factory=dict)  # train, val and test rows

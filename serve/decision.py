@@ -22,15 +22,16 @@ class Decided(NamedTuple):
 def decide(file: ClassifierFile, probabilities: NDArray[np.float64], accept: float | None = None) -> Decided:
     """The labels of `probabilities` (n, labels of `file`), as the reading gave them that was measured.
 
+    Where the task has costs the label is the one of least expected cost, as the report prices it (eval.scoring.costs).
     A row is left to a person where its label's probability is below `accept`. Without that the threshold counts that
     validation rows chose: the expected cost of the cheapest label, where the task has costs, else the confidence from
     which on the wanted accuracy was reached. None is left where there is neither.
     """
-    codes = _codes(file, probabilities)
+    expected = None if file.costs is None else probabilities @ cost_matrix(file.costs, file.labels)
+    codes = _codes(file, probabilities) if expected is None else expected.argmin(axis=1)
     confidence = probabilities[np.arange(len(codes)), codes]
-    if accept is None and file.costs is not None and file.thresholds.cost is not None:
-        expected = (probabilities @ cost_matrix(file.costs, file.labels)).min(axis=1)
-        abstained = expected > file.thresholds.cost
+    if accept is None and expected is not None and file.thresholds.cost is not None:
+        abstained = expected.min(axis=1) > file.thresholds.cost
     else:
         least = file.thresholds.selective if accept is None else accept
         abstained = confidence < (0.0 if least is None else least)

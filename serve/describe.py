@@ -13,7 +13,18 @@ from eval.scoring.responses import Split
 from eval.scoring.temperature import Calibration
 from plan.resolved import is_head
 from plan.run import Run
-from serve.classifier_file import REPORTED, ClassifierFile, Expected, Kind, Measured, Prompt, Reading, Thresholds
+from serve.classifier_file import (
+    DIGITS,
+    EVERY_ROW,
+    REPORTED,
+    ClassifierFile,
+    Expected,
+    Kind,
+    Measured,
+    Prompt,
+    Reading,
+    Thresholds,
+)
 from serve.finished_run import FinishedRun
 from workspace import stages
 from workspace.bilingual import Text
@@ -77,6 +88,7 @@ def describe_finished(finished: FinishedRun, reading: Reading | None = None) -> 
         base_model=PurePath(run.model).name if run.model and PurePath(run.model).is_absolute() else run.model,
         model_type=run.sft_values().get("model_type") if kind else None,
         base_fingerprint=run.model_fingerprint if kind else None,
+        quant_bits=run.infer_values().get("quant_bits") or run.sft_values().get("quant_bits") if kind else None,
         weights="merged" if kind else None,
         licences={"data": manifest.licence},
         data_sha256=manifest.rows_sha256,
@@ -123,12 +135,13 @@ def _thresholds(metrics: dict[str, Any], reported: str) -> Thresholds:
     own = metrics["readings"].get(f"{scores}{THRESHOLD}")
     selective, costs = metrics["selective"] or {}, metrics["costs"] or {}
     chosen = selective.get("readings", {}).get(scores, {}).get("chosen") or {}
+    priced = costs.get("readings", {}).get(scores)
     return Thresholds(
         label=own["threshold"] if own else None,
         selective=chosen.get("threshold"),
         target=selective.get("target"),
         level=selective.get("level"),
-        cost=costs.get("readings", {}).get(scores, {}).get("threshold"),
+        cost=None if priced is None else EVERY_ROW if priced["threshold"] is None else priced["threshold"],
     )
 
 
@@ -146,7 +159,7 @@ def _expected(finished: FinishedRun, reported: str) -> Expected | None:
     threshold = finished.predictions.test[reported].threshold
     codes = threshold.apply(shares) if threshold else shares.argmax(axis=1)
     counts = np.bincount(codes, minlength=len(labels)) / len(val)
-    confidence = _binned(shares[np.arange(len(codes)), codes])
+    confidence = _binned(shares[np.arange(len(codes)), codes].round(DIGITS))  # as a labelled table has them
     length = _binned(characters(val).astype(np.float64))
     return Expected(len(val), dict(zip(labels, counts.tolist(), strict=True)), *confidence, *length)
 

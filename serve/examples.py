@@ -4,6 +4,7 @@ import json
 import shlex
 from typing import Any
 
+from plan.resolve_infer import VLLM_RANK, VLLM_RANKS
 from serve.classifier_file import ClassifierFile, Prompt
 from workspace.swift_registry import ANSWER_MARK, QUESTION_MARK
 
@@ -50,14 +51,18 @@ def swift_infer(file: ClassifierFile) -> str | None:
         else ["--model", file.base_model or "BASE", "--adapters", "adapter"]
     )
     model += ["--model_type", file.model_type] if file.model_type else []
+    model += ["--quant_method", "bnb", "--quant_bits", str(file.quant_bits)] if file.quant_bits else []
     words = ["swift", "infer", *model, "--template", file.prompt.chat_template, *system]
     return " ".join([*words, "--max_new_tokens", "16", "--temperature", "0", "--val_dataset", "rows.jsonl"])
 
 
 def vllm_serve(file: ClassifierFile) -> str:
-    """The command that serves the model by vLLM, in the dtype that it is stored in: left to itself vLLM takes half."""
+    """The command that serves the model by vLLM; merged, in the dtype of its weights: vLLM makes half of float32."""
     if file.weights == "adapter":
-        return f"vllm serve {shlex.quote(file.base_model or 'BASE')} --enable-lora --lora-modules adapter=adapter"
+        rank = next((one for one in VLLM_RANKS if one >= (file.adapter_rank or 0)), VLLM_RANK)
+        more = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
+        base = shlex.quote(file.base_model or "BASE")
+        return f"vllm serve {base} --enable-lora{more} --lora-modules adapter=adapter"
     dtype = f" --dtype {file.agreement.dtype}" if file.agreement else ""
     return f"vllm serve .{' --runner pooling' if file.kind == 'head' else ''}{dtype}"
 

@@ -172,7 +172,7 @@ def _write_weights(
         _copy(tuned, folder / ADAPTER, (ADAPTER_WEIGHTS,))
         settings = read_json(tuned / ADAPTER_CONFIG)
         write_json(folder / ADAPTER / ADAPTER_CONFIG, settings | {"base_model_name_or_path": file.base_model})
-        return replace(file, weights="adapter")
+        return replace(file, weights="adapter", adapter_rank=settings.get("r"))
 
     from serve.merging import ROWS, TunedModel, write_merged
     from serve.tuned import TunedScorer  # torch, which the linear model does without

@@ -12,20 +12,28 @@ from data_prep.label_words import labels_by_word, normal, strip_marks
 from data_prep.table.checking import visible_lengths
 from data_prep.task import canonical_value
 from serve.classifier import Classifier
+from serve.classifier_file import DIGITS
 from serve.shards import BATCH, Shards
 from serve.source_table import Piece, SourceTable
 
 SHARD, CPU_SHARD = 50_000, 2_000  # rows of a part; of a language model on a CPU some minutes' work
-DIGITS = 6  # of a probability: below that is rounding of float32
 HIDDEN = ("characters", "cut", "gold")  # columns of a part that are in no labelled table
 BELOW = "below_threshold"  # the reason of a row that has a label and is left to a person
 
 
 def label_rows(
-    classifier: Classifier, source: SourceTable, shards: Shards, accept: float | None, advance: Callable[[int], object]
+    classifier: Classifier,
+    source: SourceTable,
+    shards: Shards,
+    accept: float | None,
+    advance: Callable[[int], object],
+    gold_of: Callable[[str], str | None] | None = None,
 ) -> None:
-    """Label the rows that `shards` has not yet; beside the part that grows, BATCH rows are held at a time."""
-    start, gold_of = shards.done, labels_of(classifier)
+    """Label the rows that `shards` has not yet; beside the part that grows, BATCH rows are held at a time.
+
+    `gold_of`: from a cell of the label column to the label word, by default as the classifier's task has it.
+    """
+    start, gold_of = shards.done, gold_of or labels_of(classifier)
     size = CPU_SHARD if classifier.on_cpu else SHARD
     part: list[pa.Table] = []
     for piece in source.pieces(start, min(size, BATCH)):

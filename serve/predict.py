@@ -17,15 +17,16 @@ from typing import get_args
 from pydantic import ConfigDict
 
 from data_prep.table.table_settings import Column
+from serve.bundle import is_bundle
 from serve.classifier import Classifier
-from serve.classifier_file import Engine, Reading
+from serve.classifier_file import Engine, Reading, path_in
 from serve.comparison import against_earlier
 from serve.labelled_table import WRITERS, Columns, ending, write_labelled
-from serve.labelling import HIDDEN, label_rows
+from serve.labelling import HIDDEN, label_rows, labels_of
 from serve.outcome import Outcome, outcome_of
 from serve.shards import Made, Shards, as_options, check_same
 from serve.source_table import SourceTable, open_table
-from workspace.command_line import Parser, given_path
+from workspace.command_line import Parser, given_model, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, sha256_json, write_json
 from workspace.paths import shown
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         seconds = time.monotonic() - begin
         outcome = outcome_of(classifier, source, shards)
         told = outcome.as_json()
-        lines = outcome.lines()
+        lines = [*outcome.lines(), *_unpromised(classifier, options)]
         if options.compare:
             sentence, told["comparison"] = _compared(classifier, source, options, parts, outcome, made)
             lines.append(sentence)
@@ -101,7 +102,12 @@ def _source(classifier: Classifier, options: Namespace) -> SourceTable:
     task = classifier.finished.task if classifier.finished else None
     if task and not options.columns:
         texts = task.columns.text
-    return open_table(options.table, texts, task, options.label)
+    settings = None
+    if options.keys:
+        from data_prep.init import given_settings  # seldom needed
+
+        settings = given_settings(options.keys)
+    return open_table(options.table, texts, task, options.label, settings)
 
 
 def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Made:
@@ -113,11 +119,29 @@ def _made(classifier: Classifier, source: SourceTable, options: Namespace) -> Ma
             accept=options.accept,
             texts=source.text_at,
             label=source.label_at,
-            compare=str(options.compare) if options.compare else None,
+            compare=_state_of(options.compare) if options.compare else None,
+            table=options.keys or None,
             engine=None if options.engine == ENGINES[0] else options.engine,
         ),
         rows=source.rows,
     )
+
+
+def _unpromised(classifier: Classifier, options: Namespace) -> list[str]:
+    """What the report says, too, where no row is left to a person because no threshold was found."""
+    chosen = classifier.file.thresholds
+    if options.accept is not None or classifier.file.costs or chosen.selective is not None or chosen.target is None:
+        return []
+    return [
+        f"no confidence was found from which on {chosen.target:.0%} of the labels are right: have all of them checked, "
+        "or set --accept"
+    ]
+
+
+def _state_of(classifier: Path) -> list[str]:
+    """A run or bundle as it is now: its folder, and the hash of the file that changes with what it answers."""
+    file = path_in(classifier) if is_bundle(classifier) else classifier / "metrics.json"
+    return [str(classifier), sha256_file(file) if file.is_file() else ""]
 
 
 def _prompt_sha256(classifier: Classifier) -> str:
@@ -141,16 +165,16 @@ def _compared(
     classifier: Classifier, source: SourceTable, options: Namespace, parts: Path, outcome: Outcome, made: Made
 ) -> tuple[str, dict[str, Json]]:
     """The same rows by the earlier classifier, in parts of their own, and the verdict."""
-    earlier = Classifier.load(options.compare, base=options.base, engine=options.engine)
+    earlier = Classifier.load(options.compare, base=options.base)  # vLLM would want the memory that it has taken
     if set(earlier.file.labels) != set(classifier.file.labels):
         raise UserError(f"{shown(options.compare)} has other labels: {', '.join(earlier.file.labels)}")
-    if len(earlier.file.prompt.columns) != len(source.text_at):
-        raise UserError(f"{shown(options.compare)} reads other columns: {', '.join(earlier.file.prompt.columns)}")
-    earlier.finished = classifier.finished  # whose task says what the table's labels are called
+    columns, others = classifier.file.prompt.columns, earlier.file.prompt.columns
+    if len(others) != len(columns) or (others != columns and set(others) == set(columns)):
+        raise UserError(f"{shown(options.compare)} reads other columns, or in another order: {', '.join(others)}")
     by_earlier = replace(made, classifier=earlier.identity, prompt=_prompt_sha256(earlier))
     with Shards.opened(parts.with_name(f"{parts.name}.earlier"), by_earlier) as shards:
         with progress(source.rows, "predict: the earlier classifier", done=shards.done, few=FEW) as bar:
-            label_rows(earlier, source, shards, options.accept, bar.update)
+            label_rows(earlier, source, shards, options.accept, bar.update, labels_of(classifier))
         found = outcome_of(earlier, source, shards)
         verdict = against_earlier(outcome, found, classifier.file.measured.metric)
         shards.remove()
@@ -166,12 +190,6 @@ def _beside(table: Path) -> Path:
     """The default name, beside the table."""
     suffix = table.suffix.lower() if table.suffix.lower() in WRITERS else ".csv"
     return table.with_name(f"{table.name.split('.')[0]}.labelled{suffix}")
-
-
-def _model(text: str) -> str:
-    """A model's folder, from the caller's, or its id."""
-    found = given_path(text)
-    return str(found) if found.is_dir() else text
 
 
 def _share(text: str) -> float:
@@ -197,13 +215,17 @@ def _parser() -> Parser:
     parser.add_argument(
         "--columns", nargs="+", metavar="NAME", help="the table's columns of texts, where they are called otherwise"
     )
+    parser.add_argument(
+        "--table", dest="keys", nargs="+", metavar="KEY=VALUE",
+        help="how it is read, as `table:` in a task: header=false, sheet=all, encoding=gb18030, ...",
+    )  # fmt: skip
     parser.add_argument("--label", metavar="NAME", help="the column with right labels, to compare with")
     parser.add_argument(
         "--accept", type=_share, metavar="P", help="leave rows below this probability to a person; default: as measured"
     )
     parser.add_argument("--reading", choices=get_args(Reading), help="of a run; default: as advised")
     parser.add_argument(
-        "--base", type=_model, metavar="MODEL", help="the base model, where a bundle holds an adapter alone"
+        "--base", type=given_model, metavar="MODEL", help="the base model, where a bundle holds an adapter alone"
     )
     parser.add_argument(
         "--engine", choices=ENGINES, default=ENGINES[0], help="what runs a tuned model, vllm on a GPU; %(default)s"

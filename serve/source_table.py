@@ -25,6 +25,7 @@ from serve.shards import BATCH
 from workspace.errors import UserError
 from workspace.paths import shown
 
+KEPT = ("header", "sheet", "quoting", "fill_merged")  # of a task's table, what its next tables will have too
 HINT = "name the table's own columns of texts with --columns, in the order in which the classifier has them"
 
 
@@ -156,24 +157,38 @@ class SourceTable:
 
 
 def open_table(
-    path: Path, texts: Sequence[Column], task: Task | None = None, label: Column | None = None
+    path: Path,
+    texts: Sequence[Column],
+    task: Task | None = None,
+    label: Column | None = None,
+    settings: TableSettings | None = None,
 ) -> SourceTable:
     """A table to be labelled, with its right labels: of the column `label`, which has to be there, or else of the
     task's, where the table has it.
 
-    Another table than the task's is written as it is, but that its columns have no names is taken over; all else that
-    the task says of its own counts where that fails. Raises `UserError` as `SourceTable.open` does.
+    `settings` count alone where they are given. What the task says of header, sheet, quotes is tried first, then what
+    the table looks like, then all that the task says: another table than the task's may be in another encoding. A
+    classifier of a table without a header names its columns by numbers: where no column has such a name, the table has
+    no header either. Raises `UserError` as `SourceTable.open` does.
     """
     named = task.columns.label if task and label is None else label
-    ways: list[TableSettings | None] = [None]
-    if task:
-        ways = [TableSettings(header=False) if task.table.header is False else TableSettings(), task.table]
-    for settings in ways[:-1]:
+    numbers = tuple(int(name) if isinstance(name, str) and name.isdigit() else name for name in texts)
+    ways: list[tuple[Sequence[Column], TableSettings | None]] = [(texts, settings)]
+    if settings:
+        ways = [(numbers if settings.header is False else texts, settings)]
+    elif task:
+        said = {key: found for key in KEPT if (found := getattr(task.table, key)) is not None}
+        plain = TableSettings(header=False) if task.table.header is False else TableSettings()
+        ways = [(texts, TableSettings(**said)), (texts, plain), (texts, task.table)]
+    elif numbers != tuple(texts) and all(isinstance(one, int) for one in numbers):
+        # A header's line is looked for, and an id in some row may be that number.
+        ways = [(texts, TableSettings(header=1)), (numbers, TableSettings(header=False))]
+    for wanted, way in ways[:-1]:
         try:
-            return SourceTable.open(path, texts, named, settings, label is not None)
+            return SourceTable.open(path, wanted, named, way, label is not None)
         except UserError:
             continue
-    return SourceTable.open(path, texts, named, ways[-1], label is not None)
+    return SourceTable.open(path, ways[-1][0], named, ways[-1][1], label is not None)
 
 
 def _json(value: Any) -> str:

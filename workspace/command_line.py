@@ -66,6 +66,11 @@ def given_path(text: str) -> Path:
     return found
 
 
+def given_model(text: str) -> str:
+    """The type of an option whose value is a model: its folder, as `given_path` has it, or its id."""
+    return str(found) if (found := given_path(text)).is_dir() else text
+
+
 def from_caller(text: str) -> Path:
     """A path that was typed. Raises `UserError` where it is empty, too long for a disk, or below no known home."""
     if not text.strip():

@@ -1,6 +1,7 @@
 """The CSV files that people open in a spreadsheet: whole, readable there, and no text of a table becomes a formula."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,14 @@ from typing import Any
 from workspace.files import replace_file
 
 FORMULA = tuple("=+-@＝＋－＠")  # a spreadsheet runs a cell that begins with one of these
+NUMBER = re.compile(r"[+-]?[0-9]+([.,][0-9]+)*([eE][+-]?[0-9]+)?")  # what a spreadsheet reads as it stands
 CONTROLS = ("\t", "\r", "\n")  # and takes what follows one of these at the start of a cell for its beginning
 
 
 def safe_cell(text: str) -> str:
     """`text` as a cell that no spreadsheet takes for a formula: behind an apostrophe where it looks like one."""
+    if NUMBER.fullmatch(text):
+        return text
     return "'" + text if text.lstrip().startswith(FORMULA) or text.startswith(CONTROLS) else text
 
 

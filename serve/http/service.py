@@ -125,7 +125,8 @@ class Service:
         return self._served
 
     def check_model(self, name: str | None) -> None:
-        """Raise `Refusal` (404) for the name of another model."""
+        """Raise `Refusal`: 404 for the name of another model, 503 while the one that is here is loaded."""
+        self.served  # noqa: B018  its name may come with it
         if name is not None and name != self.name:
             raise Refusal(404, f"there is no model of that name here: this server has {self.name}", "model")
 

@@ -13,9 +13,11 @@ from sklearn.ensemble import VotingClassifier
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import accuracy_score
 
+from data_prep.decision_settings import Costs
+from eval.scoring.costs import cost_matrix, costs_of
 from plan.run import Run
 from serve import Classifier
-from serve.classifier_file import Thresholds
+from serve.classifier_file import EVERY_ROW, Thresholds
 from serve.export import export
 from serve.given_texts import given_texts
 from serve.predict import main
@@ -102,6 +104,22 @@ def test_a_reading_with_a_threshold_answers_by_it(tmp_path: Path) -> None:
     found = Classifier.load(linear_bundle(tmp_path, **given))
     decided = found.decide(np.array([[0.35, 0.65], [0.25, 0.75]]))
     assert decided.labels.tolist() == ["正面", "负面"] and decided.confidence.tolist() == [0.35, 0.75]
+
+
+def test_costs_decide_as_the_report_prices_them(tmp_path: Path) -> None:
+    """The label of least expected cost, and not the most probable one beside a threshold for another label's."""
+    costs = Costs(confusions={"负面": {"正面": 5}}, ask=0.8)
+    shares = np.array([[0.7, 0.3], [0.95, 0.05], [0.2, 0.8], [0.85, 0.15]])
+    matrix = cost_matrix(costs, ("正面", "负面"))
+    for at, chosen in enumerate((0.8, 0.5, None)):
+        cost = EVERY_ROW if chosen is None else chosen
+        found = Classifier.load(linear_bundle(tmp_path / str(at), costs=costs, thresholds=Thresholds(cost=cost)))
+        decided = found.decide(shares)
+        assert decided.labels.tolist() == ["负面", "正面", "负面", "正面"]
+        gold = np.zeros(4, int)
+        asked = costs_of(shares, gold, matrix, costs.ask, chosen) == costs.ask
+        assert decided.abstained.tolist() == asked.tolist() and (chosen is not None or asked.all())
+        np.testing.assert_allclose(decided.confidence, [0.3, 0.95, 0.8, 0.85])
 
 
 # texts

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from serve.classifier_file import Expected
+from serve.classifier_file import DIGITS, Expected
+from serve.describe import _binned
 from serve.drift import APART, Tally, domain_auc, sampled, stability
 from tests.prep_tables import reviews
 
@@ -45,6 +46,18 @@ def test_rows_are_counted_in_the_bins_of_the_validation_rows() -> None:
     few = Tally(EXPECTED)
     few.add(["a"], [0.8], [5])
     assert few.drift() is None
+
+
+def test_a_sure_classifier_does_not_drift_from_itself() -> None:
+    """A labelled table rounds its confidences; those of the validation rows are rounded alike, then binned."""
+    generator = np.random.default_rng(0)
+
+    def drawn(n: int) -> np.ndarray:
+        return np.where(generator.random(n) < 0.3, 1 - 10 ** generator.uniform(-9, -7, n), generator.uniform(0.5, 1, n))
+
+    bounds, shares = _binned(drawn(600).round(DIGITS))
+    counts = np.bincount(np.searchsorted(bounds, drawn(2_000).round(DIGITS)), minlength=len(bounds) + 1)
+    assert stability(shares, counts, 600).psi < 0.1
 
 
 def test_other_texts_are_told_apart_and_the_same_ones_are_not() -> None:

@@ -183,6 +183,10 @@ def test_a_quantised_base_keeps_its_adapter_apart(run, tmp_path, capsys):
     file, folder = open_bundle(exported(copy, tmp_path / "apart", "tuned"))
     assert file.weights == "adapter" and not list(folder.glob("*.safetensors"))
     assert "quantised" in capsys.readouterr().out
+    # Whole, the base answers otherwise than it was measured.
+    assert file.quant_bits == 4 and "--quant_bits 4" in (folder / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="was tuned on a quantised model"):
+        Classifier.load(folder, base=Run.read(run).model_folder)
 
 
 def test_a_folder_of_something_else_stays(run, tmp_path):

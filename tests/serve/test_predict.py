@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import openpyxl
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from data_prep.table.table_settings import TableSettings
 from serve import labelling, shards, source_table
 from serve.classifier import Classifier
+from serve.classifier_file import Thresholds
 from serve.encoding import Scored
 from serve.linear import SETTINGS
 from serve.predict import _source, main
@@ -320,7 +322,7 @@ def test_what_a_task_says_of_its_own_table_is_not_forced_on_another(tmp_path: Pa
         file=SimpleNamespace(prompt=SimpleNamespace(columns=("review",))), finished=SimpleNamespace(task=task)
     )
     for table in (other, own):
-        source = _source(classifier, SimpleNamespace(table=table, columns=None, label=None))
+        source = _source(classifier, SimpleNamespace(table=table, columns=None, label=None, keys=()))
         assert [text for piece in source.pieces(0, 10) for text in piece.texts] == ["房间很干净"]
 
 
@@ -384,6 +386,71 @@ def test_an_earlier_classifier_is_compared_on_the_same_rows(
     assert not list(tmp_path.glob("*.parts*"))
     with pytest.raises(UserError, match="needs a table with right labels"):
         predict(bundle, table, "--out", tmp_path / "p.csv", "--compare", earlier)
+
+
+def test_another_classifier_at_the_same_place_is_compared_anew(tmp_path: Path, bundle: Path) -> None:
+    """Its labels may be called otherwise: the table's are read as the newer one reads them."""
+    table = a_table(tmp_path / "t.csv", rows=60)
+    earlier = linear_bundle(tmp_path / "earlier", rows=6, synonyms={})
+    words = (bundle, table, "--out", tmp_path / "o.csv", "--label", "label", "--compare", earlier)
+    assert predict(*words) == 0
+    assert read_json(tmp_path / "o.csv.manifest.json")["outcome"]["comparison"]["n"] == 60
+    linear_bundle(tmp_path / "earlier", rows=30)
+    with pytest.raises(UserError, match="not made with these options"):
+        predict(*words)
+
+
+def test_columns_in_another_order_are_not_compared(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("title,body,label\n很好,房间很干净,正面\n不好,再也不来了,负面\n", encoding="utf-8")
+    one = linear_bundle(tmp_path / "one", prompt=a_prompt(columns=("title", "body")))
+    other = linear_bundle(tmp_path / "other", prompt=a_prompt(columns=("body", "title")))
+    with pytest.raises(UserError, match="or in another order: body, title"):
+        predict(one, table, "--out", tmp_path / "o.csv", "--label", "label", "--compare", other)
+
+
+def test_where_no_threshold_was_found_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = linear_bundle(tmp_path / "b", thresholds=Thresholds(target=0.95))
+    table = a_table(tmp_path / "t.csv")
+    assert predict(found, table, "--out", tmp_path / "o.csv") == 0
+    assert "95% of the labels are right: have all of them checked, or set --accept" in capsys.readouterr().out
+    assert predict(found, table, "--out", tmp_path / "p.csv", "--accept", "0.9") == 0
+    assert "have all of them checked" not in capsys.readouterr().out
+
+
+def test_numbers_of_the_user_stay_numbers(tmp_path: Path, bundle: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("review,delta,lon\n房间很干净,-5,-73.99\n再也不来了,+1e-3,=1+1\n", encoding="utf-8")
+    assert predict(bundle, table, "--out", tmp_path / "o.csv") == 0
+    assert [(row["delta"], row["lon"]) for row in labelled(tmp_path / "o.csv")] == [
+        ("-5", "-73.99"),
+        ("+1e-3", "'=1+1"),
+    ]
+
+
+@pytest.mark.parametrize("given", [(), ("--table", "header=false"), ("--columns", "2")])
+def test_a_classifier_of_a_table_without_a_header_labels_such_tables(tmp_path: Path, given: tuple[str, ...]) -> None:
+    found = linear_bundle(tmp_path / "b", prompt=a_prompt(columns=("2",)))
+    table = tmp_path / "t.csv"
+    table.write_text("".join(f"{at},{text}\n" for at, (_, text) in enumerate(reviews(12))), encoding="utf-8")
+    assert predict(found, table, "--out", tmp_path / "o.csv", *given) == 0
+    wanted = Classifier.load(found).predict([text for _, text in reviews(12)])
+    with open(tmp_path / "o.csv", encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.reader(stream))[1:]
+    assert [row[2] for row in rows] == wanted["label"].tolist()
+
+
+def test_what_the_task_says_of_sheets_and_quotes_counts_for_its_next_tables(tmp_path: Path) -> None:
+    book, plain = tmp_path / "book.xlsx", tmp_path / "t.csv"
+    with pd.ExcelWriter(book) as writer:
+        for name, text in (("2023", "房间很干净"), ("2024", "再也不来了")):
+            pd.DataFrame({"review": [text], "label": ["1"]}).to_excel(writer, sheet_name=name, index=False)
+    plain.write_text('review,label\n"房间,1\n很干净,1\n再也"不来,0\n', encoding="utf-8")
+    columns = SimpleNamespace(text=("review",), label="label")
+    for table, settings, rows in ((book, {"sheet": "all"}, 2), (plain, {"quoting": False}, 3)):
+        task = SimpleNamespace(columns=columns, table=TableSettings(**settings))
+        assert source_table.open_table(table, ["review"], task).rows == rows
+    assert source_table.open_table(book, ["review"], settings=TableSettings(sheet="2024")).rows == 1
 
 
 def test_a_bundle_that_was_changed_is_refused(tmp_path: Path) -> None:

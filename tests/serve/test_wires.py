@@ -11,6 +11,7 @@ from serve.http.api_key import KeyCheck
 from serve.http.limits import Limits
 from serve.http.questions import confidence
 from serve.http.refusal import Refusal
+from serve.http.service import Service
 from tests.serve.made_up import MadeUp, made_up_file, running
 
 openai = pytest.importorskip("openai", reason="the package openai is not installed")
@@ -334,6 +335,13 @@ def test_full_late_and_broken_servers_are_each_clients_own_error(ask, kind):
         assert int(headers["retry-after"]) >= 1
     with pytest.raises(of_kind["gone"]):
         ask(server)
+
+
+def test_whatever_model_is_asked_for_it_is_503_while_the_one_that_is_here_is_loaded():
+    service = Service(None, MadeUp, Limits())  # whose name is its task's, and not known yet
+    with pytest.raises(Refusal, match="is being loaded") as error:
+        service.check_model("hotel_reviews")
+    assert error.value.status == 503
 
 
 def test_a_classifier_that_is_being_loaded_answers_503():

@@ -102,7 +102,9 @@
         : ["按错误的代价，可以直接采用。", "By what errors cost, the answer can be used."];
     }
     if (!judges()) {
-      return ["没有设定放行阈值：这是最可能的标签。", "No threshold was set: this is the most likely label."];
+      return target == null ? ["没有设定放行阈值：这是最可能的标签。", "No threshold was set: this is the most likely label."]
+        : [`验证集上没有哪个阈值能保证 ${wanted} 的准确率：请人复核。`,
+          `No threshold was found at which ${wanted} of the answers are right: have a person check.`];
     }
     if (answer.abstained) {
       return [`低于阈值 ${least}：请人看一眼。`, `Below the threshold of ${least}: a person should look at it.`];
@@ -135,6 +137,11 @@
         : `${file.name} is no CSV with a header; save an Excel table as CSV.`);
     }
     const [header, ...body] = rows;
+    const other = body.findIndex((row) => row.length !== header.length);
+    if (other >= 0) {
+      return trouble(zh() ? `${file.name}：第 ${other + 2} 行有 ${body[other].length} 列，表头有 ${header.length} 列；给含分隔符的文本加上引号。`
+        : `${file.name}: row ${other + 2} has ${body[other].length} fields, the header ${header.length}; put texts with the delimiter in quotes.`);
+    }
     job = { name: file.name, header, body, answers: new Array(body.length).fill(null), next: 0, stop() { this.stopped = true; } };
     at("filename").textContent = file.name;
     at("size").replaceChildren(...both(`${body.length.toLocaleString()} 行`, `${body.length.toLocaleString()} rows`));
@@ -225,17 +232,15 @@
     at("done").append(...both(`；请人看 ${asked} 行，不能用 ${bad} 行`, `; ${asked} for a person, ${bad} not usable`));
   }
   function offer(own) {
-    const wide = Math.max(own.header.length, ...own.body.slice(0, 1000).map((row) => row.length));
     const added = ["label", "confidence", ...about.labels.map((name) => "p_" + name), "abstained", "reason"];
     const names = added.map((name) => { while (own.header.includes(name)) name += "_2"; return name; });
-    const padded = (row) => [...row, ...new Array(Math.max(0, wide - row.length)).fill("")];
     const lines = own.body.map((row, i) => {
       const one = own.answers[i];
       const values = one.reason ? [...added.map(() => ""), ""].slice(2).concat(one.reason)
         : [one.label, one.probs[about.labels.indexOf(one.label)], ...one.probs, one.abstained, ""];
-      return tables.line([...padded(row), ...values]);
+      return tables.line([...row, ...values]);
     });
-    const blob = new Blob(["\ufeff", tables.line([...padded(own.header), ...names]), ...lines], { type: "text/csv" });
+    const blob = new Blob(["\ufeff", tables.line([...own.header, ...names]), ...lines], { type: "text/csv" });
     if (at("download").href) URL.revokeObjectURL(at("download").href);
     Object.assign(at("download"), { href: URL.createObjectURL(blob), download: own.name.replace(/\.\w+$/, "") + ".labelled.csv", hidden: false });
     at("download").focus();

@@ -59,7 +59,7 @@ const tables = (function () {
   // A cell that no spreadsheet runs, as workspace/spreadsheet.py has it, in quotes where it needs them.
   function cell(value) {
     const text = String(value);
-    const safe = /^\s*[=+\-@＝＋－＠]|^[\t\r\n]/.test(text) && !/^-?\d+(\.\d+)?(e-?\d+)?$/.test(text) ? "'" + text : text;
+    const safe = /^\s*[=+\-@＝＋－＠]|^[\t\r\n]/.test(text) && !/^[+-]?\d+([.,]\d+)*(e[+-]?\d+)?$/i.test(text) ? "'" + text : text;
     return /[",\r\n\t]|^\s|\s$/.test(safe) ? '"' + safe.replaceAll('"', '""') + '"' : safe;
   }
 
