@@ -168,8 +168,8 @@ def open_table(
 
     `settings` count alone where they are given. What the task says of header, sheet, quotes is tried first, then what
     the table looks like, then all that the task says: another table than the task's may be in another encoding. A
-    classifier of a table without a header names its columns by numbers: where no column has such a name, the table has
-    no header either. Raises `UserError` as `SourceTable.open` does.
+    classifier of a table without a header names its columns by numbers, and its next tables have none either. Raises
+    `UserError` as `SourceTable.open` does.
     """
     named = task.columns.label if task and label is None else label
     numbers = tuple(int(name) if isinstance(name, str) and name.isdigit() else name for name in texts)
@@ -181,8 +181,7 @@ def open_table(
         plain = TableSettings(header=False) if task.table.header is False else TableSettings()
         ways = [(texts, TableSettings(**said)), (texts, plain), (texts, task.table)]
     elif numbers != tuple(texts) and all(isinstance(one, int) for one in numbers):
-        # A header's line is looked for, and an id in some row may be that number.
-        ways = [(texts, TableSettings(header=1)), (numbers, TableSettings(header=False))]
+        ways = [(numbers, TableSettings(header=False))]
     for wanted, way in ways[:-1]:
         try:
             return SourceTable.open(path, wanted, named, way, label is not None)
