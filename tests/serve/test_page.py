@@ -160,6 +160,14 @@ def test_a_file_that_is_no_table_is_told(opened):
         assert page.locator("#trouble").inner_text() == "a.xlsx：不是带表头的 CSV；Excel 表请另存为 CSV。"
 
 
+def test_a_row_of_other_fields_is_told_and_nothing_is_cut(opened):
+    page = opened()
+    content = "id,review\n1,很好\n7,房间,很好\n".encode()
+    page.set_input_files("#file", {"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    page.wait_for_selector("#trouble:not([hidden])")
+    assert page.locator("#trouble").inner_text().startswith("a.csv：第 3 行有 3 列，表头有 2 列")
+
+
 def test_a_full_server_is_asked_again(opened):
     classifier = MadeUp(seconds=0.01)
     limits = Limits(seconds=3600, reading=3600, waiting=40, batch_rows=4)
