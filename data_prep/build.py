@@ -21,10 +21,9 @@ from data_prep.duplicates.contamination import flag_known
 from data_prep.manifest import MANIFEST, Injected, MadeBy, Manifest, TableSource
 from data_prep.rows import dataset_rows, pieces_of, write_rows
 from data_prep.settings import replaced
-from data_prep.splits.deciding_rows import deciding_rows
+from data_prep.splits.deciding_rows import TEST_OF, VAL_OF, deciding_rows
 from data_prep.splits.kept_split import kept_places, with_added, write_places
 from data_prep.splits.split_frame import split_frame
-from data_prep.splits.splitting import TEST_OF, VAL_OF
 from data_prep.splits.sufficiency import few_rows
 from data_prep.statistics import characters, count_rows, cut_rows, rows_sha256
 from data_prep.summary import summary

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from data_prep.splits.splitting import held_out_rows
+from data_prep.splits.deciding_rows import held_out_rows
 from workspace.errors import MachineFault
 from workspace.paths import expanded, shown
 from workspace.safetensors_header import read_header

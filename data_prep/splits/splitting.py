@@ -20,13 +20,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from data_prep.splits.deciding_rows import deciding_rows
+from data_prep.splits.deciding_rows import held_out_rows
 from data_prep.table.text_column import text_hashes
 from data_prep.task import SPLITS, SplitSettings
 from workspace.errors import UserError
 
 FEWEST_GROUPS = 3  # one a split
-TEST_OF, VAL_OF = 4, 0.25  # test rows and validation rows for a train row, under a limit
 FEW_ROWS = 2_000  # below that many usable rows each class's shares are met exactly
 
 
@@ -92,15 +91,6 @@ def hold_out(
             chosen = chosen[:0]
         out[leaders[chosen]] = True
     return out[groups]
-
-
-def held_out_rows(limit: int) -> tuple[int, int]:
-    """(test rows, val rows) beside `limit` train rows; no more of test than `deciding_rows`.
-
-    All of test are read once or not much more often (eval/inference/budget.py), a train row some 3 times an epoch: four
-    times as many cost less than half of three epochs.
-    """
-    return min(limit * TEST_OF, deciding_rows()), int(limit * VAL_OF)
 
 
 def take_limit(
