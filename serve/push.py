@@ -1,6 +1,8 @@
 """A bundle sent to a model hub with the user's own token: printed first, and sent only when confirmed."""
 
 import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,8 @@ from workspace.paths import shown
 
 HUBS = {"modelscope": modelscope, "hf": hugging_face}
 PUSH = "print what would be sent to modelscope:OWNER/NAME or hf:OWNER/NAME; with --yes send it"
+# Files that a bundle of some kind or an earlier format has beside those that every one has.
+OF_BUNDLES = ("linear/*", "linear.*", "stack.json", "adapter/*", "model*.safetensors*", "report/*")
 MESSAGE = "Bundle of swift-sft"
 
 
@@ -74,12 +78,13 @@ def licence_of(bundle: Path) -> str:
 
 
 def _to_hugging_face(hub: Hub, repository: str, bundle: Path, files: dict[str, Path]) -> None:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(endpoint=hub.endpoint)
     api.create_repo(repository, private=True, exist_ok=True)
-    operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
-    api.create_commit(repository, operations, commit_message=MESSAGE)
+    sent = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
+    gone = [CommitOperationDelete(path_in_repo=name) for name in _of_earlier(api.list_repo_files(repository), files)]
+    api.create_commit(repository, [*sent, *gone], commit_message=MESSAGE)
 
 
 def _to_modelscope(hub: Hub, repository: str, bundle: Path, files: dict[str, Path]) -> None:
@@ -92,3 +97,10 @@ def _to_modelscope(hub: Hub, repository: str, bundle: Path, files: dict[str, Pat
     api.upload_folder(
         repository, folder_path=str(bundle), allow_patterns=list(files), commit_message=MESSAGE, use_cache=False
     )
+    if gone := _of_earlier([str(one["Path"]) for one in api.get_model_files(repository)], files):
+        api.delete_files(repository, file_paths=gone, commit_message=MESSAGE)
+
+
+def _of_earlier(names: Iterable[str], files: Mapping[str, Path]) -> list[str]:
+    """What an earlier bundle has left in a repository: whoever took it along would have a bundle that is refused."""
+    return [name for name in names if name not in files and any(fnmatch(name, pattern) for pattern in OF_BUNDLES)]

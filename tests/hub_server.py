@@ -122,6 +122,13 @@ def _handler(hub: HubServer) -> type[BaseHTTPRequestHandler]:
                 return self.send(302, b"", {"Location": "/loop"})
             if path.startswith("/blob/"):  # what a CDN does: no metadata, only bytes
                 return self.file(path.removeprefix("/blob/"), {})
+            pushed = next((kept for name, kept in hub.received.items() if f"/{name}/" in path), None)
+            if pushed is None and any(f"/{name}/" in path for name in hub.made):
+                pushed = {}
+            if pushed is not None and "/tree/" in path:
+                return self.listing(hugging_face_tree(pushed))
+            if pushed is not None and path.endswith("/repo/files"):
+                return self.listing({"Code": 200, "Success": True, "Data": {"Files": modelscope_files(pushed)}})
             if "/owner/tiny" not in path:
                 return self.send(404, b'{"error": "Repository not found"}', {"X-Error-Code": "RepoNotFound"})
             if path.startswith("/api/models/"):
@@ -234,8 +241,13 @@ def taken(hub: HubServer, path: str, body: bytes) -> dict[str, object]:
         kept = hub.received.setdefault(repository, {})
         if path.startswith("/api/v1/"):
             values = json.loads(body)["actions"]
+            for one in [one for one in values if one.get("action") == "delete"]:
+                values.remove(one)
+                del kept[one["path"]]
         else:
             values = [json.loads(line) for line in body.splitlines()]
+            for one in [one["value"] for one in values if one["key"] == "deletedFile"]:
+                del kept[one["path"]]
             values = [one["value"] for one in values if one["key"] == "file"]
         for one in values:
             oid = one.get("sha256") if one.get("type") == "lfs" else None

@@ -66,6 +66,21 @@ def test_every_file_arrives_whole_in_a_private_repository(hub, bundle, monkeypat
 
 
 @pytest.mark.parametrize("kind", ["hf", "modelscope"])
+def test_what_an_earlier_bundle_left_is_taken_away_and_nothing_else(hub, bundle, monkeypatch, tmp_path, kind):
+    token(monkeypatch, tmp_path)
+    (bundle / "linear").mkdir()
+    earlier = [bundle / "linear" / "coefficients.safetensors", bundle / "stack.json"]
+    for path in earlier:
+        path.write_bytes(b"{}")
+    push(bundle, destination(kind), confirmed=True)
+    hub.received["me/hotels"]["notes.txt"] = b"my own"
+    for path in earlier:
+        path.unlink()
+    push(bundle, destination(kind), confirmed=True)
+    assert set(hub.received["me/hotels"]) == {*files_in(bundle), "classifier.json", "notes.txt"}
+
+
+@pytest.mark.parametrize("kind", ["hf", "modelscope"])
 def test_without_a_token_that_the_hub_takes_it_is_one_sentence(hub, bundle, monkeypatch, tmp_path, kind):
     token(monkeypatch, tmp_path)
     hub.token = "another"
