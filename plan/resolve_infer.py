@@ -26,6 +26,11 @@ FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answer
 VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
 
 
+def vllm_rank(rank: int) -> int:
+    """The least rank of adapters to load vLLM with for one of `rank`."""
+    return next((one for one in VLLM_RANKS if one >= rank), rank)
+
+
 def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
     """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine."""
     values = {
@@ -48,7 +53,7 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         if machine.gpu is None:
             values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
         if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
-            values.setdefault("vllm_max_lora_rank", next((one for one in VLLM_RANKS if one >= rank), rank))
+            values.setdefault("vllm_max_lora_rank", vllm_rank(rank))
     elif not _names_batch(recipe):
         values |= _more_at_a_time(values, sft, machine)
     return values

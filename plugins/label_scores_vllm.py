@@ -16,10 +16,8 @@ from typing import Any
 from score_lines import KEY, STRIP_NEWLINE, KeyedRow, ScoreFile, chat_sha256  # next to this file
 from swift.infer_engine import RequestConfig, VllmEngine
 from vllm import SamplingParams
-from vllm_words import ONE_TOKEN, Ask, word_logprobs  # next to this file
+from vllm_words import ONE_TOKEN, ROWS, Ask, named_logprobs, word_logprobs  # next to this file
 from word_tree import word_tokens  # next to this file
-
-ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
 
 
 def asked_of(engine: Any, adapter: Any) -> Ask:
@@ -34,7 +32,7 @@ def asked_of(engine: Any, adapter: Any) -> Ask:
             for output in engine.engine.step():
                 if output.finished:
                     place = int(output.request_id.split("-")[1])
-                    found[place] = {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()}
+                    found[place] = named_logprobs(output)
         return found
 
     return ask

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from word_tree import WordTree  # next to this file
 
+ROWS = 256  # prompts at a time: no more run side by side by default, and what was computed is still there
 NAMED = 128  # tokens that vLLM takes in one request
 ONE_TOKEN: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "detokenize": False}
 # Token ids of prompts, and of each the token ids that are asked for -> of each prompt the log probability of each.
@@ -34,3 +35,8 @@ def word_logprobs(ask: Ask, prompts: Sequence[Sequence[int]], words: Sequence[Se
             for token in tokens:
                 steps[*head, token][row] = logprobs[token]
     return tree.logprobs(steps)
+
+
+def named_logprobs(output: Any) -> dict[int, float]:
+    """The log probabilities of the tokens that a request of `ONE_TOKEN` asked for, from vLLM's answer to it."""
+    return {token: one.logprob for token, one in output.outputs[0].logprobs[0].items()}

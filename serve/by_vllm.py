@@ -12,20 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from data_prep.chat.tokenizer import ModelTokenizer
-from plan.resolve_infer import VLLM_RANKS
-from plugins.vllm_words import ONE_TOKEN, word_logprobs
+from plan.resolve_infer import vllm_rank
+from plugins.vllm_words import ONE_TOKEN, ROWS, named_logprobs, word_logprobs
 from serve.classifier_file import Prompt
-from serve.encoding import Encoded, PromptEncoder
+from serve.encoding import Encoded, PromptEncoder, shares_of
 from train.checkpoints import ADAPTER_CONFIG
 from workspace.errors import UserError
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
 from workspace.records import read
 
-ROWS = 256  # prompts at a time: vLLM runs no more side by side
 MEMORY = 0.8  # the share of a GPU's that vLLM takes
 NONE = (
     "vLLM is not installed here: put REQUIREMENTS=requirements-vllm.txt before the command, which fills an environment "
@@ -76,12 +74,7 @@ class VllmScorer:
         for start in range(0, len(encoded.tokens), ROWS):
             rows = np.arange(start, min(start + ROWS, len(encoded.tokens)))
             logprobs = word_logprobs(self._ask, [encoded.tokens[row] for row in rows], self.words).numpy()
-            if not np.isfinite(logprobs).all():
-                raise UserError(
-                    "the model gives no finite probabilities, so training has diverged: tune again with a lower "
-                    "--learning_rate"
-                )
-            yield rows, np.asarray(softmax(logprobs.astype(np.float64), axis=1))
+            yield rows, shares_of(logprobs.astype(np.float64))
 
     def _ask(self, prompts: list[list[int]], tokens: list[list[int]]) -> list[dict[int, float]]:
         try:
@@ -93,7 +86,7 @@ class VllmScorer:
             )
         except ValueError as error:  # an adapter is looked at when it is first asked
             raise UserError(f"vLLM does not answer by this model ({error!s:.200}): leave --engine out") from error
-        return [{token: one.logprob for token, one in answer.outputs[0].logprobs[0].items()} for answer in answers]
+        return [named_logprobs(answer) for answer in answers]
 
 
 def stored_dtype(model: Path) -> str:
@@ -121,7 +114,7 @@ def _loaded(
     lora = None
     if adapter:
         rank = read(adapter / ADAPTER_CONFIG, AdapterSettings, "export the run again").r
-        given = {"enable_lora": True, "max_lora_rank": next((one for one in VLLM_RANKS if one >= rank), rank)}
+        given = {"enable_lora": True, "max_lora_rank": vllm_rank(rank)}
         lora = LoRARequest("adapter", 1, str(adapter))
     try:
         engine = LLM(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from data_prep.chat.frame import ChatFrame
 from data_prep.chat.parts import filled
@@ -106,6 +107,15 @@ class PromptEncoder:
                 f"{shown(self._tokenizer.folder)} has not: it is not that of the tuned model, export it again"
             )
         return [found]
+
+
+def shares_of(logprobs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[prompts, labels] probabilities from log P* (plugins/word_tree.py). Raises `UserError` where it is not finite."""
+    if not np.isfinite(logprobs).all():
+        raise UserError(
+            "the model gives no finite probabilities, so training has diverged: tune again with a lower --learning_rate"
+        )
+    return np.asarray(softmax(logprobs, axis=1))
 
 
 def as_in_a_table(text: str) -> str:

@@ -4,7 +4,7 @@ import json
 import shlex
 from typing import Any
 
-from plan.resolve_infer import VLLM_RANK, VLLM_RANKS
+from plan.resolve_infer import VLLM_RANK, vllm_rank
 from serve.classifier_file import ClassifierFile, Prompt
 from workspace.swift_registry import ANSWER_MARK, QUESTION_MARK
 
@@ -59,7 +59,7 @@ def swift_infer(file: ClassifierFile) -> str | None:
 def vllm_serve(file: ClassifierFile) -> str:
     """The command that serves the model by vLLM; merged, in the dtype of its weights: vLLM makes half of float32."""
     if file.weights == "adapter":
-        rank = next((one for one in VLLM_RANKS if one >= (file.adapter_rank or 0)), VLLM_RANK)
+        rank = vllm_rank(file.adapter_rank or 0)
         more = f" --max-lora-rank {rank}" if rank > VLLM_RANK else ""
         base = shlex.quote(file.base_model or "BASE")
         return f"vllm serve {base} --enable-lora{more} --lora-modules adapter=adapter"

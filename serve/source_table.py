@@ -173,21 +173,22 @@ def open_table(
     """
     named = task.columns.label if task and label is None else label
     numbers = tuple(int(name) if isinstance(name, str) and name.isdigit() else name for name in texts)
-    ways: list[tuple[Sequence[Column], TableSettings | None]] = [(texts, settings)]
+    wanted: Sequence[Column] = texts
+    ways: list[TableSettings | None] = [settings]
     if settings:
-        ways = [(numbers if settings.header is False else texts, settings)]
+        wanted = numbers if settings.header is False else texts
     elif task:
         said = {key: found for key in KEPT if (found := getattr(task.table, key)) is not None}
         plain = TableSettings(header=False) if task.table.header is False else TableSettings()
-        ways = [(texts, TableSettings(**said)), (texts, plain), (texts, task.table)]
+        ways = [*dict.fromkeys((TableSettings(**said), plain)), task.table]
     elif numbers != tuple(texts) and all(isinstance(one, int) for one in numbers):
-        ways = [(numbers, TableSettings(header=False))]
-    for wanted, way in ways[:-1]:
+        wanted, ways = numbers, [TableSettings(header=False)]
+    for way in ways[:-1]:
         try:
             return SourceTable.open(path, wanted, named, way, label is not None)
         except UserError:
             continue
-    return SourceTable.open(path, ways[-1][0], named, ways[-1][1], label is not None)
+    return SourceTable.open(path, wanted, named, ways[-1], label is not None)
 
 
 def _json(value: Any) -> str:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import cpu_precision
@@ -30,7 +29,7 @@ from plugins.word_scores import (
     shared_prefix,
 )
 from serve.classifier_file import ClassifierFile, Engine, Prompt
-from serve.encoding import Encoded, PromptEncoder, Scored
+from serve.encoding import Encoded, PromptEncoder, Scored, shares_of
 from workspace.errors import UserError
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
@@ -106,12 +105,7 @@ class TunedScorer:
         """
         for rows in self._batches(encoded.tokens, encoded.lengths):
             logprobs = self._logprobs([encoded.tokens[row] for row in rows])
-            if not np.isfinite(logprobs).all():
-                raise UserError(
-                    "the model gives no finite probabilities, so training has diverged: tune again with a lower "
-                    "--learning_rate"
-                )
-            yield rows, np.asarray(softmax(logprobs, axis=1))
+            yield rows, shares_of(logprobs)
 
     def _batches(self, prompts: Sequence[list[int]], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """The rows that are run together: neighbours in length, those that begin with the prefix apart from others."""

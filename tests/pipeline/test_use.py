@@ -14,6 +14,7 @@ import pytest
 
 from demo.reviews import ensure_reviews
 from serve.labelling import BELOW
+from tests.serve.ready import url_of
 from workspace.files import read_json, remove
 from workspace.paths import CONFIGS, DATASETS, ROOT
 
@@ -92,15 +93,7 @@ def asked_there(there: Path, home: Path) -> None:
         stderr=subprocess.PIPE, env={**os.environ, **env},
     )  # fmt: skip
     try:
-        assert server.stderr is not None
-        log = []
-        for line in server.stderr:
-            log.append(line)
-            if " ready: " in line:
-                break
-        else:
-            raise AssertionError("".join(log))
-        url = log[0].split()[3].rstrip("/")
+        url = url_of(server)
         with openai.OpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600) as client:
             options = [{"value": label} for label in labels]
             question = {"type": "choice", "name": "q", "instructions": "", "choices": options}

@@ -29,6 +29,7 @@ from serve.predict import main as predict
 from serve.tuned import TunedScorer
 from tests import tiny_models
 from tests.prep_tables import reviews, write_csv
+from tests.serve.ready import url_of
 from tests.serve.small_run import LABELS, small_run
 from tests.serve.test_card import block
 from tests.small_bundles import a_prompt
@@ -110,16 +111,7 @@ def test_the_server_and_a_table_are_answered_by_vllm_as_by_transformers(tmp_path
         [sys.executable, "-m", "serve", str(folder), "--port", "0", "--engine", "vllm"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    log: list[str] = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        log.append(line)
-        if " ready: " in line:
-            break
-    else:
-        raise AssertionError("".join(log))
-    url = next(line for line in log if "http://" in line).split()[3]
-    rows = posted(f"{url}classify", {"input": texts})["data"]
+    rows = posted(f"{url_of(process)}/classify", {"input": texts})["data"]
     np.testing.assert_allclose([row["probs"] for row in rows], wanted, atol=1e-4)
     process.send_signal(signal.SIGTERM)
     rest = process.communicate()[1]

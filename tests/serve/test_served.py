@@ -15,6 +15,7 @@ from eval.scoring.responses import load_split
 from plan.run import Run
 from serve import Classifier
 from serve.export import main as export
+from tests.serve.ready import url_of
 from tests.serve.small_run import LABELS, small_run
 from workspace.paths import ROOT
 
@@ -42,14 +43,7 @@ def url(bundle):
         [sys.executable, "-m", "serve", str(bundle), "--port", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    log = []
-    for line in process.stderr:
-        log.append(line)
-        if " ready: " in line:
-            break
-    else:
-        raise AssertionError("".join(log))
-    yield log[0].split()[3].rstrip("/")
+    yield url_of(process)
     process.send_signal(signal.SIGTERM)
     rest = process.communicate()[1]
     assert process.returncode == 0 and rest.endswith("every request that was under way has its answer\n")
