@@ -22,7 +22,7 @@ from bench.cost import limited
 from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, is_planned, measure
 from bench.inference import by_default, rate_in
 from bench.limits import parameters
-from bench.subject import Figures, subject, tokens
+from bench.subject import Figures, asked_tokens, subject, trained_tokens
 from data_prep.rows import read_rows
 from demo.model import COPIED, ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
@@ -90,7 +90,7 @@ def run(
         found, missing = _measured(
             {name: ways[name] for name in ORDER if only in name and name in ways}, folder, deadline
         )
-        length, asked_length = tokens(made.dataset, model, "train"), tokens(made.dataset, model, "test")
+        length, asked_length = trained_tokens(made.dataset, model), asked_tokens(prompts, model)
         infer, size = made.infer_values(), parameters(model)
     trained = {name: one._asdict() for name, one in found.items() if isinstance(one, Trained)}
     keys = ("per_device_train_batch_size", "gradient_accumulation_steps", "padding_side", "attn_impl",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from bench.cost import cost_of
-from bench.subject import tokens
+from bench.subject import trained_tokens
 from data_prep.rows import read_rows, write_rows
 from plan.distributed import ACCUMULATION, BATCH
 from plan.hardware import Machine, child_environment, one_gpu
@@ -85,7 +85,7 @@ def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path) -> Tr
     command = _command(way, values, model, out, -(-len(rows) // batch), machine)
     try:
         cost_of(command, out / "log.txt", child_environment(machine) | one_gpu(machine))
-        return _trained(out, batch, tokens(out, model, "train"))
+        return _trained(out, batch, trained_tokens(out, model))
     except UserError as error:
         raise UserError(f"{error}: {_last_line(out / 'log.txt')}") from error
     finally:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.subject import Figures, subject, tokens
+from bench.subject import Figures, asked_tokens, subject
 from demo.model import ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
@@ -42,6 +42,7 @@ def run(rows: int = 200, repeat: int = 3, csv: Path | None = None, model: Path |
         made = subject(csv, model, 4 * rows, Path(scratch) / "run", "--max_steps", str(STEPS), "--eval_strategy", "no")
         tune(made.folder, estimate=False)
         asked = [one for one in make_prompts(made.dataset, False, 42) if one.purpose == "test"]
+        asked = asked[:: -(-len(asked) // rows)]  # a run's test rows are more than are wanted here
         rates: dict[str, list[float]] = {DEFAULT: [], BEST: [], **{name: [] for name in WAYS.values()}}
         answers: dict[str, dict[str, Any]] = {}
         limits = []
@@ -59,7 +60,7 @@ def run(rows: int = 200, repeat: int = 3, csv: Path | None = None, model: Path |
             for kind in WAYS:
                 once[f"{kind}, batch {batch}"], again = by_us(made, kind, asked, f"batch{batch}", batch)
                 same[f"{kind}, batch {batch}"] = same_texts(answers[kind], again)
-        length = tokens(made.dataset, model, "test")
+        length = asked_tokens(asked, model)
     found = {
         "bench": "inference", "reviews": (csv or made.dataset).name, "rows": len(asked), "model": model.name,
         "parameters": parameters(model), "tokens": round(length, 1), "machine": this_machine().describe(),

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.inference import by_us
 from bench.limits import Stolen
-from bench.subject import Figures, reviews_table, subject, tokens
+from bench.subject import Figures, reviews_table, subject, trained_tokens
 from bench.tables import read_reviews, varied, write_table
 from bench.training import OURS, ways_to_train
 from demo.model import ensure_model
@@ -51,7 +51,7 @@ def measure(real: Sequence[tuple[str, str]], count: int, model: Path, folder: Pa
         )
         rate, _ = by_us(made, "score", prompts)
         trained = ways_to_train(made, model)[OURS](folder / "trained", SEED)
-        length = tokens(made.dataset, model, "train")
+        length = trained_tokens(made.dataset, model)
     finally:
         shutil.rmtree(made.dataset)
     return {

@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from bench.cost import users_environment
 from bench.limits import draw_shares
+from data_prep.rows import Message
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
+from eval.inference.prompts import Prompt
 from plan.run import Run
 from workspace.errors import UserError
 from workspace.files import read_jsonl, write_json
@@ -48,18 +51,25 @@ def publish(bench: Any, json: Path | None = None, picture: Path | None = None, *
     return int(not kept)
 
 
-def tokens(dataset: Path, model: Path, split: str) -> float:
-    """The mean number of tokens of a split's rows: prompt and answer of `train`, the prompt alone of others."""
+def trained_tokens(dataset: Path, model: Path) -> float:
+    """The mean number of tokens of the train rows, prompt and answer."""
+    chats = (row["messages"] for row in read_jsonl(dataset / "train.jsonl"))
+    return _tokens((f"{chat_text(turns[:-1])}{turns[-1]['content']}<|im_end|>" for turns in chats), model)
+
+
+def asked_tokens(prompts: Iterable[Prompt], model: Path) -> float:
+    """The mean number of tokens of prompts."""
+    return _tokens((chat_text(one.messages) for one in prompts), model)
+
+
+def _tokens(texts: Iterable[str], model: Path) -> float:
     from data_prep.chat.tokenizer import ModelTokenizer
 
-    tokenizer, counts = ModelTokenizer(model), []
-    for row in read_jsonl(dataset / f"{split}.jsonl"):
-        answer = f"{row['messages'][-1]['content']}<|im_end|>" if split == "train" else ""
-        counts.append(len(tokenizer.ids(chat_text(row) + answer)))
-    return mean(counts)
+    tokenizer = ModelTokenizer(model)
+    return mean(len(tokenizer.ids(text)) for text in texts)
 
 
-def chat_text(row: dict[str, Any]) -> str:
-    """A row's prompt in ChatML, after which the answer comes."""
-    turns = (f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in row["messages"][:-1])
+def chat_text(messages: Sequence[Message]) -> str:
+    """A prompt in ChatML, after which the answer comes."""
+    turns = (f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
     return "".join(turns) + "<|im_start|>assistant\n"

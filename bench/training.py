@@ -18,7 +18,7 @@ import yaml
 from bench import peer_head, peer_llamafactory
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.subject import Figures, chat_text, subject, tokens
+from bench.subject import Figures, chat_text, subject, trained_tokens
 from demo.model import ensure_model
 from plan.hardware import child_environment, this_machine
 from plan.run import Run
@@ -63,10 +63,11 @@ def run(
                     missing[name] = str(error)
         tests = read_jsonl(made.dataset / "test.jsonl")
         tests = tests[:: -(-len(tests) // TESTED)]
-        adapters = {name: [one.pop("adapter") for one in done[name]] for name in JUDGED if name in done}
-        judged = {} if alone else adapters
-        judged = {name: [label_accuracy(model, one, tests) for one in every] for name, every in judged.items()}
-        length = tokens(made.dataset, model, "train")
+        # Of every way, for a path cannot be written with the figures.
+        adapters = {name: [one.pop("adapter", None) for one in every] for name, every in done.items()}
+        judged = [] if alone else [name for name in JUDGED if name in done]
+        accuracy = {name: [label_accuracy(model, one, tests) for one in adapters[name]] for name in judged}
+        length = trained_tokens(made.dataset, model)
         count = len(read_jsonl(made.dataset / "train.jsonl"))
     found = {
         "bench": "training", "rows": count, "epochs": EPOCHS, "model": model.name, "parameters": parameters(model),
@@ -74,7 +75,7 @@ def run(
         "rates": {
             name: [EPOCHS * count / one["train_runtime"] for one in every] for name, every in done.items() if every
         },
-        "accuracy": judged, "tested": len(tests), "not_measured": missing, "stolen": round(stolen.share, 3),
+        "accuracy": accuracy, "tested": len(tests), "not_measured": missing, "stolen": round(stolen.share, 3),
         "versions": made.versions,
     }  # fmt: skip
     return found, True
@@ -137,7 +138,7 @@ def label_accuracy(model: Path, adapter: Path, rows: Sequence[dict[str, Any]]) -
     answers = [tokenizer.encode(f"{word}<|im_end|>", add_special_tokens=False) for word in words]
     right = 0
     for row in rows:
-        ids = tokenizer.encode(chat_text(row), add_special_tokens=False)
+        ids = tokenizer.encode(chat_text(row["messages"][:-1]), add_special_tokens=False)
         scores = []
         for answer in answers:
             with torch.inference_mode():

@@ -1,6 +1,7 @@
 """The benches of inference and training: limits, counts, tables; the runs themselves take minutes and are not here."""
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ from safetensors.numpy import save_file
 
 from bench import inference, scaling, stages, training
 from bench.limits import Stolen, draw_shares, measured_limits, medians, parameters, rows_a_second
-from bench.subject import tokens
-from workspace.files import write_jsonl
+from bench.subject import asked_tokens, publish, trained_tokens
+from eval.inference.prompts import Prompt
+from workspace.files import read_json, write_jsonl
 
 LIMITS = {"float32": 150.0, "onednn": 300.0, "bf16": 600.0, "bandwidth": 30.0}
 COMMON = {
@@ -55,10 +57,65 @@ def test_answers_are_compared_row_by_row():
 
 def test_tokens_are_those_of_prompt_and_answer(tmp_path: Path, demo_model: Path):
     row = {"messages": [{"role": "user", "content": "房间很干净"}, {"role": "assistant", "content": "正面"}]}
-    for split in ("train", "test"):
-        write_jsonl(tmp_path / f"{split}.jsonl", [row, row])
-    prompt, whole = (tokens(tmp_path, demo_model, split) for split in ("test", "train"))
+    write_jsonl(tmp_path / "train.jsonl", [row, row])
+    asked = [Prompt("test", "1", "正面", False, tuple(row["messages"][:-1]))]
+    prompt, whole = asked_tokens(asked, demo_model), trained_tokens(tmp_path, demo_model)
     assert 8 < prompt < 40 and prompt + 2 <= whole <= prompt + 4
+
+
+class Planned(NamedTuple):
+    """What the benches read of a run."""
+
+    folder: Path
+    dataset: Path
+    versions: dict[str, str]
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
+    """A run of 30 rows in each split that the benches of inference and training are given; nothing is measured."""
+    rows = [
+        {"id": str(at), "messages": [{"role": "user", "content": "房间"}, {"role": "assistant", "content": "正面"}]}
+        for at in range(30)
+    ]
+    for split in ("train", "test"):
+        write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    for bench in (inference, training):
+        monkeypatch.setattr(bench, "subject", lambda *_: Planned(tmp_path, tmp_path, {}))
+        monkeypatch.setattr(bench, "measured_limits", lambda: LIMITS)
+        monkeypatch.setattr(bench, "parameters", lambda model: 25_000_000)
+    return Planned(tmp_path, tmp_path, {})
+
+
+def test_the_figures_of_training_are_written(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def way(out: Path, seed: int) -> dict[str, Any]:
+        return {"train_runtime": 10.0 + seed, "wall": 20.0, "peak_bytes": 2**30, "adapter": out / "checkpoint-1"}
+
+    ways = dict.fromkeys((training.OURS, training.BEST, training.DEFAULT, training.HEAD), way)
+    monkeypatch.setattr(training, "ways_to_train", lambda *_: ways)
+    monkeypatch.setattr(training, "label_accuracy", lambda model, adapter, rows: 0.5)
+    monkeypatch.setattr(training, "trained_tokens", lambda *_: 50.0)
+    assert not publish(training, json=tmp_path / "training.json", repeat=2, model=tmp_path)
+    found = read_json(tmp_path / "training.json")
+    assert found["runs"].keys() == ways.keys() and found["accuracy"].keys() == {training.OURS, training.DEFAULT}
+
+
+@pytest.mark.parametrize("rows", [7, 30, 100])
+def test_no_more_rows_are_asked_than_were_named(rows, planned, tmp_path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+
+    def answer(made: Planned, model_or_kind: object, prompts: list[Prompt], *_: object, **__: object):
+        asked.append(len(prompts))
+        return 2.0, {one.id: "正面" for one in prompts}
+
+    prompts = [Prompt("test", str(at), "正面", False, ({"role": "user", "content": "房间"},)) for at in range(30)]
+    monkeypatch.setattr(inference, "make_prompts", lambda *_: prompts)
+    monkeypatch.setattr(inference, "tune", lambda *_, **__: None)
+    monkeypatch.setattr(inference, "asked_tokens", lambda *_: 50.0)
+    monkeypatch.setattr(inference, "by_us", answer)
+    monkeypatch.setattr(inference, "by_default", answer)
+    found, same = inference.run(rows, 1, None, tmp_path)
+    assert same and {found["rows"]} == set(asked) and min(rows, 30) // 2 < found["rows"] <= rows
 
 
 def test_the_tables_say_what_was_measured(tmp_path: Path):
