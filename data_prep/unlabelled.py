@@ -34,7 +34,7 @@ def read_unlabelled(file: TextFile, task: Task, dataset: Path) -> Unlabelled:
     Of several text columns a text that stands in one of them counts. Raises UserError for a file that is missing, is no
     such table, or has no text that is left.
     """
-    texts = read_texts(file, KEY)
+    texts = read_texts(file, task, KEY)
     rows = [row for split in ("val", "test") for row in read_rows(dataset / f"{split}.jsonl")]
     held = [text for row in rows for text in (row.review, *(row.texts or {}).values()) if text.strip()]
     seen = seen_in(held, texts, task)

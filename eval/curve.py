@@ -68,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     ensure_task(options.recipe)
     recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
     check_rows(known.rows, len(recipe.task.label_words))
+    if recipe.task.added:
+        raise UserError(
+            f"{shown(recipe.task.path)} has `added` rows, which every point would learn from whatever its number of "
+            "rows: put them into the table, or take `added` out for the curve"
+        )
     trials = TrialList(list_folder(words, "curve"))
     with locked(trials.folder):
         curve(trials, words, known.rows, known.seeds, known.hours)
@@ -171,6 +176,7 @@ def summary(
     return {
         "format": FORMAT,
         "recipe": last.run.recipe.split("+rows-drawn-by-")[0],
+        "notice": last.run.notice,
         "metric": metric,
         "margin": margin,
         "n": len(last.test),

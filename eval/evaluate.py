@@ -73,10 +73,10 @@ def evaluate(folder: Path) -> Metrics:
     every, rows = predictions.every, {name: predictions.rows(name, test) for name in predictions.every}
     scores = {name: classify(rows[name].gold, p.predicted, labels, p.strict) for name, p in every.items()}
     metric, margin = (task.primary_metric, task.margin) if task else ("macro_f1", MARGIN)
-    comparisons = compare_all(predictions, test, labels, metric, margin)
-    efficiency = load_efficiency(run, every)
     stack = stack_record(predictions, val, labels, metric)
     off = () if stack is None or stack["helps"] else (STACK,)
+    comparisons = compare_all(predictions, test, labels, metric, margin, off)
+    efficiency = load_efficiency(run, every)
     judged = (predictions, test, scores, comparisons, labels, READINGS, metric)
     decision, intervals = judge_all(*judged, costs(efficiency), off)
     curves, issues = load_curves(run.train_folder, len(val)), load_label_issues(run.dataset, test)

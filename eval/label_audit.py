@@ -9,16 +9,16 @@ Research 70, 1373-1411). Nothing is changed by itself.
 """
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.duplicates.deduplication import Normaliser, find_duplicates
 from data_prep.manifest import MANIFEST, Manifest
 from data_prep.table.corrections import read_corrections
-from data_prep.task import SPLITS, find_task
+from data_prep.task import SPLITS, NearDuplicates, find_task
 from eval.scoring.responses import Split, SplitName, load_responses, load_split
 from plan.run import Run
 from workspace.command_line import Parser, given_path
@@ -75,26 +75,31 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
 
 
 def linear_probabilities(rows: Split, labels: Sequence[str], train: Split | None = None) -> NDArray[np.float64]:
-    """Label probabilities (n, labels): out of fold (5 folds, stratified, seed 42), or from a model of the rows `train`.
+    """Label probabilities (n, labels): out of fold (5 folds, stratified, copies of a text in one, seed 42), or from a
+    model of the rows `train`.
 
-    Raises UserError when a label has fewer learning rows than there are folds.
+    Raises UserError when a label has fewer learning rows, copies aside, than there are folds.
     """
     # Here, because they take seconds to load.
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     from eval.baselines import fit_linear
 
     learned = train or rows
-    counts = Counter(learned.gold)
+    # A copy of a row in another fold would have taught the model this row's label.
+    copies = find_duplicates(Normaliser().normalise(learned.reviews), NearDuplicates(), SEED).near
     for word in labels:
-        if counts[word] < FOLDS:
+        count = len({group for group, gold in zip(copies.tolist(), learned.gold, strict=True) if gold == word})
+        if count < FOLDS:
             raise UserError(
-                f"{shown(learned.path)} has {counts[word]} rows of {word}, expected at least {FOLDS}: add some"
+                f"{shown(learned.path)} has {count} rows of {word} that are no copies, expected at least {FOLDS}: add "
+                "some"
             )
     if train is not None:
         return fit_linear(train, None, labels, C).probabilities(rows.reviews)
     result = np.zeros((len(rows), len(labels)))
-    for inner, outer in StratifiedKFold(FOLDS, shuffle=True, random_state=SEED).split(rows.reviews, rows.gold):
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=SEED)
+    for inner, outer in folds.split(rows.reviews, rows.gold, copies):
         result[outer] = fit_linear(rows.take(inner), None, labels, C).probabilities(rows.take(outer).reviews)
     return result
 

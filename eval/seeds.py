@@ -117,6 +117,7 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     return {
         "format": FORMAT,
         "recipe": first.run.recipe,
+        "notice": first.run.notice,
         "labels": list(labels),
         "metric": metric,
         "margin": margin,

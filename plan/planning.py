@@ -31,7 +31,7 @@ from plan.resolve_infer import resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
-from plan.texts import check_texts, prepare_texts
+from plan.texts import check_texts, find_texts, prepare_texts
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
@@ -83,6 +83,7 @@ def write_run(plan: Plan) -> None:
             override=run.task_overrides,
             template=plan.sft.get("template"),
         )
+        texts = find_texts(run, task := find_task(str(run.task_file), run.task_overrides))
         check_run_folder(run.folder, run.fresh)
         mark(run.folder, "run")
         if run.fresh:
@@ -95,8 +96,7 @@ def write_run(plan: Plan) -> None:
             run.write_yaml(command, values, f"# {run.recipe}, {origin}\n# Run as: swift {command} {path}")
         write_packages(run.folder / PACKAGES_FILE)
         record_data(run.dataset, run.folder)
-        task = find_task(str(run.task_file), run.task_overrides)
-        prepare_texts(run, task)
+        prepare_texts(run, task, texts)
         if run.start_adapter:
             run = dataclasses.replace(run, notice=adapter_notice(run.start_adapter, run.dataset, task))
         run.write()

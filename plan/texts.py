@@ -12,14 +12,15 @@ from typing import Any
 
 from data_prep.chat.prompt import control_pattern, neutralise
 from data_prep.chat.tokenizer import ModelTokenizer
+from data_prep.duplicates.contamination import read_texts
 from data_prep.manifest import Manifest
 from data_prep.rows import DatasetRow, write_rows
 from data_prep.task import Task, TextFile
-from data_prep.unlabelled import KEY, read_unlabelled
+from data_prep.unlabelled import KEY, Unlabelled, read_unlabelled
 from plan.distributed import planned_processes
 from plan.hardware import Machine, dtype_flags
 from plan.run import Run
-from plan.training_memory import weights_gib
+from plan.training_memory import is_quantised, weights_gib
 from workspace.errors import UserError
 from workspace.files import remove, sha256_file, write_json
 from workspace.paths import ROOT, shown
@@ -36,12 +37,13 @@ def check_texts(task: Task, sft: Mapping[str, Any], model: Path, machine: Machin
     """Raise `UserError` where a run with the keys `sft` cannot learn from the task's texts without labels first."""
     if task.unlabelled is None:
         return
+    read_texts(task.unlabelled, task, KEY)  # a column that is none is told before the data is prepared
     leave = f"leave `{KEY}` out of the task"
     if adapter:
         raise UserError(
             f"--adapters {shown(adapter)} was tuned on another model than the one that has read `{KEY}`: leave one out"
         )
-    if sft.get("quant_bits") or sft.get("quant_method"):
+    if is_quantised(sft, model):
         raise UserError(f"`{KEY}` has all weights trained, which cannot be done in few bits: {leave}")
     if planned_processes(sft).nodes > 1:
         raise UserError(f"`{KEY}` is learned from on one node: {leave}, or tune on one")
@@ -54,20 +56,25 @@ def check_texts(task: Task, sft: Mapping[str, Any], model: Path, machine: Machin
         )
 
 
-def prepare_texts(run: Run, task: Task) -> None:
-    """Write the rows of `swift pt` to RUN/texts, where the task names texts and the run's model has not read them yet.
+def find_texts(run: Run, task: Task) -> Unlabelled | None:
+    """The texts that the run's model is to learn from first; None where the task names none, or it has read them.
 
-    They are like a dataset's, without validation. Raises `UserError` as `read_unlabelled` does.
+    Raises `UserError` as `read_unlabelled` does.
     """
+    wanted = task.unlabelled and run.model_folder and not run.text_base
+    return read_unlabelled(task.unlabelled, task, run.dataset) if task.unlabelled and wanted else None
+
+
+def prepare_texts(run: Run, task: Task, found: Unlabelled | None) -> None:
+    """Write the rows of `swift pt` to RUN/texts, like a dataset's without validation; none of an earlier plan stay."""
     folder = run.folder / TEXTS
     if folder.exists():
         remove(folder)
-    if task.unlabelled and run.model_folder and not run.text_base:
-        _write(run.dataset, task, task.unlabelled, ModelTokenizer(run.model_folder), folder)
+    if found and task.unlabelled and run.model_folder:
+        _write(run.dataset, found, task.unlabelled, ModelTokenizer(run.model_folder), folder)
 
 
-def _write(dataset: Path, task: Task, file: TextFile, tokenizer: ModelTokenizer, folder: Path) -> None:
-    found = read_unlabelled(file, task, dataset)
+def _write(dataset: Path, found: Unlabelled, file: TextFile, tokenizer: ModelTokenizer, folder: Path) -> None:
     pattern, first = control_pattern(tokenizer.control_tokens), first_token(tokenizer)
     rows = (
         DatasetRow(

@@ -1,9 +1,12 @@
 """How much memory a training step takes: an estimate from a model's shape, fitted to what was measured."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
+from workspace.files import read_json
 from workspace.records import read
 
 FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
@@ -82,6 +85,12 @@ def training_gib(
         weights *= bits / (32 if torch_dtype == "float32" else 16)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
+
+
+def is_quantised(sft: Mapping[str, Any], model: Path) -> bool:
+    """Whether the model's weights are of few bits: by the keys `sft` that load it, or as they are stored."""
+    stored = read_json(model / "config.json")
+    return any(sft.get(key) for key in ("quant_bits", "quant_method")) or bool(stored.get("quantization_config"))
 
 
 def weights_gib(model: Path) -> float:

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePath
-from typing import Any, get_args
+from typing import get_args
 
 from hub.model_files import CONTENT
 from plan.provenance import current_model
 from plan.run import Run, locked_run
+from plan.training_memory import is_quantised
 from serve.bare_report import FOLDER as REPORT
 from serve.bare_report import write_bare_report
 from serve.bundle import ADAPTER, files_in
@@ -165,7 +166,7 @@ def _write_weights(
     is_adapter = (tuned / ADAPTER_WEIGHTS).is_file()
     if apart and not is_adapter:
         raise UserError(f"--adapter: {shown(run.folder)} tuned the whole model, so there is none: leave it out")
-    if is_adapter and not apart and is_quantised(run, base):
+    if is_adapter and not apart and is_quantised(run.sft_values(), base):
         print("export: the base model is quantised, and merging would change it: the adapter is kept apart", flush=True)
         apart = True
     if apart:
@@ -185,13 +186,6 @@ def _write_weights(
     texts = (finished.test.columns or finished.test.reviews)[:ROWS]
     source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head, file.calibration)
     return replace(file, agreement=write_merged(source, texts, folder))
-
-
-def is_quantised(run: Run, base: Path) -> bool:
-    """Whether the base's weights are of few bits: by how the run loads them, or as they are stored."""
-    config: Any = read_json(base / "config.json")
-    loaded = any(run.sft_values().get(key) for key in ("quant_bits", "quant_method"))
-    return loaded or bool(config.get("quantization_config"))
 
 
 def _copy(source: Path, folder: Path, names: Sequence[str]) -> None:

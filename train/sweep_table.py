@@ -1,17 +1,23 @@
 """The table of a sweep in Markdown: the points tuned on all rows by their mark, those left out, and what failed."""
 
 from collections.abc import Sequence
+from itertools import chain
 from statistics import fmean, stdev
 
 from train.trials import METRIC, TrialResult
 
 
 def by_point(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """The trials with all rows that came to an end, by point, the best mean macro F1 first; equal ones as tried."""
+    """The trials with all rows that came to an end, by point, the best mean macro F1 first; equal ones as tried.
+
+    Of the seeds those that every point has, where there is one: a mean over other seeds is no fair rival.
+    """
     groups: dict[str, list[TrialResult]] = {}
-    for result in results:
-        if result.trial.rows is None and METRIC in result.scores:
-            groups.setdefault(result.trial.name, []).append(result)
+    for result in _ended(results):
+        groups.setdefault(result.trial.name, []).append(result)
+    shared = set.intersection(*({one.trial.seed for one in group} for group in groups.values())) if groups else set()
+    if shared:
+        groups = {name: [one for one in group if one.trial.seed in shared] for name, group in groups.items()}
     return dict(sorted(groups.items(), key=lambda item: -fmean(_values(item[1]))))
 
 
@@ -40,6 +46,14 @@ def sweep_table(results: Sequence[TrialResult], planned: int | None, pruned: Seq
     lines.append("")
     if len(groups) > 1:
         lines += _as_good(list(groups.items()))
+    if apart := sorted(
+        {one.trial.seed for one in _ended(results)} - {one.trial.seed for one in chain(*groups.values())}
+    ):
+        listed = ", ".join(map(str, apart))
+        lines += [
+            f"种子 {listed} 未计入：不是每个组合都有。 / Seed {listed} not counted: not every point has it.",
+            "",
+        ]
     if pruned:
         lines += [
             "用部分训练行试过之后淘汰，从未用全部训练行调优。 / Left out after a try on part of the training rows with "
@@ -54,6 +68,10 @@ def sweep_table(results: Sequence[TrialResult], planned: int | None, pruned: Seq
         f"- failed: {_cell(one.trial.name)}, seed {one.trial.seed}: {_cell(one.fault)}" for one in results if one.fault
     ]
     return "\n".join(lines) + "\n"
+
+
+def _ended(results: Sequence[TrialResult]) -> list[TrialResult]:
+    return [one for one in results if one.trial.rows is None and METRIC in one.scores]
 
 
 def _values(results: Sequence[TrialResult], metric: str = METRIC) -> list[float]:

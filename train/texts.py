@@ -25,7 +25,7 @@ from plan.memory import found_before
 from plan.provenance import current_model, made_by
 from plan.result_values import result_values
 from plan.run import Notice, Run, locked_run, tell_folder
-from plan.texts import COPIES, RECORD, TEXTS, pt_values
+from plan.texts import RECORD, TEXTS, pt_values
 from plan.training_memory import weights_gib
 from train.checkpoints import best_checkpoint
 from train.sft import tune_run
@@ -39,6 +39,7 @@ from workspace.paths import cache_folder, shown
 from workspace.records import read
 
 STAGE, MODEL = "texts", "model"
+KEPT_COPIES = 7  # of the weights on the disk: two checkpoints of three, while the second is written, and the model
 KEPT = (*CONTENT, "README.md", "LICENSE")  # of the model it began as
 
 
@@ -114,7 +115,9 @@ def _learned(run: Run, base: Path) -> Path:
         if stages.finished(folder, STAGE, inputs):
             return folder / MODEL
         stages.forget(folder, STAGE)
-        check_space({folder: int((COPIES + 1) * weights_gib(base) * 2**30)}, {folder: "SWIFT_SFT_CACHE"})
+        there = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        needed = max(int(KEPT_COPIES * weights_gib(base) * 2**30) - there, 0)
+        check_space({folder: needed}, {folder: "SWIFT_SFT_CACHE"})
         inner = dataclasses.replace(
             run, folder=folder, dataset=run.folder / TEXTS, start_adapter=None, auto_batch=True, seed=values["seed"]
         )

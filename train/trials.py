@@ -161,10 +161,14 @@ class TrialList:
         return results
 
     def train_rows(self, trial: Trial, words: Sequence[str]) -> int:
-        """How many training rows a trial has, from its dataset, which is made where it is missing."""
+        """How many training rows of its table a trial has, those that --limit chooses from: without the task's `added`.
+
+        They are its dataset's, which is made where it is missing.
+        """
         plan = self._plan(trial, words)
         write_run(plan)
-        return int(Manifest.read(plan.run.dataset).counts.train["total"])
+        manifest = Manifest.read(plan.run.dataset)
+        return int(manifest.counts.train["total"]) - manifest.added.get("train", 0)
 
     def _plan(self, trial: Trial, words: Sequence[str]) -> Plan:
         own = trial.words(words, self.folder / trial.folder_name)

@@ -40,8 +40,9 @@ def seeds_page(found: Mapping[str, Any]) -> str:
         f"# 多个随机种子 / Over seeds: {escape(found['recipe'])}, {seeds} seeds, n = {number(found['n'])}",
         "",
     ]
+    notice = [Text(**found["notice"])] if found["notice"] else []
     sentences = [comparison_sentence(one, found) for one in found["comparisons"]]
-    for text in (*sentences, *soup_sentences(found), *notes(found)):
+    for text in (*notice, *sentences, *soup_sentences(found), *notes(found)):
         lines += [text.zh, "", text.en, ""]
     header = ["判读 reading", *(f"seed {seed}" for seed in found["seeds"]), "平均 mean", "SD", "95%", "仅行 rows alone"]
     rows = []

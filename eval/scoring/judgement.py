@@ -23,13 +23,20 @@ Comparisons = dict[tuple[str, str], Comparison]  # by the names of the two readi
 
 
 def compare_all(
-    found: RunPredictions, test: Split, labels: Sequence[str], metric: Metric = "macro_f1", margin: float = MARGIN
+    found: RunPredictions,
+    test: Split,
+    labels: Sequence[str],
+    metric: Metric = "macro_f1",
+    margin: float = MARGIN,
+    off: Container[str] = (),
 ) -> Comparisons:
     """The comparisons of a run's readings, each pair on all test rows where both answered them, else on the part.
 
     A reading of the part that is shown to be better than the highest of all rows is one that all are weighed against.
+    `off`: readings that are not advised, so that none is weighed against them.
     """
-    highest = _highest(found.test, test.gold, labels, metric)
+    weighed = {name: one for name, one in found.test.items() if name not in off}
+    highest = _highest(weighed, test.gold, labels, metric)
     of_part = (found.asked, found.part.gold, labels, metric, margin)
     comparisons = compare_predictions(*of_part, highest)
     if found.test is not found.asked:
@@ -117,8 +124,7 @@ def judge_all(
         if name not in off:
             value, interval = getattr(scores[name], metric), own[metric] if own else None
             candidates.append(Candidate(name, costs.get(name, cost_of(name)), value, interval, low > guessing))
-    highest = max(found.test, key=lambda name: getattr(scores[name], metric))
-    top = next((one for one in candidates if one.name == highest), None)
+    top = max((one for one in candidates if one.name in found.test), key=lambda one: one.value, default=None)
     placed = [_placed(one, top, comparisons) for one in candidates if one.name not in found.test]
     candidates = [one for one in candidates if one.name in found.test] + [one for one in placed if one]
     codes, p = ({pair: getattr(one, key) for pair, one in comparisons.items()} for key in ("code", "p"))

@@ -40,6 +40,29 @@ def test_what_stands_in_validation_or_test_is_left_out_word_for_word_and_nearly(
     assert len(val) > 3 and len(test) > 3
 
 
+def test_of_many_near_copies_none_is_read_where_one_is_held_out(tmp_path: Path) -> None:
+    text = "房间宽敞明亮，服务员热情周到，早餐丰富可口，下次来这里出差还会选择入住这家酒店第{}次"
+    copies = [text.format(at) for at in range(300)]
+    for held in (0, 150, 299):
+        folder = tmp_path / str(held)
+        folder.mkdir()
+        table = write_csv(folder / "table.csv", [*reviews(60), ("1", copies[held])])
+        task = small_task(folder, csv=str(table), split={"val": 0.45, "test": 0.5})
+        dataset = build(task, out=folder / "dataset").parent
+        assert copies[held] in texts_of(dataset, "val") + texts_of(dataset, "test")
+        others = copies[:held] + copies[held + 1 :]
+        assert found(task, dataset, [*others, "别的话"]).texts == ["别的话"]
+
+
+def test_a_table_without_its_column_is_refused(task: Task, dataset: Path, tmp_path: Path) -> None:
+    more = reviews(3, start=900)
+    for name in ("more.csv", "more.tsv", "more.jsonl", "more.XLSX"):
+        with pytest.raises(UserError, match=rf"{name} is a table.*`unlabelled: {{path: …, column: NAME}}`"):
+            read_unlabelled(TextFile(write_csv(tmp_path / name, more)), task, dataset)
+    with pytest.raises(UserError, match=r"more.txt begins with the header of a table \(label,review\): name"):
+        read_unlabelled(TextFile(write_csv(tmp_path / "more.txt", more)), task, dataset)
+
+
 def test_train_texts_may_be_read_and_each_text_is_read_once(task: Task, dataset: Path) -> None:
     train = texts_of(dataset, "train")
     result = found(task, dataset, [*train, "别的话", "别的话。", train[0]])

@@ -31,6 +31,15 @@ LABELS, N, SEEDS = ("正面", "负面"), 400, (42, 43, 44)
 NUMBERS = (100, 300, 1000, 3000)
 
 
+def test_rows_that_every_point_would_learn_from_are_refused(tmp_path: Path) -> None:
+    task = yaml.safe_load((ROOT / "swift_configs/demo/task.yaml").read_text(encoding="utf-8"))
+    added = write_csv(tmp_path / "added.csv", reviews(3))
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task | {"added": [str(added)]}, allow_unicode=True))
+    with pytest.raises(UserError, match="`added` rows, which every point would learn from"):
+        main([str(tmp_path), "--run", str(tmp_path / "curve")])
+    assert not (tmp_path / "curve").exists()
+
+
 def answered(reached: dict[str, float], generator: np.random.Generator) -> Answered:
     """A run whose readings have about this share of the rows right."""
     gold = tuple(LABELS[at % 2] for at in range(N))
@@ -60,6 +69,13 @@ def measured(tuned: dict[int, float], linear: dict[int, float], seeds=SEEDS, spr
 
 LINEAR = {100: 0.70, 300: 0.75, 1000: 0.79, 3000: 0.81}
 TUNED = {100: 0.55, 300: 0.74, 1000: 0.90, 3000: 0.94}
+
+
+def test_what_a_model_has_read_first_is_said_on_both_pages() -> None:
+    notice = {"zh": "先读了 90 条无标签文本", "en": "The model has read 90 texts without labels"}
+    for page in render_curve(measured(TUNED, LINEAR) | {"notice": notice}):
+        assert all(text in page for text in notice.values())
+    assert all("None" not in page for page in render_curve(measured(TUNED, LINEAR)))
 
 
 def test_worth_is_said_from_the_rows_on_where_it_is_shown() -> None:

@@ -47,6 +47,17 @@ def dataset(tmp_path):
     return tmp_path / "data", table, wrong
 
 
+def test_copies_with_one_wrong_label_are_found(tmp_path):
+    text = "只此一家：房间干净，服务热情，前台小王帮我们升级了套房，总的来说满意得不得了"
+    copies = [("0", text + "。" * at) for at in range(6)]
+    table = write_csv(tmp_path / "t.csv", [*clear_rows(200), *copies])
+    path = build(small_task(tmp_path), csv=table, out=tmp_path / "data")
+    train = load_split(path.parent, "train", LABELS)
+    at = [at for at, text in enumerate(train.reviews) if text.startswith("只此一家")]
+    assert len(at) == len(copies)
+    assert linear_probabilities(train, LABELS)[at, 1].max() < 0.5
+
+
 def listed(path):
     with open(path, encoding="utf-8-sig", newline="") as stream:
         return list(csv.DictReader(stream))

@@ -29,6 +29,12 @@ def over_seeds(tuned: tuple[float, ...], linear: float = 0.7) -> dict:
     return summary(runs, range(len(tuned)), "accuracy", 0.01)
 
 
+def test_what_a_model_has_read_first_is_said_on_the_page() -> None:
+    notice = {"zh": "先读了 90 条无标签文本", "en": "The model has read 90 texts without labels"}
+    assert set(notice.values()) <= set(seeds_page(over_seeds((0.9, 0.91)) | {"notice": notice}).splitlines())
+    assert "None" not in seeds_page(over_seeds((0.9, 0.91)))
+
+
 def test_the_verdict_is_on_the_recipe() -> None:
     found = over_seeds((0.90, 0.91, 0.92))
     assert [one["code"] for one in found["comparisons"]] == ["better", "better"]

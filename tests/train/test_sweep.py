@@ -110,6 +110,16 @@ def test_the_table_has_mean_and_deviation_and_says_what_is_as_good() -> None:
     assert "One seed a point" in sweep_table(results[:3], 3)
 
 
+def test_points_are_ranked_on_the_seeds_that_all_of_them_have() -> None:
+    """A point's lucky first seed is no reason to prefer it to one whose second came out lower than its first."""
+    results = [result("a", 1, 0.80), result("b", 1, 0.79), result("c", 1, None, "killed"), result("a", 2, 0.70)]
+    found = chosen(results)
+    assert found is not None and found.trial.name == "a"
+    table = sweep_table(results, 6)
+    assert "| a | 1 | 0.8000 |" in table and "Seed 2 not counted: not every point has it." in table
+    assert "not counted" not in sweep_table([*results, result("b", 2, 0.9)], 6)
+
+
 def test_the_budget_counts_the_trial_to_come() -> None:
     assert not too_late([result("a", 1, 0.5)], 100, 190)  # a trial took 90 s
     assert too_late([result("a", 1, 0.5)], 101, 190)

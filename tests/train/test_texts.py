@@ -77,6 +77,22 @@ def planned(task: Path, run: str, *options: str, family: str = "qwen2") -> Path:
     return folder
 
 
+def test_a_fault_in_the_texts_leaves_an_earlier_run_as_it_was(task: Path) -> None:
+    def files() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "lock"}
+
+    run = planned(task, "run")
+    before = files()
+    held = [row["review"] for row in read_jsonl(Run.read(run).dataset / "test.jsonl")]
+    write_csv(task.parent / "more.csv", [("", text) for text in held])
+    with pytest.raises(UserError, match="stand in validation or test rows too"):
+        planned(task, "run", "--fresh")
+    (task.parent / "more.csv").unlink()
+    with pytest.raises(UserError, match=r"there is no file .*more\.csv"):
+        planned(task, "run", "--fresh")
+    assert files() == before and before
+
+
 def texts(run: Path) -> list[str]:
     return [row["messages"][-1]["content"] for row in read_jsonl(run / "texts" / "train.jsonl")]
 

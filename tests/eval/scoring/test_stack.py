@@ -10,7 +10,7 @@ from sklearn.metrics import log_loss
 
 from eval.scoring.cross_fit import FEWEST
 from eval.scoring.decisions import stack_record
-from eval.scoring.judgement import compare_predictions, judge_all
+from eval.scoring.judgement import compare_all, compare_predictions, judge_all
 from eval.scoring.log_linear import LogLinear
 from eval.scoring.metrics import classify
 from eval.scoring.predictions import Predictions, RunPredictions, by_score
@@ -131,6 +131,25 @@ def test_validation_rows_decide_whether_the_stack_may_be_advised(helps: bool) ->
 
     assert advised("stack") in ("after_score", "tfidf_linear")
     assert not helps or advised() == "stack"
+
+
+def test_no_reading_is_weighed_against_a_stack_that_is_not_advised() -> None:
+    """The stack is the highest of the test rows, and the readings below it are still compared with each other."""
+    predictions, rows = run_of(*two_models(1000, 2, 3))
+    labels, gold = ("正面", "负面"), rows.gold
+    other = tuple(labels[1 - labels.index(word)] for word in gold)
+
+    def right(name: str, count: int) -> Predictions:
+        return Predictions(name, gold[:count] + other[count:])
+
+    reached = {"embedding_linear": 860, "tfidf_linear": 830, "after_generate": 890, "after_score": 900, "stack": 910}
+    readings = {name: right(name, count) for name, count in reached.items()}
+    found = RunPredictions(readings, readings, rows, predictions.validation, predictions.pool)
+    scores = {name: classify(gold, one.predicted, labels) for name, one in readings.items()}
+    off = ("stack",)
+    comparisons = compare_all(found, rows, labels, off=off)
+    decision, _ = judge_all(found, rows, scores, comparisons, labels, READINGS, off=off)
+    assert (decision.advised, decision.code) == ("after_score", "better")
 
 
 def test_of_a_run_without_a_stack_nothing_is_said() -> None:
