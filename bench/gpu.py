@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cost import limited
-from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, is_planned, measure
+from bench.gpu_ways import DEFAULT, PLANNED, WAYS, Trained, is_planned, measure, wants_liger
 from bench.inference import by_default, rate_in
 from bench.limits import parameters
 from bench.subject import Figures, asked_tokens, subject, trained_tokens
@@ -27,6 +27,7 @@ from data_prep.rows import read_rows
 from demo.model import COPIED, ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.prompts import Prompt, asked, by_length
+from plan.gpu_kernels import liger_works
 from plan.hardware import Machine, this_machine
 from plan.run import Run
 from workspace.errors import UserError
@@ -63,6 +64,9 @@ SCORINGS = {
 ORDER = [*list(WAYS)[:5], SCORES, DEFAULT_INFER, *list(WAYS)[5:9], *list(SCORINGS)[1:], *list(WAYS)[9:]]
 
 
+NO_LIGER = "liger-kernel, or the compiler that Triton needs, is not installed: `pip install liger-kernel==0.8.5`"
+
+
 def run(
     rows: int = 2560, minutes: int = 8, only: str = "", csv: Path | None = None, model: Path | None = None
 ) -> tuple[Figures, bool]:
@@ -87,9 +91,10 @@ def run(
             **{name: partial(_scored, way, made, prompts) for name, way in SCORINGS.items()},
             DEFAULT_INFER: lambda out: by_default(made, model, single, out, ANSWER)[0],
         }  # fmt: skip
-        found, missing = _measured(
-            {name: ways[name] for name in ORDER if only in name and name in ways}, folder, deadline
-        )
+        wanted = [name for name in ORDER if only in name and name in ways]
+        missing = {name: NO_LIGER for name in wanted if wants_liger(name) and not liger_works()}
+        found, failed = _measured({name: ways[name] for name in wanted if name not in missing}, folder, deadline)
+        missing |= failed
         length, asked_length = trained_tokens(made.dataset, model), asked_tokens(prompts, model)
         infer, size = made.infer_values(), parameters(model)
     trained = {name: one._asdict() for name, one in found.items() if isinstance(one, Trained)}
@@ -101,7 +106,7 @@ def run(
         "training": trained, "scoring": {name: one for name, one in found.items() if name not in trained},
         "dtype": {"training": _multiplied_in(values), "scoring": str(infer["torch_dtype"])},
         "not_measured": missing, "versions": made.versions, "plan": {key: values.get(key) for key in keys},
-    }, True  # fmt: skip
+    }, bool(found)  # fmt: skip
 
 
 def _measured(
@@ -167,9 +172,9 @@ def matrix_rates(machine: Machine, size: int = 8192, repeat: int = 10) -> dict[s
     """TFLOP/s of a product of two square matrices of normal numbers by dtype; `size` is 512 on a CPU."""
     import torch
 
-    device, size = ("cuda", size) if machine.gpu else ("cpu", 512)
+    device, size = (f"cuda:{machine.best}", size) if machine.gpu else ("cpu", 512)
     names = ("float32", "bfloat16", "float16") if machine.gpu else ("float32", "bfloat16")
-    wait = torch.cuda.synchronize if machine.gpu else lambda: None
+    wait = (lambda: torch.cuda.synchronize(device)) if machine.gpu else lambda: None
     found = {}
     for name in names:
         one, other = (torch.randn(size, size, device=device, dtype=getattr(torch, name)) for _ in range(2))

@@ -74,6 +74,11 @@ def is_planned(way: Way, values: Mapping[str, Any]) -> bool:
     return same and not named and way.batch == int(values[BATCH]) * int(values[ACCUMULATION])
 
 
+def wants_liger(name: str) -> bool:
+    """Whether a way of that name is trained with liger's kernels."""
+    return bool((WAYS[name].changes or {}).get("use_liger_kernel")) if name in WAYS else False
+
+
 def measure(way: Way, made: Run, model: Path, machine: Machine, out: Path) -> Trained:
     """Train in the folder `out`. Raises `UserError` with the log's last line where it fails."""
     values, steps = made.sft_values(), way.steps if machine.gpu else FEW

@@ -19,7 +19,7 @@ from demo.model import ensure_model
 from eval.inference.job import TRANSFORMERS, InferenceJob, run_processes
 from eval.inference.journal import read_journal
 from eval.inference.prompts import Prompt, make_prompts
-from plan.hardware import child_environment, this_machine
+from plan.hardware import child_environment, one_gpu, this_machine
 from plan.run import Run
 from train.checkpoints import best_checkpoint
 from train.sft import tune
@@ -84,7 +84,8 @@ def by_default(
     command += ["--max_new_tokens", str(new_tokens or values["max_new_tokens"]), "--torch_dtype", values["torch_dtype"]]
     command += ["--repetition_penalty", str(values["repetition_penalty"]), "--result_path", str(out / "results.jsonl")]
     command += ["--max_batch_size", str(batch)]
-    cost_of(command, out / "log.txt", users_environment(child_environment(this_machine())))
+    machine = this_machine()
+    cost_of(command, out / "log.txt", users_environment(child_environment(machine) | one_gpu(machine)))
     texts = [row["response"] for row in read_jsonl(out / "results.jsonl")]
     return rate_in(out / "log.txt"), {one.id: text for one, text in zip(asked, texts, strict=True)}
 

@@ -22,6 +22,7 @@ from eval.baselines import choose_classifier, primary_metric, splits_as_shown, s
 from eval.scoring.baseline_records import ANSWERS, EMBEDDING, EMBEDDING_RECORD, Baseline
 from eval.scoring.cross_fit import FOLDS
 from eval.scoring.responses import Response, Split, write_responses
+from plan.hardware import computing_device
 from plan.provenance import current_model, made_by
 from plan.run import Run, locked_run
 from workspace import stages
@@ -85,11 +86,12 @@ def embed(model_folder: Path, groups: Sequence[Sequence[str]], max_length: int |
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    gpu = torch.cuda.is_available()
+    device = computing_device()
+    gpu = device != "cpu"
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model = AutoModel.from_pretrained(model_folder, dtype="auto" if gpu else torch.float32).eval()
-    model = model.to("cuda" if gpu else "cpu")
+    model = model.to(device)
     texts = [text for group in groups for text in group]
     order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
     found: dict[int, NDArray[np.float32]] = {}

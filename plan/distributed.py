@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from plan.gpus import VISIBLE
 from plan.hardware import Machine, one_gpu, visible_gpus
 from workspace.errors import UserError
 
@@ -85,6 +86,13 @@ def share_batch(values: Mapping[str, Any], fixed: Mapping[str, Any], processes: 
     share = max(1, round(batch * accumulation / processes.world))
     batch = next(size for size in range(min(batch, share), 0, -1) if share % size == 0)
     return {BATCH: batch, ACCUMULATION: share // batch}
+
+
+def smaller_batch(values: Mapping[str, Any]) -> dict[str, int]:
+    """The next smaller batch with as many rows a step; none, an empty dictionary, from a batch of one on."""
+    batch, total = whole_number(values, BATCH), whole_number(values, BATCH) * whole_number(values, ACCUMULATION)
+    size = next((size for size in range(max(batch // 2, 1), 0, -1) if total % size == 0), batch)
+    return {BATCH: size, ACCUMULATION: total // size} if size < batch else {}
 
 
 def rows_a_step(values: Mapping[str, Any]) -> int:
@@ -162,6 +170,19 @@ def device_environment(machine: Machine, which: range) -> dict[str, str]:
         raise UserError(f"the run is planned for {which.stop} GPUs and {machine.gpus} are seen: run again with --fresh")
     seen = visible_gpus(machine)
     return {"CUDA_VISIBLE_DEVICES": ",".join(seen[at] for at in which)}
+
+
+def check_planned_for(planned: Mapping[str, Any], machine: Machine) -> None:
+    """Raise `UserError` where a run was planned for a GPU (`planned`: its machine) and none is seen by now.
+
+    ms-swift would compute on the CPU without a word, for days.
+    """
+    if planned.get("gpu") and machine.gpu is None:
+        why = machine.gpu_fault or f"no driver of one, or {VISIBLE} hides it"
+        raise UserError(
+            f"the run is planned for {planned['gpu']} and no GPU is seen here ({why}): make it visible, or plan the "
+            "run for the CPU by the same `bash run_sft.sh` command"
+        )
 
 
 def first_node(environ: Mapping[str, str]) -> tuple[str, int]:

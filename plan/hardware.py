@@ -1,5 +1,6 @@
 """What this machine is: processors, memory, GPUs, and the flags of ms-swift that follow."""
 
+import math
 import os
 import platform
 import re
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plan.gpus import OLDER_BUILD, VISIBLE, find_gpus
+from plan.gpus import NO_KERNELS, OLDER_BUILD, VISIBLE, find_gpus
 from workspace.errors import UserError
 
 # By these ms-swift starts torchrun, or finds that it was started by it.
@@ -20,6 +21,7 @@ TORCHRUN = {
 IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # see child_environment
 # Devices that ms-swift takes where torch has an extension for them, by their driver's file.
 OTHER_DEVICES = {"/dev/davinci_manager": "the Ascend NPU", "/dev/mtgpu.0": "the Moore Threads GPU"}
+CGROUPS = Path("/sys/fs/cgroup")  # in a container its own
 HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
@@ -77,7 +79,7 @@ def this_machine() -> Machine:
     gpus = found.alike
     return Machine(
         cpu=_cpu_name(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=_cores(),
         memory_gib=_memory_gib(),
         gpu=found.best.name if gpus else None,
         gpus=len(gpus),
@@ -99,9 +101,17 @@ def check_usable(machine: Machine) -> None:
     """
     if machine.gpu is None and machine.gpu_fault.startswith("torch"):
         raise UserError(
-            f"{machine.gpu_fault}: for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the "
-            f"driver, or put {VISIBLE}= (empty) before the command to compute on the CPU"
+            f"{machine.gpu_fault}: {_remedy(machine.gpu_fault)}, or put {VISIBLE}= (empty) before the command to "
+            "compute on the CPU"
         )
+
+
+def _remedy(fault: str) -> str:
+    if "newer than the build" in fault:
+        return "install a newer PyTorch that has them"
+    if NO_KERNELS in fault or "too old" in fault:
+        return f"for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the driver"
+    return "end what holds the card, or mend its driver (`nvidia-smi`, `rocm-smi` show both)"
 
 
 def dtype_flags(machine: Machine, float32_weights: bool = False) -> dict[str, Any]:
@@ -166,6 +176,16 @@ def one_gpu(machine: Machine) -> dict[str, str]:
     return {VISIBLE: visible_gpus(machine)[numbers.index(machine.best)]}
 
 
+def computing_device() -> str:
+    """torch's name of what one process computes on: the best free card, or the CPU.
+
+    Raises `UserError` as `check_usable` does.
+    """
+    machine = this_machine()
+    check_usable(machine)
+    return f"cuda:{machine.best}" if machine.gpu else "cpu"
+
+
 def _other_device() -> str:
     if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
         return "Apple's GPU (MPS)"
@@ -180,8 +200,26 @@ def _cpu_name() -> str:
 
 
 def _memory_gib() -> float:
-    """Without psutil: doctor says what is missing where nothing is installed."""
+    """Without psutil: doctor says what is missing where nothing is installed. A container's limit counts."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return 0.0
+    limits = (int(one) for (one,) in _cgroup("memory.max", "memory/memory.limit_in_bytes") if one.isdigit())
+    return min(memory, *limits, memory) / 2**30
+
+
+def _cores() -> int:
+    """The cores that this process may use; a container's share of their time counts as so many, rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    shares = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+    return min(cores, *(max(1, math.ceil(int(a) / int(b))) for a, b in shares if a.isdigit() and int(b)), cores)
+
+
+def _cgroup(second: str, *first: str) -> list[list[str]]:
+    """The words of a limit of this process: of cgroup v2's file, and of v1's files together, where they are there."""
+    found = []
+    for names in ([second], first):
+        with suppress(OSError):
+            found.append([word for name in names for word in (CGROUPS / name).read_text("utf-8").split()])
+    return found

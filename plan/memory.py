@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
-from plan.distributed import ACCUMULATION, BATCH, whole_number
+from plan.distributed import BATCH, smaller_batch, whole_number
 from workspace.files import write_json
 from workspace.records import read_if_whole
 
@@ -26,13 +26,12 @@ class _Fitting(TypedDict, total=False):
 def less_memory(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options of `swift sft` that need less memory than `values` and leave the effective batch as it is.
 
-    Half the batch with twice the accumulation; at a batch of one, activations computed again instead of kept; None
-    when that is done already.
+    A smaller batch with more accumulation, half of it where that divides; at a batch of one, activations computed again
+    instead of kept; None when that is done already.
     """
-    batch, accumulation = whole_number(values, BATCH), whole_number(values, ACCUMULATION)
-    if batch > 1 and batch % 2 == 0:
-        eval_batch = max(1, whole_number(values, EVAL_BATCH, batch) // 2)
-        return {BATCH: batch // 2, ACCUMULATION: accumulation * 2, EVAL_BATCH: eval_batch}
+    if smaller := smaller_batch(values):
+        eval_batch = max(1, whole_number(values, EVAL_BATCH, whole_number(values, BATCH)) // 2)
+        return {**smaller, EVAL_BATCH: eval_batch}
     if str(values.get(CHECKPOINTING, True)).lower() != "true":
         return {CHECKPOINTING: True}
     return None

@@ -108,8 +108,10 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
 
     Raises `UserError` for what cannot run, before anything slow starts.
     """
+    check_usable(machine := this_machine())
     ensure_task(options.recipe)
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
+    check_packages({**recipe.sft, **recipe.infer, **options.swift})  # before the model is fetched
     try:
         model = _model_folder(recipe, options)
     except ModelUnavailable as error:
@@ -124,8 +126,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         model = _model_folder(recipe, options)
     family = recognise(model, recipe.sft, options.swift, options.model is None)
     recipe = recipe._replace(sft={**recipe.sft, **family._asdict()})
-    task, machine, folder = recipe.task, this_machine(), _run_folder(recipe, options)
-    check_usable(machine)
+    task, folder = recipe.task, _run_folder(recipe, options)
     if machine.unused:
         _say(f"machine  {machine.unused}")
     if not options.csv and task.name == FALLBACK_TASK:
@@ -136,15 +137,14 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     max_length = options.number("max_length", recipe.sft.get("max_length", task.max_length))
     dataset = dataset_folder(task, options, model, max_length, recipe)
     check_no_pattern(dataset)
-    sft = resolve_sft(recipe, options.swift, machine, model, dataset, folder)
-    sft = in_its_chat(sft, task.system)
+    sft = in_its_chat(resolve_sft(recipe, options.swift, machine, model, dataset, folder), task.system)
     if options.adapters:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
         sft |= adapter_values(options.adapters, folder, chosen_values | options.swift, sft, fingerprint(model))
     check_texts(task, sft, model, machine, options.adapters)
     if options.auto_batch:
         sft |= found_before(folder)
-    infer = resolve_infer(recipe, sft, machine, dataset)
+    infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
     named = {*recipe.sft, *options.swift}

@@ -8,13 +8,13 @@ from typing import Any
 
 from data_prep.chat.frame import chat_frame, is_known
 from plan.cpu_kernels import can_be_fused, trains_fused
-from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, wanted_processes, whole_number
+from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, smaller_batch, wanted_processes, whole_number
 from plan.gpu_kernels import answers_side_by_side, fused_layers, gpu_attention, larger_evaluation
 from plan.hardware import Machine, dtype_flags
 from plan.memory import EVAL_BATCH
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import MEMORY_SHARE, ModelShape, training_gib
+from plan.training_memory import MEMORY_SHARE, ModelShape, training_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -178,11 +178,13 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused
 
     The effective batch stays the same.
     """
-    batch, accumulation = whole_number(values, BATCH), whole_number(values, ACCUMULATION)
+    shared = {BATCH: whole_number(values, BATCH), ACCUMULATION: whole_number(values, ACCUMULATION)}
     tokens = whole_number(values, "max_length", 512)
     if str(values.get("gradient_checkpointing", True)).lower() == "true":
         return {}
     room, dtype = memory_gib * MEMORY_SHARE, str(values["torch_dtype"])
-    while batch > 1 and batch % 2 == 0 and training_gib(model, batch, tokens, dtype, fused) > room:
-        batch, accumulation = batch // 2, accumulation * 2
-    return {BATCH: batch, ACCUMULATION: accumulation}
+    if values.get("tuner_type") == "full":
+        room -= 3 * weights_gib(model)  # their gradient, and AdamW's two moments
+    while training_gib(model, shared[BATCH], tokens, dtype, fused) > room and (less := smaller_batch(shared)):
+        shared = less
+    return shared

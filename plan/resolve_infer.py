@@ -9,7 +9,7 @@ from plan.distributed import whole_number
 from plan.gpu_kernels import HALF
 from plan.hardware import Machine
 from plan.recipes import Recipe
-from plan.training_memory import ModelShape
+from plan.training_memory import MEMORY_SHARE, ModelShape, weights_gib
 from workspace.errors import UserError
 from workspace.paths import CONFIGS
 
@@ -23,6 +23,7 @@ MODEL_KEYS = (
     "bnb_4bit_quant_type", "bnb_4bit_use_double_quant", "bnb_4bit_compute_dtype", "device_map",
 )  # fmt: skip
 FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answers are computed in float32
+SHOTS = 1.5  # times the longest prompt, which the few-shot one may be
 VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
 
 
@@ -31,8 +32,13 @@ def vllm_rank(rank: int) -> int:
     return next((one for one in VLLM_RANKS if one >= rank), rank)
 
 
-def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path) -> dict[str, Any]:
-    """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine."""
+def resolve_infer(
+    recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path, own_dtype: bool = False
+) -> dict[str, Any]:
+    """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine.
+
+    own_dtype: the command line names the dtype, which then stands.
+    """
     values = {
         **recipe.infer,
         **{key: sft[key] for key in MODEL_KEYS if key in sft},
@@ -40,9 +46,12 @@ def resolve_infer(recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset
         "val_dataset": [str(dataset / "test.jsonl")],
     }
     by_vllm = values.get("infer_backend") == "vllm"
-    exact = machine.gpu is not None and not by_vllm and fits_in_float32(sft, machine)
+    named = [change.values["infer"] for change in recipe.overrides if "torch_dtype" in change.values["infer"]]
+    exact = machine.gpu is not None and not by_vllm and not own_dtype and not named and fits_in_float32(sft, machine)
     if exact:
         values["torch_dtype"] = "float32"
+    elif named:
+        values["torch_dtype"] = named[-1]["torch_dtype"]
     if "attn_impl" in sft and not by_vllm:
         # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
         flash = exact and str(sft["attn_impl"]).startswith("flash")
@@ -70,12 +79,17 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
 
     ms-swift splits what it writes at a time into batches. A classification head's rows are read in one pass.
     """
-    usual = whole_number(values, BATCH, 1)
-    if machine.gpu is not None:
-        return {BATCH: max(GPU_INFER_BATCH, usual)}
+    usual, head = whole_number(values, BATCH, 1), sft.get("task_type") == "seq_cls"
     tokens = whole_number(sft, "max_length", 512) + whole_number(values, "max_new_tokens", 64)
-    cache = 4 * ModelShape.read(Path(sft["model"])).cached_numbers * tokens * CPU_INFER_BATCH  # bytes, in float32
-    if usual >= CPU_INFER_BATCH or cache > CACHE_GIB * 2**30 or sft.get("task_type") == "seq_cls":
+    cache = ModelShape.read(Path(sft["model"])).cached_numbers * tokens / 2**30  # numbers a row, times 2**-30
+    if machine.gpu is not None:
+        size = 4 if values["torch_dtype"] == "float32" else 2
+        weights = weights_gib(Path(sft["model"])) * (whole_number(sft, "quant_bits", 8 * size) / 32)
+        room = MEMORY_SHARE * machine.memory_of(1) - weights
+        most = max(GPU_INFER_BATCH, usual)
+        fits = (rows for rows in (most >> halved for halved in range(16)) if rows * size * SHOTS * cache <= room)
+        return {BATCH: most if head else max(next(fits, 1), 1)}
+    if usual >= CPU_INFER_BATCH or 4 * cache * CPU_INFER_BATCH > CACHE_GIB or head:
         return {}
     return {BATCH: CPU_INFER_BATCH, WRITTEN: max(CPU_INFER_BATCH, whole_number(values, WRITTEN, 1))}
 

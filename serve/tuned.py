@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import cpu_precision
-from plan.hardware import this_machine
+from plan.hardware import computing_device, this_machine
 from plugins import grouped_attention
 from plugins.cpu.whole_batches import multiply_whole_batches
 from plugins.prompt_cache import sees_all
@@ -67,7 +67,7 @@ class TunedScorer:
         if adapter:
             check_checkpoint(adapter)
         self.labels, self.head = tuple(labels), head
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device(computing_device())
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader, head)
         self.words = [reader.ids(label) for label in labels]  # as plugins/word_tree.py's word_tokens

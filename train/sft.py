@@ -17,6 +17,7 @@ from typing import Any
 from data_prep.manifest import Counts, Manifest
 from data_prep.rows import read_rows
 from plan.distributed import (
+    check_planned_for,
     launch_environment,
     left_out_line,
     node_rank,
@@ -229,6 +230,7 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     counts = Manifest.read(run.dataset).counts
     rows = counts.train["total"]
     total = _total_steps(values, rows)
+    check_planned_for(run.machine, this_machine())
     environment = _environment(values) | {"LABEL_ROWS": f"{rows} {counts.val['total']}"}
     run_child(command, log, environment, "train", total, lambda: _steps_done(run.train_folder), "step")
 

@@ -25,11 +25,16 @@ POLL_SECONDS = 0.5
 SERVER = "SWIFT_SERVER"  # in the environment: the socket of plan/swift_server.py
 TAIL_LINES = 12
 # How an allocation that fails ends a command, on a line of its own anywhere in what it wrote.
+# Before it may stand whose line it is: [rank1]: by torchrun, (EngineCore_DP0 pid=270) ERROR 11-27 10:00:00 by vLLM.
 NO_MEMORY = re.compile(
-    r"^(\[rank\d+\]:)?\s*([\w.]*OutOfMemoryError\b|MemoryError\b|[\w.]*Error: .*(out of memory|can't allocate memory)"
-    r"|.*std::bad_alloc)",
+    r"^(?:\[rank\d+\]:|\([\w ]+pid=\d+\)(?: [A-Z]+ [\d:. -]+(?:\[[^\]]*\])?)?)?\s*"
+    r"([\w.]*MemoryError\b|.*std::bad_alloc|.*Cuda failure (\d+ )?'out of memory'"
+    r"|[\w.]*Error: .*(out of memory|can't allocate memory|_STATUS_ALLOC_FAILED"
+    r"|No available memory for the cache blocks|is less than desired GPU memory utilization))",
     re.MULTILINE,
 )
+# As torchrun says that one of its processes was killed; it ends with 1 itself.
+RANK_KILLED = re.compile(r"^\s*exitcode\s*: -9\b|Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
 FULL_BYTES = 2**20
 # How a disk that takes no more ends a command, with the file where it is named: often one of a cache, not of the run.
 NO_ROOM = re.compile(r"(No space left on device|Disk quota exceeded|Read-only file system)(?:[^\n]*?: '([^'\n]+)')?")
@@ -181,13 +186,16 @@ def _ask_server(child: Child, log: IO[bytes]) -> Supervised | None:
 def _failure(child: Child, begin: int, status: int) -> UserError:
     """What a failed command's status and its part of the log say. `swift` may hide a child's end behind status 1."""
     command, end_of_log = " ".join(child.command[:2]), tail(child.log)
+    killed = OutOfMemory(f"`{command}` was killed, most likely because no memory was left")
     if status in KILLED:
-        return OutOfMemory(f"`{command}` was killed, most likely because no memory was left")
+        return killed
     with open(child.log, "rb") as stream:
         stream.seek(begin)
         written = stream.read().decode("utf-8", errors="replace").replace("\r", "\n")
     if NO_MEMORY.search(written):
         return OutOfMemory(f"`{command}` ran out of memory")
+    if RANK_KILLED.search(written):
+        return killed
     full = NO_ROOM.search(end_of_log)
     # On a full disk the log cannot be written either.
     if full or shutil.disk_usage(child.log.parent).free < FULL_BYTES:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from eval.inference.job import BATCH, InferenceJob, infer_values, run_processes
+from eval.inference.job import BATCH, VLLM, InferenceJob, infer_values, run_processes
 from eval.inference.journal import Completion, read_journal
 from eval.inference.prompts import Prompt
 from workspace.child_process import OutOfMemory
@@ -30,6 +30,8 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
             run_processes(job, [prompt for prompt in prompts if prompt.key not in found], batch)
             ended = True
         except OutOfMemory as error:
+            if job.backend is VLLM:
+                raise OutOfMemory(f"{error}: {VLLM_REMEDY}") from error
             batch = _smaller(error, batch, job.run.auto_batch)
         finally:
             progress.seconds += time.monotonic() - started
@@ -42,6 +44,12 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
             f"see {shown(job.folder / 'swift.log')} and run the same command again"
         )
     return [found[prompt.key] for prompt in prompts]
+
+
+VLLM_REMEDY = (
+    "vLLM takes vllm_gpu_memory_utilization (0.8) of a card for itself: end what else is on it, or set that, or "
+    "vllm_max_model_len, lower below `infer:` in an override"
+)
 
 
 def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:

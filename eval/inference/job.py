@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from eval.inference.journal import AttemptFiles, count_lines, deal, new_name
 from eval.inference.prompts import Prompt, modes
 from plan import cpu_kernels
-from plan.distributed import device_environment, planned_processes
-from plan.hardware import child_environment, this_machine
+from plan.distributed import check_planned_for, device_environment, planned_processes
+from plan.hardware import child_environment, one_gpu, this_machine
 from plan.provenance import code_sha256, current_model, made_by
 from plan.resolve import HEAD_PLUGIN
 from plan.resolved import is_head, resolved_values
@@ -113,6 +113,7 @@ def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> N
     Raises as `run_children` does.
     """
     run, backend, machine = job.run, job.backend, this_machine()
+    check_planned_for(run.machine, machine)
     processes = planned_processes(run.sft_values() if (run.folder / "sft.yaml").is_file() else {})
     values = infer_values(run)
     # The plugins of tuning stay out: the backend's own plugin registers the template that it needs.
@@ -130,8 +131,7 @@ def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> N
         command += ["--external_plugins", str(backend.plugin), *plugins, *backend.options]
         command += model_options(job.adapter) if job.adapter else []
         env = child_environment(machine, len(shares)) | {backend.variable: str(files.plugin)}
-        if processes.launched:
-            env |= device_environment(machine, range(number, number + 1))
+        env |= device_environment(machine, range(number, number + 1)) if processes.launched else one_gpu(machine)
         log = f"swift.{number}.log" if number else "swift.log"
         children.append(Child(command, job.folder / log, env))
         scores.append(files.scores)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from plan import gpus
-from plan.distributed import batch_line, launch_environment, throughput_line
-from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, judge
+from plan import gpus, hardware
+from plan.distributed import batch_line, check_planned_for, launch_environment, smaller_batch, throughput_line
+from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, hidden, judge
 from plan.hardware import Machine, check_usable, dtype_flags, one_gpu, this_machine
 from workspace.errors import UserError
 from workspace.paths import ROOT
@@ -30,8 +30,17 @@ cuda = Names(
     is_available=lambda: bool(cards), device_count=lambda: len(cards), get_arch_list=lambda: said["built_for"],
     get_device_properties=lambda i: Names(name=cards[i][0], total_memory=cards[i][1] * 2**30),
     get_device_capability=lambda i: tuple(cards[i][3]),
-    mem_get_info=lambda i: (cards[i][2] * 2**30, cards[i][1] * 2**30),
+    mem_get_info=lambda i: (opened(cards[i][2]) * 2**30, cards[i][1] * 2**30),
 )
+def opened(free):
+    if isinstance(free, str):
+        raise RuntimeError(free)
+    return free
+if said.get("hangs"):
+    import time
+    time.sleep(30)
+if said.get("fails"):
+    raise RuntimeError(said["fails"])
 print("a line that a sitecustomize prints")
 """
 
@@ -40,8 +49,8 @@ print("a line that a sitecustomize prints")
 def torch_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A torch of which only `cuda` is there, in the process that is asked, and a driver."""
 
-    def say(*cards: tuple[str, float, float, tuple[int, int]], cuda: str | None = "13.0", warning: str = "") -> None:
-        said = {"cards": cards, "cuda": cuda, "warning": warning, "built_for": CUDA_13}
+    def say(*cards: tuple[str, float, float, tuple[int, int]], cuda: str | None = "13.0", **more: Any) -> None:
+        said = {"cards": cards, "cuda": cuda, "built_for": CUDA_13, **more}
         monkeypatch.setenv("CARDS", json.dumps(said))
 
     (tmp_path / "torch").mkdir()
@@ -83,6 +92,105 @@ def test_a_driver_that_is_too_old_is_refused_with_torchs_own_reason(torch_says: 
     torch_says(warning="CUDA initialization: The NVIDIA driver on your system is too old (found version 12020).")
     with pytest.raises(UserError, match=r"driver on your system is too old .found version 12020"):
         check_usable(this_machine())
+
+
+def test_a_card_that_is_newer_than_the_build_is_told_so(torch_says: Any) -> None:
+    torch_says(("RTX 7090", 48, 48, (13, 0)))
+    with pytest.raises(UserError, match=r"13\.0, newer than the build\): install a newer PyTorch"):
+        check_usable(this_machine())
+
+
+def test_a_card_that_cannot_be_opened_leaves_the_others(torch_says: Any) -> None:
+    sick = ("A100", 80, "CUDA error: uncorrectable ECC error encountered\nCompile with TORCH_USE_CUDA_DSA", (8, 0))
+    torch_says(sick, ("A100", 80, 79, (8, 0)))
+    machine = this_machine()
+    assert (machine.gpus, machine.best, machine.gpu_numbers) == (1, 1, (1,))
+    assert "cannot use A100 (number 0): CUDA error: uncorrectable ECC" in machine.unused
+    assert "DSA" not in machine.unused
+    check_usable(machine)
+    assert one_gpu(machine) == {"CUDA_VISIBLE_DEVICES": "1"}
+    torch_says(sick)
+    with pytest.raises(UserError, match=r"uncorrectable ECC error encountered: end what holds the card, or mend"):
+        check_usable(this_machine())
+
+
+def test_a_probe_that_fails_or_hangs_does_not_make_it_a_cpus_run(
+    torch_says: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch_says(H100, fails="CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable assertions.")
+    with pytest.raises(UserError, match=r"torch fails at the GPU .*CUDA error: out of memory\): end what"):
+        check_usable(this_machine())
+    torch_says(H100, hangs=True)
+    monkeypatch.setattr(gpus, "PATIENCE", 1)
+    with pytest.raises(UserError, match="torch has not said within 1 s"):
+        check_usable(this_machine())
+
+
+@pytest.mark.parametrize(
+    ("named", "is_hidden"),
+    [(None, False), ("", True), (" ", True), ("-1", True), ("-1,0", True), ("NoDevFiles", True), ("0,0", True),
+     ("0", False), ("1,0", False), ("0,-1", False), ("GPU-5a", False), ("MIG-3f", False), (" 2", False)],
+)  # fmt: skip
+def test_what_hides_all_cards(named: str | None, is_hidden: bool) -> None:
+    assert hidden(named) is is_hidden
+
+
+def test_a_card_that_others_have_filled_is_not_taken_for_its_bf16(torch_says: Any) -> None:
+    torch_says(("A100", 80, 0.6, (8, 0)), T4)
+    machine = this_machine()
+    assert (machine.gpu, machine.gpu_bf16, machine.best) == (T4[0], False, 1)
+
+
+def test_one_process_that_is_launched_takes_the_card_it_was_sized_for(torch_says: Any) -> None:
+    torch_says(("A100", 80, 45, (8, 0)), ("A100", 80, 80, (8, 0)))
+    machine = this_machine()
+    launched = launch_environment({"ENV": {"NPROC_PER_NODE": "1"}}, machine, os.environ)
+    assert (launched["CUDA_VISIBLE_DEVICES"], machine.memory_of(1)) == ("1", 80)
+
+
+def test_a_plan_for_a_gpu_does_not_go_on_without_one(torch_says: Any) -> None:
+    torch_says(H100)
+    planned = this_machine()
+    check_planned_for(planned.as_dict(), planned)
+    torch_says(cuda=None)
+    with pytest.raises(UserError, match=r"planned for NVIDIA H100.* and no GPU is seen here \(.*built for CPUs"):
+        check_planned_for(planned.as_dict(), this_machine())
+    check_planned_for(this_machine().as_dict(), planned)
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulation", "smaller"),
+    [(8, 1, (4, 2)), (21, 1, (7, 3)), (7, 3, (3, 7)), (3, 7, (1, 21)), (6, 1, (3, 2)), (12, 2, (6, 4)), (1, 8, None)],
+)
+def test_a_smaller_batch_keeps_the_rows_a_step(batch: int, accumulation: int, smaller: tuple[int, int] | None) -> None:
+    keys = ("per_device_train_batch_size", "gradient_accumulation_steps")
+    found = smaller_batch(dict(zip(keys, (batch, accumulation), strict=True)))
+    assert found == (dict(zip(keys, smaller, strict=True)) if smaller else {})
+
+
+@pytest.mark.parametrize(
+    ("files", "memory", "cores"),
+    [
+        ({"memory.max": "1073741824", "cpu.max": "150000 100000"}, 1.0, 2),
+        ({"memory.max": "max", "cpu.max": "max 100000"}, None, None),
+        ({"memory/memory.limit_in_bytes": "2147483648", "cpu/cpu.cfs_quota_us": "100000",
+          "cpu/cpu.cfs_period_us": "100000"}, 2.0, 1),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712", "cpu/cpu.cfs_quota_us": "-1",
+          "cpu/cpu.cfs_period_us": "100000"}, None, None),
+        ({}, None, None),
+    ],
+)  # fmt: skip
+def test_a_containers_limits_are_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], memory: float | None, cores: int | None
+) -> None:
+    whole = this_machine()
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path)
+    machine = this_machine()
+    assert machine.memory_gib == (memory or pytest.approx(whole.memory_gib))
+    assert machine.cores == min(cores or whole.cores, whole.cores)
 
 
 def test_a_torch_that_is_built_for_cpus_was_chosen_and_is_told(torch_says: Any) -> None:

@@ -1,5 +1,6 @@
 """Options, recipes and what is resolved from them."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -204,6 +205,31 @@ def test_a_cpu_writes_the_text_of_more_rows_at_a_time_where_their_cache_is_small
     assert (infer["max_batch_size"], infer["write_batch_size"]) == rows
     gpu = resolve_infer(recipe, resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path), GPU, tmp_path)
     assert gpu["max_batch_size"] == (16 if "16" in written else 64)
+
+
+def test_a_dtype_that_is_named_stands(model: Path, tmp_path: Path) -> None:
+    """Else answers are float32 on a card where the weights are small against it."""
+    override = tmp_path / "half.yaml"
+    override.write_text("infer: {torch_dtype: bfloat16}", encoding="utf-8")
+    for named, own, dtype in (([], False, "float32"), ([str(override)], False, "bfloat16"), ([], True, "bfloat16")):
+        recipe = load_recipe("demo", named)
+        sft = resolve_sft(recipe, {"torch_dtype": "bfloat16"} if own else {}, GPU, model, tmp_path, tmp_path)
+        assert resolve_infer(recipe, sft, GPU, tmp_path, own)["torch_dtype"] == dtype
+
+
+@pytest.mark.parametrize(("memory", "rows"), [(141.0, 64), (12.0, 32), (4.0, 16), (0.2, 1)])
+def test_answers_come_in_batches_that_the_card_has_room_for(
+    memory: float, rows: int, model: Path, tmp_path: Path
+) -> None:
+    """Keys and values of Qwen1.5-0.5B take 192 KiB a token in float32: 64 rows of 576 tokens 6.8 GiB."""
+    path = model / "config.json"
+    shape = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 16, "num_hidden_layers": 24}
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | shape), encoding="utf-8")
+    recipe = load_recipe("hotel_reviews")
+    card = dataclasses.replace(GPU, gpu_memory_gib=memory)
+    sft = resolve_sft(recipe, {}, card, model, tmp_path, tmp_path)
+    infer = resolve_infer(recipe, sft, card, tmp_path)
+    assert (infer["max_batch_size"], infer["torch_dtype"]) == (rows, "float32")
 
 
 def test_the_batch_of_a_tasks_own_infer_yaml_stands(model: Path, tmp_path: Path) -> None:

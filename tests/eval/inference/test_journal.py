@@ -1,14 +1,16 @@
 """The journal: every line counts for the prompt that it names, and for no other."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eval.inference.collect import collect
-from eval.inference.job import TRANSFORMERS, InferenceJob
+from eval.inference.job import TRANSFORMERS, VLLM, InferenceJob, run_processes
 from eval.inference.journal import Completion, new_name, read_journal
 from eval.inference.prompts import Prompt
+from plan.hardware import Machine
 from plan.run import Run
 from plugins.score_lines import ScoreLine
 from tests.journals import result_row, score_row, write_attempt, write_rows
@@ -179,6 +181,31 @@ def no_memory(job: InferenceJob, prompts: list[Prompt]) -> None:
 def killed(job: InferenceJob, prompts: list[Prompt]) -> None:
     some(5)(job, prompts)
     raise KeyboardInterrupt
+
+
+def test_one_process_is_given_one_card(job, monkeypatch) -> None:
+    """ms-swift spreads a model over all the cards that it sees, one that is full or too old among them."""
+    machine = Machine("cpu", 8, 64.0, "A100", 1, 80.0, True, best=1, gpu_numbers=(1,), visible=2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("eval.inference.job.this_machine", lambda: machine)
+    started = []
+    monkeypatch.setattr("eval.inference.job.run_children", lambda children, *_: started.extend(children))
+    run_processes(job, PROMPTS, 8)
+    assert [child.env["CUDA_VISIBLE_DEVICES"] for child in started] == ["1"]
+
+
+def test_a_run_planned_for_a_gpu_is_not_answered_without_one(job, monkeypatch) -> None:
+    monkeypatch.setattr("eval.inference.job.this_machine", lambda: Machine("cpu", 8, 64.0, None, 0, 0.0, False))
+    planned = job._replace(run=replace(job.run, machine={"gpu": "A100"}))
+    with pytest.raises(UserError, match=r"planned for A100 and no GPU is seen here"):
+        run_processes(planned, PROMPTS, 8)
+
+
+def test_vllm_is_not_given_smaller_batches(job, monkeypatch) -> None:
+    calls = answered_by(monkeypatch, no_memory)
+    with pytest.raises(OutOfMemory, match=r"end what else is on it, or set that, or vllm_max_model_len, lower"):
+        collect(job._replace(backend=VLLM, run=replace(job.run, auto_batch=True)), PROMPTS, "digest")
+    assert calls == [(12, 8)]
 
 
 def test_an_interrupted_job_asks_for_what_is_left(job, monkeypatch) -> None:
