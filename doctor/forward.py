@@ -1,6 +1,6 @@
 """One forward pass of one chat through a model's folder, timed.
 
-Run as: python -m doctor.forward MODEL DTYPE SYSTEM PROMPT
+Run as: python -m doctor.forward MODEL DTYPE DEVICE SYSTEM PROMPT
 
 Prints {"tokens", "seconds", "load_seconds", "device"} as JSON; ends with an error where the logits are not finite.
 """
@@ -13,11 +13,10 @@ from typing import Any
 
 def main() -> None:
     """Load, answer, print."""
-    folder, dtype, system, prompt = sys.argv[1:]
+    folder, dtype, device, system, prompt = sys.argv[1:]
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    device = "cpu" if dtype == "float32" or not torch.cuda.is_available() else "cuda"
     begin = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=getattr(torch, dtype))

@@ -78,6 +78,13 @@ def recipe(ready: Ready) -> Check:
     for key, value in ready.sft.items():
         if key in CHECKED and (fault := limits_fault(key, value)):
             return Check("recipe", FAULT, f"{ready.recipe.name}: {key} {fault}", "change it in the recipe or the task")
+    from plan.swift_schema import check_packages
+
+    try:
+        check_packages({**ready.sft, **ready.recipe.infer})
+    except UserError as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return Check("recipe", FAULT, f"{ready.recipe.name}: {found}", remedy)
     return Check("recipe", OK, ready.recipe.name)
 
 
@@ -153,7 +160,8 @@ def forward(ready: Ready) -> Check:
     if bits := ready.sft.get("quant_bits"):  # whole, the weights may be larger than the card
         return Check("forward", OK, f"left out: the run loads these weights in {bits} bits")
     task = ready.recipe.task
-    words = [str(ready.model), ready.sft["torch_dtype"], task.system, task.render("房间很干净，服务也好。")]
+    words = [str(ready.model), ready.sft["torch_dtype"], "cuda" if ready.machine.gpu else "cpu", task.system]
+    words.append(task.render("房间很干净，服务也好。"))
     command = [sys.executable, "-m", "doctor.forward", *words]
     env = child_environment(ready.machine) | one_gpu(ready.machine)
     result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)

@@ -6,6 +6,7 @@ Compares with what is expected of a recipe, and prints a line for the first tabl
 where something is not as expected.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +19,9 @@ from workspace.paths import shown
 
 
 class Expected(NamedTuple):
-    """What a recipe is known for: its rows, and by reading the lowest and the highest accuracy, with their source."""
+    """What a recipe is known for: model, rows, by reading the lowest and the highest accuracy, and their source."""
 
+    model: str
     train: int
     test: int
     accuracy: Mapping[str, tuple[float, float]]
@@ -28,6 +30,7 @@ class Expected(NamedTuple):
 
 EXPECTED = {
     "hotel_reviews/qwen1.5-0.5b-chat+original-split": Expected(
+        "Qwen1.5-0.5B-Chat",
         5590,
         1553,
         {"before_generate": (0.70, 0.80), "after_generate": (0.885, 0.915)},
@@ -35,12 +38,16 @@ EXPECTED = {
     ),
     # Twice the standard error of some 80 rows around 0.50, and of 720 rows with a seed's noise around 0.80.
     "demo/minimind2-small": Expected(
+        "minimind2-small",
         180,
         720,
         {"before_score": (0.31, 0.66), "after_score": (0.74, 0.86)},
         "docs/results.md: 0.42 to 0.59 before, 0.76 to 0.82 after",
     ),
 }
+
+
+HARMLESS = {"--csv", "--run", "--fresh", "--with", "--model", "--auto-batch"}  # --with and --model are looked at
 
 
 class Finding(NamedTuple):
@@ -57,6 +64,11 @@ class Finding(NamedTuple):
 
 def findings(run: Run, metrics: Mapping[str, Any], expected: Expected) -> Iterator[Finding]:
     """Everything that is looked at in a run's figures."""
+    model = Path(str(run.model)).name
+    yield Finding("model", model == expected.model, f"{model}, expected {expected.model}")
+    options = [word for word in shlex.split(run.command or "") if word.startswith("--")]
+    own = sorted({word.partition("=")[0] for word in options} - HARMLESS)
+    yield Finding("options", not own, f"{', '.join(own)}: another run" if own else "none that change a result")
     train, test = (metrics["counts"][split]["total"] for split in ("train", "test"))
     wanted = f"{expected.train:,} / {expected.test:,}"
     same = (train, test) == (expected.train, expected.test)

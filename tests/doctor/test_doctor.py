@@ -280,8 +280,17 @@ def test_a_card_for_the_screen_beside_the_one_that_computes_is_no_warning() -> N
     assert (check.state, f"{fault}; that GPU is not used" in check.found) == (OK, True)
 
 
+def test_a_package_that_an_option_needs_is_a_fault_before_the_run() -> None:
+    ready = SimpleNamespace(recipe=SimpleNamespace(name="mine", infer={}), sft={"quant_method": "bnb"})
+    found = inputs.recipe(ready)
+    assert found.state == FAULT and found.found == "mine: quant_method: bnb needs the package bitsandbytes==0.50.2"
+    assert found.remedy == "pip install bitsandbytes==0.50.2"
+
+
 def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:
-    ready = SimpleNamespace(recipe=SimpleNamespace(name="mine"), sft={"lora_rank": 8, "learning_rate": float("nan")})
+    ready = SimpleNamespace(
+        recipe=SimpleNamespace(name="mine", infer={}), sft={"lora_rank": 8, "learning_rate": float("nan")}
+    )
     found = inputs.recipe(ready)
     assert found.state == FAULT and "mine: learning_rate is nan, expected a number above 0" in found.found
     assert inputs.recipe(SimpleNamespace(recipe=ready.recipe, sft={"lora_rank": "8"})).state == OK

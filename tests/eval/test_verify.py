@@ -26,13 +26,22 @@ def metrics(tmp_path: Path) -> dict[str, Any]:
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(
-        tmp_path, "demo/minimind2-small", "demo", BINARY, tmp_path, versions={"torch": "2.13.0"}, planned="today"
+        tmp_path,
+        "demo/minimind2-small",
+        "demo",
+        BINARY,
+        tmp_path,
+        model="/a/minimind2-small",
+        versions={"torch": "2.13.0"},
+        planned="today",
     )
 
 
 def expected(metrics: dict[str, Any], **changes: Any) -> Expected:
     counts = metrics["counts"]
-    return Expected(counts["train"]["total"], counts["test"]["total"], RANGES, "a test")._replace(**changes)
+    return Expected("minimind2-small", counts["train"]["total"], counts["test"]["total"], RANGES, "a test")._replace(
+        **changes
+    )
 
 
 def wrong(run: Run, metrics: dict[str, Any], **changes: Any) -> list[str]:
@@ -53,6 +62,20 @@ def test_a_run_as_expected_is_found_so(run: Run, metrics: dict[str, Any]) -> Non
 )
 def test_what_is_not_as_expected_is_named(run: Run, metrics: dict[str, Any], changes, names: list[str]) -> None:
     assert wrong(run, metrics, **changes) == names
+
+
+@pytest.mark.parametrize(
+    ("command", "model", "names"),
+    [
+        ("bash run_sft.sh demo --run r --csv t.csv --fresh --model /a/minimind2-small", "/a/minimind2-small", []),
+        ("bash run_sft.sh demo --num_train_epochs 9 --learning_rate=1e-3", "minimind2-small", ["options"]),
+        ("bash run_sft.sh demo --model Qwen2.5-0.5B-Instruct", "/b/Qwen2.5-0.5B-Instruct", ["model"]),
+    ],
+)
+def test_another_model_and_options_that_change_the_result_are_named(
+    run: Run, metrics: dict[str, Any], command: str, model: str, names: list[str]
+) -> None:
+    assert wrong(replace(run, command=command, model=model), metrics) == names
 
 
 def test_a_consistency_check_that_fails_and_a_model_that_learned_nothing_are_named(
