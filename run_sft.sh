@@ -112,6 +112,10 @@ main() {
             -h | --help) [ "$what" = plan ] || source ./setup_environment.sh; exec "${PYTHON:-python3}" -m "$what" --help ;;
         esac
     done
+    if [ -n "$verify" ] && [ "$what" != plan ]; then
+        echo "error: verify is for one run: leave --seeds and --cv out" >&2
+        exit 2
+    fi
 
     # 1/6 Set up: silent when there is nothing to do
     source ./setup_environment.sh
@@ -148,6 +152,7 @@ main() {
     export RUN_SFT_ANSWER="$private/answer" # a file of its own: a sitecustomize.py may print, too
     step "$what" "$@" >/dev/null
     answered
+    if [ -n "$verify" ]; then step eval.verify --recipe "$run"; fi
     # The first stage that takes the run's lock takes it on this descriptor, for all until this shell ends.
     exec 9<>"$run/lock" # by number: macOS's bash 3.2 cannot choose one
     export RUN_SFT_LOCK=9

@@ -32,6 +32,7 @@ from data_prep.table.checking import id_warnings, usable_rows
 from data_prep.table.corrections import correct_labels
 from data_prep.table.fetching import find_table
 from data_prep.table.reading import read_tables
+from data_prep.table.table_settings import TableSettings
 from data_prep.task import SPLITS, Task, find_task
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
@@ -186,6 +187,7 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
             }
         if known := task.known_public:
             files["known_public"] = [_sha256(known.path), known.column]
+            files["known_public"] += [dataclasses.asdict(known.table)] if known.table != TableSettings() else []
     except OSError:
         return {}
     return {

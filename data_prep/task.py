@@ -35,6 +35,7 @@ from data_prep.splits.split_settings import Scheme as Scheme
 from data_prep.splits.split_settings import SplitSettings as SplitSettings
 from data_prep.table.table_settings import PLACE, STRICT, Columns, Segments, TableSettings, check_places, distinct
 from data_prep.table.table_settings import SPLITS as SPLITS
+from data_prep.table.table_settings import TextFile as TextFile
 from workspace.errors import UserError, nearest
 from workspace.paths import CONFIGS, shown
 from workspace.ranges import ROWS, SEED, TOKENS
@@ -117,14 +118,6 @@ class NearDuplicates:
 
     threshold: Annotated[Number, between(0.5, 1)] = 0.8
     ngram: Annotated[Whole, between(1, 16)] = 3
-
-
-@dataclass(frozen=True, config=STRICT)
-class TextFile:
-    """A file of texts: one a line, or the column `column` of a table."""
-
-    path: RootPath
-    column: String | None = None
 
 
 @dataclass(frozen=True, config=STRICT)

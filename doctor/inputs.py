@@ -168,6 +168,10 @@ def forward(ready: Ready) -> Check:
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         found = f"the model cannot answer: {last}"
+        from workspace.child_process import NO_MEMORY  # needs packages, which are there by now
+
+        if NO_MEMORY.search(result.stderr):
+            return Check("forward", FAULT, found, "end what else holds the memory / 关闭占用显存或内存的其他程序")
         return Check("forward", FAULT, found, "download it again, or take another / 换模型")
     took = json.loads(result.stdout.splitlines()[-1])
     return Check("forward", OK, f"one row of {took['tokens']} tokens in {took['seconds']:.2f} s, "

@@ -76,9 +76,10 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
     text = f"training needs about {need:.1f} GiB at batch {batch}"
     if sft.get("tuner_type") == "full":
         text += ", and more for all weights' gradients and moments"
-    has, what = (machine.gpu_memory_gib, f"the GPU has {machine.gpu_memory_gib:.0f} GiB") if machine.gpu else (free, of)
+    card = machine.memory_of(planned_processes(sft).per_node)
+    has, what = (card, f"the GPU has {card:.0f} GiB") if machine.gpu else (free, of)
     if need <= has:
         return Check("memory", OK, f"{text}; {what}")
     remedy = "end other programs, or add --auto-batch, or --max_length 256 / 关闭其他程序或加 --auto-batch"
-    lost = need > (machine.gpu_memory_gib if machine.gpu else machine.memory_gib) and not checkpointing
+    lost = need > (card if machine.gpu else machine.memory_gib) and not checkpointing
     return Check("memory", FAULT if lost and not machine.gpu else WARNING, f"{text}; {what}", remedy)

@@ -29,7 +29,7 @@ from eval.scoring.verdict import Contrast, baseline_verdict
 from eval.trial_answers import answer
 from plan.options import parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, ensure_task, load_recipe
-from plan.run import Run
+from plan.run import Notice, Run
 from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
 from workspace.bilingual import interval, number, percent
 from workspace.command_line import Parser, caller_folder, given_number
@@ -107,7 +107,7 @@ def cross_validate(
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
     by = (recipe.task.primary_metric, recipe.task.margin)
     write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats, *by))
-    text = page(answers, labels, folds, repeats, recipe.name, *by)
+    text = page(answers, labels, folds, repeats, recipe.name, *by, Run.read(results[0].run).notice)
     write_text(trials.folder / "cv.md", text)
     print(f"\n{text}\ncv: {shown(trials.folder / 'cv.md')}, {shown(trials.folder / 'rows.jsonl')}", flush=True)
     return answers
@@ -193,8 +193,9 @@ def page(
     name: str,
     metric: Metric = "macro_f1",
     margin: float = MARGIN,
+    notice: Notice | None = None,
 ) -> str:
-    """cv.md: the pooled result, by repeat, fold and class, in Chinese and English."""
+    """cv.md: the pooled result, by repeat, fold and class, in Chinese and English. `notice`: that of the first fold."""
     first = [answer for answer in answers if answer.repeat == 0]
     found, tuned = scores(first, labels), primary(first[0].readings)
     lines = [
@@ -203,6 +204,7 @@ def page(
         "每一行由没有见过它、也没有见过其近似文本的模型回答一次；下面是全部折合在一起的结果。",
         "Each row was answered once, by a model that saw neither it nor its near copies; these are all folds together.",
         "",
+        *([f"第一折：{notice['zh']}", f"In the first fold: {notice['en']}", ""] if notice else []),
         *table(["判读 reading", "准确率 accuracy", "95%", "macro F1", "未识别 unparsed"], [
             [" ".join(reading_name(key)), percent(s.accuracy), interval(wilson(s.correct, s.n)), f"{s.macro_f1:.3f}",
              percent(s.unparsed_rate)]

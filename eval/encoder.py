@@ -31,7 +31,7 @@ from eval.scoring.consistency import consistency_checks
 from eval.scoring.efficiency import count_parameters
 from eval.scoring.responses import Response, Split, load_responses, write_responses
 from hub.find import find_model, fingerprint
-from plan.hardware import this_machine
+from plan.hardware import Machine, this_machine
 from plan.memory import found_before
 from plan.option_values import RANGES
 from plan.provenance import made_by
@@ -79,7 +79,7 @@ def make_encoder_baseline(folder: Path, model: str, changes: dict[str, Any]) -> 
         return None
     stages.forget(run.folder, STAGE)
     cut = write_encoder_rows(rows, run.dataset, splits, run.labels, encoder)
-    inner = _as_run(run, encoder, rows)
+    inner = _as_run(run, encoder, rows, machine)
     values |= found_before(inner.folder)
     for command, keys in (("sft", values), ("infer", infer_values(encoder, rows, machine))):
         path = shown(inner.folder / f"{command}.yaml")
@@ -101,11 +101,12 @@ def make_encoder_baseline(folder: Path, model: str, changes: dict[str, Any]) -> 
     return made
 
 
-def _as_run(run: Run, encoder: Encoder, rows: Path) -> Run:
-    """The encoder's tuning as a run, for the stages that tune and ask; it has no run.json. Where memory is short it
-    goes on with a smaller batch."""
+def _as_run(run: Run, encoder: Encoder, rows: Path, machine: Machine) -> Run:
+    """The encoder's tuning as a run, for the stages that tune and ask; it has no run.json. It is planned for `machine`,
+    whatever the run was planned for. Where memory is short it goes on with a smaller batch."""
     found = fingerprint(encoder.folder)
     own = replace(run, folder=run.folder / FOLDER, dataset=rows, model_folder=encoder.folder, model_fingerprint=found)
+    own = replace(own, machine=machine.as_dict(), machine_text=machine.describe())
     return replace(own, max_length=encoder.max_length, start_adapter=None, auto_batch=True)
 
 

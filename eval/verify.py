@@ -62,9 +62,16 @@ class Finding(NamedTuple):
         return f"{'as expected  符合' if self.ok else 'NOT SO       不符'}  {self.name}: {self.found}"
 
 
+def _model_name(model: Path) -> str:
+    """The name below which a hub has a model, of its id or its folder: of a cache's too, where snapshots/HASH is last
+    (Hugging Face) or dots are written as ___ (ModelScope)."""
+    folder = model.parents[1] if model.parent.name == "snapshots" else model
+    return folder.name.rpartition("--")[2].replace("___", ".")
+
+
 def findings(run: Run, metrics: Mapping[str, Any], expected: Expected) -> Iterator[Finding]:
     """Everything that is looked at in a run's figures."""
-    model = Path(str(run.model)).name
+    model = _model_name(Path(str(run.model)))
     yield Finding("model", model == expected.model, f"{model}, expected {expected.model}")
     options = [word for word in shlex.split(run.command or "") if word.startswith("--")]
     own = sorted({word.partition("=")[0] for word in options} - HARMLESS)
@@ -121,25 +128,37 @@ def results_line(run: Run, metrics: Mapping[str, Any]) -> str:
     return f"| {' | '.join(cells)} |".replace("%", " %")
 
 
+def expected_of(run: Run) -> Expected:
+    """What a run's recipe is known for. Raises `UserError` where nothing is."""
+    if run.recipe not in EXPECTED:
+        known = "`verify` or `verify demo`, without --with"
+        raise UserError(f"nothing is known of what {run.recipe} should reach: run {known} ({', '.join(EXPECTED)})")
+    return EXPECTED[run.recipe]
+
+
 def verify(folder: Path) -> tuple[list[Finding], str]:
     """What was looked at in the finished run in `folder`, and its line for docs/results.md.
 
     Raises `UserError` for a run without a report, and for a recipe of which nothing is known.
     """
     run, path = Run.read(folder), folder / "metrics.json"
-    if run.recipe not in EXPECTED:
-        raise UserError(f"nothing is known of what {run.recipe} should reach: take one of {', '.join(EXPECTED)}")
+    expected = expected_of(run)
     if not path.is_file():
         raise UserError(f"{shown(folder)} has no metrics.json yet: run `python -m eval.report {shown(folder)}`")
     metrics = read_json(path)
-    return list(findings(run, metrics, EXPECTED[run.recipe])), results_line(run, metrics)
+    return list(findings(run, metrics, expected)), results_line(run, metrics)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print what was found; 1 where something is not as expected."""
     parser = Parser("python -m eval.verify", __doc__)
     parser.add_argument("run", type=given_path, metavar="RUN", help="the folder of a finished run")
-    found, line = verify(parser.parse_args(argv).run.absolute())
+    parser.add_argument("--recipe", action="store_true", help="say before it runs whether its recipe is known, no more")
+    options = parser.parse_args(argv)
+    if options.recipe:
+        expected_of(Run.read(options.run.absolute()))
+        return 0
+    found, line = verify(options.run.absolute())
     print("\n".join(one.line() for one in found))
     wrong = sum(not one.ok for one in found)
     print(

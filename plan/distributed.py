@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from plan.gpus import VISIBLE
+from plan.gpus import VISIBLE, choice_variable
 from plan.hardware import Machine, one_gpu, visible_gpus
 from workspace.errors import UserError
 
@@ -113,7 +113,7 @@ def batch_line(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     total, recipe = rows_a_step(values), whole_number(wanted, BATCH) * whole_number(wanted, ACCUMULATION)
     nodes = f" on {processes.nodes} nodes" if processes.nodes > 1 else ""
     text = f"{processes.world}{nodes}, batch {batch} x {accumulation} each: {total} rows a step"
-    few = batch < LAUNCHED and str(values.get("use_cpu", False)).lower() != "true"
+    few = batch < LAUNCHED and _may_take_more(values)
     hint = "; so few rows a GPU are no sooner done than more: for throughput add --with large-batch" if few else ""
     if total == recipe:
         return f"{text}, as with one process{hint}"
@@ -123,12 +123,18 @@ def batch_line(wanted: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 def throughput_line(values: Mapping[str, Any], machine: Machine) -> str | None:
     """A line where one GPU has so few rows a step that it waits for the launches; None where there is none to say."""
     rows = rows_a_step(values)
-    if machine.gpu is None or planned_processes(values).launched or rows > LAUNCHED:
+    if machine.gpu is None or planned_processes(values).launched or rows > LAUNCHED or not _may_take_more(values):
         return None
     return (
-        f"{rows} rows a step, for which a GPU takes nearly as long as for 64: with thousands of rows --with "
-        "large-batch is sooner done; sweep --vary none large-batch tells whether it is as good"
+        f"{rows} rows a step, for which a large GPU takes nearly as long as for 64 (an H100: docs/results.md): with "
+        "thousands of rows --with large-batch is sooner done; sweep --vary none large-batch tells whether it is as good"
     )
+
+
+def _may_take_more(values: Mapping[str, Any]) -> bool:
+    """Whether the override large-batch is for these keys: LoRA on a GPU, whole weights, activations that are kept."""
+    true = [key for key in ("use_cpu", "gradient_checkpointing") if str(values.get(key, False)).lower() == "true"]
+    return not true and values.get("tuner_type", "lora") == "lora" and not values.get("quant_bits")
 
 
 def left_out_line(values: Mapping[str, Any], rows: int) -> str | None:
@@ -167,9 +173,12 @@ def device_environment(machine: Machine, which: range) -> dict[str, str]:
     if machine.gpu is None:
         return {}
     if which.stop > machine.gpus:
-        raise UserError(f"the run is planned for {which.stop} GPUs and {machine.gpus} are seen: run again with --fresh")
+        raise UserError(
+            f"the run is planned for {which.stop} GPUs and {machine.gpus} are seen: make them visible, or plan it for "
+            "these by the same `bash run_sft.sh` command"
+        )
     seen = visible_gpus(machine)
-    return {"CUDA_VISIBLE_DEVICES": ",".join(seen[at] for at in which)}
+    return {choice_variable(): ",".join(seen[at] for at in which)}
 
 
 def check_planned_for(planned: Mapping[str, Any], machine: Machine) -> None:

@@ -6,26 +6,30 @@ What counts is what torch sees: a driver that is too old, a card that this build
 (MIG), memory that others hold. nvidia-smi knows none of these, and its figures can be `[N/A]`.
 """
 
+import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from workspace.files import write_json
 from workspace.gpu_driver import has_driver
 from workspace.paths import ROOT
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+AMD, HIP = "/dev/kfd", "HIP_VISIBLE_DEVICES"  # where AMD's driver is, and its own variable
 KEPT = "RUN_SFT_GPUS"  # in the environment of run_sft.sh's stages: where the first answer is kept for the others
 FREE_SHARE = 0.85  # of a card's memory: with less free, somebody else uses it
 PATIENCE = 180  # seconds: a driver that hangs would hold a run for ever
-NO_KERNELS = "has no kernels"
-# PyTorch's build of the pinned torch that has kernels from compute capability 5.0 on and asks for driver 525.
-OLDER_BUILD = "torch 2.13.0+cu126"
+NVIDIA = ("/dev/nvidiactl", "/dev/nvmap")  # where NVIDIA's driver has a card, Jetson's among them
+# Why torch cannot use a card: it is built for CPUs, or for another maker's; the card is older or newer than the build;
+# so is the driver; the user's choice names no card; the card, its driver or torch fails.
+FaultKind = Literal["", "other_build", "old_card", "new_card", "old_driver", "named", "failing"]
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,13 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Gpus:
-    """The cards that torch computes on, and why it does not on others: one sentence, empty where there are none."""
+    """The cards that torch computes on, and why it does not on others: one sentence, and of which kind that is; both
+    empty where there are none."""
 
     usable: tuple[Gpu, ...] = ()
     fault: str = ""
     visible: int = 0
+    kind: FaultKind = ""
 
     @property
     def best(self) -> Gpu:
@@ -73,29 +79,41 @@ class Gpus:
 
 def find_gpus() -> Gpus:
     """The GPUs of this machine; torch is asked only where a driver is and the user has not hidden the cards."""
-    if any(hidden(os.environ.get(name)) for name in (VISIBLE, "HIP_VISIBLE_DEVICES")) or not has_driver():
+    if any(map(hidden, _named_cards().values())) or not has_driver():
         return Gpus()
     from workspace.records import read_if_whole  # the doctor reads this module with Python alone
 
     kept = os.environ.get(KEPT)
-    if kept and (found := read_if_whole(Path(kept), Gpus)):
-        return found
-    found = _ask_torch()
-    if kept:
-        write_json(Path(kept), asdict(found))
+    if not kept:
+        return _ask_torch()
+    # Two stages begin side by side, and a card that takes one process alone would refuse the second that asks.
+    with open(f"{kept}.lock", "wb") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        found = read_if_whole(Path(kept), Gpus)
+        if found is None:
+            found = _ask_torch()
+            write_json(Path(kept), asdict(found))
     return found
 
 
-def hidden(named: str | None) -> bool:
-    """Whether a value of CUDA_VISIBLE_DEVICES shows no card: what is before the first entry that names none counts, and
-    an entry that is there twice is an error to the driver (NVIDIA's CUDA C++ Programming Guide, "CUDA Environment
-    Variables")."""
-    if named is None:
-        return False
-    entries = [one.strip() for one in named.split(",")]
-    numbers = [one for one in entries if one]
-    shows = entries[0].isdecimal() or entries[0].startswith(("GPU-", "MIG-"))
-    return not shows or len(set(numbers)) < len(numbers)
+def choice_variable() -> str:
+    """The variable that names the cards to use, in which others are chosen: AMD's own where AMD's driver is and the
+    user has set one of those."""
+    own = os.path.exists(AMD) and {HIP, "ROCR_VISIBLE_DEVICES"} & os.environ.keys()
+    return HIP if own else VISIBLE
+
+
+def _named_cards() -> dict[str, str]:
+    """The variables that are set and name the cards to use."""
+    return {name: os.environ[name] for name in {VISIBLE, choice_variable()} if name in os.environ}
+
+
+def hidden(named: str) -> bool:
+    """Whether a value of CUDA_VISIBLE_DEVICES is one by which all cards are meant to be hidden.
+
+    One that names no card by a mistake (`cuda:0`, `0,0`, the 7 of two) is not: torch sees none, and `judge` says why.
+    """
+    return re.fullmatch(r"\s*(|-\d.*|none|void|nodevfiles)\s*", named, re.IGNORECASE) is not None
 
 
 def has_kernels(capability: Sequence[int], built_for: Sequence[str]) -> bool:
@@ -134,45 +152,53 @@ def seen_by_torch() -> dict[str, Any]:
         if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
             return {"build": "cpu"}
         found: dict[str, Any] = {"build": torch.__version__, "architectures": list(torch.cuda.get_arch_list())}
-        cards = []
-        for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-            properties, capability = torch.cuda.get_device_properties(number), torch.cuda.get_device_capability(number)
-            total, free = properties.total_memory, None
-            fault = ""
-            if has_kernels(capability, found["architectures"]):
-                try:
+        cards: list[dict[str, Any]] = []
+        there = torch.cuda.is_available()
+        if there:
+            torch.cuda.init()  # before, the driver's count is told: of whole cards, where slices of one are visible
+        for number in range(torch.cuda.device_count() if there else 0):
+            card: dict[str, Any] = {"number": number, "name": "GPU", "memory_gib": 0.0, "free_gib": 0.0,
+                                    "capability": (0, 0), "fault": ""}  # fmt: skip
+            cards.append(card)
+            try:
+                properties = torch.cuda.get_device_properties(number)
+                card |= {"name": properties.name, "capability": torch.cuda.get_device_capability(number)}
+                total = free = properties.total_memory
+                if has_kernels(card["capability"], found["architectures"]):
                     free, total = torch.cuda.mem_get_info(number)  # opens the card, which a full or sick one refuses
-                except RuntimeError as error:
-                    fault = str(error).splitlines()[0]
-            cards.append(
-                {"number": number, "name": properties.name, "memory_gib": total / 2**30, "capability": capability,
-                 "free_gib": total / 2**30 if free is None else free / 2**30, "fault": fault}
-            )  # fmt: skip
+                card |= {"memory_gib": total / 2**30, "free_gib": free / 2**30}
+            except (RuntimeError, AssertionError) as error:
+                card["fault"] = str(error).splitlines()[0]
     return found | {"cards": cards, "warnings": [str(one.message).split("(Triggered")[0].strip() for one in said]}
 
 
 def _ask_torch() -> Gpus:
     command = [sys.executable, "-m", "plan.gpus"]
+    asked = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+        answer, errors = asked.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        return Gpus(fault=f"torch has not said within {PATIENCE} s which GPUs it can use: the driver may hang")
+        asked.kill()  # and not waited for: a process that waits for a driver cannot be killed
+        fault = f"torch has not said within {PATIENCE} s which GPUs it can use: the driver may hang"
+        return Gpus(fault=fault, kind="failing")
     try:
-        said = json.loads(result.stdout.strip().splitlines()[-1])
+        said = json.loads(answer.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        lines = result.stderr.strip().splitlines()
+        lines = errors.strip().splitlines()
         if lines and "No module named 'torch'" in lines[-1]:
             return Gpus()
         said = next((line for line in lines if "Error: " in line), lines[-1] if lines else "no answer")
-        return Gpus(fault=f"torch fails at the GPU whose driver is here ({said.strip()})")
+        return Gpus(fault=f"torch fails at the GPU whose driver is here ({said.strip()})", kind="failing")
     return judge(said)
 
 
 def judge(said: dict[str, Any]) -> Gpus:
     """The cards that torch can use of those it named, and the fault with those that it cannot."""
+    build = f"torch {said['build']}"
     if said["build"] == "cpu":
-        return Gpus(fault="a GPU's driver is here and this torch is built for CPUs")
+        return Gpus(fault="a GPU's driver is here and this torch is built for CPUs", kind="other_build")
     usable, without, failing = [], [], []
+    newer = False
     for card in said["cards"]:
         capability, refused = tuple(card["capability"]), card.pop("fault", "")
         if refused:
@@ -180,18 +206,29 @@ def judge(said: dict[str, Any]) -> Gpus:
         elif has_kernels(capability, said["architectures"]):
             usable.append(Gpu(**{**card, "capability": capability, "bf16": capability >= (8, 0)}))
         else:
-            newer = ", newer than the build" if _newer(capability, said["architectures"]) else ""
-            without.append(f"{card['name']} (compute capability {'.'.join(map(str, capability))}{newer})")
-    if without:
-        fault = f"torch {said['build']} {NO_KERNELS} for {', '.join(without)}"
-    elif failing:
-        fault = f"torch {said['build']} cannot use {'; '.join(failing)}"
-    elif not usable:
-        why = next((line for line in said["warnings"] if line), "torch sees no card").splitlines()[0]
-        fault = f"torch {said['build']} cannot use the GPU: {why}"
-    else:
-        fault = ""
-    return Gpus(tuple(usable), fault, len(said["cards"]))
+            newer = _newer(capability, said["architectures"])
+            told = f"{'.'.join(map(str, capability))}{', newer than the build' if newer else ''}"
+            without.append(f"{card['name']} (compute capability {told})")
+    faults = [f"has no kernels for {', '.join(without)}"] if without else []
+    faults += [f"cannot use {'; '.join(failing)}"] if failing else []
+    if not said["cards"]:
+        return _unseen(build, said["warnings"])
+    kind: FaultKind = "failing" if failing else ("new_card" if newer else "old_card") if without else ""
+    return Gpus(tuple(usable), f"{build} {', and '.join(faults)}" if faults else "", len(said["cards"]), kind)
+
+
+def _unseen(build: str, warnings: Sequence[str]) -> Gpus:
+    """Why a torch that is built for GPUs sees none."""
+    # By "no CUDA …" torch says that it sees none, not why.
+    if why := next((line for line in warnings if line and "no cuda" not in line.lower()), ""):
+        old = "too old" in why  # the words of torch's own warning
+        return Gpus(fault=f"{build} cannot use the GPU: {why.splitlines()[0]}", kind="old_driver" if old else "failing")
+    if named := _named_cards():
+        told = " and ".join(f"{name}={value}" for name, value in named.items())
+        return Gpus(fault=f"{build} cannot use the GPU: {told} names none that is here", kind="named")
+    if any(map(os.path.exists, NVIDIA)):
+        return Gpus(fault=f"{build} cannot use the GPU: torch sees no card", kind="failing")
+    return Gpus(fault=f"a GPU's driver is here and {build} sees no card of it", kind="other_build")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ import os
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plan.gpus import NO_KERNELS, OLDER_BUILD, VISIBLE, find_gpus
+from plan.gpus import VISIBLE, FaultKind, choice_variable, find_gpus
 from workspace.errors import UserError
+from workspace.gpu_driver import has_driver
 
 # By these ms-swift starts torchrun, or finds that it was started by it.
 TORCHRUN = {
@@ -22,6 +24,16 @@ IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # see c
 # Devices that ms-swift takes where torch has an extension for them, by their driver's file.
 OTHER_DEVICES = {"/dev/davinci_manager": "the Ascend NPU", "/dev/mtgpu.0": "the Moore Threads GPU"}
 CGROUPS = Path("/sys/fs/cgroup")  # in a container its own
+# PyTorch's build of the pinned torch that has kernels from compute capability 5.0 on and asks for driver 525.
+OLDER_BUILD = "torch 2.13.0+cu126"
+_OLD = f"for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the driver"
+REMEDIES: dict[FaultKind, str] = {
+    "old_card": _OLD,
+    "old_driver": _OLD,
+    "new_card": "install a newer PyTorch that has them",
+    "named": "name cards by number, such as 0 or 0,1 (as `nvidia-smi` counts them with CUDA_DEVICE_ORDER=PCI_BUS_ID)",
+    "failing": "end what holds the card, or mend its driver (`nvidia-smi`, `rocm-smi` show both)",
+}
 HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
@@ -30,8 +42,9 @@ class Machine:
     """Hardware as a recipe needs to know it. Memory in GiB; `gpu` is None where there is none that torch can use.
 
     One process takes `gpu`, the best, which is number `best` of the `visible` ones and has `best_memory_gib`. Several
-    processes take the `gpus` that are like it (`gpu_numbers`), of which the smallest has `gpu_memory_gib`. `gpu_fault`:
-    why torch cannot use a GPU that is here. `other_device`: Apple's GPU or an NPU, for which nothing is chosen.
+    processes take the `gpus` that are like it (`gpu_numbers`), of which the smallest has `gpu_memory_gib`. `best_free`
+    and `gpu_free`: the shares that are free where somebody else uses a card. `gpu_fault`: why torch cannot use a GPU
+    that is here. `other_device`: Apple's GPU or an NPU, for which nothing is chosen.
     """
 
     cpu: str
@@ -43,14 +56,21 @@ class Machine:
     gpu_bf16: bool
     best: int = 0
     best_memory_gib: float = 0.0
+    best_free: float = 1.0
+    gpu_free: float = 1.0
     gpu_numbers: tuple[int, ...] = ()
     visible: int = 1
     gpu_fault: str = ""
+    fault_kind: FaultKind = ""
     other_device: str = ""
 
     def memory_of(self, processes: int) -> float:
         """GiB that each of `processes` on this machine's GPUs can count on."""
         return (self.best_memory_gib if processes == 1 else 0.0) or self.gpu_memory_gib
+
+    def free_share_of(self, processes: int) -> float:
+        """The least share that is free of the cards that `processes` on this machine take."""
+        return self.best_free if processes == 1 else self.gpu_free
 
     @property
     def unused(self) -> str:
@@ -87,31 +107,38 @@ def this_machine() -> Machine:
         gpu_bf16=bool(gpus) and found.best.bf16,
         best=found.best.number if gpus else 0,
         best_memory_gib=found.best.usable_gib if gpus else 0.0,
+        best_free=found.best.usable_gib / found.best.memory_gib if gpus else 1.0,
+        gpu_free=min((card.usable_gib / card.memory_gib for card in gpus), default=1.0),
         gpu_numbers=tuple(card.number for card in gpus),
         visible=found.visible,
         gpu_fault=found.fault,
+        fault_kind=found.kind,
         other_device=_other_device(),
     )
 
 
-def check_usable(machine: Machine) -> None:
+def used_by(sft: Mapping[str, Any], machine: Machine) -> Machine:
+    """What a resolved sft.yaml uses of a machine: not its GPU, where it says `use_cpu`."""
+    by_cpu = str(sft.get("use_cpu", False)).lower() == "true"
+    return replace(machine, gpu=None, gpus=0, gpu_numbers=()) if by_cpu and machine.gpu else machine
+
+
+def check_usable(machine: Machine, sft: Mapping[str, Any] = {}) -> None:
     """Raise `UserError` where a GPU is here and this build of torch can use none: hours on the CPU are not meant.
 
-    A torch that is built for CPUs has been chosen, and is told of instead.
+    A torch that is built for CPUs has been chosen, and is told of instead. Weights of few bits (`sft`) need a GPU.
     """
-    if machine.gpu is None and machine.gpu_fault.startswith("torch"):
+    if machine.gpu is not None:
+        return
+    if remedy := REMEDIES.get(machine.fault_kind):
         raise UserError(
-            f"{machine.gpu_fault}: {_remedy(machine.gpu_fault)}, or put {VISIBLE}= (empty) before the command to "
-            "compute on the CPU"
+            f"{machine.gpu_fault}: {remedy}, or put {VISIBLE}= (empty) before the command to compute on the CPU"
         )
-
-
-def _remedy(fault: str) -> str:
-    if "newer than the build" in fault:
-        return "install a newer PyTorch that has them"
-    if NO_KERNELS in fault or "too old" in fault:
-        return f"for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the driver"
-    return "end what holds the card, or mend its driver (`nvidia-smi`, `rocm-smi` show both)"
+    if str(sft.get("quant_bits") or 0) != "0":
+        raise UserError(
+            f"quant_bits: {sft['quant_bits']} is for GPUs, and none is used here: take another recipe, or the model's "
+            "weights whole"
+        )
 
 
 def dtype_flags(machine: Machine, float32_weights: bool = False) -> dict[str, Any]:
@@ -153,6 +180,8 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
         env.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; a share of all memory otherwise
         if processes > 1:  # torchrun would give each one thread, and without it each would take all cores
             env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
+        if has_driver():  # a run that is planned for the CPU, or a card that torch cannot use: no child is to try it
+            env |= {VISIBLE: "", choice_variable(): ""}
     env["HF_HUB_OFFLINE"] = "1"
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     return env
@@ -160,7 +189,7 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
 
 def visible_gpus(machine: Machine) -> list[str]:
     """The GPUs that torch can use, as CUDA_VISIBLE_DEVICES names them: by number, or as the user has put them there."""
-    named = [name.strip() for name in os.environ.get(VISIBLE, "").split(",") if name.strip()]
+    named = [name.strip() for name in os.environ.get(choice_variable(), "").split(",") if name.strip()]
     numbers = machine.gpu_numbers or tuple(range(machine.gpus))
     return [named[number] if number < len(named) else str(number) for number in numbers]
 
@@ -173,16 +202,14 @@ def one_gpu(machine: Machine) -> dict[str, str]:
     if machine.gpu is None or max(machine.visible, machine.gpus) == 1:
         return {}
     numbers = machine.gpu_numbers or tuple(range(machine.gpus))
-    return {VISIBLE: visible_gpus(machine)[numbers.index(machine.best)]}
+    return {choice_variable(): visible_gpus(machine)[numbers.index(machine.best)]}
 
 
 def computing_device() -> str:
-    """torch's name of what one process computes on: the best free card, or the CPU.
-
-    Raises `UserError` as `check_usable` does.
-    """
+    """torch's name of what one process computes on: the best free card, or else the CPU, and why, on stderr."""
     machine = this_machine()
-    check_usable(machine)
+    if machine.gpu is None and machine.fault_kind in REMEDIES:
+        print(f"{machine.unused}: computing on the CPU", file=sys.stderr, flush=True)
     return f"cuda:{machine.best}" if machine.gpu else "cpu"
 
 

@@ -108,9 +108,9 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
 
     Raises `UserError` for what cannot run, before anything slow starts.
     """
-    check_usable(machine := this_machine())
     ensure_task(options.recipe)
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
+    check_usable(machine := this_machine(), {**recipe.sft, **options.swift})
     check_packages({**recipe.sft, **recipe.infer, **options.swift})  # before the model is fetched
     try:
         model = _model_folder(recipe, options)

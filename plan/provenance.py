@@ -21,6 +21,7 @@ from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
 SEED_KEYS = {"seed", "data_seed"}
+TABLE_KEYS = ("source_sha256", "split_files", "corrections", "added")  # of a manifest's `inputs`
 PACKAGES_FILE = "packages.txt"
 DATA_FILE = "data.json"
 # The keys of a dataset's manifest that say which rows a run saw, and from which table.
@@ -60,11 +61,12 @@ def code_sha256(plugins: str | Iterable[str | Path]) -> str:
     return sha256_json(sorted(found.values()))
 
 
-def recipe_sha256(run: Run, train_rows: int) -> str:
+def recipe_sha256(run: Run, manifest: Manifest) -> str:
     """What runs of one recipe have in common, whatever their seeds: the keys that decide the result, the model, the
-    prompt, and how many rows are learned from."""
+    prompt, the table with its corrections and what is added to it, and how many of its rows are learned from."""
     values = {key: value for key, value in result_values(run.sft_values()).items() if key not in SEED_KEYS}
-    return sha256_json([values, run.model_fingerprint, run.task, run.prompt, run.max_length, train_rows])
+    rows = [manifest.counts.train["total"], *(manifest.inputs.get(key) for key in TABLE_KEYS)]
+    return sha256_json([values, run.model_fingerprint, run.task, run.prompt, run.max_length, rows])
 
 
 def current_model(run: Run) -> Any:

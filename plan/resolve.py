@@ -14,7 +14,7 @@ from plan.hardware import Machine, dtype_flags
 from plan.memory import EVAL_BATCH
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import MEMORY_SHARE, ModelShape, training_gib, weights_gib
+from plan.training_memory import LIGER_SHARE, MEMORY_SHARE, ModelShape, training_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -185,6 +185,12 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused
     room, dtype = memory_gib * MEMORY_SHARE, str(values["torch_dtype"])
     if values.get("tuner_type") == "full":
         room -= 3 * weights_gib(model)  # their gradient, and AdamW's two moments
-    while training_gib(model, shared[BATCH], tokens, dtype, fused) > room and (less := smaller_batch(shared)):
+    weights = training_gib(model, 0, tokens, dtype, fused)
+    share = LIGER_SHARE if values.get("use_liger_kernel") else 1.0
+
+    def needed(batch: int) -> float:
+        return weights + share * (training_gib(model, batch, tokens, dtype, fused) - weights)
+
+    while needed(shared[BATCH]) > room and (less := smaller_batch(shared)):
         shared = less
     return shared

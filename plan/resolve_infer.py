@@ -1,11 +1,12 @@
 """The keys of `swift infer` for a run, the same before and after tuning but for adapter, rows and result path."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.chat.tokenizer import ModelTokenizer
-from plan.distributed import whole_number
+from plan.distributed import planned_processes, whole_number
 from plan.gpu_kernels import HALF
 from plan.hardware import Machine
 from plan.recipes import Recipe
@@ -24,6 +25,8 @@ MODEL_KEYS = (
 )  # fmt: skip
 FLOAT32_SHARE = 0.25  # of a GPU's memory that the weights may take where answers are computed in float32
 SHOTS = 1.5  # times the longest prompt, which the few-shot one may be
+VLLM_MEMORY, VLLM_USUAL, VLLM_FREE = "vllm_gpu_memory_utilization", 0.9, 0.95  # its default; of what is free
+VLLM_SPREAD = ("vllm_tensor_parallel_size", "vllm_pipeline_parallel_size")  # one model over so many cards
 VLLM_RANK, VLLM_RANKS = 16, (8, 16, 32, 64, 128, 256, 320, 512)  # its default, and what it takes
 
 
@@ -52,6 +55,8 @@ def resolve_infer(
         values["torch_dtype"] = "float32"
     elif named:
         values["torch_dtype"] = named[-1]["torch_dtype"]
+    elif machine.gpu is not None and not own_dtype and values["torch_dtype"] == "float32":  # of weights that are tuned
+        values["torch_dtype"] = "bfloat16" if machine.gpu_bf16 else "float16"
     if "attn_impl" in sft and not by_vllm:
         # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
         flash = exact and str(sft["attn_impl"]).startswith("flash")
@@ -59,8 +64,16 @@ def resolve_infer(
     if by_vllm:
         if sft.get("task_type") == "seq_cls":
             raise UserError("infer_backend vllm answers in words: for a classification head leave it out")
+        if sft.get("quant_bits"):  # which ms-swift does not hand on: it would answer by other weights than were tuned
+            raise UserError("infer_backend vllm answers by whole weights: with quant_bits leave it out")
+        cards = math.prod(whole_number(values, key) for key in VLLM_SPREAD)
         if machine.gpu is None:
             values["vllm_enforce_eager"] = True  # compiling takes longer than the answers
+        elif cards > machine.gpus:
+            raise UserError(f"{' and '.join(VLLM_SPREAD)} ask for {cards} GPUs and {machine.gpus} are seen: lower them")
+        elif (free := machine.free_share_of(max(cards, planned_processes(sft).per_node))) < 1:
+            # vLLM takes its share of the whole card, or nothing.
+            values[VLLM_MEMORY] = min(float(values.get(VLLM_MEMORY, VLLM_USUAL)), round(VLLM_FREE * free, 2))
         if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
             values.setdefault("vllm_max_lora_rank", vllm_rank(rank))
     elif not _names_batch(recipe):
@@ -84,8 +97,8 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
     cache = ModelShape.read(Path(sft["model"])).cached_numbers * tokens / 2**30  # numbers a row, times 2**-30
     if machine.gpu is not None:
         size = 4 if values["torch_dtype"] == "float32" else 2
-        weights = weights_gib(Path(sft["model"])) * (whole_number(sft, "quant_bits", 8 * size) / 32)
-        room = MEMORY_SHARE * machine.memory_of(1) - weights
+        cards = max(cards_needed(values, machine), planned_processes(sft).per_node)
+        room = MEMORY_SHARE * machine.memory_of(cards) - loaded_gib(values) / cards_needed(values, machine)
         most = max(GPU_INFER_BATCH, usual)
         fits = (rows for rows in (most >> halved for halved in range(16)) if rows * size * SHOTS * cache <= room)
         return {BATCH: most if head else max(next(fits, 1), 1)}
@@ -104,7 +117,22 @@ def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
         return False
     stored = 4 if ModelShape.read(Path(sft["model"])).stored_in == "float32" else 2
     weights = sum(path.stat().st_size for path in Path(sft["model"]).glob("*.safetensors"))
-    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(1)
+    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(planned_processes(sft).per_node)
+
+
+def loaded_gib(infer: Mapping[str, Any]) -> float:
+    """The weights, in GiB, as `swift infer` loads them by its keys."""
+    bits = 32 if infer.get("torch_dtype") == "float32" else 16
+    return weights_gib(Path(infer["model"])) * whole_number(infer, "quant_bits", bits) / 32
+
+
+def cards_needed(infer: Mapping[str, Any], machine: Machine) -> int:
+    """The GPUs that the weights take together: ms-swift spreads a model over those that it sees. 1 where there is none,
+    all of them where they are too few."""
+    if machine.gpus < 2:
+        return 1
+    counts = range(1, machine.gpus + 1)
+    return next((n for n in counts if loaded_gib(infer) <= MEMORY_SHARE * n * machine.memory_of(n)), machine.gpus)
 
 
 def room_for_labels(

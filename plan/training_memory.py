@@ -13,6 +13,7 @@ FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
 FUSED_SEEN = 0.625  # of a row's tokens, those in the attention weights that a fused layer keeps at 512 tokens
 HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden states, over that width
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
+LIGER_SHARE = 0.5  # of a step's activations, with liger's layers: 33 of 71 GiB on an H100 (docs/results.md)
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
 
 

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from data_prep.chat.tokenizer import ModelTokenizer
-from plan.resolve_infer import vllm_rank
+from plan.hardware import Machine, one_gpu, this_machine
+from plan.resolve_infer import VLLM_FREE, vllm_rank
 from plugins.vllm_words import ONE_TOKEN, ROWS, named_logprobs, word_logprobs
 from serve.classifier_file import Prompt
 from serve.encoding import Encoded, PromptEncoder, shares_of
@@ -58,12 +59,14 @@ class VllmScorer:
         if adapter:
             check_checkpoint(adapter)
         self.labels = tuple(labels)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        machine = this_machine()
+        os.environ.update(one_gpu(machine))  # before CUDA is asked: the best card alone
+        self.device = torch.device("cuda" if machine.gpu else "cpu")
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader)
         self.words = [reader.ids(label) for label in labels]
         self._settings, self._engine, self._adapter = _loaded(
-            model, tokenizer or model, prompt.max_length + 1, adapter, dtype, self.device.type == "cpu"
+            model, tokenizer or model, prompt.max_length + 1, adapter, dtype, machine
         )
 
     def by_pass(self, encoded: Encoded) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64]]]:
@@ -96,9 +99,10 @@ def stored_dtype(model: Path) -> str:
 
 
 def _loaded(
-    model: Path, tokenizer: Path, tokens: int, adapter: Path | None, dtype: str | None, on_cpu: bool
+    model: Path, tokenizer: Path, tokens: int, adapter: Path | None, dtype: str | None, machine: Machine
 ) -> tuple[Any, Any, Any]:
     """What settings of a request are made by, vLLM's engine, and the adapter as it names it. Raises `UserError`."""
+    on_cpu = machine.gpu is None
     # In this process: an engine in one of its own would outlive a server that is killed.
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -122,7 +126,7 @@ def _loaded(
             tokenizer=str(tokenizer),
             dtype="float32" if on_cpu else dtype or stored_dtype(model),  # left to itself it rounds float32
             max_model_len=tokens,
-            gpu_memory_utilization=MEMORY,
+            gpu_memory_utilization=min(MEMORY, round(VLLM_FREE * machine.best_free, 2)),
             enforce_eager=on_cpu,  # compiling takes longer than it saves there
             enable_prefix_caching=True,
             **given,

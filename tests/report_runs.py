@@ -81,6 +81,7 @@ def make_run(
     head: bool = False,
     rows_sha256: str = "ab" * 32,
     recipe_sha256: str = "12" * 32,
+    soup_of: int | None = None,
 ) -> dict[str, Any]:
     """Write RUN/metrics.json and RUN/rows.jsonl into `folder`; the metrics are returned as well."""
     rng = random.Random(seed)
@@ -123,7 +124,8 @@ def make_run(
             "csv": "data/ChnSentiCorp_htl_all.csv",
             "limit": None,
             "seed": 42,
-            "training_seed": seed,
+            "training_seed": seed if soup_of is None else soup_of,
+            "data_seed": seed,
             "recipe_sha256": recipe_sha256,
             "machine": "2 CPU cores, 23 GiB memory, no GPU",
             "versions": {"ms_swift": "4.6.0", "torch": "2.13.0", "python": "3.11.7"},

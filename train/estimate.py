@@ -1,6 +1,7 @@
 """How long tuning will take on this machine, measured over a few steps, before hours are spent."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,6 +19,10 @@ LONG_SECONDS = 3600
 # A look at a row while the untuned model answered, times this, is a training step's time for the row: forward, and
 # backward through frozen weights. Rough: it only decides whether steps are measured at all.
 TRAINING_FACTOR = 3
+SHORTER = {
+    "sft": "--limit N, --num_train_epochs 1, --max_length 256, or a GPU",
+    "pt": "fewer texts in `unlabelled`, or a GPU",
+}
 PROBE_STEPS = 3  # run twice over the same rows: the first pass warms up, the second is measured
 
 
@@ -62,16 +67,23 @@ def warn_if_long(run: Path, values: dict[str, Any], dataset: Path, env: dict[str
         # The training itself will fail in the same way and say why at its place.
         print(f"train: how long it will take could not be measured ({str(error).splitlines()[0]})", flush=True)
         return None
-    print(message(seconds, total, len(rows)), flush=True)
+    print(message(seconds, total, len(rows), swift_command(values)), flush=True)
     return seconds
 
 
-def message(seconds: float, total: float, rows: int) -> str:
+def swift_command(values: Mapping[str, Any]) -> str:
+    """Which command of ms-swift a resolved YAML is for: `pt` where texts are plain."""
+    return "sft" if values.get("use_chat_template", True) else "pt"
+
+
+def message(seconds: float, total: float, rows: int, command: str = "sft") -> str:
     """The line to print: the time, and where that is more than an hour, what shortens it."""
     text = f"train: about {seconds / 3600:.1f} h on this machine for {total:,.0f} reviews ({rows:,} rows), "
+    if command == "pt":
+        text = text.replace("reviews", "texts without labels")
     text += f"measured over {PROBE_STEPS} steps"
     if seconds > LONG_SECONDS:
-        text += "; shorten it with --limit N, --num_train_epochs 1, --max_length 256, or a GPU"
+        text += "; shorten it with " + SHORTER[command]
     return text
 
 
@@ -98,7 +110,8 @@ def measured_rows_a_second(run: Path, values: dict[str, Any], rows: list[Dataset
     shutil.rmtree(probe, ignore_errors=True)
     chosen = spread_rows(rows, PROBE_STEPS * rows_a_step(values))
     write_rows(probe / "rows.jsonl", chosen)
-    command = ["swift", "sft", str(run / "sft.yaml"), "--output_dir", str(probe / "out"), "--max_steps", "-1"]
+    command = ["swift", swift_command(values), str(run / "sft.yaml"), "--output_dir", str(probe / "out")]
+    command += ["--max_steps", "-1"]
     command += ["--dataset", str(probe / "rows.jsonl"), "--num_train_epochs", "2", "--logging_steps", "1"]
     command += ["--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "false"]
     command += ["--report_to", "none"]

@@ -13,7 +13,7 @@ from typing import Any
 
 from data_prep.chat.frame import check_template
 from hub.find import fingerprint
-from plan.hardware import this_machine
+from plan.hardware import this_machine, used_by
 from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, read_source, software
 from plan.run import RECORD, Run, check_no_pattern, check_run_folder
@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def plan_again(original: Path, again: Path) -> Plan:
     """The plan for AGAIN from the files of `original`; what is different on this machine goes to stderr.
 
-    Raises `UserError` when `original` is no whole run, or its table or its model is not what it was.
+    Raises `UserError` when `original` is no whole run, its table or its model is not what it was, or no GPU is here and
+    it had one.
     """
     if missing := [name for name in NEEDED if not (original / name).is_file()]:
         raise UserError(f"{shown(original)} is not a run that was planned and prepared (no {missing[0]})")
@@ -53,6 +54,12 @@ def plan_again(original: Path, again: Path) -> Plan:
         raise UserError(f"--run {shown(again)} is the run itself: name another folder")
     check_run_folder(again)
     run, source = Run.read(original), read_source(original)
+    machine = used_by(run.sft_values(), this_machine())
+    if run.machine.get("gpu") and this_machine().gpu is None:
+        raise UserError(
+            f"{shown(original)} was tuned on {run.machine['gpu']} and no GPU is seen here: repeat it where one is, or "
+            "tune anew for the CPU by `bash run_sft.sh`"
+        )
     table = ROOT / source.path
     if not table.is_file() or sha256_file(table) != source.sha256:
         raise UserError(
@@ -66,11 +73,16 @@ def plan_again(original: Path, again: Path) -> Plan:
         )
     if model.is_dir():
         check_model(model)
+    if run.text_base and not model.is_dir():
+        raise UserError(
+            f"{shown(model)}, the model that has read the texts without labels, is gone: the command that made "
+            f"{shown(original)} makes it again ({run.command})"
+        )
     if not model.is_dir() or fingerprint(model) != run.model_fingerprint:
         raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
     if (start := run.start_adapter) and not (start / ADAPTER_WEIGHTS).is_file():
         raise UserError(f"{shown(start)}, the adapter that {shown(original)} went on from, is gone: put it back")
-    now = {**software(), "machine_text": this_machine().describe()}
+    now = {**software(), "machine_text": machine.describe(), "machine": machine.as_dict()}
     for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)
     sft = run.sft_values() | {"output_dir": str(again / "train")}

@@ -25,7 +25,7 @@ from plan.distributed import (
     steps_an_epoch,
     wait_for_first_node,
 )  # fmt: skip
-from plan.hardware import child_environment, this_machine
+from plan.hardware import child_environment, this_machine, used_by
 from plan.memory import as_options, less_memory, remember
 from plan.provenance import code_sha256, current_model, made_by
 from plan.result_values import result_values
@@ -40,7 +40,7 @@ from train.checkpoints import (
     weight_files,
     weights_sha256,
 )
-from train.estimate import LossLine, warn_if_long
+from train.estimate import LossLine, swift_command, warn_if_long
 from train.trainer_state import LABEL_METRIC, LabelMetric, is_finished
 from workspace import stages
 from workspace.child_process import OutOfMemory, run_child
@@ -216,15 +216,14 @@ def _discard_after(train: Path, last: Path | None) -> None:
 
 def _environment(values: dict[str, Any]) -> dict[str, str]:
     """The environment of `swift sft`, with what starts its processes."""
-    machine = this_machine()
+    machine = used_by(values, this_machine())
     base = child_environment(machine, planned_processes(values).per_node)
     return base | launch_environment(values, machine, os.environ)
 
 
 def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -> None:
     # Here, wherever the YAML says: the run may have been moved, or come from a stranger.
-    kind = "sft" if values.get("use_chat_template", True) else "pt"
-    command = ["swift", kind, str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
+    command = ["swift", swift_command(values), str(run.folder / "sft.yaml"), "--output_dir", str(run.train_folder)]
     command += ["--external_plugins", *values["external_plugins"]] if values.get("external_plugins") else []
     command += ["--resume_from_checkpoint", str(last)] if last else []
     counts = Manifest.read(run.dataset).counts

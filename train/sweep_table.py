@@ -1,6 +1,6 @@
 """The table of a sweep in Markdown: the points tuned on all rows by their mark, those left out, and what failed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from statistics import fmean, stdev
 
@@ -10,12 +10,12 @@ from train.trials import METRIC, TrialResult
 def by_point(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
     """The trials with all rows that came to an end, by point, the best mean macro F1 first; equal ones as tried.
 
-    Of the seeds those that every point has, where there is one: a mean over other seeds is no fair rival.
+    A mean over other seeds is no fair rival: a point that failed with a seed is left out where another did not, and of
+    the seeds those count that all the others have, where there is one.
     """
-    groups: dict[str, list[TrialResult]] = {}
-    for result in _ended(results):
-        groups.setdefault(result.trial.name, []).append(result)
-    shared = set.intersection(*({one.trial.seed for one in group} for group in groups.values())) if groups else set()
+    failed = {one.trial.name for one in results if one.fault}
+    groups = _groups([one for one in results if one.trial.name not in failed]) or _groups(results)
+    shared = set.intersection(*map(_seeds, groups.values())) if groups else set()
     if shared:
         groups = {name: [one for one in group if one.trial.seed in shared] for name, group in groups.items()}
     return dict(sorted(groups.items(), key=lambda item: -fmean(_values(item[1]))))
@@ -39,21 +39,16 @@ def sweep_table(results: Sequence[TrialResult], planned: int | None, pruned: Seq
         "| point | seeds | val macro F1 | val accuracy | minutes a trial |",
         "|---|---|---|---|---|",
     ]
-    for name, group in groups.items():
+    unranked = {name: group for name, group in _groups(results).items() if name not in groups}
+    for name, group in (groups | unranked).items():
         accuracies = [100 * value for value in _values(group, "label_accuracy")]
-        cells = [_cell(name), str(len(group)), _spread(_values(group), 4), f"{_spread(accuracies, 1)} %"]
+        named = f"{_cell(name)}（未排名 / not ranked）" if name in unranked else _cell(name)
+        cells = [named, str(len(group)), _spread(_values(group), 4), f"{_spread(accuracies, 1)} %"]
         lines.append(f"| {' | '.join(cells)} | {fmean(result.seconds for result in group) / 60:.1f} |")
     lines.append("")
     if len(groups) > 1:
         lines += _as_good(list(groups.items()))
-    if apart := sorted(
-        {one.trial.seed for one in _ended(results)} - {one.trial.seed for one in chain(*groups.values())}
-    ):
-        listed = ", ".join(map(str, apart))
-        lines += [
-            f"种子 {listed} 未计入：不是每个组合都有。 / Seed {listed} not counted: not every point has it.",
-            "",
-        ]
+    lines += _unequal(results, groups, list(unranked))
     if pruned:
         lines += [
             "用部分训练行试过之后淘汰，从未用全部训练行调优。 / Left out after a try on part of the training rows with "
@@ -70,8 +65,34 @@ def sweep_table(results: Sequence[TrialResult], planned: int | None, pruned: Seq
     return "\n".join(lines) + "\n"
 
 
-def _ended(results: Sequence[TrialResult]) -> list[TrialResult]:
-    return [one for one in results if one.trial.rows is None and METRIC in one.scores]
+def _groups(results: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    """The trials with all rows that came to an end, by point, as tried."""
+    groups: dict[str, list[TrialResult]] = {}
+    for one in results:
+        if one.trial.rows is None and METRIC in one.scores:
+            groups.setdefault(one.trial.name, []).append(one)
+    return groups
+
+
+def _seeds(results: Iterable[TrialResult]) -> set[int]:
+    return {one.trial.seed for one in results}
+
+
+def _unequal(
+    results: Sequence[TrialResult], ranked: Mapping[str, Sequence[TrialResult]], unranked: Sequence[str]
+) -> list[str]:
+    """Sentences on seeds that do not count, on points that lack some, and on points that have none in common."""
+    lines = []
+    if unranked:
+        listed = ", ".join(map(_cell, unranked))
+        lines.append(f"未排名，因有种子失败 / not ranked, for a seed of theirs failed: {listed}")
+    every = _seeds(chain(*_groups([one for one in results if one.trial.name in ranked]).values()))
+    if apart := sorted(every - _seeds(chain(*ranked.values()))):
+        listed = ", ".join(map(str, apart))
+        lines.append(f"种子 {listed} 未计入：不是每个组合都有。 / Seed {listed} not counted: not every point has it.")
+    if len(ranked) > 1 and len({frozenset(_seeds(group)) for group in ranked.values()}) > 1:
+        lines.append("各组合没有共同的种子：名次不可靠。 / The points have no seed in common: their order says little.")
+    return [part for line in lines for part in (line, "")]
 
 
 def _values(results: Sequence[TrialResult], metric: str = METRIC) -> list[float]:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.manifest import Manifest
 from hub.find import fingerprint
 from hub.model_files import CONTENT
 from plan.disk import check_space
@@ -39,6 +40,7 @@ from workspace.paths import cache_folder, shown
 from workspace.records import read
 
 STAGE, MODEL = "texts", "model"
+MANY = 5000  # texts in all epochs: before more are read, the time is measured, which takes half a minute
 KEPT_COPIES = 7  # of the weights on the disk: two checkpoints of three, while the second is written, and the model
 KEPT = (*CONTENT, "README.md", "LICENSE")  # of the model it began as
 
@@ -124,7 +126,8 @@ def _learned(run: Run, base: Path) -> Path:
         values |= {"output_dir": str(inner.train_folder)} | found_before(folder)
         path = folder / "sft.yaml"
         inner.write_yaml("sft", values, f"# texts without labels, for {shown(run.folder)}\n# Run as: swift pt {path}")
-        tune_run(inner, estimate=False)
+        rows = Manifest.read(inner.dataset).counts.train["total"]
+        tune_run(inner, estimate=rows * values["num_train_epochs"] >= MANY)
         outputs = _write_model(best_checkpoint(folder), base, folder)
         seconds = stages.seconds_taken(folder, "train") or 0.0
         stages.record(folder, STAGE, inputs, outputs, seconds, made_by(values["external_plugins"]))

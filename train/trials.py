@@ -88,7 +88,7 @@ class Trial:
 class TrialResult:
     """What became of a trial: its run's folder, validation scores of the best checkpoint by metric, or why it failed.
 
-    `seconds`: of tuning, all attempts together.
+    `seconds`: of reading texts, where it was the first to read them, and of tuning, all attempts together.
     """
 
     trial: Trial
@@ -101,6 +101,7 @@ class TrialResult:
 @dataclass(frozen=True)
 class _Kept:
     results: list[TrialResult]
+    last: list[str] | None = None  # the folders of the trials that were planned last; None: of an earlier version
 
 
 class TrialList:
@@ -153,7 +154,7 @@ class TrialList:
                 break
             print(f"\ntrials: {number + 1} of {len(planned)}: {trial.folder_name}", flush=True)
             results.append(run_trial(trial, plan))
-            self._keep(results[-1])
+            self.keep(results[-1:], [trial for trial, _ in planned])
             each(results)
             if left := len(planned) - len(results):
                 minutes = fmean(result.seconds for result in results) * left / 60
@@ -174,13 +175,14 @@ class TrialList:
         own = trial.words(words, self.folder / trial.folder_name)
         return make_plan(parse_options(own), own)
 
-    def _keep(self, result: TrialResult) -> None:
-        """Put a result into the file, in place of an earlier one of the same trial's folder."""
-        known = {one.run: one for one in self.results()}
-        entries = [asdict(one) for one in (known | {result.run: result}).values()]
+    def keep(self, results: Sequence[TrialResult], last: Sequence[Trial]) -> None:
+        """Put results into the file, in place of earlier ones of the same trials' folders, and what is planned now."""
+        known = {one.run: one for one in self.results()} | {one.run: one for one in results}
+        entries = [asdict(one) for one in known.values()]
         for entry in entries:
             del entry["run"]  # follows from the trial, wherever the folder is moved
-        write_json(self.file, {"format": FORMAT, "metric": METRIC, "results": entries})
+        names = [trial.folder_name for trial in last]
+        write_json(self.file, {"format": FORMAT, "metric": METRIC, "last": names, "results": entries})
 
 
 def list_folder(words: Sequence[str], kind: str) -> Path:
@@ -193,9 +195,11 @@ def list_folder(words: Sequence[str], kind: str) -> Path:
 
 
 def runs_of_list(folder: Path) -> list[Path]:
-    """The folders of the runs in a list of trials that came to an end; none where `folder` is no such list."""
+    """The folders of the runs in a list of trials that came to an end, of those that the last command asked for; none
+    where `folder` is no such list."""
     kept = read_if_whole(folder / TRIALS, _Kept) if is_ours(folder, "sweep") else None
-    return [folder / one.trial.folder_name for one in kept.results if one.fault is None] if kept else []
+    ended = [one.trial.folder_name for one in kept.results if one.fault is None] if kept else []
+    return [folder / name for name in ended if not kept or kept.last is None or name in kept.last]
 
 
 def stop_at_a_fault(results: Sequence[TrialResult]) -> None:
@@ -212,6 +216,7 @@ def run_trial(trial: Trial, plan: Plan) -> TrialResult:
         write_run(plan)
         with locked(run):
             learn_texts(run)
+            read = time.monotonic() - begin  # texts without labels; next to nothing where another trial has read them
             tune(run, estimate=False)  # the first trial shows how long the others take
             keep_best_alone(run / "train")
     except UserError as error:
@@ -223,7 +228,8 @@ def run_trial(trial: Trial, plan: Plan) -> TrialResult:
     # A diverged run logs NaN, which is no score.
     scores = {name: value for name, value in validation_scores(run / "train").items() if math.isfinite(value)}
     missing = f"the recipe logs no {METRIC}: add plugins/label_metric.py to its external_plugins"
-    seconds = stages.seconds_taken(run, "train") or time.monotonic() - begin
+    tuned = stages.seconds_taken(run, "train")
+    seconds = time.monotonic() - begin if tuned is None else read + tuned
     return TrialResult(trial, run, scores, seconds, None if METRIC in scores else missing)
 
 

@@ -43,7 +43,12 @@ KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL, 256 - signal.SIGKILL)
 
 
 class OutOfMemory(MachineFault):
-    """A command needed more memory than there is; the caller knows which option needs less."""
+    """A command needed more memory than there is; the caller knows which option needs less.
+
+    `killed`: by the system, for the machine's memory; otherwise an allocation failed, on a GPU mostly the card's.
+    """
+
+    killed = False
 
 
 class Child(NamedTuple):
@@ -187,6 +192,7 @@ def _failure(child: Child, begin: int, status: int) -> UserError:
     """What a failed command's status and its part of the log say. `swift` may hide a child's end behind status 1."""
     command, end_of_log = " ".join(child.command[:2]), tail(child.log)
     killed = OutOfMemory(f"`{command}` was killed, most likely because no memory was left")
+    killed.killed = True
     if status in KILLED:
         return killed
     with open(child.log, "rb") as stream:

@@ -28,7 +28,10 @@ def read_texts(known: TextFile, task: Task, key: str = "known_public") -> list[s
     if not path.is_file():
         raise UserError(f"there is no file {shown(path)}: correct or remove `{key}` in the task")
     if known.column is not None:
-        texts = read_table(path, Columns((known.column,), known.column)).frame["text"].tolist()
+        try:
+            texts = read_table(path, Columns((known.column,), known.column), known.table).frame["text"].tolist()
+        except UserError as error:
+            raise UserError(f"{error} (in `{key}` of the task: its own `path`, `column` and `table`)") from error
     else:
         name = f"name the column of its texts, `{key}: {{path: …, column: NAME}}` in {shown(task.path)}"
         if path.suffix.lower() in FORMATS and path.suffix.lower() != ".txt":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from data_prep.settings import Flag, RootPath, SettingError
@@ -142,6 +142,15 @@ class TableSettings:
     quoting: Flag | None = None  # false: a quote is a character as any other
     sheet: Annotated[tuple[str, ...], BeforeValidator(_sheets)] | None = None  # of a workbook; ("all",): every one
     fill_merged: Flag | None = None  # true: every row of a merged cell has its value, not the first alone
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextFile:
+    """A file of texts: one a line, or the column `column` of a table, which `table` says how to read."""
+
+    path: RootPath
+    column: Annotated[Column, BeforeValidator(_column)] | None = None
+    table: TableSettings = Field(default_factory=TableSettings)
 
 
 def split_value(value: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from eval.inference.job import BATCH, VLLM, InferenceJob, infer_values, run_processes
 from eval.inference.journal import Completion, read_journal
 from eval.inference.prompts import Prompt
+from plan.hardware import this_machine
 from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
 from workspace.paths import shown
@@ -30,8 +31,9 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
             run_processes(job, [prompt for prompt in prompts if prompt.key not in found], batch)
             ended = True
         except OutOfMemory as error:
-            if job.backend is VLLM:
-                raise OutOfMemory(f"{error}: {VLLM_REMEDY}") from error
+            if job.backend is VLLM:  # which fills its memory whatever the batch is
+                refused = this_machine().gpu and not error.killed
+                raise OutOfMemory(f"{error}: {VLLM_REMEDY if refused else MORE_MEMORY}") from error
             batch = _smaller(error, batch, job.run.auto_batch)
         finally:
             progress.seconds += time.monotonic() - started
@@ -47,15 +49,17 @@ def collect(job: InferenceJob, prompts: Sequence[Prompt], inputs: str) -> list[C
 
 
 VLLM_REMEDY = (
-    "vLLM takes vllm_gpu_memory_utilization (0.8) of a card for itself: end what else is on it, or set that, or "
-    "vllm_max_model_len, lower below `infer:` in an override"
+    "vLLM takes vllm_gpu_memory_utilization (0.8, or of a shared card what was free) for itself: end what else is on "
+    "it; below `infer:` in an override set that lower where the card has no room for it, higher where the cache has "
+    "none, and vllm_max_model_len lower"
 )
+MORE_MEMORY = "use a smaller model, or a machine with more memory"
 
 
 def _smaller(error: OutOfMemory, batch: int, auto_batch: bool) -> int:
     """Half the batch, where that is allowed. Raises `OutOfMemory` with what to do where it is not."""
     if batch == 1:
-        raise OutOfMemory(f"{error}, one row at a time: use a smaller model, or a machine with more memory") from error
+        raise OutOfMemory(f"{error}, one row at a time: {MORE_MEMORY}") from error
     if not auto_batch:
         raise OutOfMemory(
             f"{error}: run the same command with --auto-batch, or set {BATCH}: {batch // 2} in an override"

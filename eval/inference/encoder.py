@@ -15,7 +15,7 @@ from data_prep.manifest import Manifest
 from data_prep.rows import DatasetRow, write_rows
 from eval.scoring.responses import Split, SplitName
 from plan.hardware import Machine, dtype_flags
-from plan.resolve import HEAD_PLUGIN
+from plan.resolve import HEAD_PLUGIN, one_device
 from plan.resolve_infer import GPU_INFER_BATCH
 from plan.result_values import ROW_CHECK
 from workspace.errors import UserError
@@ -155,14 +155,14 @@ def sft_values(
         "greater_is_better": True,
         "load_best_model_at_end": True,
     }
-    return values | (chosen if validated else {})
+    return values | (chosen if validated else {}) | one_device(values, machine)
 
 
 def infer_values(encoder: Encoder, rows: Path, machine: Machine) -> dict[str, Any]:
     """The keys of `swift infer`: in float32, like the language model's where it is not too large for that."""
     batch = GPU_INFER_BATCH if machine.gpu else BATCH
     rest = {"torch_dtype": "float32", "val_dataset": [str(rows / "test.jsonl")], "max_batch_size": batch}
-    return _loaded(encoder) | rest
+    return _loaded(encoder) | rest | one_device(dtype_flags(machine), machine)
 
 
 def _loaded(encoder: Encoder) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`swift infer` over prompts: which backend answers, and as many processes side by side as the run is planned for."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,10 +8,11 @@ from typing import Any, NamedTuple
 from eval.inference.journal import AttemptFiles, count_lines, deal, new_name
 from eval.inference.prompts import Prompt, modes
 from plan import cpu_kernels
-from plan.distributed import check_planned_for, device_environment, planned_processes
-from plan.hardware import child_environment, one_gpu, this_machine
+from plan.distributed import check_planned_for, device_environment, planned_processes, whole_number
+from plan.hardware import child_environment, one_gpu, this_machine, used_by
 from plan.provenance import code_sha256, current_model, made_by
 from plan.resolve import HEAD_PLUGIN
+from plan.resolve_infer import VLLM_SPREAD, cards_needed
 from plan.resolved import is_head, resolved_values
 from plan.result_values import result_values
 from plan.run import Run
@@ -112,14 +114,16 @@ def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> N
     of one rank alone on a CPU, and one that fails would take the others' responses with it.
     Raises as `run_children` does.
     """
-    run, backend, machine = job.run, job.backend, this_machine()
-    check_planned_for(run.machine, machine)
-    processes = planned_processes(run.sft_values() if (run.folder / "sft.yaml").is_file() else {})
-    values = infer_values(run)
+    run, backend, values = job.run, job.backend, infer_values(job.run)
+    check_planned_for(run.machine, here := this_machine())
+    tuning = run.sft_values() if (run.folder / "sft.yaml").is_file() else {}
+    machine, processes = used_by(tuning, here), planned_processes(tuning)
+    by_vllm = math.prod(whole_number(values, key) for key in VLLM_SPREAD)
+    cards = by_vllm if backend is VLLM else cards_needed(values, machine)
     # The plugins of tuning stay out: the backend's own plugin registers the template that it needs.
     plugins = [plugin for plugin in values.get("external_plugins", []) if plugin in cpu_kernels.PLUGINS]
     children, scores = [], []
-    shares = deal(prompts, min(processes.per_node, machine.gpus or processes.per_node))
+    shares = deal(prompts, max(1, min(processes.per_node, (machine.gpus or processes.per_node) // cards)))
     name = new_name()
     for number, share in enumerate(shares):
         files = AttemptFiles.named(job.journal, f"{name}-{number}")
@@ -131,7 +135,8 @@ def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> N
         command += ["--external_plugins", str(backend.plugin), *plugins, *backend.options]
         command += model_options(job.adapter) if job.adapter else []
         env = child_environment(machine, len(shares)) | {backend.variable: str(files.plugin)}
-        env |= device_environment(machine, range(number, number + 1)) if processes.launched else one_gpu(machine)
+        own = range(number * cards, (number + 1) * cards)
+        env |= device_environment(machine, own) if processes.launched or cards > 1 else one_gpu(machine)
         log = f"swift.{number}.log" if number else "swift.log"
         children.append(Child(command, job.folder / log, env))
         scores.append(files.scores)

@@ -37,6 +37,7 @@ class _Facts(BaseModel):
     recipe: str | None = None
     model: str | None = None
     training_seed: int | None = None
+    data_seed: int | None = None
     recipe_sha256: str | None = None  # None: of an earlier version
     seconds: dict[str, FiniteFloat | None] = {}
 
@@ -179,10 +180,11 @@ def check_comparable(first: ScoredRun, other: ScoredRun) -> None:
 
 def recipes(runs: Sequence[ScoredRun]) -> list[list[ScoredRun]]:
     """The runs by recipe, those of one that differ in their seeds together; a seed that is there twice counts once."""
-    groups: dict[str, dict[int | None, ScoredRun]] = {}
+    groups: dict[str, dict[tuple[int | None, ...], ScoredRun]] = {}
     for run in runs:
         facts = run.metrics.run
-        groups.setdefault(facts.recipe_sha256 or run.letter, {}).setdefault(facts.training_seed, run)
+        seeds = (facts.training_seed, facts.data_seed)
+        groups.setdefault(facts.recipe_sha256 or run.letter, {}).setdefault(seeds, run)
     return [list(group.values()) for group in groups.values()]
 
 

@@ -60,6 +60,16 @@ def test_rows_that_a_limit_leaves_out_are_not_counted(tmp_path, plain):
     assert manifest["known_public"]["exact"] == len(written["test"]) == manifest["counts"]["test"]["total"] == 15
 
 
+def test_another_way_to_read_it_makes_the_dataset_again(tmp_path, plain):
+    table, splits = plain
+    known = {"path": str(tmp_path / "known.csv"), "column": 1, "table": {"header": False, "delimiter": "#"}}
+    (tmp_path / "known.csv").write_text(f"{splits['test'][0]['review']}#a\n别处的话#b\n", encoding="utf-8")
+    for header, rows in ((False, 1), (True, 0)):
+        known["table"]["header"] = header
+        path = build(small_task(tmp_path, known_public=known), csv=table, out=tmp_path / "out")
+        assert read_json(path)["known_public"]["exact"] == rows
+
+
 def test_another_file_makes_the_dataset_again(tmp_path, plain, capsys):
     table, splits = plain
     with_known(tmp_path, table, "known.txt", "别处的话")

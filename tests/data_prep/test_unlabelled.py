@@ -93,3 +93,14 @@ def test_they_leave_the_dataset_as_it_is(task: Task, dataset: Path, tmp_path: Pa
     before = (dataset / "manifest.json").stat().st_mtime_ns
     build(named, out=dataset)
     assert (dataset / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_its_table_is_read_as_it_says_itself(tmp_path: Path, task: Task, dataset: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_bytes("1#一句没有标签的话\n1#又一句完全不同的评论\n".encode("gb18030"))
+    unlabelled = {"path": str(path), "column": 2, "table": {"delimiter": "#", "header": False, "encoding": "gb18030"}}
+    named = small_task(tmp_path, csv=str(task.csv), unlabelled=unlabelled).unlabelled
+    assert named is not None
+    assert read_unlabelled(named, task, dataset).texts == ["一句没有标签的话", "又一句完全不同的评论"]
+    with pytest.raises(UserError, match=r"\(in `unlabelled` of the task: its own `path`, `column` and `table`\)"):
+        read_unlabelled(TextFile(path, "review"), task, dataset)

@@ -248,8 +248,18 @@ def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("fields", "state", "found", "remedy"),
     [
-        ({"gpu_fault": "torch 2.13.0 has no kernels for Tesla V100"}, FAULT, "CPU only", "build torch 2.13.0+cu126"),
-        ({"gpu_fault": "a GPU's driver is here and this torch is built for CPUs"}, WARNING, "built for CPUs", "CUDA"),
+        (
+            {"gpu_fault": "torch 2.13.0 has no kernels for Tesla V100", "fault_kind": "old_card"},
+            FAULT,
+            "CPU only",
+            "build torch 2.13.0+cu126",
+        ),
+        (
+            {"gpu_fault": "a GPU's driver is here and this torch is built for CPUs", "fault_kind": "other_build"},
+            WARNING,
+            "built for CPUs",
+            "CUDA",
+        ),
         ({"other_device": "Apple's GPU (MPS)"}, WARNING, "(MPS) is not used", "--use_cpu false"),
         ({}, OK, "training in float32", ""),
     ],

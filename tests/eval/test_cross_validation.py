@@ -88,7 +88,7 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
         return [one for one in answers(90, 70, repeat=repeat) if one.fold == fold]
 
     run = _Planned()
-    run.labels = LABELS
+    run.labels, run.notice = LABELS, {"zh": "先读过文本。", "en": "It has read texts."}
     monkeypatch.setattr(trying, "make_plan", make_plan)
     monkeypatch.setattr(trying, "run_trial", run_trial)
     monkeypatch.setattr(cross_validation, "answers_of", answers_of)
@@ -96,6 +96,7 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
     recipe, trials = load_recipe("demo"), TrialList(tmp_path / "cv")
     assert len(cross_validate(trials, ["demo"], recipe, 5, 1, 42)) == 100
     assert tuned == [f"fold{fold}of5-split42" for fold in range(1, 6)]
+    assert "In the first fold: It has read texts.\n" in (tmp_path / "cv" / "cv.md").read_text(encoding="utf-8")
     assert read_json(tmp_path / "cv" / "cv.json")["repeats"][0]["readings"]["after_generate"]["n"] == 100
     assert read_jsonl(tmp_path / "cv" / "rows.jsonl")[0]["source_id"] == "A-0"
     with pytest.raises(UserError, match=r"fold2of5-split42-seed42 failed \(out of memory\)"):

@@ -9,14 +9,14 @@ from data_prep.chat.tokenizer import ModelTokenizer
 from eval.baselines import make_baselines
 from eval.encoder import main
 from eval.evaluate import evaluate
-from eval.inference.encoder import infer_values, read_encoder, sft_values, write_encoder_rows
+from eval.inference.encoder import Encoder, infer_values, read_encoder, sft_values, write_encoder_rows
 from eval.reporting.context import reading_notes
 from eval.scoring.baseline_records import EncoderBaseline
 from eval.scoring.decision import TUNED, Candidate, decide
 from eval.scoring.efficiency import Efficiency, costs
 from eval.scoring.reading_names import READINGS
 from eval.scoring.responses import as_shown, load_split
-from plan.hardware import this_machine
+from plan.hardware import Machine, this_machine
 from plan.run import Run
 from plan.swift_schema import check_values
 from tests.scored_runs import BAD, BINARY, GOOD, answer, make_dataset, make_plan, make_run
@@ -75,6 +75,24 @@ def test_a_language_model_is_no_encoder(run, tmp_path):
     with pytest.raises(UserError, match=r"a model of the kind qwen2, which is no encoder: name a BERT"):
         main([str(run), "--model", str(model)])
     assert not (run / "encoder").exists()
+
+
+@pytest.mark.torch
+def test_a_run_that_was_planned_for_a_gpu_has_its_encoder_tuned_where_none_is(run, bert, monkeypatch):
+    write_json(run / "run.json", read_json(run / "run.json") | {"machine": {"gpu": "A100"}})
+    planned = []
+    monkeypatch.setattr("eval.encoder.tune_run", lambda inner, estimate: planned.append(inner.machine) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([str(run), "--model", str(bert)])
+    assert planned == [this_machine().as_dict()]
+
+
+def test_where_another_device_is_the_cpu_computes_both(tmp_path):
+    """ms-swift would load the model onto Apple's GPU, and train on the CPU all the same."""
+    machine = Machine("Apple M3", 8, 16.0, None, 0, 0.0, False, other_device="Apple's GPU (MPS)")
+    encoder = Encoder(tmp_path, "bert", LIMIT, 2)
+    sft = sft_values(encoder, tmp_path, tmp_path, 2, True, machine, "accuracy", 1)
+    assert sft["device_map"] == infer_values(encoder, tmp_path, machine)["device_map"] == "cpu"
 
 
 @pytest.mark.torch

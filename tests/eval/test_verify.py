@@ -1,5 +1,6 @@
 """`bash run_sft.sh verify`: what is as expected, what is not, and the line for docs/results.md."""
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from eval.scoring.gain import READINGS
-from eval.verify import EXPECTED, Expected, findings, peak_gib, results_line, verify
+from eval.verify import EXPECTED, Expected, findings, main, peak_gib, results_line, verify
 from plan.recipes import load_recipe
 from plan.run import Run
 from tests.report_runs import BINARY, make_run
@@ -68,6 +69,7 @@ def test_what_is_not_as_expected_is_named(run: Run, metrics: dict[str, Any], cha
     ("command", "model", "names"),
     [
         ("bash run_sft.sh demo --run r --csv t.csv --fresh --model /a/minimind2-small", "/a/minimind2-small", []),
+        ("bash run_sft.sh demo", "/h/hub/models--jingyaogong--minimind2-small/snapshots/0a1b2c", []),
         ("bash run_sft.sh demo --num_train_epochs 9 --learning_rate=1e-3", "minimind2-small", ["options"]),
         ("bash run_sft.sh demo --model Qwen2.5-0.5B-Instruct", "/b/Qwen2.5-0.5B-Instruct", ["model"]),
     ],
@@ -117,5 +119,22 @@ def test_a_recipe_of_which_nothing_is_known_and_a_run_without_a_report_are_one_s
         (run.folder / "metrics.json").unlink(missing_ok=True)
         verify(run.folder)
     replace(run, recipe="mine/qwen3-0.6b").write()
-    with pytest.raises(UserError, match=r"nothing is known of what mine/qwen3-0\.6b should reach: take one of hotel_"):
+    with pytest.raises(UserError, match=r"nothing is known of what mine/qwen3-0\.6b should reach: run .verify. or"):
         verify(run.folder)
+    with pytest.raises(UserError, match="nothing is known of what"):  # before the run, which may take hours
+        main([str(run.folder), "--recipe"])
+    replace(run, recipe="demo/minimind2-small").write()
+    assert main([str(run.folder), "--recipe"]) == 0
+
+
+@pytest.mark.parametrize("words", [("--seeds", "1", "2"), ("demo", "--cv", "5")])
+def test_verify_is_for_one_run(words: tuple[str, ...]) -> None:
+    command = ["bash", str(ROOT / "run_sft.sh"), "verify", *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: verify is for one run: leave --seeds and --cv out\n")
+
+
+def test_a_dot_that_a_cache_wrote_otherwise_is_a_dot(run: Run, metrics: dict[str, Any]) -> None:
+    other = replace(run, model="/c/models/Qwen/Qwen1___5-0___5B-Chat")
+    (finding,) = (one for one in findings(other, metrics, EXPECTED["demo/minimind2-small"]) if one.name == "model")
+    assert finding.found.startswith("Qwen1.5-0.5B-Chat, ")

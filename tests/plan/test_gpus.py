@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from plan import gpus, hardware
 from plan.distributed import batch_line, check_planned_for, launch_environment, smaller_batch, throughput_line
 from plan.gpus import Gpu, Gpus, find_gpus, has_kernels, hidden, judge
-from plan.hardware import Machine, check_usable, dtype_flags, one_gpu, this_machine
+from plan.hardware import Machine, check_usable, child_environment, dtype_flags, one_gpu, this_machine, used_by
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -26,9 +27,16 @@ version, __version__ = Names(cuda=said["cuda"], hip=None), "2.13.0"
 if said.get("warning"):
     warnings.warn(said["warning"])
 cards = said["cards"]
+begun = []
+def properties(i):
+    if i >= count():
+        raise AssertionError("Invalid device id")
+    return Names(name=cards[i][0], total_memory=cards[i][1] * 2**30)
+def count():
+    return min(len(cards), said.get("slices", 99)) if begun else len(cards)
 cuda = Names(
-    is_available=lambda: bool(cards), device_count=lambda: len(cards), get_arch_list=lambda: said["built_for"],
-    get_device_properties=lambda i: Names(name=cards[i][0], total_memory=cards[i][1] * 2**30),
+    is_available=lambda: bool(cards), init=lambda: begun.append(1), device_count=count,
+    get_arch_list=lambda: said["built_for"], get_device_properties=properties,
     get_device_capability=lambda i: tuple(cards[i][3]),
     mem_get_info=lambda i: (opened(cards[i][2]) * 2**30, cards[i][1] * 2**30),
 )
@@ -36,6 +44,8 @@ def opened(free):
     if isinstance(free, str):
         raise RuntimeError(free)
     return free
+if said.get("noted"):
+    open(said["noted"], "a").write("asked;")
 if said.get("hangs"):
     import time
     time.sleep(30)
@@ -128,11 +138,101 @@ def test_a_probe_that_fails_or_hangs_does_not_make_it_a_cpus_run(
 
 @pytest.mark.parametrize(
     ("named", "is_hidden"),
-    [(None, False), ("", True), (" ", True), ("-1", True), ("-1,0", True), ("NoDevFiles", True), ("0,0", True),
-     ("0", False), ("1,0", False), ("0,-1", False), ("GPU-5a", False), ("MIG-3f", False), (" 2", False)],
+    [("", True), (" ", True), ("-1", True), ("-1,0", True), ("NoDevFiles", True), ("none", True), ("0,0", False),
+     ("0", False), ("1,0", False), ("0,-1", False), ("GPU-5a", False), ("MIG-3f", False), (" 2", False),
+     ("cuda:0", False), ("gpu0", False), ("0-3", False), ("all", False)],
 )  # fmt: skip
-def test_what_hides_all_cards(named: str | None, is_hidden: bool) -> None:
+def test_what_hides_all_cards(named: str, is_hidden: bool) -> None:
     assert hidden(named) is is_hidden
+
+
+@pytest.mark.parametrize("named", ["cuda:0", "0,0", "7"])
+def test_a_mistyped_choice_of_cards_does_not_make_it_a_cpus_run(
+    torch_says: Any, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    torch_says(warning="CUDA initialization: No CUDA GPUs are available (Triggered internally at x.cpp)")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    with pytest.raises(UserError, match=rf"CUDA_VISIBLE_DEVICES={named} names none that is here: name cards by number"):
+        check_usable(this_machine())
+
+
+def test_a_driver_that_fails_is_to_be_mended_whatever_torch_says_of_variables(torch_says: Any) -> None:
+    torch_says(warning="CUDA unknown error - this may be due to an incorrectly set up environment, e.g. changing env "
+               "variable CUDA_VISIBLE_DEVICES after program start.")  # fmt: skip
+    with pytest.raises(UserError, match=r"after program start.: end what holds the card, or mend its driver"):
+        check_usable(this_machine())
+
+
+def test_a_driver_of_another_makers_card_is_told_and_refuses_nothing(
+    torch_says: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """/dev/dxg is there in every WSL, /dev/kfd with AMD's processors, nvidia-smi on a cluster's login node."""
+    torch_says()
+    monkeypatch.setattr(gpus, "NVIDIA", ())
+    check_usable(machine := this_machine())
+    assert machine.unused == "a GPU's driver is here and torch 2.13.0 sees no card of it; that GPU is not used"
+    assert (hardware.computing_device(), capsys.readouterr().err) == ("cpu", "")
+    monkeypatch.setattr(gpus, "NVIDIA", ("/",))
+    with pytest.raises(UserError, match="torch sees no card: end what holds"):
+        check_usable(this_machine())
+
+
+def test_all_cards_that_cannot_be_used_are_named(torch_says: Any) -> None:
+    torch_says(("GT 1030", 2, 2, (6, 1)), ("RTX 4090", 24, "CUDA error: busy or unavailable", (8, 9)))
+    with pytest.raises(UserError, match=r"for GT 1030 .* 6\.1\), and cannot use RTX 4090 .number 1.: .* mend its"):
+        check_usable(this_machine())
+
+
+def test_of_slices_of_cards_those_count_that_cuda_shows(torch_says: Any) -> None:
+    torch_says(("A100 MIG 1g", 10, 10, (8, 0)), ("A100 MIG 1g", 10, 10, (8, 0)), slices=1)
+    machine = this_machine()
+    assert (machine.gpus, machine.gpu_fault) == (1, "")
+
+
+def test_stages_that_begin_side_by_side_ask_once(torch_says: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv(gpus.KEPT, str(tmp_path / "gpus.json"))
+    torch_says(H100, noted=str(tmp_path / "asked"))
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: find_gpus().best.name, range(3)))
+    assert found == [H100[0]] * 3 and (tmp_path / "asked").read_text() == "asked;"
+
+
+def test_a_run_that_was_planned_for_the_cpu_stays_there(torch_says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sft.yaml says use_cpu, and its infer.yaml names no device: ms-swift would answer on the GPU."""
+    torch_says(H100)
+    machine = this_machine()
+    monkeypatch.setattr(hardware, "has_driver", lambda: True)
+    by_cpu = used_by({"use_cpu": True}, machine)
+    assert (by_cpu.gpu, child_environment(by_cpu)["CUDA_VISIBLE_DEVICES"]) == (None, "")
+    assert used_by({"use_cpu": False}, machine) == machine
+    assert "CUDA_VISIBLE_DEVICES" not in child_environment(machine)
+
+
+def test_amds_own_choice_is_narrowed_by_its_own_variable(torch_says: Any, monkeypatch: Any, tmp_path: Path) -> None:
+    torch_says(("MI300X", 191, 20, (9, 4)), ("MI300X", 191, 190, (9, 4)), built_for=["gfx942"])
+    monkeypatch.setattr(gpus, "AMD", str(tmp_path))
+    assert one_gpu(this_machine()) == {"CUDA_VISIBLE_DEVICES": "1"}
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "4,6")
+    assert one_gpu(this_machine()) == {"HIP_VISIBLE_DEVICES": "6"}
+
+
+def test_amds_variable_hides_amds_cards_alone(torch_says: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch_says(H100)
+    monkeypatch.setenv("HIP_VISIBLE_DEVICES", "-1")
+    monkeypatch.setattr(gpus, "AMD", str(tmp_path / "kfd"))
+    assert this_machine().gpu == H100[0]
+    (tmp_path / "kfd").touch()
+    assert this_machine().gpu is None
+
+
+def test_the_tuned_model_is_used_on_the_cpu_where_torch_cannot_use_the_gpu(
+    torch_says: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch_says(T4, ("V100", 16, 16, (7, 0)))
+    assert (hardware.computing_device(), capsys.readouterr().err) == ("cuda:0", "")
+    torch_says(("V100", 16, 16, (7, 0)))
+    assert hardware.computing_device() == "cpu"
+    assert "no kernels for V100 (compute capability 7.0); that GPU is not used: computing" in capsys.readouterr().err
 
 
 def test_a_card_that_others_have_filled_is_not_taken_for_its_bf16(torch_says: Any) -> None:
@@ -144,6 +244,7 @@ def test_a_card_that_others_have_filled_is_not_taken_for_its_bf16(torch_says: An
 def test_one_process_that_is_launched_takes_the_card_it_was_sized_for(torch_says: Any) -> None:
     torch_says(("A100", 80, 45, (8, 0)), ("A100", 80, 80, (8, 0)))
     machine = this_machine()
+    assert (machine.free_share_of(1), machine.free_share_of(2)) == (1, pytest.approx(45 / 80))
     launched = launch_environment({"ENV": {"NPROC_PER_NODE": "1"}}, machine, os.environ)
     assert (launched["CUDA_VISIBLE_DEVICES"], machine.memory_of(1)) == ("1", 80)
 
@@ -210,7 +311,7 @@ def test_one_process_takes_the_card_that_is_free(torch_says: Any, monkeypatch: p
     torch_says(("A100", 80, 3, (8, 0)), ("A100", 80, 79, (8, 0)))
     machine = this_machine()
     assert launch_environment({}, machine, os.environ) == {"CUDA_VISIBLE_DEVICES": "1"}
-    assert machine.gpus == 1
+    assert (machine.gpus, machine.free_share_of(1)) == (1, 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,GPU-5a")
     assert one_gpu(machine) == {"CUDA_VISIBLE_DEVICES": "GPU-5a"}
 
@@ -247,6 +348,8 @@ def test_one_gpu_with_few_rows_a_step_is_told_what_brings_speed() -> None:
     assert line and "8 rows a step" in line and "--with large-batch" in line and "sweep --vary none large-batch" in line
     assert throughput_line(values, cpu) is None
     assert throughput_line({**values, "gradient_accumulation_steps": 8}, gpu) is None
+    for other in ({"tuner_type": "full"}, {"quant_bits": 4}, {"gradient_checkpointing": True}):
+        assert throughput_line({**values, **other}, gpu) is None
     assert throughput_line({**values, "ENV": {"NPROC_PER_NODE": "2"}}, gpu) is None
 
 

@@ -58,8 +58,10 @@ def test_doctors_lines_are_in_the_docs(planned) -> None:
 
 
 @pytest.mark.parametrize("stem", STEMS)
-def test_v100_is_refused_with_the_build_that_works_and_no_other_machine_is(planned, stem: str) -> None:
+def test_v100_is_refused_with_the_build_that_works_and_four_bits_are_without_a_gpu(planned, stem: str) -> None:
     refused = {name: one.refused for name, one in planned[stem].items() if one.refused}
+    if stem.endswith("qlora"):
+        assert all("quant_bits: 4 is for GPUs, and none is used here" in refused.pop(name) for name in CPUS)
     assert list(refused) == ["V100"] and "install PyTorch's build torch 2.13.0+cu126" in refused["V100"]
     assert planned[stem]["V100"].doctor[0].startswith("fault")
 
@@ -76,7 +78,7 @@ def test_dtype_and_batch_are_the_cards(planned, stem: str) -> None:
         assert sft["per_device_train_batch_size"] * sft["gradient_accumulation_steps"] == 8, name
         if quantised:
             assert sft["bnb_4bit_compute_dtype"] == infer["bnb_4bit_compute_dtype"] == half, name
-    for name in CPUS:
+    for name in () if stem.endswith("qlora") else CPUS:
         sft, infer = planned[stem][name].sft, planned[stem][name].infer
         assert (sft["use_cpu"], sft["torch_dtype"], infer["torch_dtype"]) == (True, "float32", "float32"), name
         other = MACHINES[name].other_device
@@ -103,6 +105,12 @@ def test_eight_cards_share_the_batch_and_are_told_what_that_brings(models) -> No
     assert (one.sft["ENV"], one.sft["per_device_train_batch_size"]) == ({"NPROC_PER_NODE": "8"}, 1)
     many = plan_for("8 x A100", stem, models[stem], ["--with", "multi-gpu", "large-batch"])
     assert (many.sft["per_device_train_batch_size"], many.sft["gradient_accumulation_steps"]) == (8, 1)
+
+
+def test_ligers_layers_have_room_for_a_larger_batch(models) -> None:
+    stem, words = "qwen1.5-0.5b-chat", ["--with", "large-batch"]
+    sizes = [plan_for("A100", stem, models[stem], words, liger=liger).sft for liger in (False, True)]
+    assert [one["per_device_train_batch_size"] for one in sizes] == [32, 64]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,7 +18,7 @@ from plan.hardware import Machine, child_environment, dtype_flags
 from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
 from plan.resolve import in_its_chat, resolve_sft
-from plan.resolve_infer import MODEL_KEYS, resolve_infer, room_for_labels
+from plan.resolve_infer import MODEL_KEYS, cards_needed, resolve_infer, room_for_labels
 from plan.training_memory import training_gib
 from tests.prep_tables import write_model
 from workspace.errors import UserError
@@ -250,6 +251,44 @@ def test_vllm_takes_the_rank_of_the_recipe(model: Path, tmp_path: Path) -> None:
         recipe = load_recipe("hotel_reviews", words)
         sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
         assert resolve_infer(recipe, sft, GPU, tmp_path).get("vllm_max_lora_rank") == rank
+
+
+def test_vllm_takes_no_more_of_a_shared_card_than_is_free(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews", ["vllm"])
+    for free, share in ((1.0, 0.8), (0.95, 0.8), (0.5, 0.47)):
+        machine = replace(GPU, gpus=2, best_free=free, gpu_free=0.3)
+        sft = resolve_sft(recipe, {}, machine, model, tmp_path, tmp_path)
+        infer = resolve_infer(recipe, sft, machine, tmp_path)
+        assert infer["vllm_gpu_memory_utilization"] == share
+        two = recipe._replace(infer={**recipe.infer, "vllm_tensor_parallel_size": 2})
+        assert resolve_infer(two, sft, machine, tmp_path)["vllm_gpu_memory_utilization"] == 0.28
+        with pytest.raises(UserError, match=r"ask for 2 GPUs and 1 are seen: lower them"):
+            resolve_infer(two, sft, replace(machine, gpus=1), tmp_path)
+
+
+def test_vllm_does_not_answer_by_other_weights_than_were_tuned(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews/qwen2.5-7b-qlora", ["vllm"])
+    sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
+    with pytest.raises(UserError, match="infer_backend vllm answers by whole weights: with quant_bits leave it out"):
+        resolve_infer(recipe, sft, GPU, tmp_path)
+
+
+def test_weights_that_are_tuned_in_float32_are_asked_in_half_where_float32_does_not_fit(model, tmp_path) -> None:
+    os.truncate(model / "model.safetensors", 2**30)  # takes no room
+    recipe = load_recipe("hotel_reviews", ["full"])
+    for card, dtype in ((GPU, "float32"), (replace(GPU, gpu_memory_gib=1.0), "bfloat16"),
+                        (replace(OLD_GPU, gpu_memory_gib=1.0), "float16")):  # fmt: skip
+        sft = resolve_sft(recipe, {}, card, model, tmp_path, tmp_path)
+        assert (sft["torch_dtype"], resolve_infer(recipe, sft, card, tmp_path)["torch_dtype"]) == ("float32", dtype)
+
+
+def test_a_model_is_spread_over_the_cards_that_its_weights_take(model: Path) -> None:
+    os.truncate(model / "model.safetensors", 14 * 2**30)  # takes no room
+    infer = {"model": str(model), "torch_dtype": "float16"}
+    for memory, cards, needed in ((24, 4, 1), (15, 4, 2), (6, 4, 4), (2, 4, 4), (15, 1, 1)):
+        assert cards_needed(infer, Machine("cpu", 8, 64.0, "x", cards, float(memory), True)) == needed
+    assert cards_needed(infer, CPU) == 1
+    assert cards_needed(infer | {"quant_bits": 4}, Machine("cpu", 8, 64.0, "x", 4, 6.0, True)) == 1
 
 
 @pytest.mark.parametrize(("template", "scale"), [("qwen3", "ignore_empty_think"), ("glm4_5", "ignore_empty_think"),

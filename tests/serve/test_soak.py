@@ -1,4 +1,4 @@
-"""Three minutes of requests without growth of memory; then the server is killed and starts again on the same port."""
+"""Three minutes of requests without growth of memory (`--all`); a killed server starts again on the same port."""
 
 import asyncio
 import os
@@ -26,21 +26,33 @@ def test_growth_is_that_of_the_second_half_without_its_noise():
     assert leaking.growth > 1.5 * GROWTH
 
 
-@pytest.mark.slow
-def test_memory_does_not_grow_and_a_killed_server_starts_again(tmp_path):
-    texts = [f"{text}{at}" for at, (_, text) in enumerate(reviews(200))]
+TEXTS = [f"{text}{at}" for at, (_, text) in enumerate(reviews(200))]
+
+
+@pytest.mark.all
+def test_memory_does_not_grow(tmp_path):
     server, port = started(linear_bundle(tmp_path / "bundle"))
     try:
-        soaked = soak_of(server.pid, port, texts, SECONDS, CLIENTS, PAUSE)
+        soaked = soak_of(server.pid, port, TEXTS, SECONDS, CLIENTS, PAUSE)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+    assert soaked.rows > len(TEXTS) and len(soaked.seconds) > 100
+    assert soaked.growth <= GROWTH
+
+
+@pytest.mark.slow
+def test_a_server_that_was_killed_starts_again_on_its_port(tmp_path):
+    server, port = started(linear_bundle(tmp_path / "bundle"))
+    try:
+        assert asyncio.run(closed_loop(port, TEXTS, CLIENTS, 20))[1] >= 20
     finally:
         os.kill(server.pid, signal.SIGKILL)
         assert server.wait() == -signal.SIGKILL
-    assert soaked.rows > len(texts) and len(soaked.seconds) > 100
-    assert soaked.growth <= GROWTH
     again, same = started(tmp_path / "bundle", port=port)
     try:
         assert same == port
-        assert asyncio.run(closed_loop(port, texts, CLIENTS, 20))[1] >= 20
+        assert asyncio.run(closed_loop(port, TEXTS, CLIENTS, 20))[1] >= 20
     finally:
         again.send_signal(signal.SIGTERM)
         assert again.wait() == 0

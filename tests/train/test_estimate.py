@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.rows import DatasetRow, write_rows
-from train.estimate import message, rough_seconds, spread_rows, warn_if_long
+from train.estimate import message, rough_seconds, spread_rows, swift_command, warn_if_long
 from workspace.files import write_json
 
 
@@ -23,6 +23,8 @@ def test_only_a_long_job_names_the_ways_to_shorten_it() -> None:
     long, short = message(7200, 16770, 5590), message(3000, 16770, 5590)
     assert "about 2.0 h" in long and "--limit N" in long and "--num_train_epochs 1" in long
     assert "--limit" not in short
+    texts = message(7200, 16770, 5590, swift_command({"use_chat_template": False}))
+    assert "16,770 texts without labels" in texts and "fewer texts in `unlabelled`" in texts and "--limit" not in texts
 
 
 def test_a_short_job_is_not_measured(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from train import trials as trying
 from train.rerun import compare, differences, plan_again
 from train.sweep import chosen, grid, main, sweep
 from train.sweep_table import sweep_table
-from train.trials import METRIC, Trial, TrialList, TrialResult, run_trial, too_late
+from train.trials import METRIC, Trial, TrialList, TrialResult, run_trial, runs_of_list, too_late
 from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
 from workspace.files import sha256_file, write_json
@@ -120,6 +120,23 @@ def test_points_are_ranked_on_the_seeds_that_all_of_them_have() -> None:
     assert "not counted" not in sweep_table([*results, result("b", 2, 0.9)], 6)
 
 
+def test_a_point_that_failed_with_a_seed_does_not_take_the_others_seeds_along() -> None:
+    results = [result("a", 1, 0.80), result("b", 1, 0.90), result("c", 1, None, "killed")]
+    results += [result("a", 2, 0.80), result("b", 2, 0.60), result("c", 2, 0.99)]
+    found = chosen(results)
+    assert found is not None and found.trial.name == "a"
+    table = sweep_table(results, 6)
+    assert "| a | 2 | 0.8000" in table and "not counted" not in table
+    assert table.index("| b | 2 |") < table.index("| c（未排名 / not ranked） | 1 | 0.9900 |")
+    assert "for a seed of theirs failed: c\n" in table
+
+
+def test_points_without_a_seed_in_common_are_told() -> None:
+    results = [result("a", 1, 0.8), result("a", 2, None, "killed"), result("b", 1, None, "killed"), result("b", 2, 0.9)]
+    assert "no seed in common" in sweep_table(results, 4)
+    assert "no seed in common" not in sweep_table([results[0], result("b", 1, 0.9)], 4)
+
+
 def test_the_budget_counts_the_trial_to_come() -> None:
     assert not too_late([result("a", 1, 0.5)], 100, 190)  # a trial took 90 s
     assert too_late([result("a", 1, 0.5)], 101, 190)
@@ -175,6 +192,14 @@ def test_results_are_kept_as_they_come_and_belong_to_their_trials(tmp_path: Path
     assert [one.scores[METRIC] for one in TrialList(folder).results()] == [0.8, 0.6]
     (folder / "trials.json").write_text("[")
     assert TrialList(folder).results() == []
+
+
+def test_a_list_stands_for_the_trials_that_were_asked_for_last(tmp_path: Path, tried) -> None:
+    """A seed of an earlier command was tuned by another recipe, it may be."""
+    for seeds in ((1, 2, 3), (1, 2)):
+        TrialList(tmp_path / "list").run([Trial("rank8", seed) for seed in seeds], ["demo"])
+    assert len(TrialList(tmp_path / "list").results()) == 3
+    assert runs_of_list(tmp_path / "list") == [tmp_path / "list" / f"rank8-seed{seed}" for seed in (1, 2)]
 
 
 def test_a_full_disk_ends_the_list_and_too_little_memory_only_a_trial(tmp_path: Path, monkeypatch) -> None:
@@ -253,6 +278,9 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
         plan_again(run, tmp_path / "again")
     table.write_text("label,review\n1,好\n")
     with pytest.raises(UserError, match=r"t\.csv is not the table"):
+        plan_again(run, tmp_path / "again")
+    write_json(run / "run.json", record | {"machine": {"gpu": "Tesla T4"}})
+    with pytest.raises(UserError, match=r"run was tuned on Tesla T4 and no GPU is seen here: repeat it where one is"):
         plan_again(run, tmp_path / "again")
     with pytest.raises(UserError, match="is not a repetition"):
         compare(run)

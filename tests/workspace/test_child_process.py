@@ -128,6 +128,7 @@ def test_a_gpus_want_of_memory_is_found_above_what_torchrun_writes(tmp_path: Pat
     with pytest.raises(UserError) as failed:
         run_child([sys.executable, "-c", code], tmp_path / "log", dict(os.environ), "t", 1, lambda: 0)
     assert isinstance(failed.value, OutOfMemory) is memory
+    assert getattr(failed.value, "killed", False) is ("-9" in line or "SIGKILL" in line)
 
 
 def test_a_full_disk_is_told_from_other_failures(tmp_path: Path) -> None:

@@ -178,6 +178,12 @@ def no_memory(job: InferenceJob, prompts: list[Prompt]) -> None:
     raise OutOfMemory("no memory")
 
 
+def no_memory_left(job: InferenceJob, prompts: list[Prompt]) -> None:
+    error = OutOfMemory("was killed")
+    error.killed = True
+    raise error
+
+
 def killed(job: InferenceJob, prompts: list[Prompt]) -> None:
     some(5)(job, prompts)
     raise KeyboardInterrupt
@@ -194,6 +200,32 @@ def test_one_process_is_given_one_card(job, monkeypatch) -> None:
     assert [child.env["CUDA_VISIBLE_DEVICES"] for child in started] == ["1"]
 
 
+def test_a_model_that_one_card_does_not_hold_is_given_several(job, monkeypatch) -> None:
+    machine = Machine("cpu", 8, 64.0, "T4", 2, 15.0, False, gpu_numbers=(0, 1), visible=2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("eval.inference.job.this_machine", lambda: machine)
+    monkeypatch.setattr("eval.inference.job.cards_needed", lambda values, _: 2)
+    started = []
+    monkeypatch.setattr("eval.inference.job.run_children", lambda children, *_: started.extend(children))
+    write_text(job.run.folder / "sft.yaml", "template: qwen\nENV:\n  NPROC_PER_NODE: '2'\n")
+    run_processes(job, PROMPTS, 8)
+    assert [child.env["CUDA_VISIBLE_DEVICES"] for child in started] == ["0,1"]
+
+
+@pytest.mark.parametrize(("spread", "processes", "given"), [(2, 1, ["0,1"]), (2, 4, ["0,1", "2,3"]), (1, 1, ["0"])])
+def test_vllm_is_given_the_cards_that_it_spreads_a_model_over(job, monkeypatch, spread, processes, given) -> None:
+    machine = Machine("cpu", 8, 64.0, "A100", 4, 80.0, True, gpu_numbers=(0, 1, 2, 3), visible=4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("eval.inference.job.this_machine", lambda: machine)
+    started = []
+    monkeypatch.setattr("eval.inference.job.run_children", lambda children, *_: started.extend(children))
+    write_text(job.run.folder / "infer.yaml", f"template: qwen\nvllm_tensor_parallel_size: {spread}\n")
+    env = f"ENV:\n  NPROC_PER_NODE: '{processes}'\n" if processes > 1 else ""
+    write_text(job.run.folder / "sft.yaml", f"template: qwen\n{env}")
+    run_processes(job._replace(backend=VLLM), PROMPTS, 8)
+    assert [child.env["CUDA_VISIBLE_DEVICES"] for child in started] == given
+
+
 def test_a_run_planned_for_a_gpu_is_not_answered_without_one(job, monkeypatch) -> None:
     monkeypatch.setattr("eval.inference.job.this_machine", lambda: Machine("cpu", 8, 64.0, None, 0, 0.0, False))
     planned = job._replace(run=replace(job.run, machine={"gpu": "A100"}))
@@ -201,9 +233,18 @@ def test_a_run_planned_for_a_gpu_is_not_answered_without_one(job, monkeypatch) -
         run_processes(planned, PROMPTS, 8)
 
 
-def test_vllm_is_not_given_smaller_batches(job, monkeypatch) -> None:
-    calls = answered_by(monkeypatch, no_memory)
-    with pytest.raises(OutOfMemory, match=r"end what else is on it, or set that, or vllm_max_model_len, lower"):
+@pytest.mark.parametrize(
+    ("gpu", "end", "remedy"),
+    [
+        ("A100", no_memory, r"end what else is on it; below .infer:. in an override set that lower"),
+        (None, no_memory, "no memory: use a smaller model, or a machine with more memory"),
+        ("A100", no_memory_left, "was killed: use a smaller model, or a machine with more memory"),
+    ],
+)
+def test_vllm_is_not_given_smaller_batches(job, monkeypatch, gpu, end, remedy) -> None:
+    monkeypatch.setattr("eval.inference.collect.this_machine", lambda: Machine("cpu", 8, 64.0, gpu, 1, 80.0, True))
+    calls = answered_by(monkeypatch, end)
+    with pytest.raises(OutOfMemory, match=remedy):
         collect(job._replace(backend=VLLM, run=replace(job.run, auto_batch=True)), PROMPTS, "digest")
     assert calls == [(12, 8)]
 

@@ -5,7 +5,11 @@ import pytest
 from eval import report
 from eval.reporting.compare_runs import letter
 from eval.scoring.significance import compare
+from plan.provenance import recipe_sha256
+from plan.run import Run
+from tests.manifests import made_up_manifest
 from tests.report_runs import BINARY, make_run
+from tests.scored_runs import make_plan
 from train.trials import METRIC, Trial, TrialList, TrialResult
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json, write_jsonl
@@ -127,6 +131,18 @@ def test_letters():
     assert [letter(k) for k in (0, 25, 26, 27, 52)] == ["A", "Z", "AA", "AB", "BA"]
 
 
+def test_what_a_recipe_is_known_by_is_the_same_for_all_seeds_and_another_with_other_labels(tmp_path):
+    folder = make_plan(tmp_path / "run", tmp_path / "data")
+    run, inputs = Run.read(folder), {"source_sha256": "a", "corrections": ["b", False], "tokenizer": "t"}
+    one = recipe_sha256(run, made_up_manifest(inputs=inputs))
+    (folder / "sft.yaml").write_text("seed: 7\ndata_seed: 7\nlearning_rate: 1.0e-4\n", encoding="utf-8")
+    assert recipe_sha256(run, made_up_manifest(inputs=inputs)) == one
+    for more in ({"corrections": ["c", False]}, {"source_sha256": "c"}, {"added": ["c"]}):
+        assert recipe_sha256(run, made_up_manifest(inputs=inputs | more)) != one
+    (folder / "sft.yaml").write_text("seed: 7\nlearning_rate: 2.0e-4\n", encoding="utf-8")
+    assert recipe_sha256(run, made_up_manifest(inputs=inputs)) != one
+
+
 @pytest.fixture
 def two_recipes(tmp_path):
     """Two recipes of three seeds each, of which the second answers more rows right."""
@@ -137,6 +153,14 @@ def two_recipes(tmp_path):
             make_run(folder, n=150, seed=10 * improved + seed, improved=improved, recipe_sha256=recipe * 32)
             folders.append(folder)
     return folders
+
+
+def test_runs_that_begin_with_one_adapter_are_as_many_seeds(tmp_path, capsys):
+    folders = [tmp_path / str(place) for place in range(4)]
+    for place, folder in enumerate(folders):
+        make_run(folder, n=150, seed=place, recipe_sha256=("12", "34")[place // 2] * 32, soup_of=42)
+    report.main(list(map(str, folders)))
+    assert "| A B → C D |" in capsys.readouterr().out
 
 
 def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
@@ -156,10 +180,9 @@ def test_recipes_are_compared_only_over_several_seeds_each(two_recipes, capsys):
 
 def test_a_folder_of_seeds_stands_for_its_runs(two_recipes, tmp_path, capsys):
     for name, folders in (("a.seeds", two_recipes[:3]), ("b.seeds", two_recipes[3:])):
-        trials = TrialList(tmp_path / name)
-        for seed, folder in enumerate(folders):
-            trial = Trial("run", seed)
+        trials, seeds = TrialList(tmp_path / name), [Trial("run", seed) for seed in range(len(folders))]
+        for trial, folder in zip(seeds, folders, strict=True):
             folder.rename(trials.folder / trial.folder_name)
-            trials._keep(TrialResult(trial, trials.folder / trial.folder_name, {METRIC: 0.9}))
+            trials.keep([TrialResult(trial, trials.folder / trial.folder_name, {METRIC: 0.9})], seeds)
     assert report.main([str(tmp_path / "a.seeds"), str(tmp_path / "b.seeds")]) == 0
     assert "| A B C → D E F |" in capsys.readouterr().out
