@@ -186,8 +186,8 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
                 split: [_from_root(file), _sha256(file)] for split, file in task.split.files.items()
             }
         if known := task.known_public:
-            files["known_public"] = [_sha256(known.path), known.column]
-            files["known_public"] += [dataclasses.asdict(known.table)] if known.table != TableSettings() else []
+            how = [] if known.table == TableSettings() else [sha256_json(dataclasses.asdict(known.table))]
+            files["known_public"] = [_sha256(known.path), known.column, *how]
     except OSError:
         return {}
     return {

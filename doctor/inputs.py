@@ -6,13 +6,13 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
-from plan.hardware import Machine, child_environment, one_gpu, this_machine
+from plan.hardware import Machine, check_usable, child_environment, one_gpu, this_machine, used_by
 from plan.option_values import limits_fault
 from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
@@ -59,15 +59,13 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
     for values in (recipe.sft, recipe.infer):
         check_options(values, f"{recipe.name}: {{}}".format)
-    machine = machine or this_machine()
+    machine = used_by({**recipe.sft, **options.swift}, machine or this_machine())
     model: Path | None = None
     with suppress(Exception):
         model = _model_on_disk(recipe, options)
-    run = (options.run or RUNS / recipe.name).absolute()
-    dataset = DATASETS / recipe.task.name
+    run, dataset = (options.run or RUNS / recipe.name).absolute(), DATASETS / recipe.task.name
     csv = options.csv or _table(recipe.task)
-    # Without a model the batch is not fitted to the memory; the rest is the same.
-    sft = {**recipe.sft, **options.swift}
+    sft = {**recipe.sft, **options.swift}  # without a model the batch is not fitted to the memory
     if model is not None:
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
     return Ready(options, recipe, machine, model, run, dataset, csv, sft, options.limit or recipe.task.limit)
@@ -81,6 +79,7 @@ def recipe(ready: Ready) -> Check:
     from plan.swift_schema import check_packages
 
     try:
+        check_usable(replace(ready.machine, fault_kind=""), ready.sft)  # a card's fault is told by the machine's line
         check_packages({**ready.sft, **ready.recipe.infer})
     except UserError as error:
         found, _, remedy = str(error).rpartition(": ")

@@ -60,19 +60,17 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
 
     from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
-    from plan.training_memory import training_gib
+    from plan.training_memory import is_true, step_gib
 
     free = psutil.virtual_memory().available / 2**30
     of = f"{free:.1f} of {machine.memory_gib:.1f} GiB memory are free"
     if model is None:
         return Check("memory", WARNING, f"{of}; the need is known once the model is there", "look again then")
-    batch, tokens = whole_number(sft, BATCH), whole_number(sft, "max_length", 512)
+    batch = whole_number(sft, BATCH)
     processes = 1 if machine.gpu else planned_processes(sft).per_node
     fused = CALLBACK in sft.get("callbacks", [])
-    checkpointing = str(sft.get("gradient_checkpointing", True)).lower() == "true"
-    bits = whole_number(sft, "quant_bits", 0)
-    dtype = str(sft.get("torch_dtype", "float32"))
-    need = processes * training_gib(model, batch, tokens, dtype, fused, bits, checkpointing)
+    checkpointing = is_true(sft, "gradient_checkpointing", True)
+    need = processes * step_gib(sft, model, batch, fused)
     text = f"training needs about {need:.1f} GiB at batch {batch}"
     if sft.get("tuner_type") == "full":
         text += ", and more for all weights' gradients and moments"

@@ -31,7 +31,7 @@ from eval.scoring.consistency import consistency_checks
 from eval.scoring.efficiency import count_parameters
 from eval.scoring.responses import Response, Split, load_responses, write_responses
 from hub.find import find_model, fingerprint
-from plan.hardware import Machine, this_machine
+from plan.hardware import Machine, check_usable, this_machine
 from plan.memory import found_before
 from plan.option_values import RANGES
 from plan.provenance import made_by
@@ -68,7 +68,8 @@ def make_encoder_baseline(folder: Path, model: str, changes: dict[str, Any]) -> 
     encoder = read_encoder(find_model(model))
     metric = primary_metric(run)
     rows, out = run.folder / FOLDER / ROWS, run.folder / FOLDER / "train"
-    validated, machine = len(splits["val"]) > 0, this_machine()
+    check_usable(machine := this_machine())
+    validated = len(splits["val"]) > 0
     values = sft_values(encoder, rows, out, len(run.labels), validated, machine, metric, run.seed) | changes
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
         "labels": list(run.labels),

@@ -38,6 +38,7 @@ from eval.scoring.segments import load_segments, of_rows
 from eval.scoring.significance import MARGIN, wilson
 from eval.scoring.slices import load_label_issues, slice_metrics
 from eval.scoring.variants import untuned_variants
+from plan.distributed import whole_number
 from plan.provenance import recipe_sha256
 from plan.resolved import is_head
 from plan.run import Run
@@ -179,7 +180,7 @@ def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
         "git": made_by.pop("git", None),
         "seed": manifest.seed,
         "training_seed": run.seed,
-        "data_seed": run.sft_values().get("data_seed", run.seed),
+        "data_seed": whole_number(run.sft_values(), "data_seed", run.seed or 0),
         "recipe_sha256": recipe_sha256(run, manifest),
         "machine": made_by.pop("machine", None),
         "versions": made_by,

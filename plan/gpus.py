@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,8 @@ AMD, HIP = "/dev/kfd", "HIP_VISIBLE_DEVICES"  # where AMD's driver is, and its o
 KEPT = "RUN_SFT_GPUS"  # in the environment of run_sft.sh's stages: where the first answer is kept for the others
 FREE_SHARE = 0.85  # of a card's memory: with less free, somebody else uses it
 PATIENCE = 180  # seconds: a driver that hangs would hold a run for ever
-NVIDIA = ("/dev/nvidiactl", "/dev/nvmap")  # where NVIDIA's driver has a card, Jetson's among them
+# Where NVIDIA's driver has a card: on Linux, on a Jetson, in WSL.
+NVIDIA = ("/dev/nvidiactl", "/dev/nvmap", "/usr/lib/wsl/lib/libcuda.so.1")
 # Why torch cannot use a card: it is built for CPUs, or for another maker's; the card is older or newer than the build;
 # so is the driver; the user's choice names no card; the card, its driver or torch fails.
 FaultKind = Literal["", "other_build", "old_card", "new_card", "old_driver", "named", "failing"]
@@ -87,8 +89,10 @@ def find_gpus() -> Gpus:
     if not kept:
         return _ask_torch()
     # Two stages begin side by side, and a card that takes one process alone would refuse the second that asks.
-    with open(f"{kept}.lock", "wb") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with ExitStack() as waiting:
+        with suppress(OSError):  # a file system without locks
+            turn = waiting.enter_context(open(f"{kept}.lock", "wb"))
+            fcntl.flock(turn, fcntl.LOCK_EX)
         found = read_if_whole(Path(kept), Gpus)
         if found is None:
             found = _ask_torch()
@@ -226,7 +230,7 @@ def _unseen(build: str, warnings: Sequence[str]) -> Gpus:
     if named := _named_cards():
         told = " and ".join(f"{name}={value}" for name, value in named.items())
         return Gpus(fault=f"{build} cannot use the GPU: {told} names none that is here", kind="named")
-    if any(map(os.path.exists, NVIDIA)):
+    if any(map(os.path.exists, (AMD,) if "rocm" in build else NVIDIA)):
         return Gpus(fault=f"{build} cannot use the GPU: torch sees no card", kind="failing")
     return Gpus(fault=f"a GPU's driver is here and {build} sees no card of it", kind="other_build")
 

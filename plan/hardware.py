@@ -181,7 +181,7 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
         if processes > 1:  # torchrun would give each one thread, and without it each would take all cores
             env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
         if has_driver():  # a run that is planned for the CPU, or a card that torch cannot use: no child is to try it
-            env |= {VISIBLE: "", choice_variable(): ""}
+            env |= {VISIBLE: "-1", choice_variable(): "-1"}  # to AMD's an empty one means all
     env["HF_HUB_OFFLINE"] = "1"
     env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
     return env

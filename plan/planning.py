@@ -20,7 +20,7 @@ from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import batch_line, planned_processes, throughput_line
-from plan.hardware import check_usable, this_machine
+from plan.hardware import check_usable, this_machine, used_by
 from plan.memory import found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
@@ -110,7 +110,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     """
     ensure_task(options.recipe)
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
-    check_usable(machine := this_machine(), {**recipe.sft, **options.swift})
+    asked = {**recipe.sft, **options.swift}
+    check_usable(machine := used_by(asked, this_machine()), asked)
     check_packages({**recipe.sft, **recipe.infer, **options.swift})  # before the model is fetched
     try:
         model = _model_folder(recipe, options)
@@ -161,8 +162,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     check_space(
         needed_space(sft, folder, dataset, table, model, limit), {folder: "--run", dataset_cache(): "MODELSCOPE_CACHE"}
     )
-    prompt = options.prompt or task.prompt
-    changes = tuple(str(change.path) for change in recipe.overrides if change.values["task"])
+    prompt, changes = options.prompt or task.prompt, tuple(str(c.path) for c in recipe.overrides if c.values["task"])
     prepared = [str(task.path), changes, str(model), str(dataset), limit, prompt, max_length]
     run = Run(
         folder=folder,

@@ -14,7 +14,7 @@ from plan.hardware import Machine, dtype_flags
 from plan.memory import EVAL_BATCH
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import LIGER_SHARE, MEMORY_SHARE, ModelShape, training_gib, weights_gib
+from plan.training_memory import MEMORY_SHARE, ModelShape, is_true, step_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -179,18 +179,11 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused
     The effective batch stays the same.
     """
     shared = {BATCH: whole_number(values, BATCH), ACCUMULATION: whole_number(values, ACCUMULATION)}
-    tokens = whole_number(values, "max_length", 512)
-    if str(values.get("gradient_checkpointing", True)).lower() == "true":
+    if is_true(values, "gradient_checkpointing", True):
         return {}
-    room, dtype = memory_gib * MEMORY_SHARE, str(values["torch_dtype"])
+    room = memory_gib * MEMORY_SHARE
     if values.get("tuner_type") == "full":
         room -= 3 * weights_gib(model)  # their gradient, and AdamW's two moments
-    weights = training_gib(model, 0, tokens, dtype, fused)
-    share = LIGER_SHARE if values.get("use_liger_kernel") else 1.0
-
-    def needed(batch: int) -> float:
-        return weights + share * (training_gib(model, batch, tokens, dtype, fused) - weights)
-
-    while needed(shared[BATCH]) > room and (less := smaller_batch(shared)):
+    while step_gib(values, model, shared[BATCH], fused) > room and (less := smaller_batch(shared)):
         shared = less
     return shared

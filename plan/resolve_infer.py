@@ -55,7 +55,8 @@ def resolve_infer(
         values["torch_dtype"] = "float32"
     elif named:
         values["torch_dtype"] = named[-1]["torch_dtype"]
-    elif machine.gpu is not None and not own_dtype and values["torch_dtype"] == "float32":  # of weights that are tuned
+    elif machine.gpu and sft["torch_dtype"] == "float32" and not own_dtype and "torch_dtype" not in recipe.sft:
+        # That of weights that are tuned themselves.
         values["torch_dtype"] = "bfloat16" if machine.gpu_bf16 else "float16"
     if "attn_impl" in sft and not by_vllm:
         # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.

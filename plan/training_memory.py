@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
+from plan.distributed import whole_number
 from workspace.files import read_json
 from workspace.records import read
 
@@ -86,6 +87,28 @@ def training_gib(
         weights *= bits / (32 if torch_dtype == "float32" else 16)
     share = 1.0 if torch_dtype == "float32" else 0.5
     return RUNTIME_GIB + share * (weights + batch * tokens * per_token) / 2**30
+
+
+def step_gib(sft: Mapping[str, Any], model: Path, batch: int, fused: bool = False) -> float:
+    """Estimated memory, in GiB, of a step of LoRA with `batch` rows by the keys `sft`: what the plan goes by.
+
+    `fused`: through plugins/cpu's layers.
+    """
+    settings: dict[str, Any] = {
+        "tokens": whole_number(sft, "max_length", 512),
+        "torch_dtype": str(sft.get("torch_dtype", "float32")),
+        "fused": fused,
+        "bits": whole_number(sft, "quant_bits", 0),
+        "checkpointing": is_true(sft, "gradient_checkpointing", True),
+    }
+    weights = training_gib(model, 0, **settings)
+    share = LIGER_SHARE if is_true(sft, "use_liger_kernel") else 1.0
+    return weights + share * (training_gib(model, batch, **settings) - weights)
+
+
+def is_true(values: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    """Whether a key says true: in a YAML, or as text of the command line."""
+    return str(values.get(key, default)).lower() == "true"
 
 
 def is_quantised(sft: Mapping[str, Any], model: Path) -> bool:

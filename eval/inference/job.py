@@ -119,7 +119,8 @@ def run_processes(job: InferenceJob, prompts: Sequence[Prompt], batch: int) -> N
     tuning = run.sft_values() if (run.folder / "sft.yaml").is_file() else {}
     machine, processes = used_by(tuning, here), planned_processes(tuning)
     by_vllm = math.prod(whole_number(values, key) for key in VLLM_SPREAD)
-    cards = by_vllm if backend is VLLM else cards_needed(values, machine)
+    loaded = {"model": str(run.model_folder), **values}  # of a YAML that names none
+    cards = by_vllm if backend is VLLM else cards_needed(loaded, machine)
     # The plugins of tuning stay out: the backend's own plugin registers the template that it needs.
     plugins = [plugin for plugin in values.get("external_plugins", []) if plugin in cpu_kernels.PLUGINS]
     children, scores = [], []

@@ -65,9 +65,12 @@ def test_another_way_to_read_it_makes_the_dataset_again(tmp_path, plain):
     known = {"path": str(tmp_path / "known.csv"), "column": 1, "table": {"header": False, "delimiter": "#"}}
     (tmp_path / "known.csv").write_text(f"{splits['test'][0]['review']}#a\n别处的话#b\n", encoding="utf-8")
     for header, rows in ((False, 1), (True, 0)):
-        known["table"]["header"] = header
+        known["table"] |= {"header": header, "sheet": ["a"]}
         path = build(small_task(tmp_path, known_public=known), csv=table, out=tmp_path / "out")
         assert read_json(path)["known_public"]["exact"] == rows
+        made = path.stat().st_mtime_ns
+        build(small_task(tmp_path, known_public=known), csv=table, out=tmp_path / "out")
+        assert path.stat().st_mtime_ns == made
 
 
 def test_another_file_makes_the_dataset_again(tmp_path, plain, capsys):

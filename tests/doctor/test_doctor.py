@@ -291,19 +291,25 @@ def test_a_card_for_the_screen_beside_the_one_that_computes_is_no_warning() -> N
 
 
 def test_a_package_that_an_option_needs_is_a_fault_before_the_run() -> None:
-    ready = SimpleNamespace(recipe=SimpleNamespace(name="mine", infer={}), sft={"quant_method": "bnb"})
+    recipe, card = SimpleNamespace(name="mine", infer={}), Machine("a CPU", 4, 16.0, "RTX 4090", 1, 23.5, True)
+    ready = SimpleNamespace(recipe=recipe, sft={"quant_method": "bnb", "quant_bits": 4}, machine=card)
     found = inputs.recipe(ready)
     assert found.state == FAULT and found.found == "mine: quant_method: bnb needs the package bitsandbytes==0.50.2"
     assert found.remedy == "pip install bitsandbytes==0.50.2"
+    ready.machine = Machine("a CPU", 4, 16.0, None, 0, 0.0, False)
+    assert "mine: quant_bits: 4 is for GPUs, and none is used here" in inputs.recipe(ready).found
 
 
 def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:
+    machine = Machine("a CPU", 4, 16.0, None, 0, 0.0, False)
     ready = SimpleNamespace(
-        recipe=SimpleNamespace(name="mine", infer={}), sft={"lora_rank": 8, "learning_rate": float("nan")}
+        recipe=SimpleNamespace(name="mine", infer={}),
+        sft={"lora_rank": 8, "learning_rate": float("nan")},
+        machine=machine,
     )
     found = inputs.recipe(ready)
     assert found.state == FAULT and "mine: learning_rate is nan, expected a number above 0" in found.found
-    assert inputs.recipe(SimpleNamespace(recipe=ready.recipe, sft={"lora_rank": "8"})).state == OK
+    assert inputs.recipe(SimpleNamespace(recipe=ready.recipe, sft={"lora_rank": "8"}, machine=machine)).state == OK
 
 
 def test_a_check_that_fails_itself_is_a_fault_with_the_reason() -> None:

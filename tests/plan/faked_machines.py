@@ -72,6 +72,8 @@ MACHINES = {
     "8 x A100": Fake((A100,) * 8, cores=96, memory_gib=1000.0),
     "RTX 4090 + GT 1030": Fake((("NVIDIA GeForce GT 1030", 2.0, 1.8, (6, 1)), RTX_4090)),
     "H100 slice (MIG)": Fake((("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9.8, 9.7, (9, 0)),)),
+    "GB10": Fake((("NVIDIA GB10", 119.6, 112.3, (12, 1)),), cores=20, memory_gib=119.6),
+    "A100, shared": Fake((("NVIDIA A100-SXM4-80GB", 79.2, 21.4, (8, 0)),)),
     "CPU, AVX2": Fake(cpu="a processor with AVX2", cores=8, memory_gib=16.0, precision=AVX2),
     "CPU, AVX-512": Fake(cpu="AMD EPYC", cores=2, memory_gib=24.0, precision=measured(150, 193, 396, 1.6)),
     "CPU, AMX": Fake(cpu="a processor with AMX", cores=16, memory_gib=128.0, precision=measured(900, 950, 4000, 1.6)),

@@ -23,7 +23,7 @@ FAKE = """
 import json, os, warnings
 from types import SimpleNamespace as Names
 said = json.loads(os.environ["CARDS"])
-version, __version__ = Names(cuda=said["cuda"], hip=None), "2.13.0"
+version, __version__ = Names(cuda=said["cuda"], hip=None), said.get("version", "2.13.0")
 if said.get("warning"):
     warnings.warn(said["warning"])
 cards = said["cards"]
@@ -177,6 +177,18 @@ def test_a_driver_of_another_makers_card_is_told_and_refuses_nothing(
         check_usable(this_machine())
 
 
+def test_amds_driver_without_a_card_that_its_build_sees_is_refused(
+    torch_says: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For want of the group `render`, most often: hours on the CPU are not meant."""
+    torch_says(version="2.13.0+rocm7.1")
+    monkeypatch.setattr(gpus, "AMD", str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"torch 2\.13\.0\+rocm7\.1 cannot use the GPU: torch sees no card: end what holds"
+    ):
+        check_usable(this_machine())
+
+
 def test_all_cards_that_cannot_be_used_are_named(torch_says: Any) -> None:
     torch_says(("GT 1030", 2, 2, (6, 1)), ("RTX 4090", 24, "CUDA error: busy or unavailable", (8, 9)))
     with pytest.raises(UserError, match=r"for GT 1030 .* 6\.1\), and cannot use RTX 4090 .number 1.: .* mend its"):
@@ -194,7 +206,7 @@ def test_stages_that_begin_side_by_side_ask_once(torch_says: Any, tmp_path: Path
     torch_says(H100, noted=str(tmp_path / "asked"))
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda _: find_gpus().best.name, range(3)))
-    assert found == [H100[0]] * 3 and (tmp_path / "asked").read_text() == "asked;"
+    assert find_gpus().best.name == H100[0] and found == [H100[0]] * 3 and (tmp_path / "asked").read_text() == "asked;"
 
 
 def test_a_run_that_was_planned_for_the_cpu_stays_there(torch_says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +215,7 @@ def test_a_run_that_was_planned_for_the_cpu_stays_there(torch_says: Any, monkeyp
     machine = this_machine()
     monkeypatch.setattr(hardware, "has_driver", lambda: True)
     by_cpu = used_by({"use_cpu": True}, machine)
-    assert (by_cpu.gpu, child_environment(by_cpu)["CUDA_VISIBLE_DEVICES"]) == (None, "")
+    assert (by_cpu.gpu, child_environment(by_cpu)["CUDA_VISIBLE_DEVICES"]) == (None, "-1")
     assert used_by({"use_cpu": False}, machine) == machine
     assert "CUDA_VISIBLE_DEVICES" not in child_environment(machine)
 

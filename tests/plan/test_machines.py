@@ -107,6 +107,14 @@ def test_eight_cards_share_the_batch_and_are_told_what_that_brings(models) -> No
     assert (many.sft["per_device_train_batch_size"], many.sft["gradient_accumulation_steps"]) == (8, 1)
 
 
+def test_who_wants_the_cpu_beside_a_gpu_gets_a_plan_for_it(models) -> None:
+    stem, words = "qwen1.5-0.5b-chat", ["--use_cpu", "true"]
+    sft, infer = plan_for("RTX 4090", stem, models[stem], words, liger=True)[:2]
+    assert (sft["torch_dtype"], sft["bf16"], infer["torch_dtype"]) == ("float32", False, "float32")
+    assert not {"use_liger_kernel", "attn_impl", "padding_free"} & sft.keys()
+    assert infer["max_batch_size"] == plan_for("CPU, AVX2", stem, models[stem]).infer["max_batch_size"]
+
+
 def test_ligers_layers_have_room_for_a_larger_batch(models) -> None:
     stem, words = "qwen1.5-0.5b-chat", ["--with", "large-batch"]
     sizes = [plan_for("A100", stem, models[stem], words, liger=liger).sft for liger in (False, True)]

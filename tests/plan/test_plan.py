@@ -19,7 +19,7 @@ from plan.options import Options, parse_options
 from plan.recipes import MODELS, load_recipe, recipe_names
 from plan.resolve import in_its_chat, resolve_sft
 from plan.resolve_infer import MODEL_KEYS, cards_needed, resolve_infer, room_for_labels
-from plan.training_memory import training_gib
+from plan.training_memory import step_gib, training_gib
 from tests.prep_tables import write_model
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
@@ -280,6 +280,21 @@ def test_weights_that_are_tuned_in_float32_are_asked_in_half_where_float32_does_
                         (replace(OLD_GPU, gpu_memory_gib=1.0), "float16")):  # fmt: skip
         sft = resolve_sft(recipe, {}, card, model, tmp_path, tmp_path)
         assert (sft["torch_dtype"], resolve_infer(recipe, sft, card, tmp_path)["torch_dtype"]) == ("float32", dtype)
+
+
+def test_a_dtype_that_the_recipe_names_stands_in_its_answers(model: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("hotel_reviews")
+    named = recipe._replace(sft={**recipe.sft, "torch_dtype": "float32"})
+    os.truncate(model / "model.safetensors", 2**30)
+    small = replace(GPU, gpu_memory_gib=1.0)
+    sft = resolve_sft(named, {}, small, model, tmp_path, tmp_path)
+    assert resolve_infer(named, sft, small, tmp_path)["torch_dtype"] == "float32"
+
+
+def test_ligers_share_of_memory_is_counted_where_it_is_on(model: Path) -> None:
+    off = {"gradient_checkpointing": False, "torch_dtype": "bfloat16"}
+    on, said_off = ({**off, "use_liger_kernel": word} for word in ("true", "false"))
+    assert step_gib(said_off, model, 64) == step_gib(off, model, 64) > 1.9 * step_gib(on, model, 64)
 
 
 def test_a_model_is_spread_over_the_cards_that_its_weights_take(model: Path) -> None:
