@@ -31,12 +31,13 @@ class Unlabelled:
 def read_unlabelled(file: TextFile, task: Task, dataset: Path) -> Unlabelled:
     """The texts of `file`, the task's `unlabelled`, less those of the validation and test rows of `dataset`.
 
-    Of several text columns a text that stands in one of them counts. Raises UserError for a file that is missing, is no
-    such table, or has no text that is left.
+    Of several text columns a text that stands in one of them counts, and so does a line of a text. Raises UserError for
+    a file that is missing, is no such table, or has no text that is left.
     """
     texts = read_texts(file, task, KEY)
     rows = [row for split in ("val", "test") for row in read_rows(dataset / f"{split}.jsonl")]
-    held = [text for row in rows for text in (row.review, *(row.texts or {}).values()) if text.strip()]
+    parts = [part for row in rows for part in (row.review, *row.review.splitlines(), *(row.texts or {}).values())]
+    held = list(dict.fromkeys(part for part in parts if part.strip()))
     seen = seen_in(held, texts, task)
     again = first_equal(Normaliser().normalise(texts)) != np.arange(len(texts))
     used = [text for text, out in zip(texts, (seen | again).tolist(), strict=True) if not out]

@@ -40,6 +40,10 @@ from workspace.markdown import table
 from workspace.paths import shown
 from workspace.ranges import whole
 
+LIMITED = (
+    "每折的行数有上限（{} 条训练行），因此表中其余的行没有被回答。",
+    "The rows of a fold are limited ({} to train on), so that the others of the table were not answered.",
+)
 OWN = {"column", "values", "files", "folds", "fold"}  # of the task's `split`: not a fold's
 
 
@@ -86,12 +90,17 @@ def cross_validate(
 ) -> list[Answer]:
     """The answers to every row, once a repeat; writes cv.md, cv.json and rows.jsonl into the list's folder.
 
-    `words`: the command line that all folds share. Raises `UserError` for a task that has splits of its own, and when a
+    `words`: the command line that all folds share. Raises `UserError` for a task with splits or rows added, and when a
     fold fails: a result without it would be another one.
     """
     if recipe.task.split.own:
         raise UserError(
             f"{shown(recipe.task.path)} has splits of its own, and --cv makes others: leave one of them out"
+        )
+    if recipe.task.added:  # labelled, it may be, by a model that has learned from rows that a fold tests
+        raise UserError(
+            f"{shown(recipe.task.path)} has `added` rows, which every fold would learn from: put those that people "
+            "labelled into the table, and take `added` out for --cv"
         )
     every = {}
     for repeat, fold in product(range(repeats), range(1, folds + 1)):
@@ -107,7 +116,8 @@ def cross_validate(
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
     by = (recipe.task.primary_metric, recipe.task.margin)
     write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats, *by))
-    text = page(answers, labels, folds, repeats, recipe.name, *by, Run.read(results[0].run).notice)
+    first = Run.read(results[0].run)
+    text = page(answers, labels, folds, repeats, recipe.name, *by, first.notice, first.limit)
     write_text(trials.folder / "cv.md", text)
     print(f"\n{text}\ncv: {shown(trials.folder / 'cv.md')}, {shown(trials.folder / 'rows.jsonl')}", flush=True)
     return answers
@@ -194,8 +204,10 @@ def page(
     metric: Metric = "macro_f1",
     margin: float = MARGIN,
     notice: Notice | None = None,
+    limit: int | None = None,
 ) -> str:
-    """cv.md: the pooled result, by repeat, fold and class, in Chinese and English. `notice`: that of the first fold."""
+    """cv.md: the pooled result, by repeat, fold and class, in Chinese and English. `notice`: that of the first fold;
+    `limit`: that of each fold's rows."""
     first = [answer for answer in answers if answer.repeat == 0]
     found, tuned = scores(first, labels), primary(first[0].readings)
     lines = [
@@ -204,6 +216,7 @@ def page(
         "每一行由没有见过它、也没有见过其近似文本的模型回答一次；下面是全部折合在一起的结果。",
         "Each row was answered once, by a model that saw neither it nor its near copies; these are all folds together.",
         "",
+        *([LIMITED[0].format(limit), LIMITED[1].format(limit), ""] if limit else []),
         *([f"第一折：{notice['zh']}", f"In the first fold: {notice['en']}", ""] if notice else []),
         *table(["判读 reading", "准确率 accuracy", "95%", "macro F1", "未识别 unparsed"], [
             [" ".join(reading_name(key)), percent(s.accuracy), interval(wilson(s.correct, s.n)), f"{s.macro_f1:.3f}",

@@ -176,7 +176,7 @@ def summary(
     return {
         "format": FORMAT,
         "recipe": last.run.recipe.split("+rows-drawn-by-")[0],
-        "notice": last.run.notice,
+        "notice": last.run.notice_over_seeds,
         "metric": metric,
         "margin": margin,
         "n": len(last.test),

@@ -25,12 +25,12 @@ from eval.scoring.seed_intervals import outcome, score_draws
 from eval.soup import judge_soup
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options
-from plan.recipes import ensure_task
+from plan.recipes import DEFAULT_TASK, ensure_task, load_recipe
 from plan.run import locked_run
 from train.seed_options import add_seeds, check_seeds
 from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
-from workspace.command_line import Parser
-from workspace.errors import run_main
+from workspace.command_line import Parser, caller_folder
+from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
 from workspace.folder_lock import locked
 from workspace.paths import shown
@@ -51,7 +51,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--soup", action="store_true", help="average the seeds' adapters into one, and judge it too")
     known, words = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
     check_seeds(known.seeds, words, fewest=2)
-    ensure_task(parse_options(list(words)).recipe)
+    options = parse_options(list(words))
+    ensure_task(options.recipe)
+    if known.soup:
+        recipe = load_recipe(options.recipe or DEFAULT_TASK, options.overrides, caller_folder())
+        if (kind := {**recipe.sft, **options.swift}.get("tuner_type", "lora")) != "lora":
+            raise UserError(f"--soup averages LoRA adapters, and tuner_type is {kind}: leave one of the two out")
     trials = TrialList(list_folder(words, "soup" if known.soup else "seeds"))
     with locked(trials.folder):
         over_seeds(trials, words, known.seeds, known.soup)
@@ -71,9 +76,10 @@ def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int], so
         with locked_run(one.run.folder):
             evaluate(one.run.folder) if place else write_report(one.run.folder)
     found = summary(answered, seeds, *answered[0].judged_by)
+    write_json(trials.folder / "seeds.json", found)
     if soup:
         found["soup"] = judge_soup(trials.folder / "soup", answered, seeds)
-    write_json(trials.folder / "seeds.json", found)
+        write_json(trials.folder / "seeds.json", found)
     text = seeds_page(found)
     write_text(trials.folder / "seeds.md", text)
     print(f"\n{text}\nseeds: {shown(trials.folder / 'seeds.md')}", flush=True)
@@ -117,7 +123,7 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     return {
         "format": FORMAT,
         "recipe": first.run.recipe,
-        "notice": first.run.notice,
+        "notice": first.run.notice_over_seeds,
         "labels": list(labels),
         "metric": metric,
         "margin": margin,

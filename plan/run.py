@@ -104,6 +104,17 @@ class Run:
         check_folder(dataset, "dataset")
         return replace(run, folder=folder.absolute(), dataset=dataset)
 
+    @property
+    def notice_over_seeds(self) -> Notice | None:
+        """The notice, where several seeds begin with the same model that has read texts: that is in no interval."""
+        if self.notice is None or self.text_base is None:
+            return self.notice
+        zh, en = self.notice["zh"], self.notice["en"]
+        return {
+            "zh": f"{zh}各种子都从这同一个模型出发，读文本这一步的偶然性不在任何区间里。",
+            "en": f"{en} All seeds begin with this one model: the chance of that stage is in no interval.",
+        }
+
     def write(self) -> None:
         """Write run.json: it is what makes the folder a run."""
         record = asdict(self)

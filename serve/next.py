@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from data_prep.chat.parts import parts_of
 from data_prep.table.header import places
 from data_prep.table.label_studio import import_task, interface
+from data_prep.table.reading import read_tables
 from data_prep.table.table_settings import Column
 from data_prep.task import Task
 from eval.baselines import SPLITS
 from eval.evaluate import load_run_task
 from eval.scoring.responses import load_split
+from plan.provenance import read_source
 from plan.run import Run
 from serve.bundle import is_bundle
 from serve.classifier_file import Reading
@@ -31,7 +33,7 @@ from serve.unlabelled import SEED, Unlabelled, read_unlabelled
 from workspace.command_line import Parser, given_number, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import write_json, write_text
-from workspace.paths import shown
+from workspace.paths import ROOT, shown
 from workspace.progress import FEW, progress
 from workspace.ranges import ROWS
 from workspace.spreadsheet import write_csv
@@ -68,6 +70,7 @@ def suggest(
         raise UserError(f"the task of {shown(run.folder)} is gone ({run.task_file}): put it back where it was")
     stop_if_filled_in(out / ROWS_FILE, task.columns.label)
     known = [text for name in SPLITS for text in load_split(run.dataset, name, run.labels).reviews]
+    known += _left_out_by_limit(run, task)
     found = read_unlabelled(table, task, known, columns)
     at = found.at
     if len(at) > pool:
@@ -88,6 +91,13 @@ def suggest(
     print(f"next: {shown(table)}: {found.table.rows:,} rows{others}")
     print(f"next: {len(chosen):,} of {len(at):,} chosen, the model's mean confidence {confidence.mean():.2f} on them")
     return found
+
+
+def _left_out_by_limit(run: Run, task: Task) -> list[str]:
+    """The texts of the run's table where a limit used a part: prep would set a row aside that stands there too."""
+    if not run.limit or not (table := ROOT / read_source(run.folder).path).is_file():
+        return []
+    return read_tables(table, task).frame["text"].tolist()
 
 
 def write_suggestions(

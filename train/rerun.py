@@ -18,6 +18,7 @@ from plan.planning import Plan, carry_out
 from plan.provenance import DATA_FILE, read_source, software
 from plan.run import RECORD, Run, check_no_pattern, check_run_folder
 from train.checkpoints import ADAPTER_WEIGHTS, best_checkpoint, weights_sha256
+from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file
@@ -54,6 +55,8 @@ def plan_again(original: Path, again: Path) -> Plan:
         raise UserError(f"--run {shown(again)} is the run itself: name another folder")
     check_run_folder(again)
     run, source = Run.read(original), read_source(original)
+    if (tuned := stages.read_record(original, "train")) and "soup" in tuned.inputs:
+        raise UserError(f"{shown(original)} is the average of several runs, which no run makes again: repeat those")
     machine = used_by(run.sft_values(), this_machine())
     if run.machine.get("gpu") and this_machine().gpu is None:
         raise UserError(

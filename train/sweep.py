@@ -11,6 +11,7 @@ are tuned on all of them (train/halving.py). The same command again goes on wher
 
 import argparse
 import contextlib
+import json
 import random
 import sys
 import time
@@ -20,7 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from plan.options import parse_options
+from plan.options import Options, parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, ensure_task, load_recipe
 from plan.run import tell_folder
 from train.halving import FEWEST, halve, left, out_of_time, rungs
@@ -86,6 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             point.words(rest, Path())  # before the folder is made
         trials = TrialList(list_folder(rest, "sweep"))
         with locked(trials.folder):
+            check_same_validation(trials, rest, points, options)
             rows: list[int] = []
             halving = not known.vary if known.halving is None else known.halving
             if halving and len(points) > 1:
@@ -95,6 +97,27 @@ def main(argv: Sequence[str] | None = None) -> None:
                     print(f"sweep: no halving, for half of {every} training rows is fewer than {FEWEST * labels}")
             run = sweep(trials, rest, points, known.seeds, known.hours, rows)
     tell_folder(run)
+
+
+def check_same_validation(trials: TrialList, words: Sequence[str], points: Sequence[Trial], options: Options) -> None:
+    """Raise `UserError` where points would be judged on other validation rows than the first one: by an override that
+    changes the task, so only those that do are prepared before the trials start."""
+
+    def of_task(point: Trial) -> str:
+        recipe = load_recipe(options.recipe or DEFAULT_TASK, (*options.overrides, *point.overrides), caller_folder())
+        return json.dumps([change.values["task"] for change in recipe.overrides if change.values["task"]], default=str)
+
+    apart = {of_task(point): point for point in reversed(points)}
+    if len(apart) < 2:
+        return
+    first, *others = sorted(apart.values(), key=points.index)
+    rows = trials.manifest(first, words).rows_sha256["val"]
+    for other in others:
+        if trials.manifest(other, words).rows_sha256["val"] != rows:
+            raise UserError(
+                f"{other.name} has other validation rows than {first.name}, so that one would win by its rows: vary "
+                "what leaves them as they are, and make two sweeps of the rest"
+            )
 
 
 def sweep(

@@ -162,14 +162,16 @@ class TrialList:
         return results
 
     def train_rows(self, trial: Trial, words: Sequence[str]) -> int:
-        """How many training rows of its table a trial has, those that --limit chooses from: without the task's `added`.
+        """How many training rows of its table a trial has, those that --limit chooses from: without the task's
+        `added`."""
+        manifest = self.manifest(trial, words)
+        return int(manifest.counts.train["total"]) - manifest.added.get("train", 0)
 
-        They are its dataset's, which is made where it is missing.
-        """
+    def manifest(self, trial: Trial, words: Sequence[str]) -> Manifest:
+        """What a trial's dataset is, which is made where it is missing."""
         plan = self._plan(trial, words)
         write_run(plan)
-        manifest = Manifest.read(plan.run.dataset)
-        return int(manifest.counts.train["total"]) - manifest.added.get("train", 0)
+        return Manifest.read(plan.run.dataset)
 
     def _plan(self, trial: Trial, words: Sequence[str]) -> Plan:
         own = trial.words(words, self.folder / trial.folder_name)

@@ -1,9 +1,11 @@
 """What the report says of probabilities that were calibrated on the validation rows, and of the stack learned there."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from eval.reporting.wording import reading_name
+from eval.scoring.baseline_records import LINEAR
+from eval.scoring.cross_fit import FEWEST
 from eval.scoring.decision import METRIC_NAMES
 from eval.scoring.predictions import STACK
 from workspace.bilingual import Text, decimal, number
@@ -27,6 +29,18 @@ def _note(name: str, reading: Mapping[str, Any]) -> Text:
         f"{who.zh}：用验证集上拟合的温度 {temperature} 校准{also.zh}。测试集上校准误差 ECE {ece}，对数损失 {loss}。",
         f"{who.en}: calibrated by a temperature of {temperature}{also.en}, fitted on the validation rows. On test ECE "
         f"{ece}, log loss {loss}.",
+    )
+
+
+def no_stack_note(readings: Collection[str], val: Mapping[str, int]) -> Text | None:
+    """Why there is no stack of two models that could make one: for want of validation rows. `val`: those, by label."""
+    few = {label: rows for label, rows in val.items() if label != "total" and rows < FEWEST}
+    if not few or STACK in readings or not {LINEAR, "after_score"} <= set(readings):
+        return None
+    told = ", ".join(f"{label} {rows}" for label, rows in few.items())
+    return Text(
+        f"没有把微调模型与线性模型叠加：每个标签要有 {FEWEST} 条验证评论（{told}）。",
+        f"No stack of the tuned and the linear model: each label needs {FEWEST} validation rows ({told}).",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.reporting import wording
-from eval.reporting.calibration_wording import calibration_notes, stack_note
+from eval.reporting.calibration_wording import calibration_notes, no_stack_note, stack_note
 from eval.reporting.class_tables import worst_slices
 from eval.reporting.curve_wording import sentences
 from eval.reporting.first_screen import first_screen
@@ -93,7 +93,8 @@ def reading_notes(metrics: Metrics) -> list[Text]:
     ]
     if encoder := encoder_note(metrics.get("encoder")):
         notes.append(encoder)
-    if stack := stack_note(metrics.get("stack"), metrics.get("primary_metric", "macro_f1")):
+    stack = stack_note(metrics.get("stack"), metrics.get("primary_metric", "macro_f1"))
+    if stack := stack or no_stack_note(readings, metrics["counts"]["val"]):
         notes.append(stack)
     return notes + variant_notes(metrics.get("untuned"), metrics.get("primary_metric", "macro_f1"))
 

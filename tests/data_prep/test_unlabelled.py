@@ -40,6 +40,15 @@ def test_what_stands_in_validation_or_test_is_left_out_word_for_word_and_nearly(
     assert len(val) > 3 and len(test) > 3
 
 
+def test_a_line_of_a_held_out_text_is_not_read(tmp_path: Path) -> None:
+    lines = ["房间朝南，早上有阳光照进来", "前台姑娘很热情，还帮忙提行李"]
+    table = write_csv(tmp_path / "table.csv", [*reviews(60), ("1", "\n".join(lines))])
+    task = small_task(tmp_path, csv=str(table), split={"val": 0.45, "test": 0.5})
+    dataset = build(task, out=tmp_path / "dataset").parent
+    assert any(lines[0] in text for split in ("val", "test") for text in texts_of(dataset, split))
+    assert found(task, dataset, [*lines, "别的话"]).texts == ["别的话"]
+
+
 def test_of_many_near_copies_none_is_read_where_one_is_held_out(tmp_path: Path) -> None:
     text = "房间宽敞明亮，服务员热情周到，早餐丰富可口，下次来这里出差还会选择入住这家酒店第{}次"
     copies = [text.format(at) for at in range(300)]

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
         return [one for one in answers(90, 70, repeat=repeat) if one.fold == fold]
 
     run = _Planned()
-    run.labels, run.notice = LABELS, {"zh": "先读过文本。", "en": "It has read texts."}
+    run.limit, run.labels, run.notice = 180, LABELS, {"zh": "先读过文本。", "en": "It has read texts."}
     monkeypatch.setattr(trying, "make_plan", make_plan)
     monkeypatch.setattr(trying, "run_trial", run_trial)
     monkeypatch.setattr(cross_validation, "answers_of", answers_of)
@@ -96,7 +97,11 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
     recipe, trials = load_recipe("demo"), TrialList(tmp_path / "cv")
     assert len(cross_validate(trials, ["demo"], recipe, 5, 1, 42)) == 100
     assert tuned == [f"fold{fold}of5-split42" for fold in range(1, 6)]
-    assert "In the first fold: It has read texts.\n" in (tmp_path / "cv" / "cv.md").read_text(encoding="utf-8")
+    text = (tmp_path / "cv" / "cv.md").read_text(encoding="utf-8")
+    assert "In the first fold: It has read texts.\n" in text and "limited (180 to train on), so that the" in text
+    added = recipe._replace(task=replace(recipe.task, added=(tmp_path / "rows.csv",)))
+    with pytest.raises(UserError, match="has `added` rows, which every fold would learn from"):
+        cross_validate(trials, ["demo"], added, 5, 1, 42)
     assert read_json(tmp_path / "cv" / "cv.json")["repeats"][0]["readings"]["after_generate"]["n"] == 100
     assert read_jsonl(tmp_path / "cv" / "rows.jsonl")[0]["source_id"] == "A-0"
     with pytest.raises(UserError, match=r"fold2of5-split42-seed42 failed \(out of memory\)"):

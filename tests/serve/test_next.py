@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -55,6 +56,18 @@ def doubting(word):
 def rows_of(path):
     with open(path, encoding="utf-8-sig", newline="") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_rows_that_a_limit_left_out_are_not_offered(tmp_path, run):
+    """Prep sets them aside once they are labelled, for they stand in the task's table."""
+    write_json(run.folder / "data.json", {"source": {"path": str(tmp_path / "t.csv"), "sha256": ""}})
+    texts = [text for _, text in reviews(120)]
+    table = unlabelled(tmp_path, [*texts, *POOL])
+    build(small_task(tmp_path, **COLUMNS, limit=20), csv=tmp_path / "t.csv", out=tmp_path / "data")
+    assert suggest(replace(run, limit=20), table, doubting("很好"), tmp_path / "o", rows=1_000).others[
+        "stand in the run's rows"
+    ] == len(texts)
+    assert {row["review"] for row in rows_of(tmp_path / "o" / "rows.csv")} <= {*POOL}
 
 
 def test_rows_of_the_run_labelled_rows_and_copies_are_never_chosen(tmp_path, run, capsys):

@@ -4,15 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from eval.seeds import main as seeds_main
 from plan.options import parse_options
 from train import trials as trying
 from train.rerun import compare, differences, plan_again
-from train.sweep import chosen, grid, main, sweep
+from train.sweep import check_same_validation, chosen, grid, main, sweep
 from train.sweep_table import sweep_table
 from train.trials import METRIC, Trial, TrialList, TrialResult, run_trial, runs_of_list, too_late
+from workspace import stages
 from workspace.child_process import OutOfMemory
 from workspace.errors import MachineFault, UserError
 from workspace.files import sha256_file, write_json
@@ -285,3 +288,36 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a repetition"):
         compare(run)
     assert not (tmp_path / "again").exists()
+
+
+def test_a_sweep_does_not_compare_points_with_other_validation_rows(tmp_path: Path, monkeypatch) -> None:
+    rows = {"none": "a", "original-split": "b", "rank8": "a"}
+    looked = []
+
+    def manifest(trials: TrialList, trial: Trial, words: list[str]) -> SimpleNamespace:
+        looked.append(trial.name)
+        return SimpleNamespace(rows_sha256={"val": rows[trial.name]})
+
+    monkeypatch.setattr(TrialList, "manifest", manifest)
+    options = parse_options(["hotel_reviews"])
+    check_same_validation(TrialList(tmp_path / "a"), [], grid([["none", "rank8", "rank16"]], None, 1), options)
+    assert looked == []  # nothing of these changes the task
+    with pytest.raises(UserError, match="original-split has other validation rows than none"):
+        check_same_validation(
+            TrialList(tmp_path / "b"), [], grid([["none", "rank8", "original-split"]], None, 1), options
+        )
+    assert looked == ["none", "original-split"]
+
+
+def test_a_soup_is_of_adapters_and_no_run_makes_it_again(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--soup averages LoRA adapters, and tuner_type is full"):
+        seeds_main(["demo", "--with", "full", "--seeds", "1", "2", "--soup", "--run", str(tmp_path / "list")])
+    assert not (tmp_path / "list").exists()
+    run = tmp_path / "run"
+    write_json(run / "run.json", {"recipe": "r", "task": "t", "labels": ["A", "B"], "dataset": "d"})
+    write_json(run / "data.json", {"source": {"path": "t.csv", "sha256": ""}})
+    for name in ("sft.yaml", "infer.yaml"):
+        (run / name).write_text("{}")
+    stages.record(run, "train", {"soup": ["a", "b"]}, [], 1.0)
+    with pytest.raises(UserError, match="is the average of several runs, which no run makes again"):
+        plan_again(run, tmp_path / "again")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eval.reporting.calibration_wording import calibration_notes, stack_note
+from eval.reporting.calibration_wording import calibration_notes, no_stack_note, stack_note
 
 BEFORE = {"ece": 0.0692, "log_loss": 0.5409}
 
@@ -30,3 +30,11 @@ def test_the_stack_is_advised_or_not_by_figures_that_are_told(helps: bool, en: s
     assert all(f"{value:.3f}" in text for value in validation.values() for text in found)
     assert "100 validation rows" in found.en
     assert stack_note(None, "macro_f1") is None
+
+
+def test_why_there_is_no_stack_is_told():
+    """The ladder of the demo just lacked it."""
+    found = no_stack_note(["tfidf_linear", "after_score"], {"total": 45, "正面": 26, "负面": 19})
+    assert found is not None and found.en.endswith("each label needs 20 validation rows (负面 19).")
+    assert no_stack_note(["tfidf_linear", "after_score"], {"total": 46, "正面": 26, "负面": 20}) is None
+    assert no_stack_note(["after_score"], {"total": 45, "正面": 26, "负面": 19}) is None
