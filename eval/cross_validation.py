@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from data_prep.manifest import Manifest
 from data_prep.task import SplitSettings
 from eval.reporting.wording import reading_name
 from eval.scoring.baseline_records import LINEAR
@@ -40,10 +41,6 @@ from workspace.markdown import table
 from workspace.paths import shown
 from workspace.ranges import whole
 
-LIMITED = (
-    "每折的行数有上限（{} 条训练行），因此表中其余的行没有被回答。",
-    "The rows of a fold are limited ({} to train on), so that the others of the table were not answered.",
-)
 OWN = {"column", "values", "files", "folds", "fold"}  # of the task's `split`: not a fold's
 
 
@@ -116,8 +113,8 @@ def cross_validate(
     write_jsonl(trials.folder / "rows.jsonl", map(asdict, answers))
     by = (recipe.task.primary_metric, recipe.task.margin)
     write_json(trials.folder / "cv.json", summary(answers, labels, folds, repeats, *by))
-    first = Run.read(results[0].run)
-    text = page(answers, labels, folds, repeats, recipe.name, *by, first.notice, first.limit)
+    left_out = sum(not_answered(one.run) for one in results[:folds])
+    text = page(answers, labels, folds, repeats, recipe.name, *by, Run.read(results[0].run).notice, left_out)
     write_text(trials.folder / "cv.md", text)
     print(f"\n{text}\ncv: {shown(trials.folder / 'cv.md')}, {shown(trials.folder / 'rows.jsonl')}", flush=True)
     return answers
@@ -141,6 +138,11 @@ def answers_of(folder: Path, repeat: int, fold: int) -> list[Answer]:
         Answer(key, own, gold, fold, repeat, {name: one.predicted[at] for name, one in readings.items()})
         for at, (key, own, gold) in enumerate(zip(test.ids, ids, test.gold, strict=True))
     ]
+
+
+def not_answered(folder: Path) -> int:
+    """How many rows of the fold of a run its limit left out."""
+    return Manifest.read(Run.read(folder).dataset).counts.not_used["test"]
 
 
 def of_common_readings(answers: Sequence[Answer]) -> list[Answer]:
@@ -204,10 +206,9 @@ def page(
     metric: Metric = "macro_f1",
     margin: float = MARGIN,
     notice: Notice | None = None,
-    limit: int | None = None,
+    left_out: int = 0,
 ) -> str:
-    """cv.md: the pooled result, by repeat, fold and class, in Chinese and English. `notice`: that of the first fold;
-    `limit`: that of each fold's rows."""
+    """cv.md: the pooled result, by repeat, fold and class; `left_out`: rows that a limit kept out of all tests."""
     first = [answer for answer in answers if answer.repeat == 0]
     found, tuned = scores(first, labels), primary(first[0].readings)
     lines = [
@@ -216,7 +217,8 @@ def page(
         "每一行由没有见过它、也没有见过其近似文本的模型回答一次；下面是全部折合在一起的结果。",
         "Each row was answered once, by a model that saw neither it nor its near copies; these are all folds together.",
         "",
-        *([LIMITED[0].format(limit), LIMITED[1].format(limit), ""] if limit else []),
+        *([f"另有 {number(left_out)} 行被上限（limit）排除，没有被回答。"] if left_out else []),
+        *([f"{number(left_out)} other rows were left out by the limit, and not answered.", ""] if left_out else []),
         *([f"第一折：{notice['zh']}", f"In the first fold: {notice['en']}", ""] if notice else []),
         *table(["判读 reading", "准确率 accuracy", "95%", "macro F1", "未识别 unparsed"], [
             [" ".join(reading_name(key)), percent(s.accuracy), interval(wilson(s.correct, s.n)), f"{s.macro_f1:.3f}",

@@ -156,6 +156,7 @@ def seen_by_torch() -> dict[str, Any]:
         if torch.version.cuda is None and getattr(torch.version, "hip", None) is None:
             return {"build": "cpu"}
         found: dict[str, Any] = {"build": torch.__version__, "architectures": list(torch.cuda.get_arch_list())}
+        found["hip"] = torch.version.cuda is None
         cards: list[dict[str, Any]] = []
         there = torch.cuda.is_available()
         if there:
@@ -216,13 +217,13 @@ def judge(said: dict[str, Any]) -> Gpus:
     faults = [f"has no kernels for {', '.join(without)}"] if without else []
     faults += [f"cannot use {'; '.join(failing)}"] if failing else []
     if not said["cards"]:
-        return _unseen(build, said["warnings"])
+        return _unseen(build, said.get("hip", False), said["warnings"])
     kind: FaultKind = "failing" if failing else ("new_card" if newer else "old_card") if without else ""
     return Gpus(tuple(usable), f"{build} {', and '.join(faults)}" if faults else "", len(said["cards"]), kind)
 
 
-def _unseen(build: str, warnings: Sequence[str]) -> Gpus:
-    """Why a torch that is built for GPUs sees none."""
+def _unseen(build: str, hip: bool, warnings: Sequence[str]) -> Gpus:
+    """Why a torch that is built for GPUs, AMD's where `hip` says so, sees none."""
     # By "no CUDA …" torch says that it sees none, not why.
     if why := next((line for line in warnings if line and "no cuda" not in line.lower()), ""):
         old = "too old" in why  # the words of torch's own warning
@@ -230,7 +231,7 @@ def _unseen(build: str, warnings: Sequence[str]) -> Gpus:
     if named := _named_cards():
         told = " and ".join(f"{name}={value}" for name, value in named.items())
         return Gpus(fault=f"{build} cannot use the GPU: {told} names none that is here", kind="named")
-    if any(map(os.path.exists, (AMD,) if "rocm" in build else NVIDIA)):
+    if any(map(os.path.exists, (AMD,) if hip else NVIDIA)):
         return Gpus(fault=f"{build} cannot use the GPU: torch sees no card", kind="failing")
     return Gpus(fault=f"a GPU's driver is here and {build} sees no card of it", kind="other_build")
 

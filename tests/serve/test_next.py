@@ -70,6 +70,28 @@ def test_rows_that_a_limit_left_out_are_not_offered(tmp_path, run):
     assert {row["review"] for row in rows_of(tmp_path / "o" / "rows.csv")} <= {*POOL}
 
 
+def test_of_a_table_that_is_labelled_in_part_the_rest_is_offered_under_a_limit_too(tmp_path, run, capsys):
+    lines = [f"{label},{text},a{at}" for at, (label, text) in enumerate(reviews(120))]
+    lines += [f",{text},b{at}" for at, text in enumerate(POOL)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["label,review,no", *lines]) + "\n", encoding="utf-8")
+    build(
+        small_task(tmp_path, **COLUMNS, limit=20, labels={"1": "正面", "0": "负面", "": None}),
+        csv=table,
+        out=run.dataset,
+    )
+    write_json(run.folder / "data.json", {"source": {"path": str(table), "sha256": ""}})
+    found = suggest(replace(run, limit=20), table, doubting("很好"), tmp_path / "o", rows=1_000)
+    assert (
+        {row["review"] for row in rows_of(tmp_path / "o" / "rows.csv")}
+        == {found.texts[at] for at in found.at}
+        <= {*POOL}
+    )
+    write_json(run.folder / "data.json", {"source": {"path": str(tmp_path / "gone.csv"), "sha256": ""}})
+    suggest(replace(run, limit=20), table, doubting("很好"), tmp_path / "p", rows=1_000)
+    assert "rows that the run's limit left out are offered too" in capsys.readouterr().out
+
+
 def test_rows_of_the_run_labelled_rows_and_copies_are_never_chosen(tmp_path, run, capsys):
     held = [read_jsonl(run.dataset / f"{name}.jsonl")[0]["review"] for name in SPLITS]
     texts = [*held, held[2] + "！！", *POOL, POOL[0] + "。", " ", "一"]

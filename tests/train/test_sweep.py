@@ -3,13 +3,16 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
+from data_prep.build import build
+from data_prep.task import find_task
 from eval.seeds import main as seeds_main
 from plan.options import parse_options
+from tests.prep_tables import reviews, write_csv, write_model
 from train import trials as trying
 from train.rerun import compare, differences, plan_again
 from train.sweep import check_same_validation, chosen, grid, main, sweep
@@ -291,22 +294,29 @@ def test_only_a_whole_run_with_its_table_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_sweep_does_not_compare_points_with_other_validation_rows(tmp_path: Path, monkeypatch) -> None:
-    rows = {"none": "a", "original-split": "b", "rank8": "a"}
-    looked = []
+    """Another prompt shows other texts, other label words name the same labels: the rows stay the same."""
+    table = write_csv(
+        tmp_path / "t.csv", [(label, text * (5 + at % 20)) for at, (label, text) in enumerate(reviews(80))]
+    )
+    model, looked = write_model(tmp_path / "model"), []
 
-    def manifest(trials: TrialList, trial: Trial, words: list[str]) -> SimpleNamespace:
+    def dataset(trials: TrialList, trial: Trial, words: list[str]) -> Path:
         looked.append(trial.name)
-        return SimpleNamespace(rows_sha256={"val": rows[trial.name]})
+        if trial.name == "original-split":
+            raise UserError("a trial that fails is told in its turn")
+        split = {"split": replace(task.split, seed=7)} if trial.name == "learning-curve" else {}
+        own = replace(find_task("hotel_reviews", trial.overrides), max_length=100, max_reject_share=0.9, **split)
+        return build(own, csv=table, out=tmp_path / trial.name, model=model).parent
 
-    monkeypatch.setattr(TrialList, "manifest", manifest)
-    options = parse_options(["hotel_reviews"])
-    check_same_validation(TrialList(tmp_path / "a"), [], grid([["none", "rank8", "rank16"]], None, 1), options)
+    task = find_task("hotel_reviews")
+    monkeypatch.setattr(TrialList, "dataset", dataset)
+    options, trials = parse_options(["hotel_reviews"]), TrialList(tmp_path / "list")
+    check_same_validation(trials, [], grid([["none", "rank8", "rank16"]], None, 1), options)
     assert looked == []  # nothing of these changes the task
-    with pytest.raises(UserError, match="original-split has other validation rows than none"):
-        check_same_validation(
-            TrialList(tmp_path / "b"), [], grid([["none", "rank8", "original-split"]], None, 1), options
-        )
-    assert looked == ["none", "original-split"]
+    check_same_validation(trials, [], grid([["none", "clean", "original-split", "letters"]], None, 1), options)
+    assert looked == ["none", "clean", "original-split", "letters"]
+    with pytest.raises(UserError, match="learning-curve has other validation rows than none"):
+        check_same_validation(trials, [], grid([["none", "learning-curve"]], None, 1), options)
 
 
 def test_a_soup_is_of_adapters_and_no_run_makes_it_again(tmp_path: Path) -> None:
