@@ -6,13 +6,13 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
-from plan.hardware import Machine, check_usable, child_environment, one_gpu, this_machine, used_by
+from plan.hardware import Machine, check_bits, child_environment, one_gpu, this_machine, used_by
 from plan.option_values import limits_fault
 from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
@@ -79,7 +79,7 @@ def recipe(ready: Ready) -> Check:
     from plan.swift_schema import check_packages
 
     try:
-        check_usable(replace(ready.machine, fault_kind=""), ready.sft)  # a card's fault is told by the machine's line
+        check_bits(ready.machine, ready.sft)
         check_packages({**ready.sft, **ready.recipe.infer})
     except UserError as error:
         found, _, remedy = str(error).rpartition(": ")

@@ -60,7 +60,8 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
 
     from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
-    from plan.training_memory import is_true, step_gib
+    from plan.option_values import is_true
+    from plan.training_memory import step_gib
 
     free = psutil.virtual_memory().available / 2**30
     of = f"{free:.1f} of {machine.memory_gib:.1f} GiB memory are free"

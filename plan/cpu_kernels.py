@@ -29,6 +29,7 @@ from pydantic import FiniteFloat
 
 from plan.cpu_rates import EXACT, measure
 from plan.hardware import Machine, this_machine
+from plan.option_values import is_true
 from workspace.errors import run_main
 from workspace.files import write_json
 from workspace.paths import ROOT, cache_folder
@@ -138,7 +139,7 @@ def trains_fused(values: Mapping[str, Any]) -> bool:
 def can_be_fused(values: Mapping[str, Any], model_type: str) -> bool:
     """Whether the fused layers take the place of the model's own: plain LoRA of one of the families they know."""
     lora = str(values.get("tuner_type", "lora")) == "lora" and float(values.get("lora_dropout", 0.05)) == 0
-    return lora and str(values.get("use_dora", False)).lower() != "true" and model_type in FAMILIES
+    return lora and not is_true(values, "use_dora") and model_type in FAMILIES
 
 
 def sft_values(precision: Precision | None, values: dict[str, Any], named: Collection[str]) -> dict[str, Any]:

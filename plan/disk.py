@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_prep.splits.deciding_rows import held_out_rows
+from plan.option_values import is_true
 from workspace.errors import MachineFault
 from workspace.paths import expanded, shown
 from workspace.safetensors_header import read_header
@@ -110,7 +111,7 @@ def lora_parameters(sft: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]
         else:
             chosen = any(f".{name}".endswith(f".{word}.weight") for word in targets)
         if chosen and len(shape) == 2:
-            count += rank * sum(shape) + (shape[0] if str(sft.get("use_dora")).lower() == "true" else 0)
+            count += rank * sum(shape) + (shape[0] if is_true(sft, "use_dora") else 0)
     if sft.get("task_type") == "seq_cls":
         hidden = max((min(shape) for shape in shapes.values() if len(shape) == 2), default=0)
         count += int(sft.get("num_labels", 2)) * hidden

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from plan.gpus import VISIBLE, choice_variable
 from plan.hardware import Machine, one_gpu, visible_gpus
+from plan.option_values import is_true
 from workspace.errors import UserError
 
 BATCH, ACCUMULATION = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -133,8 +134,8 @@ def throughput_line(values: Mapping[str, Any], machine: Machine) -> str | None:
 
 def _may_take_more(values: Mapping[str, Any]) -> bool:
     """Whether the override large-batch is for these keys: LoRA on a GPU, whole weights, activations that are kept."""
-    true = [key for key in ("use_cpu", "gradient_checkpointing") if str(values.get(key, False)).lower() == "true"]
-    return not true and values.get("tuner_type", "lora") == "lora" and not values.get("quant_bits")
+    apart = is_true(values, "use_cpu") or is_true(values, "gradient_checkpointing") or values.get("quant_bits")
+    return not apart and values.get("tuner_type", "lora") == "lora"
 
 
 def left_out_line(values: Mapping[str, Any], rows: int) -> str | None:

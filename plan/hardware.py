@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plan.gpus import VISIBLE, FaultKind, choice_variable, find_gpus
+from plan.option_values import is_true
 from workspace.errors import UserError
 from workspace.gpu_driver import has_driver
 
@@ -119,7 +120,7 @@ def this_machine() -> Machine:
 
 def used_by(sft: Mapping[str, Any], machine: Machine) -> Machine:
     """What a resolved sft.yaml uses of a machine: not its GPU, where it says `use_cpu`."""
-    if str(sft.get("use_cpu", False)).lower() != "true":
+    if not is_true(sft, "use_cpu"):
         return machine
     return replace(machine, gpu=None, gpus=0, gpu_numbers=(), gpu_fault="", fault_kind="")
 
@@ -129,13 +130,16 @@ def check_usable(machine: Machine, sft: Mapping[str, Any] = {}) -> None:
 
     A torch that is built for CPUs has been chosen, and is told of instead. Weights of few bits (`sft`) need a GPU.
     """
-    if machine.gpu is not None:
-        return
-    if remedy := REMEDIES.get(machine.fault_kind):
+    if machine.gpu is None and (remedy := REMEDIES.get(machine.fault_kind)):
         raise UserError(
             f"{machine.gpu_fault}: {remedy}, or put {VISIBLE}= (empty) before the command to compute on the CPU"
         )
-    if str(sft.get("quant_bits") or 0) != "0":
+    check_bits(machine, sft)
+
+
+def check_bits(machine: Machine, sft: Mapping[str, Any]) -> None:
+    """Raise `UserError` for weights of few bits where no GPU computes."""
+    if machine.gpu is None and str(sft.get("quant_bits") or 0) != "0":
         raise UserError(
             f"quant_bits: {sft['quant_bits']} is for GPUs, and none is used here: take another recipe, or the model's "
             "weights whole"

@@ -8,6 +8,7 @@ from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
 from plan.distributed import BATCH, smaller_batch, whole_number
+from plan.option_values import is_true
 from workspace.files import write_json
 from workspace.records import read_if_whole
 
@@ -32,7 +33,7 @@ def less_memory(values: Mapping[str, Any]) -> dict[str, Any] | None:
     if smaller := smaller_batch(values):
         eval_batch = max(1, whole_number(values, EVAL_BATCH, whole_number(values, BATCH)) // 2)
         return {**smaller, EVAL_BATCH: eval_batch}
-    if str(values.get(CHECKPOINTING, True)).lower() != "true":
+    if not is_true(values, CHECKPOINTING, True):
         return {CHECKPOINTING: True}
     return None
 

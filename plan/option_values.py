@@ -108,6 +108,11 @@ RANGES = {
 OTHERS = {"int": whole(-(2**31), 2**31 - 1), "float": Range(-1e15, 1e15)}
 
 
+def is_true(values: Mapping[str, Any], key: str, default: bool = False) -> bool:
+    """Whether a key says true: in a YAML, or as text of the command line."""
+    return str(values.get(key, default)).lower() == "true"
+
+
 def reserved(key: str, value: Any, decided: Mapping[str, str]) -> str | None:
     """What to use in place of an option that may not be set here: one of `decided`, or one that may be nowhere."""
     switched_off = key in ("push_to_hub", "save_only_model") and str(value).lower() == "false"

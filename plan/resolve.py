@@ -12,9 +12,10 @@ from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, smalle
 from plan.gpu_kernels import answers_side_by_side, fused_layers, gpu_attention, larger_evaluation
 from plan.hardware import Machine, dtype_flags
 from plan.memory import EVAL_BATCH
+from plan.option_values import is_true
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import MEMORY_SHARE, ModelShape, is_true, step_gib, weights_gib
+from plan.training_memory import MEMORY_SHARE, ModelShape, step_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -96,7 +97,7 @@ def one_device(values: Mapping[str, Any], machine: Machine) -> dict[str, Any]:
 
     ms-swift loads models onto a device of Apple's or Huawei's where there is one, and trains on the CPU all the same.
     """
-    by_cpu = machine.gpu is None and str(values.get("use_cpu")).lower() == "true"
+    by_cpu = machine.gpu is None and is_true(values, "use_cpu")
     apart = not machine.other_device or {"device_map", "deepspeed", "fsdp"} & values.keys()
     return {} if apart or not by_cpu else {"device_map": "cpu"}
 
@@ -110,7 +111,7 @@ def in_its_chat(values: Mapping[str, Any], system: str) -> dict[str, Any]:
     """
     template, found = str(values["template"]), dict(values)
     thought = EMPTY_THOUGHT.match(chat_frame(template, system).before_answer)
-    thinks = str(values.get("enable_thinking", False)).lower() == "true" or values.get("task_type") == "seq_cls"
+    thinks = is_true(values, "enable_thinking") or values.get("task_type") == "seq_cls"
     if thought and not thinks:
         found = {"enable_thinking": False, "loss_scale": "ignore_empty_think", **found}
     if not registry().chats[template].own_system:

@@ -35,6 +35,11 @@ def vllm_rank(rank: int) -> int:
     return next((one for one in VLLM_RANKS if one >= rank), rank)
 
 
+def vllm_share(most: float, free: float) -> float:
+    """The share of a card's memory that vLLM is to take: `most`, or less where no more than `free` of it is free."""
+    return min(most, round(VLLM_FREE * free, 2))
+
+
 def resolve_infer(
     recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path, own_dtype: bool = False
 ) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def resolve_infer(
             raise UserError(f"{' and '.join(VLLM_SPREAD)} ask for {cards} GPUs and {machine.gpus} are seen: lower them")
         elif (free := machine.free_share_of(max(cards, planned_processes(sft).per_node))) < 1:
             # vLLM takes its share of the whole card, or nothing.
-            values[VLLM_MEMORY] = min(float(values.get(VLLM_MEMORY, VLLM_USUAL)), round(VLLM_FREE * free, 2))
+            values[VLLM_MEMORY] = vllm_share(float(values.get(VLLM_MEMORY, VLLM_USUAL)), free)
         if (rank := whole_number(sft, "lora_rank", 8)) > VLLM_RANK and sft.get("tuner_type", "lora") == "lora":
             values.setdefault("vllm_max_lora_rank", vllm_rank(rank))
     elif not _names_batch(recipe):
@@ -98,8 +103,9 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
     cache = ModelShape.read(Path(sft["model"])).cached_numbers * tokens / 2**30  # numbers a row, times 2**-30
     if machine.gpu is not None:
         size = 4 if values["torch_dtype"] == "float32" else 2
-        cards = max(cards_needed(values, machine), planned_processes(sft).per_node)
-        room = MEMORY_SHARE * machine.memory_of(cards) - loaded_gib(values) / cards_needed(values, machine)
+        cards = cards_needed(values, machine)
+        room = MEMORY_SHARE * machine.memory_of(max(cards, planned_processes(sft).per_node))
+        room -= loaded_gib(values) / cards
         most = max(GPU_INFER_BATCH, usual)
         fits = (rows for rows in (most >> halved for halved in range(16)) if rows * size * SHOTS * cache <= room)
         return {BATCH: most if head else max(next(fits, 1), 1)}
@@ -116,9 +122,7 @@ def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
     """
     if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
         return False
-    stored = 4 if ModelShape.read(Path(sft["model"])).stored_in == "float32" else 2
-    weights = sum(path.stat().st_size for path in Path(sft["model"]).glob("*.safetensors"))
-    return 4 / stored * weights / 2**30 <= FLOAT32_SHARE * machine.memory_of(planned_processes(sft).per_node)
+    return weights_gib(Path(sft["model"])) <= FLOAT32_SHARE * machine.memory_of(planned_processes(sft).per_node)
 
 
 def loaded_gib(infer: Mapping[str, Any]) -> float:
@@ -132,8 +136,8 @@ def cards_needed(infer: Mapping[str, Any], machine: Machine) -> int:
     all of them where they are too few."""
     if machine.gpus < 2:
         return 1
-    counts = range(1, machine.gpus + 1)
-    return next((n for n in counts if loaded_gib(infer) <= MEMORY_SHARE * n * machine.memory_of(n)), machine.gpus)
+    weights, counts = loaded_gib(infer), range(1, machine.gpus + 1)
+    return next((n for n in counts if weights <= MEMORY_SHARE * n * machine.memory_of(n)), machine.gpus)
 
 
 def room_for_labels(

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, PositiveInt
 
 from plan.distributed import whole_number
+from plan.option_values import is_true
 from workspace.files import read_json
 from workspace.records import read
 
@@ -104,11 +105,6 @@ def step_gib(sft: Mapping[str, Any], model: Path, batch: int, fused: bool = Fals
     weights = training_gib(model, 0, **settings)
     share = LIGER_SHARE if is_true(sft, "use_liger_kernel") else 1.0
     return weights + share * (training_gib(model, batch, **settings) - weights)
-
-
-def is_true(values: Mapping[str, Any], key: str, default: bool = False) -> bool:
-    """Whether a key says true: in a YAML, or as text of the command line."""
-    return str(values.get(key, default)).lower() == "true"
 
 
 def is_quantised(sft: Mapping[str, Any], model: Path) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.hardware import Machine, one_gpu, this_machine
-from plan.resolve_infer import VLLM_FREE, vllm_rank
+from plan.resolve_infer import vllm_rank, vllm_share
 from plugins.vllm_words import ONE_TOKEN, ROWS, named_logprobs, word_logprobs
 from serve.classifier_file import Prompt
 from serve.encoding import Encoded, PromptEncoder, shares_of
@@ -126,7 +126,7 @@ def _loaded(
             tokenizer=str(tokenizer),
             dtype="float32" if on_cpu else dtype or stored_dtype(model),  # left to itself it rounds float32
             max_model_len=tokens,
-            gpu_memory_utilization=min(MEMORY, round(VLLM_FREE * machine.best_free, 2)),
+            gpu_memory_utilization=vllm_share(MEMORY, machine.best_free),
             enforce_eager=on_cpu,  # compiling takes longer than it saves there
             enable_prefix_caching=True,
             **given,

@@ -19,9 +19,10 @@ LONG_SECONDS = 3600
 # A look at a row while the untuned model answered, times this, is a training step's time for the row: forward, and
 # backward through frozen weights. Rough: it only decides whether steps are measured at all.
 TRAINING_FACTOR = 3
-SHORTER = {
-    "sft": "--limit N, --num_train_epochs 1, --max_length 256, or a GPU",
-    "pt": "fewer texts in `unlabelled`, or a GPU",
+# By ms-swift's command: what its rows are called, and what makes it shorter.
+ROWS = {
+    "sft": ("reviews", "--limit N, --num_train_epochs 1, --max_length 256, or a GPU"),
+    "pt": ("texts without labels", "fewer texts in `unlabelled`, or a GPU"),
 }
 PROBE_STEPS = 3  # run twice over the same rows: the first pass warms up, the second is measured
 
@@ -78,12 +79,11 @@ def swift_command(values: Mapping[str, Any]) -> str:
 
 def message(seconds: float, total: float, rows: int, command: str = "sft") -> str:
     """The line to print: the time, and where that is more than an hour, what shortens it."""
-    text = f"train: about {seconds / 3600:.1f} h on this machine for {total:,.0f} reviews ({rows:,} rows), "
-    if command == "pt":
-        text = text.replace("reviews", "texts without labels")
+    name, shorter = ROWS[command]
+    text = f"train: about {seconds / 3600:.1f} h on this machine for {total:,.0f} {name} ({rows:,} rows), "
     text += f"measured over {PROBE_STEPS} steps"
     if seconds > LONG_SECONDS:
-        text += "; shorten it with " + SHORTER[command]
+        text += f"; shorten it with {shorter}"
     return text
 
 

@@ -57,8 +57,8 @@ def plan_again(original: Path, again: Path) -> Plan:
     run, source = Run.read(original), read_source(original)
     if (tuned := stages.read_record(original, "train")) and "soup" in tuned.inputs:
         raise UserError(f"{shown(original)} is the average of several runs, which no run makes again: repeat those")
-    machine = used_by(run.sft_values(), this_machine())
-    if run.machine.get("gpu") and this_machine().gpu is None:
+    here = this_machine()
+    if run.machine.get("gpu") and here.gpu is None:
         raise UserError(
             f"{shown(original)} was tuned on {run.machine['gpu']} and no GPU is seen here: repeat it where one is, or "
             "tune anew for the CPU by `bash run_sft.sh`"
@@ -85,6 +85,7 @@ def plan_again(original: Path, again: Path) -> Plan:
         raise UserError(f"{shown(model)} is not the model that {shown(original)} was made with: put that one back")
     if (start := run.start_adapter) and not (start / ADAPTER_WEIGHTS).is_file():
         raise UserError(f"{shown(start)}, the adapter that {shown(original)} went on from, is gone: put it back")
+    machine = used_by(run.sft_values(), here)
     now = {**software(), "machine_text": machine.describe(), "machine": machine.as_dict()}
     for line in differences(dataclasses.asdict(run), now):
         print(f"again: {line}", file=sys.stderr)

@@ -11,7 +11,6 @@ are tuned on all of them (train/halving.py). The same command again goes on wher
 
 import argparse
 import contextlib
-import json
 import random
 import sys
 import time
@@ -104,15 +103,14 @@ def check_same_validation(trials: TrialList, words: Sequence[str], points: Seque
     """Raise `UserError` where points would be judged on other validation rows than the first one: by an override that
     changes the task, so only those that do are prepared before the trials start."""
 
-    def of_task(point: Trial) -> str:
+    apart: dict[tuple[Path, ...], Trial] = {}
+    for point in points:
         recipe = load_recipe(options.recipe or DEFAULT_TASK, (*options.overrides, *point.overrides), caller_folder())
-        return json.dumps([change.values["task"] for change in recipe.overrides if change.values["task"]], default=str)
-
-    apart = {of_task(point): point for point in reversed(points)}
+        apart.setdefault(tuple(one.path for one in recipe.overrides if one.values["task"]), point)
     if len(apart) < 2:
         return
     first: tuple[Trial, list[tuple[str, str]]] | None = None
-    for point in sorted(apart.values(), key=points.index):
+    for point in apart.values():
         try:
             dataset = trials.dataset(point, words)
         except UserError:

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.manifest import Manifest
 from hub.find import fingerprint
 from hub.model_files import CONTENT
 from plan.disk import check_space
@@ -126,8 +125,7 @@ def _learned(run: Run, base: Path) -> Path:
         values |= {"output_dir": str(inner.train_folder)} | found_before(folder)
         path = folder / "sft.yaml"
         inner.write_yaml("sft", values, f"# texts without labels, for {shown(run.folder)}\n# Run as: swift pt {path}")
-        rows = Manifest.read(inner.dataset).counts.train["total"]
-        tune_run(inner, estimate=rows * values["num_train_epochs"] >= MANY)
+        tune_run(inner, estimate=Texts.read(inner.dataset).used * values["num_train_epochs"] >= MANY)
         outputs = _write_model(best_checkpoint(folder), base, folder)
         seconds = stages.seconds_taken(folder, "train") or 0.0
         stages.record(folder, STAGE, inputs, outputs, seconds, made_by(values["external_plugins"]))
