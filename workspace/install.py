@@ -163,6 +163,11 @@ def set_up(pins: str, stamp: Path) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX)
         if stamp.exists():
             return
+        if venv.is_symlink():  # `--clear` would empty what it points to, be it whose it may
+            raise UserError(
+                f"{venv} is a link to {os.path.realpath(venv)}, into which nothing is installed: remove the link, or "
+                f"activate that environment once it has the packages of {pins}"
+            )
         if not _is_whole(venv):
             say(f"=== 1/6 Set up: making {venv.name} with Python {platform.python_version()}")
             if subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)]).returncode:

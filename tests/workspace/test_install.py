@@ -285,3 +285,14 @@ def test_no_set_up_changes_an_environment_that_a_run_uses(tmp_path: Path) -> Non
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shell.communicate("\n")
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_an_environment_that_is_linked_to_is_not_emptied(tmp_path: Path, monkeypatch) -> None:
+    others = tmp_path / "others"
+    others.mkdir()
+    (others / "package").write_text("kept")
+    (tmp_path / ".venv").symlink_to(others)
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"\.venv is a link to .*others.*: remove the link, or activate"):
+        install.set_up("requirements.txt", Path(".venv/pins"))
+    assert (others / "package").read_text() == "kept"
