@@ -20,6 +20,7 @@ from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
 from eval.scoring.baseline_records import LINEAR
+from eval.scoring.predictions import STACK
 from eval.scoring.reading_names import primary_pair
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.soup import judge_soup
@@ -107,7 +108,9 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     guessing = 1 / len(set(test.gold))
     compared = []
     pair = primary_pair(first.predictions.asked)
-    for a, b in ([pair] if pair else []) + ([(LINEAR, tuned)] if LINEAR in places else []):
+    stacked = len(places.get(STACK, ())) == len(answered)
+    against = [(LINEAR, tuned), *([(LINEAR, STACK)] if stacked else [])] if LINEAR in places else []
+    for a, b in ([pair] if pair else []) + against:
         if {a, b} <= places.keys():
             these, n, at = draws, len(test), (places[a], places[b])
         else:  # one of them was asked a part of the rows alone
@@ -116,7 +119,7 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
             these, n, at = score_draws(rows.gold, columns, labels, metric), len(rows), ([0], [*range(1, len(columns))])
         estimate = these.difference(*at)
         code = outcome(estimate, margin)
-        if code == "better" and (above_guessing.ci or above_guessing.rows_ci)[0] <= guessing:
+        if b != STACK and code == "better" and (above_guessing.ci or above_guessing.rows_ci)[0] <= guessing:
             code = "undecided"
         reached = {"of_a": these.mean(at[0]).value, "of_b": these.mean(at[1]).value}
         compared.append({"a": a, "b": b, "n": n, **reached, **asdict(estimate), "code": code})

@@ -76,7 +76,7 @@ def _as_reported(found: RunPredictions, metrics: dict[str, Any]) -> bool:
     """Whether calibrations and stack are those of the report, on whose probabilities its thresholds were chosen."""
     calibrations = [one.calibration for one in found.test.values() if one.calibration]
     own = [(one.temperature, *(one.biases or ())) for one in calibrations]
-    own += [(*found.pool.weights, *(found.pool.biases or ()))] if found.pool else []
+    own += [(*found.stack.pool.weights, *(found.stack.pool.biases or ()))] if found.stack else []
     reported = [one["calibration"] for one in metrics["readings"].values() if one["calibration"]]
     told = [(one["temperature"], *(one["biases"] or {}).values()) for one in reported]
     if stack := metrics["stack"]:

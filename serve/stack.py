@@ -30,12 +30,12 @@ class StackScorer:
     @classmethod
     def fit(cls, finished: FinishedRun) -> "StackScorer":
         """The stack of a run, learned again from its validation rows. Raises `UserError` where it has none."""
-        if (pool := finished.predictions.pool) is None:
+        if (stack := finished.predictions.stack) is None:
             raise UserError(
                 f"{shown(finished.run.folder)} has no stack (too few validation rows, or no linear baseline): "
                 "take --reading tuned or --reading linear"
             )
-        return cls(pool.weights, pool.biases)
+        return cls(stack.pool.weights, stack.pool.biases)
 
     def probabilities(self, tuned: FloatArray, linear: FloatArray) -> FloatArray:
         """Label probabilities (n, labels) from those of both models (n, labels)."""

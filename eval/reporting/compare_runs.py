@@ -18,7 +18,7 @@ from data_prep.task import PrimaryMetric
 from eval.reporting.render import render
 from eval.reporting.seeds_page import METRICS, OUTCOMES
 from eval.scoring.multiplicity import corrected_codes, holm
-from eval.scoring.predictions import LADDER
+from eval.scoring.predictions import LADDER, STACK
 from eval.scoring.seed_intervals import Estimate, Outcome, outcome, p_value_of, score_draws
 from eval.scoring.significance import Comparison, compare
 from train.trials import runs_of_list
@@ -200,7 +200,7 @@ def _recipe_pairs(groups: Sequence[Sequence[ScoredRun]]) -> Iterator[RecipePair]
     for first, second in combinations(groups, 2):
         runs = [*first, *second]
         for name in LADDER:
-            if not name.startswith(("after", "stack")) or not all(name in run.readings for run in runs):
+            if not name.startswith(("after_", STACK)) or not all(name in run.readings for run in runs):
                 continue
             columns = [run.predicted(name) for run in runs]
             draws = score_draws(gold, columns, metrics.labels, metrics.primary_metric)
@@ -216,7 +216,7 @@ def _paired(runs: Sequence[ScoredRun]) -> Iterator[RunPair]:
     """Each pair of runs with each reading of the tuned model that both have (else of the untuned one)."""
     for first, second in combinations(runs, 2):
         common = [name for name in LADDER if all(name in run.readings for run in (first, second))]
-        names = [n for n in common if n.startswith("after_")] or [n for n in common if n.startswith("before_")]
+        names = [n for n in common if n.startswith(("after_", STACK))] or [n for n in common if n.startswith("before_")]
         gold, of = [row.gold for row in first.rows], first.metrics
         for name in names:
             a, b = (run.predicted(name) for run in (first, second))

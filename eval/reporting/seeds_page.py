@@ -7,6 +7,7 @@ from typing import Any
 from scipy.stats import t
 
 from eval.reporting.wording import reading_name
+from eval.scoring.predictions import STACK
 from workspace.bilingual import NONE, Text, interval, number, percent, signed, signed_interval
 from workspace.markdown import escape, table
 
@@ -22,13 +23,12 @@ OUTCOMES = {
     "equivalent": Text("相当", "equivalent"),
     "undecided": Text("未决", "not decided"),
 }
+THIS = {False: Text("这个配方", "this recipe"), True: Text("这个配方加线性模型", "this recipe with the linear model")}
 AGAINST = {
-    "better": Text("这个配方好于{other}", "This recipe is better than {other}"),
-    "worse": Text("这个配方不如{other}", "This recipe is worse than {other}"),
-    "equivalent": Text("这个配方与{other}相当", "This recipe and {other} are equivalent"),
-    "undecided": Text(
-        "这个配方与{other}孰优孰劣还不能断定", "Whether this recipe is better than {other} is not decided"
-    ),
+    "better": Text("{this}好于{other}", "{this} is better than {other}"),
+    "worse": Text("{this}不如{other}", "{this} is worse than {other}"),
+    "equivalent": Text("{this}与{other}相当", "{this} and {other} are equivalent"),
+    "undecided": Text("{this}与{other}孰优孰劣还不能断定", "whether {this} is better than {other} is not decided"),
 }
 FEW = 3  # seeds
 
@@ -67,16 +67,17 @@ def seeds_page(found: Mapping[str, Any]) -> str:
 def comparison_sentence(comparison: Mapping[str, Any], found: Mapping[str, Any]) -> Text:
     """The recipe against another reading: what the interval allows, then its figures."""
     metric, other, seeds = METRICS[found["metric"]], reading_name(comparison["a"]), comparison["seeds"]
-    zh, en = AGAINST[comparison["code"]]
+    this, (zh, en) = THIS[comparison["b"] == STACK], AGAINST[comparison["code"]]
+    zh, en = zh.format(this=this.zh, other=f"“{other.zh}”"), en.format(this=this.en, other=f"“{other.en}”")
     was, value = comparison["of_a"], comparison["of_b"]
     rows, part = number(comparison["n"]), Text("", "")
     if comparison["n"] < found["n"]:
         part = Text(f"（{rows} 条测试行）", f" ({rows} of the rows)")
     facts = signed(comparison["value"]), signed_interval(comparison["ci"]), signed_interval(comparison["rows_ci"])
     return Text(
-        f"{zh.format(other=f'“{other.zh}”')}：{seeds} 个种子的平均{metric.zh} {percent(value)} 对 "
+        f"{zh}：{seeds} 个种子的平均{metric.zh} {percent(value)} 对 "
         f"{percent(was)}{part.zh}，差 {facts[0]} 个百分点（种子与行一起 95% {facts[1]}；仅行 {facts[2]}）。",
-        f"{en.format(other=f'“{other.en}”')}: mean {metric.en} of {seeds} seeds {percent(value)} against "
+        f"{en[0].upper()}{en[1:]}: mean {metric.en} of {seeds} seeds {percent(value)} against "
         f"{percent(was)}{part.en}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}).",
     )
 

@@ -13,7 +13,7 @@ from eval.scoring.calibration import IntArray, probability_metrics
 from eval.scoring.costs import cost_record
 from eval.scoring.intervals import Metric
 from eval.scoring.metrics import Classification, classify
-from eval.scoring.predictions import STACK, STACKED, Predictions, RunPredictions
+from eval.scoring.predictions import STACK, STACKED, TUNED_SCORE, Predictions, RunPredictions
 from eval.scoring.prevalence import noise_ceiling, prevalence_shift
 from eval.scoring.reading_names import primary
 from eval.scoring.responses import Split
@@ -49,9 +49,10 @@ def stack_record(
 ) -> dict[str, Any] | None:
     """The key stack of metrics.json: the pool, and whether the stack may be advised: where `metric` on the validation
     rows, each answered without it, is above that of either model. None without a stack."""
-    if (pool := predictions.pool) is None:
+    if (stack := predictions.stack) is None:
         return None
-    codes = {name: predictions.validation[name].argmax(axis=1) for name in (*STACKED, STACK)}
+    pool, shares = stack.pool, predictions.validation | {TUNED_SCORE: stack.alone}
+    codes = {name: shares[name].argmax(axis=1) for name in (*STACKED, STACK)}
     on_val = {
         name: getattr(classify(val.gold, [labels[code] for code in found], labels), metric)
         for name, found in codes.items()

@@ -73,11 +73,14 @@ def fit(
     return LogLinear(tuple(values[:count].tolist()), biases)
 
 
-def answer_out_of_fold(fitter: Callable[[Models, IntArray], LogLinear], models: Models, gold: IntArray) -> FloatArray:
-    """Probabilities (n, labels) of each row by what was fitted without it."""
+def answer_out_of_fold(fitter: Fitter, models: Models, gold: IntArray, biased: bool) -> FloatArray:
+    """Probabilities (n, labels) of each row by what was fitted without it.
+
+    `biased` as what all rows are answered by has it: folds would decide otherwise, having fewer rows.
+    """
 
     def answer(known: IntArray, asked: IntArray) -> FloatArray:
-        return fitter([one[known] for one in models], gold[known]).apply([one[asked] for one in models])
+        return fitter([one[known] for one in models], gold[known], biased).apply([one[asked] for one in models])
 
     return out_of_fold(answer, gold, models[0].shape[1])
 

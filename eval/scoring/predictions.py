@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from eval.scoring.asked_part import asked_part, rows_answered
 from eval.scoring.baseline_records import ANSWERS, BASELINES_RECORD, LINEAR, MAKE_BASELINES, Baselines
 from eval.scoring.label_bias import batch_calibrated
-from eval.scoring.log_linear import LogLinear
 from eval.scoring.parse import parse_answer
 from eval.scoring.responses import Responses, Split, load_responses
-from eval.scoring.stack import stacked
+from eval.scoring.stack import Stack, stacked
 from eval.scoring.temperature import Calibration, calibrate
 from eval.scoring.thresholds import Threshold, choose
 from workspace.errors import UserError
@@ -94,14 +93,14 @@ class RunPredictions:
     """A run's predictions by reading, in the ladder's order: `test` for all test rows, `asked` for the rows `part` of
     them that the untuned model was asked and texts were generated for; where those are all, both are the same.
 
-    validation: probabilities (m, labels) of the readings that have them; pool: the stack's, None without a stack.
+    validation: probabilities (m, labels) of the readings that have them; stack: None where there is none.
     """
 
     test: dict[str, Predictions]
     asked: dict[str, Predictions]
     part: Split
     validation: dict[str, NDArray[np.float64]]
-    pool: LogLinear | None = None
+    stack: Stack | None = None
 
     @property
     def every(self) -> dict[str, Predictions]:
@@ -128,10 +127,10 @@ def load_predictions(
 ) -> RunPredictions:
     """The predictions of every reading with files in `run`. Raises `UserError` when a file does not fit the rows."""
     part = asked_part(run, test)
-    asked, validation, pool = _load(run, test if part is None else part, test, val, labels, synonyms)
+    asked, validation, stack = _load(run, test if part is None else part, test, val, labels, synonyms)
     if part is None:
-        return RunPredictions(asked, asked, test, validation, pool)
-    return RunPredictions(_load(run, test, None, val, labels, synonyms)[0], asked, part, validation, pool)
+        return RunPredictions(asked, asked, test, validation, stack)
+    return RunPredictions(_load(run, test, None, val, labels, synonyms)[0], asked, part, validation, stack)
 
 
 def _load(
@@ -141,12 +140,12 @@ def _load(
     val: Split,
     labels: Sequence[str],
     synonyms: Mapping[str, Sequence[str]],
-) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float64]], LogLinear | None]:
-    """The readings of `rows`, those of the validation rows, the stack's pool. `whole`: the test rows, of which `rows`
+) -> tuple[dict[str, Predictions], dict[str, NDArray[np.float64]], Stack | None]:
+    """The readings of `rows`, those of the validation rows, the stack. `whole`: the test rows, of which `rows`
     may be the part that was asked in every way; None for what answered all of them, although others did not."""
     loaded: list[Predictions] = []
     validation: dict[str, NDArray[np.float64]] = {}
-    pool, gold = None, val.codes(labels)
+    stack, gold = None, val.codes(labels)
     if baselines := Baselines.read(run):
         majority = baselines.majority.label
         if majority not in labels:
@@ -183,9 +182,9 @@ def _load(
     on_test = {one.name: one.probabilities for one in loaded if one.probabilities is not None}
     if on_test.keys() & validation.keys() >= set(STACKED):
         known, asked = ([by_name[name] for name in STACKED] for by_name in (validation, on_test))
-        if found := stacked(known, asked, gold):
-            pool, validation[STACK] = found.pool, found.on_val
-            loaded.append(by_score(STACK, found.on_test, labels))
+        if stack := stacked(known, asked, gold):
+            validation[STACK] = stack.on_val
+            loaded.append(by_score(STACK, stack.on_test, labels))
     for at, one in enumerate(loaded):
         if one.name in validation and one.name in (TUNED_SCORE, *ANSWERS) and one.probabilities is not None:
             calibration = calibrate(validation[one.name], gold, one.name == TUNED_SCORE)
@@ -202,7 +201,7 @@ def _load(
         )
     if not loaded:
         raise UserError(f"{shown(run)} holds no answers yet (before/test.jsonl, after/test.jsonl): run the inference")
-    return {p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, pool
+    return {p.name: p for p in sorted(loaded, key=lambda p: LADDER.index(p.name))}, validation, stack
 
 
 def _probabilities(path: Path, split: Split, labels: Sequence[str]) -> NDArray[np.float64] | None:

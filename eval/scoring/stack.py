@@ -22,16 +22,18 @@ from eval.scoring.log_linear import (
     fit,
     fit_with_biases_that_help,
 )
-from eval.scoring.temperature import calibrate
+from eval.scoring.temperature import calibrate, calibrated_out_of_fold
 
 
 class Stack(NamedTuple):
     """The pool of all validation rows, on the models' probabilities as they are stored, and what it answers:
-    validation rows (m, labels), each by a pool without it, and test rows (n, labels)."""
+    validation rows (m, labels), each by a pool without it, and test rows (n, labels). alone (m, labels): the first
+    model's answers to the validation rows, calibrated without the row likewise; what the pool is to be better than."""
 
     pool: LogLinear
     on_val: FloatArray
     on_test: FloatArray
+    alone: FloatArray
 
 
 def stacked(on_val: Models, on_test: Models, gold: IntArray) -> Stack | None:
@@ -42,7 +44,9 @@ def stacked(on_val: Models, on_test: Models, gold: IntArray) -> Stack | None:
     if not has_all(gold, on_val[0].shape[1]):
         return None
     pool = fit_stack(on_val, gold)
-    return Stack(pool, answer_out_of_fold(fit_stack, on_val, gold), pool.apply(on_test))
+    unseen = answer_out_of_fold(_fit, on_val, gold, pool.biases is not None)
+    biased = calibrate(on_val[0], gold, True).biases is not None
+    return Stack(pool, unseen, pool.apply(on_test), calibrated_out_of_fold(on_val[0], gold, biased))
 
 
 def fit_stack(models: Sequence[FloatArray], gold: IntArray) -> LogLinear:

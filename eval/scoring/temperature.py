@@ -8,7 +8,15 @@ calibrated and stays the baseline that it was.
 
 from dataclasses import dataclass
 
-from eval.scoring.log_linear import FloatArray, IntArray, LogLinear, Models, fit, fit_with_biases_that_help
+from eval.scoring.log_linear import (
+    FloatArray,
+    IntArray,
+    LogLinear,
+    Models,
+    answer_out_of_fold,
+    fit,
+    fit_with_biases_that_help,
+)
 
 LOWEST, HIGHEST = 0.05, 20.0  # no model is less or more sure than this by rights
 
@@ -30,9 +38,18 @@ class Calibration:
 def calibrate(probabilities: FloatArray, gold: IntArray, may_have_biases: bool) -> Calibration:
     """The calibration of a model's probabilities (n, labels) on validation rows of the labels `gold` (n,), n > 0."""
 
-    def fitter(models: Models, gold: IntArray, biased: bool) -> LogLinear:
-        return fit(models, gold, models[0], biased, 1 / HIGHEST, 1 / LOWEST)
-
     models = [probabilities]
-    found = fit_with_biases_that_help(fitter, models, gold) if may_have_biases else fitter(models, gold, False)
+    found = fit_with_biases_that_help(_fit, models, gold) if may_have_biases else _fit(models, gold, False)
     return Calibration(1 / found.weights[0], found.biases)
+
+
+def calibrated_out_of_fold(probabilities: FloatArray, gold: IntArray, biased: bool) -> FloatArray:
+    """The probabilities (n, labels) of validation rows, each calibrated by what was fitted without it.
+
+    Raises ValueError where a label has fewer rows than there are folds.
+    """
+    return answer_out_of_fold(_fit, [probabilities], gold, biased)
+
+
+def _fit(models: Models, gold: IntArray, biased: bool) -> LogLinear:
+    return fit(models, gold, models[0], biased, 1 / HIGHEST, 1 / LOWEST)

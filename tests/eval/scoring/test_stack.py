@@ -35,7 +35,7 @@ def two_models(rows: int, labels: int, seed: int, noise: float = 1.6) -> tuple[l
 @pytest.mark.parametrize("labels", [2, 4])
 def test_two_models_with_errors_of_their_own_are_better_together(labels: int) -> None:
     (on_val, gold), (on_test, truth) = two_models(300, labels, 1), two_models(2000, labels, 2)
-    _, val, test = stacked(on_val, on_test, gold)
+    _, val, test, _ = stacked(on_val, on_test, gold)
     accuracy = [float((shares.argmax(axis=1) == truth).mean()) for shares in (*on_test, test)]
     assert accuracy[2] > max(accuracy[:2]) + 0.03
     assert test.shape == (2000, labels) and test.sum(axis=1) == pytest.approx(1)
@@ -108,7 +108,7 @@ def run_of(models: list[np.ndarray], gold: np.ndarray) -> tuple[RunPredictions, 
     test: dict[str, Predictions] = {name: by_score(name, one, labels) for name, one in shares.items()}
     words, ids = tuple(labels[code] for code in gold), tuple(map(str, range(len(gold))))
     rows = Split(Path("x"), ids, ids, words, (False,) * len(gold))
-    return RunPredictions(test, test, rows, shares, found.pool), rows
+    return RunPredictions(test, test, rows, shares, found), rows
 
 
 @pytest.mark.parametrize("helps", [True, False])
@@ -144,7 +144,7 @@ def test_no_reading_is_weighed_against_a_stack_that_is_not_advised() -> None:
 
     reached = {"embedding_linear": 860, "tfidf_linear": 830, "after_generate": 890, "after_score": 900, "stack": 910}
     readings = {name: right(name, count) for name, count in reached.items()}
-    found = RunPredictions(readings, readings, rows, predictions.validation, predictions.pool)
+    found = RunPredictions(readings, readings, rows, predictions.validation, predictions.stack)
     scores = {name: classify(gold, one.predicted, labels) for name, one in readings.items()}
     off = ("stack",)
     comparisons = compare_all(found, rows, labels, off=off)
@@ -154,4 +154,27 @@ def test_no_reading_is_weighed_against_a_stack_that_is_not_advised() -> None:
 
 def test_of_a_run_without_a_stack_nothing_is_said() -> None:
     predictions, rows = run_of(*two_models(100, 2, 1))
-    assert stack_record(replace(predictions, pool=None), rows, ("a", "b"), "accuracy") is None
+    assert stack_record(replace(predictions, stack=None), rows, ("a", "b"), "accuracy") is None
+
+
+def leaning_model(gold: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A model that knows much and leans towards one label by far."""
+    logits = np.eye(2)[gold] * 3 + rng.normal(0, 1, (len(gold), 2)) + np.array([3.0, 0.0])
+    return softmax(logits, axis=1)
+
+
+@pytest.mark.parametrize("rarest", [20, 22, 26])
+def test_validation_rows_judge_the_kind_of_stack_that_answers(rarest: int) -> None:
+    """With few rows of a label the folds had no biases where the stack has them, and it looked worse than it is."""
+    shown = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        gold = np.repeat([0, 1], [30, rarest])
+        models = [leaning_model(gold, rng), leaning_model(gold, rng)]
+        pool, on_val, on_test, alone = stacked(models, models, gold)
+        if pool.biases is None:
+            continue
+        unseen, fitted = (float((shares.argmax(axis=1) == gold).mean()) for shares in (on_val, on_test))
+        shown.append(fitted - unseen)
+        assert alone.shape == on_val.shape and (alone != calibrate(models[0], gold, True).apply(models[0])).all()
+    assert len(shown) >= 8 and np.mean(shown) < 0.05
