@@ -39,8 +39,8 @@ HEAD_NOTE = Text(
     "head's. A head writes no text, so there is no “after · generate”, and the gain cannot be split into parts.",
 )
 NOTHING_TO_DECIDE = Text(
-    "还不能决定：缺少调优前或调优后的回答。",
-    "Nothing can be decided yet: answers from before or after tuning are missing.",
+    "还不能决定：只有调优前的回答，没有调优后的回答，也没有基线。",
+    "Nothing can be decided yet: there are answers from before tuning alone.",
 )
 # What ms-swift's two teacher-forced accuracies count. Both see the right answer so far, and count the end token.
 _TEACHER_FORCED = {
@@ -103,12 +103,18 @@ def leak_note(metrics: Mapping[str, Any]) -> Text | None:
     )
 
 
-def decision(metrics: Mapping[str, Any], pair: tuple[str, str] | None) -> Text:
-    """What to do, as eval/scoring/decision.py decided.
+def is_decided(metrics: Mapping[str, Any]) -> bool:
+    """Whether there is more to weigh than the untuned model: the tuned one, as of a soup, or a baseline.
 
-    pair: the readings that the verdict compares; None when there were no answers from both before and after.
+    `export` goes by the same decision.
     """
-    return Text(metrics["decision"]["zh"], metrics["decision"]["en"]) if pair else NOTHING_TO_DECIDE
+    return any(stage_of(name) != "before" for name in metrics["readings"])
+
+
+def decision(metrics: Mapping[str, Any]) -> Text:
+    """What to do, as eval/scoring/decision.py decided."""
+    decided = is_decided(metrics)
+    return Text(metrics["decision"]["zh"], metrics["decision"]["en"]) if decided else NOTHING_TO_DECIDE
 
 
 def teacher_forced(curves: Mapping[str, Any]) -> Text:

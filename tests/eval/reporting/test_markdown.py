@@ -82,9 +82,20 @@ def test_the_report_is_whole(tmp_path, more):
 
 
 def test_without_a_pair_there_are_no_sentences_about_one(tmp_path):
-    metrics = make_run(tmp_path, n=40, curves=False, readings=("majority", "before_generate"))
+    metrics = make_run(tmp_path, n=40, curves=False, readings=("before_generate",))
     text = render_markdown(metrics, read_jsonl(tmp_path / "rows.jsonl"), [])
     assert "Nothing can be decided yet" in text and "![" not in text and "fixed" not in text.split("Paired")[0]
+
+
+@pytest.mark.parametrize("readings", [("after_score", "stack"), ("majority", "before_score", "tfidf_linear")])
+def test_a_soup_has_a_decision_and_what_it_costs_though_only_the_tuned_model_answered(tmp_path, readings):
+    """So have all seeds' runs but the first; `export` takes what this decision advises."""
+    metrics = make_run(tmp_path, n=400, readings=readings, soup_of=3)
+    metrics["decision"] = {"advised": readings[-1], "code": "alone", "weighed": None, "zh": "用它。", "en": "Use it."}
+    text = render_markdown(metrics, read_jsonl(tmp_path / "rows.jsonl"), [])
+    first, second = [line for line in text.splitlines() if line.startswith("**")]
+    assert "Use it." in f"{first}{second}" and "Nothing can be decided" not in text
+    assert "How sure: macro F1" in text and "What it costs: " in text
 
 
 def test_notice_comes_first(tmp_path):

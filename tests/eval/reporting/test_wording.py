@@ -55,13 +55,11 @@ def test_every_reading_of_the_ladder_has_words_in_both_languages():
     ]
 
 
-PAIR = ("before_generate", "after_generate")
-
-
-def test_the_decision_is_told_as_it_was_made():
-    metrics = {"decision": {"zh": "用它。", "en": "Use it."}}
-    assert wording.decision(metrics, PAIR) == ("用它。", "Use it.")
-    assert wording.decision(metrics, None) == wording.NOTHING_TO_DECIDE
+@pytest.mark.parametrize("readings", [["before_score", "after_score"], ["stack"], ["tfidf_linear"], ["encoder"]])
+def test_the_decision_is_told_as_it_was_made(readings):
+    metrics = {"decision": {"zh": "用它。", "en": "Use it."}, "readings": readings}
+    assert wording.decision(metrics) == ("用它。", "Use it.")
+    assert wording.decision(metrics | {"readings": ["before_score"]}) == wording.NOTHING_TO_DECIDE
 
 
 @pytest.mark.parametrize(
