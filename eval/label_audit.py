@@ -69,6 +69,8 @@ def audit(what: str, run: Path | None = None, out: Path | None = None, split: Sp
     write_csv(out, lines)
     print(f"audit: {len(order):,} of {len(rows):,} {split} rows look like another label, {issues.sum():,} probably")
     print(f"audit: written to {shown(out)}: fill in `label` where it is wrong, then name the file in `corrections:`")
+    if split != "train":
+        print(f"audit: labels of {split} rows change only with `corrections_test: true`, which makes it another test")
     if split == "test":
         print("audit: `python -m eval.report RUN` now shows the metrics with and without the probable ones")
     return out

@@ -141,6 +141,14 @@ def test_another_split_is_judged_by_a_model_of_train(tmp_path, dataset):
     assert audit(str(dataset[0]), split="test") == dataset[0] / "audit-test.csv"
 
 
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_what_changes_labels_of_held_out_rows_is_named_with_what_it_does(dataset, capsys, split):
+    """By `corrections:` alone, to which the list was said to go, they stay as they are."""
+    audit(str(dataset[0]), split=split)
+    told = "rows change only with `corrections_test: true`, which makes it another test"
+    assert (f"labels of {split} {told}" in capsys.readouterr().out) is (split != "train")
+
+
 def test_saved_scores_of_a_run_are_used(tmp_path, dataset, capsys):
     folder, run = dataset[0], tmp_path / "run"
     make_plan(run, folder)
