@@ -16,7 +16,7 @@ from plan.hardware import Machine, check_bits, child_environment, one_gpu, this_
 from plan.option_values import limits_fault
 from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
-from workspace.errors import UserError
+from workspace.errors import NO_MEMORY, UserError
 from workspace.gate import check_options
 from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
 
@@ -167,8 +167,6 @@ def forward(ready: Ready) -> Check:
     if result.returncode:
         last = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         found = f"the model cannot answer: {last}"
-        from workspace.child_process import NO_MEMORY  # needs packages, which are there by now
-
         if NO_MEMORY.search(result.stderr):
             return Check("forward", FAULT, found, "end what else holds the memory / 关闭占用显存或内存的其他程序")
         return Check("forward", FAULT, found, "download it again, or take another / 换模型")

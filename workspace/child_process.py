@@ -17,22 +17,13 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from workspace import supervisor
-from workspace.errors import MachineFault, UserError
+from workspace.errors import NO_MEMORY, MachineFault, UserError
 from workspace.folder_lock import note_child
 from workspace.paths import shown
 
 POLL_SECONDS = 0.5
 SERVER = "SWIFT_SERVER"  # in the environment: the socket of plan/swift_server.py
 TAIL_LINES = 12
-# How an allocation that fails ends a command, on a line of its own anywhere in what it wrote.
-# Before it may stand whose line it is: [rank1]: by torchrun, (EngineCore_DP0 pid=270) ERROR 11-27 10:00:00 by vLLM.
-NO_MEMORY = re.compile(
-    r"^(?:\[rank\d+\]:|\([\w ]+pid=\d+\)(?: [A-Z]+ [\d:. -]+(?:\[[^\]]*\])?)?)?\s*"
-    r"([\w.]*MemoryError\b|.*std::bad_alloc|.*Cuda failure (\d+ )?'out of memory'"
-    r"|[\w.]*Error: .*(out of memory|can't allocate memory|_STATUS_ALLOC_FAILED"
-    r"|No available memory for the cache blocks|is less than desired GPU memory utilization))",
-    re.MULTILINE,
-)
 # As torchrun says that one of its processes was killed; it ends with 1 itself.
 RANK_KILLED = re.compile(r"^\s*exitcode\s*: -9\b|Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
 FULL_BYTES = 2**20

@@ -6,6 +6,7 @@ Status 2: bad input. 1: the machine failed (disk, memory). 130, 143, 129: interr
 import difflib
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -17,6 +18,18 @@ EXIT_FAULT = 1
 EXIT_BAD_INPUT = 2
 PIPELINE = "RUN_SFT_PID"  # in the environment of run_sft.sh's stages: its pid
 GO_ON = "the same command goes on from here"
+# How an allocation that fails ends a command, on a line of its own anywhere in what it wrote.
+# Before it may stand whose line it is: [rank1]: by torchrun, (EngineCore_DP0 pid=270) ERROR 11-27 10:00:00 by vLLM.
+NO_MEMORY = re.compile(
+    r"^(?:\[rank\d+\]:|\([\w ]+pid=\d+\)(?: [A-Z]+ [\d:. -]+(?:\[[^\]]*\])?)?)?\s*"
+    r"([\w.]*MemoryError\b|.*std::bad_alloc|.*Cuda failure (\d+ )?'out of memory'"
+    r"|[\w.]*Error: .*(out of memory|can't allocate memory|_STATUS_ALLOC_FAILED"
+    r"|No available memory for the cache blocks|larger than the available KV cache memory"
+    r"|is less than desired GPU memory utilization))",
+    re.MULTILINE,
+)
+# The same of a card's memory, by its maker's libraries.
+CARDS_OWN = re.compile(r"\b(CUDA|HIP|CUBLAS|HIPBLAS)")
 # What a disk or the system may answer to a call that is right.
 REASONS = {
     errno.ENOSPC: "the disk is full: make room",
@@ -70,8 +83,6 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = main() or 0
     except UserError as error:
         status = _tell(str(error), error.status)
-    except MemoryError:
-        status = _tell("no memory is left: end other programs, or take fewer rows with --limit", EXIT_FAULT)
     except BrokenPipeError:  # what it prints to was closed, as by `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush at the end fails, too
         sys.exit(128 + signal.SIGPIPE)
@@ -83,6 +94,10 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = 128 + signal.SIGINT
     except SystemExit as end:
         status = end.code
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
+        status = _tell(_want_of_memory(error), EXIT_FAULT)
     if isinstance(status, int) and status > 128 and PIPELINE not in os.environ:  # run_sft.sh says it itself
         print(f"\nended by signal {status - 128}: {GO_ON}", file=sys.stderr)
     sys.exit(status)
@@ -96,10 +111,27 @@ def fault_sentence(error: OSError) -> str:
     return f"{where}{REASONS[error.errno or 0]}, then run the same command again"
 
 
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether memory does not hold what was asked of it: the machine's, or a card's by the words of torch or cuBLAS.
+
+    torch need not be there: most of its errors are `RuntimeError`s that differ by their words alone.
+    """
+    if isinstance(error, UserError):  # is told already
+        return False
+    return isinstance(error, MemoryError) or NO_MEMORY.search(f"{type(error).__name__}: {error}") is not None
+
+
 def nearest(word: str, known: Iterable[object]) -> str:
     """', did you mean X?' for the nearest of `known`, to end a message with; nothing when none is near."""
     close = difflib.get_close_matches(word, [str(name) for name in known], n=1)
     return f", did you mean {close[0]}?" if close else ""
+
+
+def _want_of_memory(error: Exception) -> str:
+    if CARDS_OWN.search(str(error)):
+        remedy = "put CUDA_VISIBLE_DEVICES= (empty) before the command to compute on the CPU"
+        return f"the GPU's memory does not hold this: end what else holds it, or {remedy}"
+    return "no memory is left: end other programs, or take fewer rows where the command has --limit"
 
 
 def _tell(message: str, status: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workspace import stages
-from workspace.errors import UserError, run_main
+from workspace.errors import UserError, is_want_of_memory, run_main
 from workspace.files import read_jsonl, replace_file, write_json, write_jsonl
 from workspace.paths import ROOT, printable, shown
 from workspace.records import whole_lines
@@ -84,6 +84,48 @@ def test_a_terminal_is_shown_what_it_would_obey(tmp_path: Path, capsys) -> None:
         run_main(main)
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: line 3 has \\x1b]0;title\\x07: mend it\nend of log\n"
+
+
+def named(name: str, base: type[Exception]) -> type[Exception]:
+    """An error of torch's, which is not imported here."""
+    return type(name, (base,), {})
+
+
+ON_CPU = "no memory is left: end other programs, or take fewer rows where the command has --limit"
+ON_GPU = "the GPU's memory does not hold this: end what else holds it, or put CUDA_VISIBLE_DEVICES= (empty) before"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), ON_CPU),
+        (named("_ArrayMemoryError", MemoryError)("Unable to allocate 12.0 GiB for an array"), ON_CPU),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                      "tried to allocate 4503599627370496 bytes."), ON_CPU),
+        (named("OutOfMemoryError", RuntimeError)("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), ON_GPU),
+        (named("AcceleratorError", RuntimeError)("CUDA error: out of memory\nCUDA kernel errors might be"), ON_GPU),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), ON_GPU),
+        (RuntimeError("HIP error: out of memory"), ON_GPU),
+    ],
+)  # fmt: skip
+def test_want_of_memory_is_one_sentence_whatever_stage_it_is(error: Exception, told: str, capsys) -> None:
+    def main() -> int:
+        raise error
+
+    assert is_want_of_memory(error)
+    with pytest.raises(SystemExit) as end:
+        run_main(main)
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and said.startswith(f"error: {told}") and said.count("\n") == 1
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    def main() -> int:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    with pytest.raises(RuntimeError, match="illegal"):
+        run_main(main)
+    assert not is_want_of_memory(UserError("RuntimeError: out of memory"))
 
 
 def test_nan_is_refused(tmp_path: Path) -> None:
