@@ -210,10 +210,10 @@ def one_gpu(machine: Machine) -> dict[str, str]:
     return {choice_variable(): visible_gpus(machine)[numbers.index(machine.best)]}
 
 
-def computing_device() -> str:
+def computing_device(machine: Machine | None = None) -> str:
     """torch's name of what one process computes on: the best free card, or else the CPU, and why, on stderr."""
-    machine = this_machine()
-    if machine.gpu is None and machine.fault_kind in REMEDIES:
+    machine = machine or this_machine()
+    if machine.gpu is None and machine.gpu_fault:
         print(f"{machine.unused}: computing on the CPU", file=sys.stderr, flush=True)
     return f"cuda:{machine.best}" if machine.gpu else "cpu"
 

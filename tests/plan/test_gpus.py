@@ -171,7 +171,7 @@ def test_a_driver_of_another_makers_card_is_told_and_refuses_nothing(
     monkeypatch.setattr(gpus, "NVIDIA", ())
     check_usable(machine := this_machine())
     assert machine.unused == "a GPU's driver is here and torch 2.13.0 sees no card of it; that GPU is not used"
-    assert (hardware.computing_device(), capsys.readouterr().err) == ("cpu", "")
+    assert hardware.computing_device() == "cpu" and f"{machine.unused}: computing on the CPU" in capsys.readouterr().err
     monkeypatch.setattr(gpus, "NVIDIA", ("/",))
     with pytest.raises(UserError, match="torch sees no card: end what holds"):
         check_usable(this_machine())
@@ -245,6 +245,15 @@ def test_the_tuned_model_is_used_on_the_cpu_where_torch_cannot_use_the_gpu(
     torch_says(("V100", 16, 16, (7, 0)))
     assert hardware.computing_device() == "cpu"
     assert "no kernels for V100 (compute capability 7.0); that GPU is not used: computing" in capsys.readouterr().err
+
+
+def test_a_card_beside_a_torch_for_cpus_is_told_before_the_tuned_model_is_used(
+    torch_says: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It refuses no run, since that torch was chosen; serve and predict were silent, minutes for each text."""
+    torch_says(H100, cuda=None)
+    assert hardware.computing_device() == "cpu"
+    assert "this torch is built for CPUs; that GPU is not used: computing on the CPU" in capsys.readouterr().err
 
 
 def test_a_card_that_others_have_filled_is_not_taken_for_its_bf16(torch_says: Any) -> None:
