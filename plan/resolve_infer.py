@@ -1,6 +1,7 @@
 """The keys of `swift infer` for a run, the same before and after tuning but for adapter, rows and result path."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.distributed import planned_processes, whole_number
 from plan.gpu_kernels import HALF
-from plan.hardware import Machine
+from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
 from plan.training_memory import MEMORY_SHARE, ModelShape, weights_gib
 from workspace.errors import UserError
@@ -123,6 +124,31 @@ def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
     if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
         return False
     return weights_gib(Path(sft["model"])) <= FLOAT32_SHARE * machine.memory_of(planned_processes(sft).per_node)
+
+
+def answers_dtype(measured: str | None, model: Path, machine: Machine, half_alone: bool = False) -> str:
+    """torch's name of what a model's answers are computed in here, outside ms-swift: what they were `measured` in, by
+    which thresholds and calibration go, where the card has it and holds it; another dtype is told of on stderr.
+
+    None: not known, and float32 where a run would take it. A CPU computes in float32. `half_alone`: what computes on
+    the card takes nothing else.
+    """
+    if machine.gpu is None:
+        return "float32"
+    half = str(dtype_flags(machine)["torch_dtype"])
+    if measured == "float16" or (measured == "bfloat16" and machine.gpu_bf16):
+        return measured
+    share = MEMORY_SHARE if measured == "float32" else FLOAT32_SHARE
+    found = "float32" if holds_float32(model, machine, share) and not half_alone else half
+    if measured not in (None, found):
+        told = f"measured in {measured} and computed in {found} on {machine.gpu}"
+        print(f"{told}: probabilities differ a little", file=sys.stderr, flush=True)
+    return found
+
+
+def holds_float32(model: Path, machine: Machine, share: float = MEMORY_SHARE) -> bool:
+    """Whether the model's weights in float32 take at most that share of the memory of the card for one process."""
+    return weights_gib(model) <= share * machine.memory_of(1)
 
 
 def loaded_gib(infer: Mapping[str, Any]) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.hardware import Machine, one_gpu, this_machine
-from plan.resolve_infer import vllm_rank, vllm_share
+from plan.resolve_infer import answers_dtype, vllm_rank, vllm_share
 from plugins.vllm_words import ONE_TOKEN, ROWS, named_logprobs, word_logprobs
 from serve.classifier_file import Prompt
 from serve.encoding import Encoded, PromptEncoder, shares_of
@@ -87,15 +87,9 @@ class VllmScorer:
                 use_tqdm=False,
                 lora_request=self._adapter,
             )
-        except ValueError as error:  # an adapter is looked at when it is first asked
+        except (ValueError, RuntimeError) as error:  # an adapter is looked at when it is first asked
             raise UserError(f"vLLM does not answer by this model ({error!s:.200}): leave --engine out") from error
         return [named_logprobs(answer) for answer in answers]
-
-
-def stored_dtype(model: Path) -> str:
-    """torch's name of what the weights in a folder are stored in, as its config.json has it."""
-    config = read(model / "config.json", dict[str, Any], "export the run again")
-    return str(config.get("dtype") or config.get("torch_dtype") or "auto")
 
 
 def _loaded(
@@ -124,7 +118,8 @@ def _loaded(
         engine = LLM(
             model=str(model),
             tokenizer=str(tokenizer),
-            dtype="float32" if on_cpu else dtype or stored_dtype(model),  # left to itself it rounds float32
+            # Left to itself it rounds float32; its kernels for an adapter take half precision alone.
+            dtype=answers_dtype(dtype, model, machine, half_alone=adapter is not None),
             max_model_len=tokens,
             gpu_memory_utilization=vllm_share(MEMORY, machine.best_free),
             enforce_eager=on_cpu,  # compiling takes longer than it saves there

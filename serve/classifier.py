@@ -181,7 +181,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
             model, adapter = self._base_of(file, path), folder / ADAPTER
         self._linear = LinearScorer.read(folder) if file.reading != "tuned" else None
         self._stack = StackScorer.read(folder, len(file.labels)) if file.reading == "stack" else None
-        self._load_tuned(file, model, folder, adapter, None)
+        self._load_tuned(file, model, folder, adapter)
         self.identity = sha256_file(path_in(path))
         return file
 
@@ -191,7 +191,6 @@ class Classifier(ClassifierMixin, BaseEstimator):
         file = describe_finished(finished, self.reading)
         if run.model_folder is None:
             raise UserError(f"{shown(path)} names no model folder: run the same `bash run_sft.sh` command again")
-        values = run.infer_values()
         _check_not_quantised(file, path)
         self._linear = LinearScorer.fit(finished) if file.reading != "tuned" else None
         self._stack = StackScorer.fit(finished) if file.reading == "stack" else None
@@ -199,23 +198,21 @@ class Classifier(ClassifierMixin, BaseEstimator):
         if file.kind:
             best = best_checkpoint(run.folder)
             model, adapter = (model, best) if (best / ADAPTER_WEIGHTS).is_file() else (best, None)
-        self._load_tuned(file, model, run.model_folder, adapter, values.get("torch_dtype"))
+        self._load_tuned(file, model, run.model_folder, adapter)
         _check_same_prompts(finished, self.encoder)
         weights = weights_sha256(best_checkpoint(run.folder)) if file.kind else None
         self.identity = sha256_json([asdict(file), weights])
         self.finished = finished
         return file
 
-    def _load_tuned(
-        self, file: ClassifierFile, model: Path, tokenizer: Path, adapter: Path | None, dtype: str | None
-    ) -> None:
+    def _load_tuned(self, file: ClassifierFile, model: Path, tokenizer: Path, adapter: Path | None) -> None:
         self._tuned = None
         if file.kind is None:
             self.encoder = PromptEncoder(file.prompt, file.labels, ModelTokenizer(tokenizer))
             return
         from serve.tuned import load_scorer  # torch, which the linear model does without
 
-        self._tuned = load_scorer(self.engine, file, model, tokenizer, adapter, dtype)
+        self._tuned = load_scorer(self.engine, file, model, tokenizer, adapter)
         self.encoder = self._tuned.encoder
 
     def _base_of(self, file: ClassifierFile, path: Path) -> Path:

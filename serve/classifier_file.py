@@ -131,6 +131,7 @@ class ClassifierFile:
     base_fingerprint: str | None = None  # hub.model_files.fingerprint
     weights: Literal["merged", "adapter"] | None = None
     adapter_rank: int | None = None  # of an adapter that is apart
+    dtype: str | None = None  # torch's name of what the measured answers were computed in; None: not known
     quant_bits: int | None = None  # of a base that the model was tuned and measured on in so many bits
     agreement: Agreement | None = None  # of merged weights in a bundle
     licences: dict[str, str] = field(default_factory=dict)  # of base and data

@@ -88,6 +88,7 @@ def describe_finished(finished: FinishedRun, reading: Reading | None = None) -> 
         base_model=PurePath(run.model).name if run.model and PurePath(run.model).is_absolute() else run.model,
         model_type=run.sft_values().get("model_type") if kind else None,
         base_fingerprint=run.model_fingerprint if kind else None,
+        dtype=run.infer_values().get("torch_dtype") if kind else None,
         quant_bits=run.infer_values().get("quant_bits") or run.sft_values().get("quant_bits") if kind else None,
         weights="merged" if kind else None,
         licences={"data": manifest.licence},

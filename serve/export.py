@@ -11,7 +11,9 @@ from pathlib import Path, PurePath
 from typing import get_args
 
 from hub.model_files import CONTENT
+from plan.hardware import this_machine, used_by
 from plan.provenance import current_model
+from plan.resolve_infer import holds_float32
 from plan.run import Run, locked_run
 from plan.training_memory import is_quantised
 from serve.bare_report import FOLDER as REPORT
@@ -27,8 +29,9 @@ from serve.linear import LinearScorer
 from serve.push import PUSH, check_destination, push
 from serve.stack import StackScorer
 from train.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, best_checkpoint
+from workspace.child_process import OutOfMemory
 from workspace.command_line import Parser, given_path
-from workspace.errors import UserError, run_main
+from workspace.errors import UserError, is_want_of_memory, run_main
 from workspace.files import read_json, remove, sha256_file, write_json, write_text
 from workspace.marker import is_ours, mark
 from workspace.paths import shown
@@ -180,12 +183,26 @@ def _write_weights(
 
     def scorer(model: Path, adapter: Path | None) -> TunedScorer:
         tokenizer = base if model == tuned else None
-        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", tokenizer)
+        return TunedScorer(model, file.prompt, labels, adapter, head, "float32", tokenizer, machine)
 
-    model = tuned if not is_adapter else base
+    model, machine = tuned if not is_adapter else base, this_machine()
+    if machine.gpu and not holds_float32(model, machine):
+        print(
+            f"export: {machine.gpu} does not hold the weights in float32: answers are compared on the CPU", flush=True
+        )
+        machine = used_by({"use_cpu": True}, machine)
     texts = (finished.test.columns or finished.test.reviews)[:ROWS]
     source = TunedModel(model, tuned if is_adapter else None, scorer, labels, head, file.calibration)
-    return replace(file, agreement=write_merged(source, texts, folder))
+    try:
+        return replace(file, agreement=write_merged(source, texts, folder))
+    except Exception as error:
+        if not (isinstance(error, OutOfMemory) or is_want_of_memory(error)):
+            raise
+        apart = is_adapter and not run.text_base
+        raise OutOfMemory(
+            f"memory does not hold {shown(model)} in float32, in which weights are merged and compared: end other "
+            f"programs, or {'export the adapter alone with --adapter' if apart else 'use a machine with more'}"
+        ) from None
 
 
 def _copy(source: Path, folder: Path, names: Sequence[str]) -> None:

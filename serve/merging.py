@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from eval.scoring.temperature import Calibration
 from plan.training_memory import ModelShape
 from serve.classifier_file import Agreement
-from serve.tuned import TunedScorer
+from serve.tuned import TunedScorer, check_room
 from workspace.errors import UserError
 from workspace.files import remove
 from workspace.paths import shown
@@ -46,7 +47,7 @@ def write_merged(tuned: TunedModel, texts: Sequence[str], folder: Path) -> Agree
     """Write config.json and the weights into `folder`, in the base's dtype or, where its answers to the `texts` are too
     far from those of base and adapter, in float32.
 
-    Raises `UserError` where even those are.
+    Raises `UserError` where even those are, `OutOfMemory` and torch's own errors where memory does not hold them.
     """
     wanted = _answers(tuned, tuned.model, tuned.adapter, texts)
     stored = ModelShape.read(tuned.model).stored_in
@@ -85,16 +86,17 @@ def _answers(tuned: TunedModel, model: Path, adapter: Path | None, texts: Sequen
     with progress(len(texts), "export: comparing answers") as bar:
         found = tuned.scorer(model, adapter).score(texts, bar.update).probabilities
     gc.collect()
+    torch.cuda.empty_cache()  # or the next model finds the card full of what this one has left
     return tuned.calibration.apply(found)
 
 
 def _save(tuned: TunedModel, dtype: str, folder: Path) -> None:
     """Write the sum of base and adapter, a trained head and all other parts that were trained as a whole with it."""
-    import torch
     import transformers
 
     kind = "AutoModelForSequenceClassification" if tuned.head else "AutoModelForCausalLM"
     given: dict[str, Any] = {"num_labels": len(tuned.labels)} if tuned.head else {}
+    check_room(tuned.model, "float32", torch.device("cpu"))
     model = getattr(transformers, kind).from_pretrained(
         tuned.model, dtype=torch.float32, local_files_only=True, **given
     )

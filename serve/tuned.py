@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.cpu_kernels import cpu_precision
-from plan.hardware import computing_device, this_machine
+from plan.hardware import Machine, computing_device, this_machine
+from plan.resolve_infer import answers_dtype
 from plugins import grouped_attention
 from plugins.cpu.whole_batches import multiply_whole_batches
 from plugins.prompt_cache import sees_all
@@ -30,7 +31,8 @@ from plugins.word_scores import (
 )
 from serve.classifier_file import ClassifierFile, Engine, Prompt
 from serve.encoding import Encoded, PromptEncoder, Scored, shares_of
-from workspace.errors import UserError
+from workspace.child_process import OutOfMemory
+from workspace.errors import UserError, is_want_of_memory
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
 from workspace.safetensors_header import is_whole, read_header
@@ -56,27 +58,38 @@ class TunedScorer:
         head: bool = False,
         dtype: str | None = None,
         tokenizer: Path | None = None,
+        machine: Machine | None = None,
     ) -> None:
         """Load the model in the folder `model`; with `head` a classification head answers, in the order of `labels`.
 
-        `tokenizer`: the folder that has it, where it is not `model`. `dtype` is torch's name of what a GPU computes in,
-        by default that of the weights; a CPU computes in float32.
-        Raises `UserError` for a model that brings code, cannot be loaded, or is too large for the memory at hand.
+        `tokenizer`: the folder that has it, where it is not `model`. `dtype` is torch's name of what the answers were
+        measured in, which a GPU computes in where it can (plan.resolve_infer.answers_dtype); a CPU computes in float32.
+        `machine`: what it is computed on, by default this one.
+        Raises `UserError` for a model that brings code or cannot be loaded, `OutOfMemory` for one that is too large.
         """
         check_model(model)
         if adapter:
             check_checkpoint(adapter)
         self.labels, self.head = tuple(labels), head
-        self.device = torch.device(computing_device())
+        machine = machine or this_machine()
+        self.device = torch.device(computing_device(machine))
         reader = ModelTokenizer(tokenizer or model)
         self.encoder = PromptEncoder(prompt, labels, reader, head)
         self.words = [reader.ids(label) for label in labels]  # as plugins/word_tree.py's word_tokens
         if self.device.type == "cpu":
-            _by_the_fastest_products()
-        self.model = _loaded(model, adapter, len(labels) if head else None, dtype, self.device)
+            _by_the_fastest_products(machine)
+        dtype = answers_dtype(dtype, model, machine)
+        try:
+            self.model = _loaded(model, adapter, len(labels) if head else None, dtype, self.device)
+            self._prefix, self._past = self._shared()
+        except Exception as error:
+            if not is_want_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"the model in {shown(model)} does not fit in memory: end other programs, or use a machine with more"
+            ) from None
         self._pad = self.model.config.pad_token_id or 0
         self._together = PASS_TOKENS if self.device.type == "cpu" else GPU_TOKENS
-        self._prefix, self._past = self._shared()
 
     def score(self, texts: Sequence[str], advance: Callable[[int], object] = lambda rows: None) -> Scored:
         """The labels' probabilities after each text, uncalibrated; of several columns the texts are joined by
@@ -90,7 +103,8 @@ class TunedScorer:
     def probabilities(self, encoded: Encoded, advance: Callable[[int], object] = lambda rows: None) -> FloatArray:
         """[prompts, labels] probabilities, uncalibrated; `advance` is told how many rows were done after each pass.
 
-        Raises `UserError` where the model gives no finite probabilities, and where memory does not hold one text.
+        Raises `UserError` where the model gives no finite probabilities, `OutOfMemory` where memory does not hold one
+        text.
         """
         found = np.empty((len(encoded.tokens), len(self.labels)))
         for rows, probabilities in self.by_pass(encoded):
@@ -128,9 +142,11 @@ class TunedScorer:
         try:
             found = self._by_head(prompts) if self.head else self._by_words(prompts)
             return found.float().cpu().numpy().astype(np.float64)
-        except (torch.OutOfMemoryError, MemoryError):
+        except Exception as error:
+            if not is_want_of_memory(error):
+                raise
             if len(prompts) == 1:
-                raise UserError(
+                raise OutOfMemory(
                     f"memory does not hold the model and one text of {len(prompts[0])} tokens: end other programs, or "
                     "use a machine with more"
                 ) from None
@@ -168,16 +184,16 @@ class TunedScorer:
 
 
 def load_scorer(
-    engine: Engine, file: ClassifierFile, model: Path, tokenizer: Path, adapter: Path | None, dtype: str | None
+    engine: Engine, file: ClassifierFile, model: Path, tokenizer: Path, adapter: Path | None
 ) -> "TunedScorer | VllmScorer":
     """The language model in the folder `model`, run by `engine`. Raises `UserError` as both do."""
     if engine == "transformers":
-        return TunedScorer(model, file.prompt, file.labels, adapter, file.kind == "head", dtype, tokenizer)
+        return TunedScorer(model, file.prompt, file.labels, adapter, file.kind == "head", file.dtype, tokenizer)
     if file.kind == "head":
         raise UserError("vLLM is asked for words here, and this model answers by a head: leave --engine out")
     from serve.by_vllm import VllmScorer
 
-    return VllmScorer(model, file.prompt, file.labels, adapter, dtype, tokenizer)
+    return VllmScorer(model, file.prompt, file.labels, adapter, file.dtype, tokenizer)
 
 
 def least_padded(lengths: NDArray[np.int64], tokens: int, cost: int) -> list[int]:
@@ -200,53 +216,45 @@ def least_padded(lengths: NDArray[np.int64], tokens: int, cost: int) -> list[int
     return groups[::-1]
 
 
-def _by_the_fastest_products() -> None:
+def _by_the_fastest_products(machine: Machine) -> None:
     """As the plugins do in `swift infer`: the measured way of multiplying, and no copies of frozen weights or keys."""
     multiply_whole_batches()
     grouped_attention.install()
-    precision = cpu_precision(this_machine())
+    precision = cpu_precision(machine)
     if precision and precision.by_onednn:
         torch.set_float32_matmul_precision("medium")  # plugins/cpu/onednn_matmul.py
 
 
-def _loaded(model: Path, adapter: Path | None, classes: int | None, dtype: str | None, device: torch.device) -> Any:
-    """The model with its adapter's weights added, ready to answer. Raises `UserError`."""
+def _loaded(model: Path, adapter: Path | None, classes: int | None, dtype: str, device: torch.device) -> Any:
+    """The model with its adapter's weights added, ready to answer."""
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
-    wanted = "float32" if device.type == "cpu" else dtype or "auto"
-    given: dict[str, Any] = {"dtype": wanted, "local_files_only": True, "attn_implementation": "sdpa"}
+    given: dict[str, Any] = {"dtype": dtype, "local_files_only": True, "attn_implementation": "sdpa"}
     kind = "AutoModelForCausalLM"
     if classes is not None:
         kind, given["num_labels"] = "AutoModelForSequenceClassification", classes
-    try:
-        _check_room(model, wanted, device)
-        loaded = getattr(transformers, kind).from_pretrained(model, **given)
-        if adapter:
-            from peft import PeftModel
+    check_room(model, dtype, device)
+    loaded = getattr(transformers, kind).from_pretrained(model, **given)
+    if adapter:
+        from peft import PeftModel
 
-            loaded = PeftModel.from_pretrained(loaded, adapter)
-        loaded = loaded.to(device).eval()
-    except (torch.OutOfMemoryError, MemoryError):
-        raise UserError(_too_large(model)) from None
+        loaded = PeftModel.from_pretrained(loaded, adapter)
+    loaded = loaded.to(device).eval()
     if loaded.config.pad_token_id is None:
         loaded.config.pad_token_id = 0
     merge_adapter(loaded)
     return loaded
 
 
-def _check_room(model: Path, dtype: str, device: torch.device) -> None:
+def check_room(model: Path, dtype: str, device: torch.device) -> None:
     """Raise `MemoryError` where the weights alone are more than what is free: Linux would kill the process."""
     import psutil
 
     files = list(model.glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files)
-    if dtype == "float32" and all(map(is_whole, files)):  # whatever they are stored in
-        size = 4 * sum(read_header(path).parameters for path in files)
+    if all(map(is_whole, files)):  # whatever they are stored in
+        size = (4 if dtype == "float32" else 2) * sum(read_header(path).parameters for path in files)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     if size > free:
         raise MemoryError
-
-
-def _too_large(model: Path) -> str:
-    return f"the model in {shown(model)} does not fit in memory: end other programs, or use a machine with more"

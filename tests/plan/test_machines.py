@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from plan.recipes import MODELS
+from plan.resolve_infer import answers_dtype
 from tests.plan.faked_machines import (
     BEGIN,
     END,
@@ -19,6 +20,7 @@ from tests.plan.faked_machines import (
     Planned,
     doctors_lines,
     golden,
+    machine_of,
     model_folder,
     plan_for,
 )
@@ -55,6 +57,37 @@ def test_a_machine_is_given_what_the_golden_file_says(planned, stem: str) -> Non
 def test_doctors_lines_are_in_the_docs(planned) -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert text.partition(BEGIN)[2].partition(END)[0] == doctors_lines(planned[STEMS[-1]])
+
+
+@pytest.mark.parametrize(
+    ("stem", "name", "measured", "computed"),
+    [
+        ("qwen2.5-0.5b-instruct", "RTX 4090", "float32", "float32"),
+        ("qwen2.5-0.5b-instruct", "RTX 4090", None, "float32"),  # of a bundle that does not say it
+        ("qwen2.5-0.5b-instruct", "RTX 4090", "bfloat16", "bfloat16"),
+        ("qwen2.5-0.5b-instruct", "T4", "bfloat16", "float32"),
+        ("qwen2.5-0.5b-instruct", "T4", "float16", "float16"),
+        ("qwen2.5-7b-qlora", "RTX 4090", None, "bfloat16"),
+        ("qwen2.5-7b-qlora", "RTX 4090", "float32", "bfloat16"),  # of a machine that holds 28 GiB
+        ("qwen2.5-7b-qlora", "T4", "bfloat16", "float16"),
+        ("qwen2.5-7b-qlora", "T4", "anything", "float16"),
+        ("qwen2.5-7b-qlora", "CPU, AVX2", "bfloat16", "float32"),
+    ],
+)
+def test_answers_are_computed_in_what_was_measured_where_the_card_has_it(
+    models, capsys, stem: str, name: str, measured: str | None, computed: str
+) -> None:
+    machine = machine_of(MACHINES[name])
+    assert answers_dtype(measured, models[stem], machine) == computed
+    differs = machine.gpu is not None and measured not in (None, computed)
+    assert ("probabilities differ a little" in capsys.readouterr().err) is differs
+
+
+def test_kernels_for_half_precision_alone_get_no_float32(models) -> None:
+    """vLLM's for an adapter, on whose assertion it ended."""
+    for name, half in (("RTX 4090", "bfloat16"), ("T4", "float16")):
+        machine = machine_of(MACHINES[name])
+        assert {answers_dtype(one, models["qwen3-0.6b"], machine, True) for one in (None, "float32")} == {half}
 
 
 @pytest.mark.parametrize("stem", STEMS)

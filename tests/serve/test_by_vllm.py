@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_prep.chat.tokenizer import ModelTokenizer
 from plan.run import Run
-from serve import Classifier
+from serve import Classifier, by_vllm
 from serve.by_vllm import VllmScorer
 from serve.examples import TEXT
 from serve.export import main as export
 from serve.predict import main as predict
 from serve.tuned import TunedScorer
 from tests import tiny_models
+from tests.plan.faked_machines import MACHINES, machine_of
 from tests.prep_tables import reviews, write_csv
 from tests.serve.ready import url_of
 from tests.serve.small_run import LABELS, small_run
@@ -59,6 +61,37 @@ def test_without_vllm_a_command_says_how_to_have_it(tmp_path: Path) -> None:
 def test_a_head_is_not_asked_for_words(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="answers by a head: leave --engine out"):
         Classifier.load(small_run(tmp_path, head=True), "tuned", engine="vllm")
+
+
+@pytest.mark.parametrize(
+    ("card", "measured", "apart", "computed"),
+    [
+        ("RTX 4090", None, False, "float32"),
+        ("RTX 4090", "float32", True, "bfloat16"),  # its kernels for an adapter take no float32
+        ("RTX 4090", "bfloat16", False, "bfloat16"),
+        ("T4", "bfloat16", False, "float32"),
+        ("T4", None, True, "float16"),  # the weights' own is bfloat16, which it refuses there
+    ],
+)
+def test_vllm_is_given_the_dtype_that_was_measured_where_the_card_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, measured: str | None, apart: bool, computed: str
+) -> None:
+    given: dict[str, Any] = {}
+    vllm, request = ModuleType("vllm"), ModuleType("vllm.lora.request")
+    vllm.LLM, vllm.SamplingParams = lambda **words: given.update(words), dict  # type: ignore[attr-defined]
+    request.LoRARequest = lambda *_: None  # type: ignore[attr-defined]
+    for module in (vllm, ModuleType("vllm.lora"), request):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(by_vllm, "this_machine", lambda: machine_of(MACHINES[card]))
+    model = tiny_models.write_folder(tmp_path / "model", "qwen2")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}))
+    adapter = tmp_path / "adapter" if apart else None
+    if adapter:
+        adapter.mkdir()
+        (adapter / "adapter_config.json").write_text('{"r": 8}')
+    VllmScorer(model, a_prompt(), LABELS, adapter, measured)
+    assert given["dtype"] == computed
 
 
 @installed

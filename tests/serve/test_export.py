@@ -2,20 +2,24 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from plan.run import Run
-from serve import export
+from serve import export, tuned
 from serve.bundle import files_in, open_bundle
 from serve.classifier import Classifier
 from serve.classifier_file import ClassifierFile, path_in
 from serve.describe import describe
 from serve.finished_run import FinishedRun
 from serve.merging import TOLERANCE, compare
+from tests.plan.faked_machines import MACHINES, machine_of
 from tests.serve.small_run import LABELS, small_run
+from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, sha256_file, write_json
 
@@ -226,6 +230,66 @@ def test_weights_that_a_dtype_does_not_hold_are_stored_in_float32(run, tmp_path,
     monkeypatch.setitem(TOLERANCE, "float32", -1.0)
     with pytest.raises(UserError, match="do not answer as they did apart"):
         export.main([str(copy), str(tmp_path / "none"), "--reading", "tuned"])
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "measured", "computed"),
+    [("RTX 4090", "float32", "float32"), ("RTX 4090", "bfloat16", "bfloat16"), ("T4", "bfloat16", "float32")],
+)
+def test_a_bundle_computes_in_the_dtype_that_was_measured(run, tmp_path, monkeypatch, card, measured, computed):
+    """Its thresholds and its calibration are those answers'; it took the dtype of the stored weights."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    with open(copy / "infer.yaml", "a", encoding="utf-8") as keys:
+        keys.write(f"torch_dtype: {measured}\n")
+    folder = exported(copy, tmp_path / "bundle", "tuned")
+    assert open_bundle(folder)[0].dtype == measured
+    asked = []
+
+    def loaded(model, adapter, classes, dtype, device):
+        asked.append((dtype, str(device)))
+        raise UserError("far enough")
+
+    monkeypatch.setattr(tuned, "_loaded", loaded)
+    monkeypatch.setattr(tuned, "this_machine", lambda: machine_of(MACHINES[card]))
+    for path in (copy, folder):
+        with pytest.raises(UserError, match="far enough"):
+            Classifier.load(path, "tuned")
+    assert asked == [(computed, "cuda:0")] * 2
+
+
+def test_a_bundle_of_an_earlier_version_says_no_dtype_and_is_read(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "copy")
+    kept = read_json(path_in(copy))
+    del kept["dtype"]
+    write_json(path_in(copy), kept)
+    assert open_bundle(copy)[0].dtype is None
+
+
+def test_weights_that_a_card_does_not_hold_in_float32_are_compared_on_the_cpu(run, tmp_path, monkeypatch, capsys):
+    small = replace(machine_of(MACHINES["T4"]), best_memory_gib=1e-5)
+    emptied, freed = [], torch.cuda.empty_cache
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(freed()))
+    monkeypatch.setattr(export, "this_machine", lambda: small)
+    file, _ = open_bundle(exported(run, tmp_path / "bundle", "tuned"))
+    assert file.agreement.rows == 72 and len(emptied) >= 2  # after each model, or the next finds no room
+    assert "Tesla T4 does not hold the weights in float32: answers are compared on the CPU" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: out of memory"), OutOfMemory("the model does not fit: end other programs")]
+)
+def test_want_of_memory_names_the_adapter_as_a_way_out(run, tmp_path, monkeypatch, error):
+    from serve import merging
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(merging, "_answers", full)
+    with pytest.raises(
+        OutOfMemory, match=r"does not hold .* in float32, .* or export the adapter alone with --adapter$"
+    ):
+        export.main([str(run), str(tmp_path / "none"), "--reading", "tuned"])
     assert not (tmp_path / "none").exists()
 
 

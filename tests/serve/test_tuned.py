@@ -21,6 +21,7 @@ from serve.tuned import TunedScorer, least_padded
 from tests.prep_tables import reviews, write_csv, write_task
 from tests.small_bundles import LABELS, a_prompt, write_file
 from tests.tiny_models import FOLDERS, SHAPE, write_folder
+from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
 
 pytestmark = pytest.mark.torch
@@ -140,6 +141,52 @@ def test_what_memory_does_not_hold_together_is_run_in_halves(tmp_path: Path, mon
     monkeypatch.setattr(tuned, "score_words", lambda *given: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(UserError, match="memory does not hold the model and one text"):
         scorer.score(["好"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_cards_want_of_memory_is_known_by_all_its_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """While a model is loaded and its adapter added, at the first prefix, and in a pass."""
+    folder = write_folder(tmp_path, "qwen2")
+    scorer = scorer_of(folder, "qwen2")
+    wanted = scorer.score(TEXTS).probabilities
+    real, raised = tuned.score_words, [error]
+
+    def once(*given: object) -> object:
+        if raised:
+            raise raised.pop()
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tuned, "score_words", once)
+    np.testing.assert_allclose(scorer.score(TEXTS).probabilities, wanted, atol=1e-5)
+
+    def full(*_: object) -> None:
+        raise error
+
+    for owner, name in ((tuned, "merge_adapter"), (TunedScorer, "_shared")):
+        with monkeypatch.context() as patched, pytest.raises(OutOfMemory, match="does not fit in memory: end other"):
+            patched.setattr(owner, name, full)
+            scorer_of(folder, "qwen2")
+
+
+def test_another_error_of_a_card_is_no_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = scorer_of(write_folder(tmp_path, "qwen2"), "qwen2")
+
+    def wrong(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(tuned, "score_words", wrong)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        scorer.score(TEXTS)
 
 
 def test_a_model_that_does_not_fit_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
