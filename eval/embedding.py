@@ -22,14 +22,17 @@ from eval.baselines import choose_classifier, primary_metric, splits_as_shown, s
 from eval.scoring.baseline_records import ANSWERS, EMBEDDING, EMBEDDING_RECORD, Baseline
 from eval.scoring.cross_fit import FOLDS
 from eval.scoring.responses import Response, Split, write_responses
-from plan.hardware import computing_device
+from plan.hardware import computing_device, this_machine
 from plan.provenance import current_model, made_by
+from plan.resolve_infer import answers_dtype
 from plan.run import Run, locked_run
+from plan.training_memory import is_quantised
 from workspace import stages
 from workspace.command_line import Parser, given_path
 from workspace.errors import UserError, run_main
 from workspace.files import sha256_file, write_json
 from workspace.gate import check_model
+from workspace.paths import shown
 from workspace.progress import progress
 
 STAGE = EMBEDDING
@@ -42,12 +45,17 @@ DEFAULT_C = 0.01  # of a run without validation rows
 def make_embedding_baseline(folder: Path) -> Baseline | None:
     """Embed all rows of the run in `folder`, fit, and save what it answers; None where that is done already.
 
-    Raises `UserError` when the run has no model folder, or its train rows are all of one label.
+    Raises `UserError` when the run has no model folder, or one of few bits, or its train rows are all of one label.
     """
     run = Run.read(folder)
     if run.model_folder is None or not run.model_folder.is_dir():
         raise UserError(f"the weights of {run.model} are not on disk: run the same `bash run_sft.sh` command again")
     check_model(run.model_folder)
+    if is_quantised(run.sft_values(), run.model_folder):  # whole, they are another model, and may not fit
+        raise UserError(
+            f"{shown(run.folder)} tunes weights of few bits, which are not embedded: take a recipe with whole weights, "
+            "or leave this baseline out"
+        )
     splits = splits_as_shown(run)
     metric = primary_metric(run)
     inputs = {name: sha256_file(split.path) for name, split in splits.items()} | {
@@ -60,7 +68,8 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
         return None
     stages.forget(run.folder, STAGE)
     begin = time.perf_counter()
-    embeddings = embed(run.model_folder, [split.reviews for split in splits.values()], run.max_length)
+    dtype = run.infer_values().get("torch_dtype")
+    embeddings = embed(run.model_folder, [split.reviews for split in splits.values()], run.max_length, dtype)
     train, val, test = splits.values()
     ms_per_review = 1000 * (time.perf_counter() - begin) / max(1, sum(map(len, splits.values())))
     scaler = StandardScaler().fit(embeddings[0])
@@ -78,20 +87,22 @@ def make_embedding_baseline(folder: Path) -> Baseline | None:
     return made
 
 
-def embed(model_folder: Path, groups: Sequence[Sequence[str]], max_length: int | None) -> list[NDArray[np.float32]]:
+def embed(
+    model_folder: Path, groups: Sequence[Sequence[str]], max_length: int | None, dtype: str | None = None
+) -> list[NDArray[np.float32]]:
     """The embeddings of each group of texts, each [texts, hidden size], in their order.
 
-    In float32 on a CPU, in the weights' own type on a GPU. A text is cut after `max_length` tokens.
+    `dtype`: torch's name of what the run answers in (plan.resolve_infer.answers_dtype). A text is cut after
+    `max_length` tokens.
     """
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    device = computing_device()
-    gpu = device != "cpu"
+    machine = this_machine()
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModel.from_pretrained(model_folder, dtype="auto" if gpu else torch.float32).eval()
-    model = model.to(device)
+    model = AutoModel.from_pretrained(model_folder, dtype=answers_dtype(dtype, model_folder, machine)).eval()
+    model = model.to(computing_device(machine))
     texts = [text for group in groups for text in group]
     order = sorted(range(len(texts)), key=lambda at: len(texts[at]))
     found: dict[int, NDArray[np.float32]] = {}

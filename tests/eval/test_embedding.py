@@ -1,16 +1,20 @@
 """The frozen embedding of the untuned model, and logistic regression on it, as a reading."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from eval import embedding
 from eval.baselines import make_baselines
 from eval.embedding import embed, main
 from eval.evaluate import evaluate
 from eval.scoring.responses import load_split
 from plan.run import Run
+from tests.plan.faked_machines import MACHINES, machine_of
 from tests.scored_runs import make_run
 from tests.tiny_models import write_folder
-from workspace.errors import UserError
+from workspace.errors import UserError, run_main
 from workspace.files import read_json, write_json
 
 pytestmark = pytest.mark.torch
@@ -25,6 +29,7 @@ def model(tmp_path_factory):
 def run(tmp_path_factory, model):
     run = make_run(tmp_path_factory.mktemp("run"), sizes=(60, 30, 40))
     write_json(run / "run.json", read_json(run / "run.json") | {"model_folder": str(model), "max_length": 256})
+    (run / "infer.yaml").write_text(f"model: {model}\ntorch_dtype: float32\n", encoding="utf-8")
     return run
 
 
@@ -76,6 +81,45 @@ def test_an_embedding_of_another_model_is_not_reported(run, tmp_path):
     ):
         evaluate(run)
     write_json(record, kept)
+
+
+def test_weights_of_few_bits_are_refused_rather_than_read_whole(run, tmp_path):
+    """Whole they are another model than was tuned, and mostly larger than the card."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    with open(copy / "sft.yaml", "a", encoding="utf-8") as keys:
+        keys.write("quant_bits: 4\nquant_method: bnb\n")
+    with pytest.raises(UserError, match="tunes weights of few bits, which are not embedded: take a recipe with whole"):
+        main([str(copy)])
+
+
+def test_want_of_a_cards_memory_is_one_sentence(run, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+    copy = shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(copy / "stages", ignore_errors=True)
+    monkeypatch.setattr("eval.embedding.embed", full)
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: main([str(copy)]))
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and "the GPU's memory does not hold this" in said and "Traceback" not in said
+
+
+def test_it_is_computed_in_what_the_run_answers_in(model, monkeypatch):
+    from transformers import AutoModel
+
+    asked = []
+
+    def loaded(folder, dtype):
+        asked.append(dtype)
+        raise UserError("far enough")
+
+    monkeypatch.setattr(AutoModel, "from_pretrained", loaded)
+    monkeypatch.setattr(embedding, "this_machine", lambda: machine_of(MACHINES["T4"]))
+    for dtype in ("float16", "bfloat16", None):
+        with pytest.raises(UserError, match="far enough"):
+            embed(model, [["好"]], 64, dtype)
+    assert asked == ["float16", "float32", "float32"]  # a T4 has no bfloat16
 
 
 def test_without_weights_there_is_none(tmp_path):
