@@ -27,12 +27,15 @@ class _Fitting(TypedDict, total=False):
 def less_memory(values: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options of `swift sft` that need less memory than `values` and leave the effective batch as it is.
 
-    A smaller batch with more accumulation, half of it where that divides; at a batch of one, activations computed again
-    instead of kept; None when that is done already.
+    A smaller batch with more accumulation, half of it where that divides, and half as many validation rows; at a batch
+    of one, one validation row, which changes no result, then activations computed again instead of kept; None when all
+    that is done already.
     """
+    eval_batch = whole_number(values, EVAL_BATCH, whole_number(values, BATCH))
     if smaller := smaller_batch(values):
-        eval_batch = max(1, whole_number(values, EVAL_BATCH, whole_number(values, BATCH)) // 2)
-        return {**smaller, EVAL_BATCH: eval_batch}
+        return {**smaller, EVAL_BATCH: max(1, eval_batch // 2)}
+    if eval_batch > 1 and str(values.get("eval_strategy")) != "no":
+        return {EVAL_BATCH: 1}
     if not is_true(values, CHECKPOINTING, True):
         return {CHECKPOINTING: True}
     return None

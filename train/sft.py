@@ -88,6 +88,7 @@ def _tune(run: Run, estimate: bool) -> None:
     counts = Manifest.read(run.dataset).counts
     if stages.finished(run.folder, "train", inputs):
         return
+    check_planned_for(run.machine, this_machine())
     for split in ("train", "val"):
         read_rows(run.dataset / f"{split}.jsonl")  # ms-swift reads more into a row than prep writes
     if line := left_out_line(values, counts.train["total"]):
@@ -138,6 +139,7 @@ def join(folder: Path) -> None:
     wait_for_first_node(os.environ)
     # Only now are plan and checkpoints those of the tuning that has begun.
     run = Run.read(folder)
+    check_planned_for(run.machine, this_machine())
     log = folder / f"train.node{node_rank(os.environ)}.log"
     _run_swift(run, run.sft_values(), newest_whole(run.train_folder), log)
 
@@ -229,7 +231,6 @@ def _run_swift(run: Run, values: dict[str, Any], last: Path | None, log: Path) -
     counts = Manifest.read(run.dataset).counts
     rows = counts.train["total"]
     total = _total_steps(values, rows)
-    check_planned_for(run.machine, this_machine())
     environment = _environment(values) | {"LABEL_ROWS": f"{rows} {counts.val['total']}"}
     run_child(command, log, environment, "train", total, lambda: _steps_done(run.train_folder), "step")
 

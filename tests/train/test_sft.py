@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from data_prep.manifest import Manifest
+from plan.hardware import Machine
 from plan.run import Run
 from tests.scored_runs import make_dataset, make_plan
 from tests.train.test_checkpoints import make
-from train.sft import check_rows, tune
+from train.sft import check_rows, join, tune
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file, write_json, write_text
 
@@ -152,3 +153,21 @@ def test_a_record_that_names_other_files_of_the_run_removes_none_of_them(run: Pa
     write_json(run / "stages" / "train.json", record | {"outputs": record["outputs"] | {name: "ab"}})
     tune(run, estimate=False)
     assert (run / "before" / "test.jsonl").is_file() and all(path.is_file() for path in kept)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_run_that_is_planned_for_a_gpu_is_refused_before_steps_are_measured(
+    run: Path, monkeypatch: pytest.MonkeyPatch, node: int
+) -> None:
+    known = Run.read(run)
+    write_json(run / "run.json", read_json(run / "run.json") | {"machine": {"gpu": "H100"}})
+    known.write_yaml("sft", known.sft_values() | {"ENV": {"NNODES": str(node + 1)}}, "# changed")
+    here = Machine("cpu", 2, 24.0, None, 0, 0.0, False)
+    monkeypatch.setattr("train.sft.this_machine", lambda: here)
+    monkeypatch.setattr("train.sft.warn_if_long", lambda *_: pytest.fail("steps were measured"))
+    monkeypatch.setattr("train.sft.run_child", lambda *_: pytest.fail("swift sft was started"))
+    monkeypatch.setattr("train.sft.wait_for_first_node", lambda _: None)
+    monkeypatch.setenv("NODE_RANK", str(node))
+    with pytest.raises(UserError, match="the run is planned for H100 and no GPU is seen here"):
+        join(run) if node else tune(run)
+    assert not (run / "train").exists()
