@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from doctor.resources import kept_in_parts
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import gib
 from plan.hardware import Machine, check_bits, child_environment, one_gpu, this_machine, used_by
@@ -54,7 +55,7 @@ class Ready:
 def prepare(options: Options, machine: Machine | None) -> Ready:
     """The recipe and what follows from it. Raises `UserError` for an unknown one, and one that names code."""
     from plan.recipes import load_recipe
-    from plan.resolve import resolve_sft
+    from plan.resolve import precision, resolve_sft
 
     recipe = load_recipe(options.recipe or DEFAULT_RECIPE, options.overrides, caller_folder())
     for values in (recipe.sft, recipe.infer):
@@ -65,8 +66,8 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
         model = _model_on_disk(recipe, options)
     run, dataset = (options.run or RUNS / recipe.name).absolute(), DATASETS / recipe.task.name
     csv = options.csv or _table(recipe.task)
-    sft = {**recipe.sft, **options.swift}  # without a model the batch is not fitted to the memory
-    if model is not None:
+    sft = {**recipe.sft, **options.swift, **precision([recipe.sft, options.swift], machine)}
+    if model is not None:  # else the batch is not fitted to the memory
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
     return Ready(options, recipe, machine, model, run, dataset, csv, sft, options.limit or recipe.task.limit)
 
@@ -138,8 +139,7 @@ def data(ready: Ready) -> Check:
     if path is None or not path.exists():
         return _no_table(ready)
     # Read first: that finds a folder, or an empty file.
-    looked = _read(path, task)
-    digest = sha256_file(path)
+    looked, digest = _read(path, task), sha256_file(path)
     source = task.source
     name = f", the known {source.url.rsplit('/', 1)[-1]}" if source and digest == source.sha256 else ""
     if task.name == DEMO and not ready.options.csv:
@@ -156,12 +156,12 @@ def forward(ready: Ready) -> Check:
     """One forward pass of one row, in a process of its own, which may crash without doctor."""
     if ready.model is None:
         return Check("forward", WARNING, "not done: the model is not there", "look again once it is")
-    if bits := ready.sft.get("quant_bits"):  # whole, the weights may be larger than the card
-        return Check("forward", OK, f"left out: the run loads these weights in {bits} bits")
+    if why := kept_in_parts(ready.sft, ready.machine, ready.model):
+        return Check("forward", OK, f"left out: {why}")
     task = ready.recipe.task
-    words = [str(ready.model), ready.sft["torch_dtype"], "cuda" if ready.machine.gpu else "cpu", task.system]
-    words.append(task.render("房间很干净，服务也好。"))
-    command = [sys.executable, "-m", "doctor.forward", *words]
+    device, text = "cuda" if ready.machine.gpu else "cpu", task.render("房间很干净，服务也好。")
+    command = [sys.executable, "-m", "doctor.forward"]
+    command += [str(ready.model), ready.sft["torch_dtype"], device, task.system, text]
     env = child_environment(ready.machine) | one_gpu(ready.machine)
     result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     if result.returncode:

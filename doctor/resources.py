@@ -8,6 +8,7 @@ from typing import Any
 from doctor.result import FAULT, OK, WARNING, Check
 from plan.disk import by_disk, dataset_cache, existing, gib, needed_space, space_fault
 from plan.hardware import Machine
+from workspace.errors import UserError
 from workspace.paths import cache_folder, shown
 
 NOWHERE = Path("/nowhere")  # a table or a model that is not on disk yet: it counts as no bytes
@@ -54,6 +55,18 @@ def disk(
     return Check("disk", OK, found)
 
 
+def kept_in_parts(sft: Mapping[str, Any], machine: Machine, model: Path) -> str:
+    """Why one card does not load the whole model as it is stored, as doctor's pass would; empty where it does."""
+    from plan.training_memory import spread_over, step_gib
+
+    if bits := sft.get("quant_bits"):
+        return f"the run loads these weights in {bits} bits"
+    if (over := spread_over(sft)[0]) > 1:
+        return f"the run spreads these weights over {over} GPUs"
+    larger = machine.gpu is not None and step_gib(sft, model, 0) > machine.total_of(1)
+    return f"the weights are larger than {machine.gpu}" if larger else ""
+
+
 def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Check:
     """Free memory against the estimate by which the batch is chosen (plan/resolve.py)."""
     import psutil
@@ -61,12 +74,17 @@ def memory(machine: Machine, sft: Mapping[str, Any], model: Path | None) -> Chec
     from plan.cpu_kernels import CALLBACK
     from plan.distributed import BATCH, planned_processes, whole_number
     from plan.option_values import is_true
-    from plan.training_memory import step_gib
+    from plan.training_memory import check_room, step_gib
 
     free = psutil.virtual_memory().available / 2**30
     of = f"{free:.1f} of {machine.memory_gib:.1f} GiB memory are free"
     if model is None:
         return Check("memory", WARNING, f"{of}; the need is known once the model is there", "look again then")
+    try:
+        check_room(sft, machine, model)
+    except UserError as error:
+        found, _, remedy = str(error).rpartition(": ")
+        return Check("memory", FAULT, found, remedy)
     batch = whole_number(sft, BATCH)
     processes = 1 if machine.gpu else planned_processes(sft).per_node
     fused = CALLBACK in sft.get("callbacks", [])

@@ -73,6 +73,10 @@ class Machine:
         """The least share that is free of the cards that `processes` on this machine take."""
         return self.best_free if processes == 1 else self.gpu_free
 
+    def total_of(self, processes: int) -> float:
+        """GiB that each of those GPUs has, whoever uses it now; a bit more where they are not alike."""
+        return self.memory_of(processes) / self.free_share_of(processes)
+
     @property
     def unused(self) -> str:
         """What is here and does not compute, in words; empty where there is nothing."""
@@ -175,9 +179,7 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
     ModelScope's token); `swift` is found next to the running Python.
     """
     env = {key: value for key, value in os.environ.items() if key not in TORCHRUN and key not in HUB_TOKENS}
-    env.setdefault("TOKENIZERS_PARALLELISM", "false")
-    env.setdefault("PYTHONIOENCODING", "utf-8")
-    env["PYTHONUNBUFFERED"] = "1"
+    env = {"TOKENIZERS_PARALLELISM": "false", "PYTHONIOENCODING": "utf-8"} | env
     if machine.gpu is None:
         env.setdefault("MALLOC_MMAP_THRESHOLD_", "4294967296")
         env.setdefault("MALLOC_TRIM_THRESHOLD_", "-1")
@@ -187,9 +189,9 @@ def child_environment(machine: Machine, processes: int = 1) -> dict[str, str]:
             env.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores // processes)))
         if has_driver():  # a run that is planned for the CPU, or a card that torch cannot use: no child is to try it
             env |= {VISIBLE: "-1", choice_variable(): "-1"}  # to AMD's an empty one means all
-    env["HF_HUB_OFFLINE"] = "1"
-    env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-    return env
+    return env | {
+        "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "PATH": f"{Path(sys.executable).parent}:{env['PATH']}"
+    }  # fmt: skip
 
 
 def visible_gpus(machine: Machine) -> list[str]:

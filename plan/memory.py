@@ -1,5 +1,7 @@
-"""What to change when tuning or answering needs more memory than there is, and what was changed already."""
+"""What to change when tuning or answering needs more memory than there is, what was changed already, and what of the
+machine's choices a run that has begun keeps."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,8 +9,12 @@ from typing import Any
 from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
-from plan.distributed import BATCH, smaller_batch, whole_number
+from plan.distributed import ACCUMULATION, BATCH, rows_a_step, smaller_batch, whole_number
 from plan.option_values import is_true
+from plan.resolved import resolved_values
+from plan.result_values import result_values
+from plan.run import RECORD, Run
+from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.records import read_if_whole
 
@@ -54,3 +60,52 @@ def found_before(run: Path) -> dict[str, Any]:
 def remember(run: Path, values: Mapping[str, Any]) -> None:
     """Keep what fits, so that going on starts from it."""
     write_json(run / AUTO_BATCH_FILE, found_before(run) | dict(values))
+
+
+def bf16_as_begun(run: Path, measured: bool) -> bool:
+    """Whether a CPU trains in bfloat16: as measured now, but as it was where the run has begun to train.
+
+    Another measurement, on another machine or under load, must not throw finished steps away.
+    """
+    if not (run / RECORD).is_file() or not _has_steps(run):
+        return measured
+    try:
+        earlier = Run.read(run).measured_bf16
+    except UserError as error:  # it is written again
+        print(error, file=sys.stderr, flush=True)
+        return measured
+    return measured if earlier is None else earlier
+
+
+def batch_as_begun(run: Path, values: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """Batch and accumulation that the tuning of this run has begun with, as keys of `swift sft`, where they are another
+    share of the same rows a step and all else that decides the result is as in `values`.
+
+    Who else uses a card's memory must not make finished steps stale; and going on, transformers takes the batch of the
+    checkpoint, with the accumulation that it is given. `most`: the recipe's batch, of which the share is a part.
+    """
+    if not _has_steps(run):
+        return {}
+    earlier = _earlier(run, "sft.yaml")
+    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION) if key in earlier}
+    now = {**values, **begun}
+    same = result_values(now) == result_values(earlier) and rows_a_step(now) == rows_a_step(values)
+    return begun if same and whole_number(begun, BATCH) <= most else {}
+
+
+def begun_in_float32(run: Path) -> bool:
+    """Whether answers of this run have been begun, in float32."""
+    begun = any((run / side / "journal").is_dir() for side in ("before", "after"))
+    return begun and _earlier(run, "infer.yaml").get("torch_dtype") == "float32"
+
+
+def _has_steps(run: Path) -> bool:
+    return any((run / "train").glob("checkpoint-*"))
+
+
+def _earlier(run: Path, name: str) -> dict[str, Any]:
+    """The keys of a YAML of the run's earlier plan; none where it cannot be read, for it is written anew."""
+    try:
+        return resolved_values(run / name) if (run / name).is_file() else {}
+    except UserError:
+        return {}

@@ -109,8 +109,8 @@ OTHERS = {"int": whole(-(2**31), 2**31 - 1), "float": Range(-1e15, 1e15)}
 
 
 def is_true(values: Mapping[str, Any], key: str, default: bool = False) -> bool:
-    """Whether a key says true: in a YAML, or as text of the command line."""
-    return str(values.get(key, default)).lower() == "true"
+    """Whether a key says true: in a YAML, or as text of the command line, in any of the words that ms-swift takes."""
+    return str(values.get(key, default)).lower() in ("true", "yes", "t", "y", "1")
 
 
 def reserved(key: str, value: Any, decided: Mapping[str, str]) -> str | None:

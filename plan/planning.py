@@ -19,19 +19,20 @@ from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
-from plan.distributed import batch_line, planned_processes, throughput_line
+from plan.distributed import ACCUMULATION, BATCH, batch_line, planned_processes, throughput_line, whole_number
 from plan.hardware import check_usable, this_machine, used_by
-from plan.memory import found_before
+from plan.memory import batch_as_begun, begun_in_float32, bf16_as_begun, found_before
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, DEMO_MODEL, Recipe, check_recipe, ensure_task, load_recipe
-from plan.resolve import in_its_chat, resolve_sft
+from plan.resolve import in_its_chat, precision, resolve_sft
 from plan.resolve_infer import resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
 from plan.texts import check_texts, find_texts, prepare_texts
+from plan.training_memory import check_room
 from workspace.command_line import caller_folder
 from workspace.errors import UserError
 from workspace.files import sha256_json
@@ -112,7 +113,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
     asked = {**recipe.sft, **options.swift}
     check_usable(machine := used_by(asked, this_machine()), asked)
-    check_packages({**recipe.sft, **recipe.infer, **options.swift})  # before the model is fetched
+    precision([recipe.sft, options.swift], machine)  # this and the next before the model is fetched
+    check_packages({**recipe.sft, **recipe.infer, **options.swift})
     try:
         model = _model_folder(recipe, options)
     except ModelUnavailable as error:
@@ -143,9 +145,11 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         chosen_values = {key: value for change in recipe.overrides for key, value in change.values["sft"].items()}
         sft |= adapter_values(options.adapters, folder, chosen_values | options.swift, sft, fingerprint(model))
     check_texts(task, sft, model, machine, options.adapters)
-    if options.auto_batch:
-        sft |= found_before(folder)
-    infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift)
+    check_room(sft, machine, model)
+    found = found_before(folder) if options.auto_batch else {}
+    sft |= found
+    exact = not options.fresh and begun_in_float32(folder)
+    infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift, exact)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
     named = {*recipe.sft, *options.swift}
@@ -153,8 +157,10 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     decided = {"bf16", "fp16", "torch_dtype"} & named or {"deepspeed", "fsdp"} & sft.keys()
     bf16 = None if measured is None or decided else bool(chosen.get("bf16"))
     if bf16 is not None and not options.fresh:
-        bf16 = _bf16_as_begun(folder, bf16)
+        bf16 = bf16_as_begun(folder, bf16)
     sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
+    if not options.fresh and not {BATCH, ACCUMULATION} & {*options.swift, *found}:
+        sft |= batch_as_begun(folder, sft, whole_number(recipe.sft, BATCH))
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     check_options(sft, lambda key: f"option --{key}", folder)
@@ -221,21 +227,6 @@ def _checked_recipe(name: str, options: Options) -> Recipe:
 
 def _run_folder(recipe: Recipe, options: Options) -> Path:
     return (options.run or RUNS / recipe.name).absolute()
-
-
-def _bf16_as_begun(folder: Path, measured: bool) -> bool:
-    """Whether training multiplies in bfloat16: as measured now, but as it was where the run has begun to train.
-
-    Another measurement, on another machine or under load, must not throw finished steps away.
-    """
-    if not (folder / RECORD).is_file() or not any((folder / "train").glob("checkpoint-*")):
-        return measured
-    try:
-        earlier = Run.read(folder).measured_bf16
-    except UserError as error:  # it is written again
-        _say(str(error))
-        return measured
-    return measured if earlier is None else earlier
 
 
 def _model_folder(recipe: Recipe, options: Options) -> Path:

@@ -2,20 +2,20 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_prep.chat.frame import chat_frame, is_known
 from plan.cpu_kernels import can_be_fused, trains_fused
 from plan.distributed import ACCUMULATION, BATCH, Processes, share_batch, smaller_batch, wanted_processes, whole_number
-from plan.gpu_kernels import answers_side_by_side, fused_layers, gpu_attention, larger_evaluation
+from plan.gpu_kernels import HALF, answers_side_by_side, fused_layers, gpu_attention, larger_evaluation
 from plan.hardware import Machine, dtype_flags
 from plan.memory import EVAL_BATCH
 from plan.option_values import is_true
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import MEMORY_SHARE, ModelShape, step_gib, weights_gib
+from plan.training_memory import MEMORY_SHARE, MOMENTS, ModelShape, spread_over, step_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -39,8 +39,9 @@ def resolve_sft(
 
     The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
     """
+    flags = precision([recipe.sft, options], machine)
     values = {
-        **dtype_flags(machine, tunes_whole_weights({**recipe.sft, **options})),
+        **flags,
         **recipe.sft,
         "model": str(model),
         "system": recipe.task.system,  # empty: none, not the template's own
@@ -51,7 +52,7 @@ def resolve_sft(
     # Absolute, because ms-swift writes them into each checkpoint's args.json and `swift infer` imports them again.
     plugins = recipe.sft.get("external_plugins", [])
     values["external_plugins"] = [str(ROOT / plugin) for plugin in ([plugins] if isinstance(plugins, str) else plugins)]
-    values.update(options)
+    values.update(options | flags)
     values.update(row_check(values))
     if str(values.setdefault("check_model", False)).lower() == "true":
         raise UserError(
@@ -64,6 +65,7 @@ def resolve_sft(
     values.update(gpu_attention(values, machine))
     processes = wanted_processes(values, machine, environ)
     values.update(share_batch(values, options, processes))
+    values.update(_launch_values(values, machine, processes))
     if machine.gpu is None:
         share = machine.memory_gib / processes.per_node
         values.update(_smaller_batch(values, share, model, _trains_fused(values, machine, model)))
@@ -73,7 +75,36 @@ def resolve_sft(
             values.update(_smaller_batch(values, machine.memory_of(processes.per_node), model))
         if EVAL_BATCH not in options and recipe.sft.get(EVAL_BATCH) == recipe.files[0].values.get(EVAL_BATCH):
             values.update(larger_evaluation(values, machine, processes.per_node, model))
-    return values | _launch_values(values, machine, processes)
+    return values
+
+
+def precision(layers: Sequence[Mapping[str, Any]], machine: Machine) -> dict[str, Any]:
+    """The dtype keys of `swift sft`: this machine's, in their place those that `layers` name, a later one before an
+    earlier one, and what follows from them.
+
+    `bf16` turns `fp16` off, and the other way round; on a GPU a dtype of two bytes decides both, and they a dtype of
+    two bytes that nobody names. Raises `UserError` for both in one layer, and for bf16 on a card that has none: what
+    ms-swift says of the first comes after the answers before tuning.
+    """
+    found = dtype_flags(machine, tunes_whole_weights({key: one[key] for one in layers for key in one}))
+    for layer in layers:
+        named = {key: layer[key] for key in found if key in layer}
+        if is_true(named, "bf16") and is_true(named, "fp16"):
+            raise UserError("bf16 and fp16 are both true, and weights are multiplied in one of them: leave one out")
+        dtype = named.get("torch_dtype")
+        if machine.gpu and dtype in HALF:
+            found |= {"bf16": dtype == "bfloat16", "fp16": dtype == "float16"}
+        for key, other in (("bf16", "fp16"), ("fp16", "bf16")):
+            found |= {other: False} if is_true(named, key) else {}
+        found |= named
+    if machine.gpu and not machine.gpu_bf16 and is_true(found, "bf16"):
+        raise UserError(
+            f"{machine.gpu} does not multiply in bf16 (compute capability 8 and newer does): leave bf16 and "
+            "torch_dtype: bfloat16 out, and it is float16"
+        )
+    mixed = [half for key, half in (("bf16", "bfloat16"), ("fp16", "float16")) if is_true(found, key)]
+    nameless = not any("torch_dtype" in layer for layer in layers)
+    return found | ({"torch_dtype": mixed[0]} if mixed and nameless and found["torch_dtype"] in HALF else {})
 
 
 def tunes_whole_weights(values: Mapping[str, Any]) -> bool:
@@ -184,7 +215,7 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused
         return {}
     room = memory_gib * MEMORY_SHARE
     if values.get("tuner_type") == "full":
-        room -= 3 * weights_gib(model)  # their gradient, and AdamW's two moments
+        room -= MOMENTS * weights_gib(model) / spread_over(values)[1]
     while step_gib(values, model, shared[BATCH], fused) > room and (less := smaller_batch(shared)):
         shared = less
     return shared

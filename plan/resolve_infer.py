@@ -11,7 +11,7 @@ from plan.distributed import planned_processes, whole_number
 from plan.gpu_kernels import HALF
 from plan.hardware import Machine, dtype_flags
 from plan.recipes import Recipe
-from plan.training_memory import MEMORY_SHARE, ModelShape, weights_gib
+from plan.training_memory import MEMORY_SHARE, ModelShape, loaded_gib, weights_gib
 from workspace.errors import UserError
 from workspace.paths import CONFIGS
 
@@ -42,31 +42,30 @@ def vllm_share(most: float, free: float) -> float:
 
 
 def resolve_infer(
-    recipe: Recipe, sft: dict[str, Any], machine: Machine, dataset: Path, own_dtype: bool = False
+    recipe: Recipe,
+    sft: dict[str, Any],
+    machine: Machine,
+    dataset: Path,
+    own_dtype: bool = False,
+    begun_exact: bool = False,
 ) -> dict[str, Any]:
     """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine.
 
-    own_dtype: the command line names the dtype, which then stands.
+    A dtype that is named stands: for the answers, in infer.yaml or an override; for both commands, in the recipe or on
+    the command line (own_dtype). begun_exact: answers of this run were begun in float32.
     """
     values = {
         **recipe.infer,
         **{key: sft[key] for key in MODEL_KEYS if key in sft},
-        "torch_dtype": sft["torch_dtype"],
+        "torch_dtype": recipe.infer.get("torch_dtype", sft["torch_dtype"]),
         "val_dataset": [str(dataset / "test.jsonl")],
     }
     by_vllm = values.get("infer_backend") == "vllm"
-    named = [change.values["infer"] for change in recipe.overrides if "torch_dtype" in change.values["infer"]]
-    exact = machine.gpu is not None and not by_vllm and not own_dtype and not named and fits_in_float32(sft, machine)
-    if exact:
-        values["torch_dtype"] = "float32"
-    elif named:
-        values["torch_dtype"] = named[-1]["torch_dtype"]
-    elif machine.gpu and sft["torch_dtype"] == "float32" and not own_dtype and "torch_dtype" not in recipe.sft:
-        # That of weights that are tuned themselves.
-        values["torch_dtype"] = "bfloat16" if machine.gpu_bf16 else "float16"
+    if machine.gpu and not own_dtype and "torch_dtype" not in {*recipe.sft, *recipe.infer}:
+        values["torch_dtype"] = _planned_dtype(sft, machine, by_vllm, begun_exact)
     if "attn_impl" in sft and not by_vllm:
         # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
-        flash = exact and str(sft["attn_impl"]).startswith("flash")
+        flash = values["torch_dtype"] == "float32" and str(sft["attn_impl"]).startswith("flash")
         values.setdefault("attn_impl", "sdpa" if flash else sft["attn_impl"])
     if by_vllm:
         if sft.get("task_type") == "seq_cls":
@@ -106,7 +105,7 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
         size = 4 if values["torch_dtype"] == "float32" else 2
         cards = cards_needed(values, machine)
         room = MEMORY_SHARE * machine.memory_of(max(cards, planned_processes(sft).per_node))
-        room -= loaded_gib(values) / cards
+        room -= loaded_gib(values, Path(sft["model"])) / cards
         most = max(GPU_INFER_BATCH, usual)
         fits = (rows for rows in (most >> halved for halved in range(16)) if rows * size * SHOTS * cache <= room)
         return {BATCH: most if head else max(next(fits, 1), 1)}
@@ -115,15 +114,21 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
     return {BATCH: CPU_INFER_BATCH, WRITTEN: max(CPU_INFER_BATCH, whole_number(values, WRITTEN, 1))}
 
 
-def fits_in_float32(sft: Mapping[str, Any], machine: Machine) -> bool:
-    """Whether answers are computed in float32: where the weights take a quarter of the GPU's memory at most.
+def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begun_exact: bool) -> str:
+    """What a GPU answers in where nobody names it: float32 where the weights take a quarter of its memory at most.
 
     Half precision rounds by the batch: log probabilities of one row alone and in a batch differ by 0.1 in bfloat16.
-    What the recipe or the user says of the dtype stands, and quantised weights stay as they are.
+    Quantised weights stay as they are. All of a card's memory counts, for who else uses it must not make answers stale;
+    only where float32 does not fit into what is free, and no answers were begun in it, is it half precision.
     """
-    if sft.get("quant_bits") or sft.get("torch_dtype") not in (*HALF, "float32"):
-        return False
-    return weights_gib(Path(sft["model"])) <= FLOAT32_SHARE * machine.memory_of(planned_processes(sft).per_node)
+    half = str(sft["torch_dtype"])
+    if half == "float32":  # that of weights that are tuned themselves
+        half = "bfloat16" if machine.gpu_bf16 else "float16"
+    if by_vllm or sft.get("quant_bits") or half not in HALF:
+        return half
+    weights, cards = weights_gib(Path(sft["model"])), planned_processes(sft).per_node
+    fits = begun_exact or weights <= MEMORY_SHARE * machine.memory_of(cards)
+    return "float32" if fits and weights <= FLOAT32_SHARE * machine.total_of(cards) else half
 
 
 def answers_dtype(measured: str | None, model: Path, machine: Machine, half_alone: bool = False) -> str:
@@ -151,18 +156,12 @@ def holds_float32(model: Path, machine: Machine, share: float = MEMORY_SHARE) ->
     return weights_gib(model) <= share * machine.memory_of(1)
 
 
-def loaded_gib(infer: Mapping[str, Any]) -> float:
-    """The weights, in GiB, as `swift infer` loads them by its keys."""
-    bits = 32 if infer.get("torch_dtype") == "float32" else 16
-    return weights_gib(Path(infer["model"])) * whole_number(infer, "quant_bits", bits) / 32
-
-
 def cards_needed(infer: Mapping[str, Any], machine: Machine) -> int:
     """The GPUs that the weights take together: ms-swift spreads a model over those that it sees. 1 where there is none,
     all of them where they are too few."""
     if machine.gpus < 2:
         return 1
-    weights, counts = loaded_gib(infer), range(1, machine.gpus + 1)
+    weights, counts = loaded_gib(infer, Path(infer["model"])), range(1, machine.gpus + 1)
     return next((n for n in counts if weights <= MEMORY_SHARE * n * machine.memory_of(n)), machine.gpus)
 
 

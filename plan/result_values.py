@@ -30,7 +30,8 @@ def result_values(values: Mapping[str, Any]) -> dict[str, Any]:
     Left out are keys of speed, place and log, and the plugins of the CPU's kernels (plan/cpu_kernels.py), which are
     chosen by a measurement: another machine, or the same under load, must not make finished work stale. What they
     change is rounding: label probabilities by up to 1e-3 (4e-5 was measured), losses and gradients by 1e-5 of their
-    size in float32, as much again as the model's own layers in bfloat16. `bf16` itself is a key of the result.
+    size in float32, as much again as the model's own layers in bfloat16. `bf16`, the batch and the dtype of answers are
+    keys of the result, which a plan leaves as a run has begun with them (plan/memory.py).
     """
     kernels, callbacks = cpu_kernels.PLUGIN_FILES, {cpu_kernels.CALLBACK, ROW_CHECK}
     left_out = SPEED_KEYS | PLACE_KEYS | LOG_KEYS

@@ -6,9 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, PositiveInt
 
-from plan.distributed import whole_number
+from plan.distributed import planned_processes, whole_number
+from plan.hardware import Machine
 from plan.option_values import is_true
+from workspace.errors import UserError
 from workspace.files import read_json
+from workspace.paths import shown
 from workspace.records import read
 
 FUSED_HIDDEN_BYTES = 32  # the same of a fused layer
@@ -17,6 +20,7 @@ HIDDEN_BYTES = 110  # of all that a layer keeps in the width of its hidden state
 RUNTIME_GIB = 0.5  # Python, torch and ms-swift themselves
 LIGER_SHARE = 0.5  # of a step's activations, with liger's layers: 33 of 71 GiB on an H100 (docs/results.md)
 MEMORY_SHARE = 0.7  # of the machine's memory that training may take
+MOMENTS = 3  # times the weights where AdamW tunes them themselves: their gradient and its two moments
 
 
 class ModelShape(BaseModel):
@@ -93,7 +97,7 @@ def training_gib(
 def step_gib(sft: Mapping[str, Any], model: Path, batch: int, fused: bool = False) -> float:
     """Estimated memory, in GiB, of a step of LoRA with `batch` rows by the keys `sft`: what the plan goes by.
 
-    `fused`: through plugins/cpu's layers.
+    That of one process, with its share of the weights where they are spread. `fused`: through plugins/cpu's layers.
     """
     settings: dict[str, Any] = {
         "tokens": whole_number(sft, "max_length", 512),
@@ -104,7 +108,60 @@ def step_gib(sft: Mapping[str, Any], model: Path, batch: int, fused: bool = Fals
     }
     weights = training_gib(model, 0, **settings)
     share = LIGER_SHARE if is_true(sft, "use_liger_kernel") else 1.0
-    return weights + share * (training_gib(model, batch, **settings) - weights)
+    elsewhere = loaded_gib(sft, model) * (1 - 1 / spread_over(sft)[0])
+    return weights - elsewhere + share * (training_gib(model, batch, **settings) - weights)
+
+
+def spread_over(sft: Mapping[str, Any]) -> tuple[int, int]:
+    """Over how many processes the weights are spread by the keys of a resolved sft.yaml, and over how many their
+    gradients and AdamW's moments: 1 where each holds all. Settings of DeepSpeed that have no name are taken for
+    ZeRO-3."""
+    world, stage = planned_processes(sft).world, str(sft.get("deepspeed") or "zero0")
+    if not sft.get("fsdp") and stage in ("zero0", "zero1"):
+        return 1, 1
+    return (1 if not sft.get("fsdp") and stage.startswith("zero2") else world), world
+
+
+def check_room(sft: Mapping[str, Any], machine: Machine, model: Path) -> None:
+    """Raise `UserError` where a GPU cannot hold what tuning keeps on it at the least, however small the batch.
+
+    Held against all of the card's memory, whoever uses it now. Weights that are spread, or put elsewhere by the user,
+    are not judged.
+    """
+    if machine.gpu is None or any(sft.get(key) for key in ("deepspeed", "fsdp", "device_map", "max_memory")):
+        return
+    least, has = _least_gib(sft, model), machine.total_of(planned_processes(sft).per_node)
+    if least > has:
+        raise UserError(
+            f"{shown(model)} takes {least:.1f} GiB of a GPU to be tuned, batch aside, and {machine.gpu} has "
+            f"{has:.1f} GiB: {larger_room(sft, machine.gpus if least <= has * machine.gpus else 1)}"
+        )
+
+
+def larger_room(sft: Mapping[str, Any], cards: int) -> str:
+    """What to do about a model that a GPU has no room for, where there are `cards`, as the end of a sentence."""
+    if sft.get("quant_bits"):
+        return "take a smaller model"
+    ways = ["take a smaller model"]
+    if cards > 1 and not any(sft.get(key) for key in ("deepspeed", "fsdp")):
+        ways.insert(0, f"add `--with multi-gpu zero3` or `--with multi-gpu fsdp2`, which spread it over {cards} GPUs")
+    full = sft.get("tuner_type") == "full"
+    ways.append("tune adapters alone (tuner_type lora)" if full else "its weights in 4 bits, as the qlora recipe does")
+    return ", or ".join(ways)
+
+
+def _least_gib(sft: Mapping[str, Any], model: Path) -> float:
+    """Less than any step takes on one GPU: the weights, and with AdamW on all of them MOMENTS times as much."""
+    stored = 1 if ModelShape.read(model).stored_in else 2  # in float32, for all that is known
+    adamw = sft.get("optim", "adamw_torch") in ("adamw_torch", "adamw_torch_fused") and not sft.get("optimizer")
+    whole = sft.get("tuner_type") == "full" and adamw and not any(key.startswith("freeze") for key in sft)
+    return loaded_gib(sft, model) * (1 + MOMENTS if whole else 1) / stored
+
+
+def loaded_gib(values: Mapping[str, Any], model: Path) -> float:
+    """The weights, in GiB, as ms-swift loads them by its keys."""
+    bits = 32 if values.get("torch_dtype") == "float32" else 16
+    return weights_gib(model) * (whole_number(values, "quant_bits", 0) or bits) / 32
 
 
 def is_quantised(sft: Mapping[str, Any], model: Path) -> bool:
@@ -116,4 +173,6 @@ def is_quantised(sft: Mapping[str, Any], model: Path) -> bool:
 def weights_gib(model: Path) -> float:
     """The weights of a model's folder in float32, in GiB."""
     stored = 1 if ModelShape.read(model).stored_in == "float32" else 2
-    return stored * sum(path.stat().st_size for path in model.glob("*.safetensors")) / 2**30
+    # Some models are published a second time beside it, in a layout that transformers does not load.
+    files = [path for path in model.glob("*.safetensors") if not path.name.startswith("consolidated")]
+    return stored * sum(path.stat().st_size for path in files) / 2**30

@@ -30,6 +30,7 @@ from plan.memory import as_options, less_memory, remember
 from plan.provenance import code_sha256, current_model, made_by
 from plan.result_values import result_values
 from plan.run import Run, locked_run
+from plan.training_memory import larger_room
 from train.checkpoints import (
     checkpoints,
     choose_best,
@@ -167,10 +168,11 @@ def _need_less(run: Run, error: OutOfMemory) -> None:
     values = run.sft_values()
     less = less_memory(values)
     if less is None:
-        raise OutOfMemory(
-            f"{error} at the smallest batch: add --max_length {int(values.get('max_length', 512)) // 2}, or take a "
-            "smaller model or a machine with more memory"
-        ) from error
+        machine, more = used_by(values, this_machine()), "take a smaller model, or a machine with more memory"
+        if machine.gpu and not error.killed and swift_command(values) == "sft":
+            more = larger_room(values, machine.gpus)
+        shorter = int(values.get("max_length", 512)) // 2
+        raise OutOfMemory(f"{error} at the smallest batch: add --max_length {shorter}, or {more}") from error
     if not run.auto_batch:
         raise OutOfMemory(f"{error}: run the same command with {as_options(less)}, or with --auto-batch") from error
     print(f"train: {error}; --auto-batch starts again with {as_options(less)}", flush=True)

@@ -279,8 +279,24 @@ def test_weights_in_4_bits_are_counted_so_and_not_loaded_whole(model: Path) -> N
     assert resources.memory(card, {**sft, "quant_bits": 4}, model).state == OK
     whole = resources.memory(replace(card, gpu_memory_gib=14.6), sft, model)
     assert (whole.state, "the GPU has 15 GiB" in whole.found) == (WARNING, True)
-    ready = SimpleNamespace(model=model, sft={"quant_bits": 4})
+    ready = SimpleNamespace(model=model, sft={"quant_bits": 4}, machine=card)
     assert inputs.forward(ready) == Check("forward", OK, "left out: the run loads these weights in 4 bits")
+
+
+@pytest.mark.parametrize("way", ["zero3", "fsdp", ""])
+def test_a_model_that_several_cards_hold_together_is_not_loaded_onto_one(model: Path, way: str) -> None:
+    """Doctor loaded 70B parameters onto one card, and called it a fault."""
+    (model / "config.json").write_text(json.dumps({"hidden_size": 64, "num_hidden_layers": 2, "dtype": "bfloat16"}))
+    os.truncate(model / "model.safetensors", 140 * 2**30)  # takes no room
+    cards = Machine("a CPU", 96, 1000.0, "A100", 8, 79.2, True)
+    sft = {"torch_dtype": "bfloat16", "per_device_train_batch_size": 1, "ENV": {"NPROC_PER_NODE": "8"}}
+    sft |= {"fsdp": {"fsdp": "full_shard"}} if way == "fsdp" else {"deepspeed": way} if way else {}
+    forward = inputs.forward(SimpleNamespace(model=model, sft=sft, machine=cards))
+    why = "the run spreads these weights over 8 GPUs" if way else "the weights are larger than A100"
+    assert forward == Check("forward", OK, f"left out: {why}")
+    found = resources.memory(cards, sft, model)
+    assert found.state == (OK if way else FAULT)
+    assert ("needs about 18.0 GiB" in found.found) if way else ("--with multi-gpu zero3" in found.remedy)
 
 
 def test_a_card_for_the_screen_beside_the_one_that_computes_is_no_warning() -> None:

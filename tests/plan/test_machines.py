@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from plan.distributed import ACCUMULATION, BATCH, rows_a_step
+from plan.memory import remember
 from plan.recipes import MODELS
 from plan.resolve_infer import answers_dtype
+from plan.result_values import result_values
 from tests.plan.faked_machines import (
     BEGIN,
     END,
     GOLDEN,
     MACHINES,
     PAGE,
+    RTX_4090,
     SHAPES,
+    Fake,
     Planned,
     doctors_lines,
     golden,
@@ -24,6 +29,7 @@ from tests.plan.faked_machines import (
     model_folder,
     plan_for,
 )
+from workspace.files import write_text
 from workspace.paths import ROOT
 
 STEMS = sorted(path.stem for path in MODELS.glob("*.yaml"))
@@ -167,6 +173,39 @@ def test_ligers_layers_have_room_for_a_larger_batch(models) -> None:
 def test_ligers_layers_are_part_of_the_plan_where_it_is_installed(models, name: str, stem: str, taken: bool) -> None:
     with_it, without = (plan_for(name, stem, models[stem], liger=liger).sft for liger in (True, False))
     assert with_it == without | ({"use_liger_kernel": True} if taken else {})
+
+
+def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Path, monkeypatch) -> None:
+    """The same command set checkpoints aside and asked "before" again, when `serve` had taken some of the memory."""
+    stem, run = "qwen1.5-0.5b-chat", tmp_path / "run"
+
+    def at(free: float, folder: Path = run, *words: str) -> Planned:
+        name, memory, _, capability = RTX_4090
+        monkeypatch.setitem(MACHINES, "shared", Fake(((name, memory, free, capability),)))
+        return plan_for("shared", stem, models[stem], ["--run", str(folder), *words])
+
+    def batch(planned: Planned) -> tuple[int, int]:
+        return int(planned.sft[BATCH]), int(planned.sft[ACCUMULATION])
+
+    alone = at(23.1)
+    assert (batch(alone), alone.infer["torch_dtype"]) == ((8, 1), "float32")
+    assert [batch(at(free)) for free in (10.7, 4.7)] == [(4, 2), (1, 8)]  # nothing is lost yet
+    for command, values in (("sft", alone.sft), ("infer", alone.infer)):
+        write_text(run / f"{command}.yaml", yaml.safe_dump(values))
+    (run / "train" / "checkpoint-5").mkdir(parents=True)
+    (run / "before" / "journal").mkdir(parents=True)
+    for free in (10.7, 4.7, 2.0):
+        again = at(free)
+        assert [result_values(one) for one in again[:2]] == [result_values(one) for one in alone[:2]], free
+        other = at(free, tmp_path / "43", "--seed", "43", "--data_seed", "43")
+        assert rows_a_step(other.sft) == 8 and (free < 4 or other.infer["torch_dtype"] == "float32")
+    assert batch(at(4.7, run, "--fresh")) == batch(at(4.7, run, "--learning_rate", "1e-4")) == (1, 8)
+    assert batch(at(4.7, run, f"--{BATCH}", "2", f"--{ACCUMULATION}", "4")) == (2, 4)
+    remember(run, {BATCH: 4, ACCUMULATION: 2})
+    assert batch(at(4.7, run, "--auto-batch")) == (4, 2)
+    smaller = tmp_path / "smaller.yaml"
+    smaller.write_text(f"sft: {{{BATCH}: 2, {ACCUMULATION}: 4}}", encoding="utf-8")
+    assert batch(at(23.1, run, "--with", str(smaller))) == (2, 4)
 
 
 @pytest.mark.swift

@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
@@ -15,11 +19,14 @@ from data_prep.chat.family import recognise
 from data_prep.chat.tokenizer import ModelTokenizer
 from hub.find import find_model, missing_parts
 from plan.hardware import Machine, child_environment, dtype_flags
+from plan.option_values import is_true
 from plan.options import Options, parse_options
+from plan.planning import make_plan
 from plan.recipes import MODELS, load_recipe, recipe_names
 from plan.resolve import in_its_chat, resolve_sft
 from plan.resolve_infer import MODEL_KEYS, cards_needed, resolve_infer, room_for_labels
-from plan.training_memory import step_gib, training_gib
+from plan.training_memory import check_room, step_gib, training_gib
+from tests.plan.faked_machines import model_folder
 from tests.prep_tables import write_model
 from workspace.errors import UserError
 from workspace.paths import CONFIGS, ROOT
@@ -291,6 +298,69 @@ def test_a_dtype_that_the_recipe_names_stands_in_its_answers(model: Path, tmp_pa
     assert resolve_infer(named, sft, small, tmp_path)["torch_dtype"] == "float32"
 
 
+def test_a_dtype_of_half_precision_that_the_recipe_or_its_infer_yaml_names_is_answered_in(model, tmp_path) -> None:
+    """Answers were float32 all the same, where the weights are small against the card."""
+    recipe = load_recipe("hotel_reviews")
+    both = recipe._replace(sft={**recipe.sft, "torch_dtype": "bfloat16"})
+    own = recipe._replace(infer={**recipe.infer, "torch_dtype": "float16"})
+    for named, dtypes in ((recipe, ("bfloat16", "float32")), (both, ("bfloat16",) * 2), (own, ("bfloat16", "float16"))):
+        sft = resolve_sft(named, {}, GPU, model, tmp_path, tmp_path)
+        assert (sft["torch_dtype"], resolve_infer(named, sft, GPU, tmp_path)["torch_dtype"]) == dtypes
+
+
+@pytest.mark.parametrize(
+    ("words", "batches"),
+    [(("multi-gpu",), (1, 8)), (("multi-gpu", "zero2"), (1, 8)), (("multi-gpu", "zero3"), (4, 2)),
+     (("multi-gpu", "fsdp2"), (4, 2))],
+)  # fmt: skip
+def test_weights_that_are_spread_leave_room_for_a_larger_batch(words, batches, tmp_path: Path) -> None:
+    """Each card was taken to hold all of a 7B model's weights, gradients and moments."""
+    big = model_folder(tmp_path, "qwen2.5-7b-qlora")
+    recipe = load_recipe("hotel_reviews", ["full", *words])
+    recipe = recipe._replace(sft={**recipe.sft, "per_device_train_batch_size": 64})
+    eight = replace(GPU, gpus=8, gpu_memory_gib=79.2)
+    sft = resolve_sft(recipe, {}, eight, big, tmp_path, tmp_path, {})
+    assert (sft["per_device_train_batch_size"], sft["gradient_accumulation_steps"]) == batches
+    whole = step_gib({**sft, "deepspeed": "zero2", "fsdp": ""}, big, 0)
+    assert step_gib(sft, big, 0) == pytest.approx(whole if batches == (1, 8) else 0.5 + (whole - 0.5) / 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "values", "card", "said"),
+    [
+        (60, {}, {"gpus": 4}, "--with multi-gpu zero3` or `--with multi-gpu fsdp2`, which spread it over 4 GPUs, or"),
+        (60, {}, {}, "24.0 GiB: take a smaller model, or its weights in 4 bits, as the qlora recipe does"),
+        (200, {}, {"gpus": 4}, "24.0 GiB: take a smaller model, or"),  # four do not hold it either
+        (60, {}, {"best_free": 0.5, "gpu_memory_gib": 12.0}, "H200 has 24.0 GiB"),
+        (10, {"tuner_type": "full", "torch_dtype": "float32"}, {}, "or tune adapters alone"),
+        (10, {"tuner_type": "full", "torch_dtype": "float32", "optim": "adafactor"}, {}, ""),
+        (10, {"tuner_type": "full", "torch_dtype": "float32", "freeze_parameters_ratio": 0.9}, {}, ""),
+        (23, {}, {"best_free": 0.1, "gpu_memory_gib": 2.4}, ""),
+        (60, {"quant_bits": 4}, {}, ""),
+        (60, {"deepspeed": "zero3"}, {"gpus": 4}, ""),
+        (60, {"fsdp": {"fsdp": "full_shard"}}, {"gpus": 4}, ""),
+        (60, {"device_map": "auto"}, {"gpus": 4}, ""),
+        (60, {}, {"gpu": None}, ""),
+    ],
+)
+def test_a_model_that_a_card_cannot_hold_is_refused_with_what_can(
+    size: int, values: dict, card: dict, said: str, model: Path
+) -> None:
+    """It answered before tuning, spread over several cards, and then failed at the smallest batch."""
+    os.truncate(model / "model.safetensors", size * 2**30)  # takes no room
+    os.truncate(shutil.copy(model / "tokenizer.json", model / "consolidated.safetensors"), size * 2**30)
+    machine = replace(GPU, gpu_memory_gib=24.0) if "gpu_memory_gib" not in card else GPU
+    sft = {"torch_dtype": "bfloat16", **values}
+    with pytest.raises(UserError, match=re.escape(said)) if said else nullcontext():
+        check_room(sft, replace(machine, **card), model)
+
+
+def test_weights_whose_dtype_on_disk_is_not_known_are_not_refused_for_it(model: Path) -> None:
+    os.truncate(model / "model.safetensors", 40 * 2**30)  # takes no room; in float32 it is 20 GiB when it is loaded
+    (model / "config.json").write_text("{}")
+    check_room({"torch_dtype": "bfloat16"}, replace(GPU, gpu_memory_gib=24.0), model)
+
+
 def test_ligers_share_of_memory_is_counted_where_it_is_on(model: Path) -> None:
     off = {"gradient_checkpointing": False, "torch_dtype": "bfloat16"}
     on, said_off = ({**off, "use_liger_kernel": word} for word in ("true", "false"))
@@ -357,6 +427,60 @@ def test_a_dtype_that_a_recipe_or_an_override_names_stands(model: Path, tmp_path
     assert (values["torch_dtype"], values["fp16"], values["bf16"]) == ("float16", True, False)
     cpu = resolve_sft(load_recipe("hotel_reviews", [str(override)]), {}, CPU, model, tmp_path, tmp_path)
     assert (cpu["torch_dtype"], cpu["use_cpu"]) == ("float16", True)
+
+
+@pytest.mark.parametrize(
+    ("written", "words", "machine", "dtype", "mixed"),
+    [
+        ("", {"fp16": "true"}, GPU, "float16", "fp16"),
+        ("", {"torch_dtype": "float16"}, GPU, "float16", "fp16"),
+        ("", {"bf16": "false"}, GPU, "bfloat16", ""),
+        ("", {"torch_dtype": "bfloat16", "bf16": "false"}, GPU, "bfloat16", ""),
+        ("", {"torch_dtype": "float32"}, GPU, "float32", "bf16"),
+        ("fp16: true", {}, GPU, "float16", "fp16"),
+        ("fp16: true", {"bf16": "yes"}, GPU, "bfloat16", "bf16"),
+        ("torch_dtype: float16", {}, GPU, "float16", "fp16"),
+        ("torch_dtype: float16", {"torch_dtype": "bfloat16"}, GPU, "bfloat16", "bf16"),
+        ("tuner_type: full", {"fp16": "true"}, GPU, "float32", "fp16"),
+        ("", {"fp16": "true"}, OLD_GPU, "float16", "fp16"),
+        ("bf16: true", {"fp16": "true"}, CPU, "float32", "fp16"),
+        ("", {"torch_dtype": "bfloat16"}, CPU, "bfloat16", ""),
+    ],
+)
+def test_of_bf16_and_fp16_the_one_that_is_named_turns_the_other_off(
+    written: str, words: dict[str, str], machine: Machine, dtype: str, mixed: str, model: Path, tmp_path: Path
+) -> None:
+    """ms-swift was given both, and refused them when the untuned model had answered."""
+    override = tmp_path / "own.yaml"
+    override.write_text(f"sft: {{{written or 'seed: 42'}}}", encoding="utf-8")
+    recipe = load_recipe("hotel_reviews", [str(override)])
+    values = resolve_sft(recipe, words, machine, model, tmp_path, tmp_path)
+    assert values["torch_dtype"] == dtype
+    assert [key for key in ("bf16", "fp16") if is_true(values, key)] == ([mixed] if mixed else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "words", "message"),
+    [
+        ("", {"bf16": "true"}, "V100 does not multiply in bf16"),
+        ("", {"torch_dtype": "bfloat16"}, "V100 does not multiply in bf16"),
+        ("bf16: true", {}, "leave bf16 and torch_dtype: bfloat16 out, and it is float16"),
+        ("bf16: true, fp16: true", {}, "bf16 and fp16 are both true"),
+    ],
+)
+def test_bf16_is_refused_where_the_card_has_none_before_the_model_is_fetched(
+    written: str, words: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    override = tmp_path / "own.yaml"
+    override.write_text(f"sft: {{{written or 'seed: 42'}}}", encoding="utf-8")
+    asked = Options("hotel_reviews", None, tmp_path / "my.csv", None, None, (str(override),), tmp_path / "run", False,
+                    False, words)  # fmt: skip
+    with (
+        patch.multiple("plan.planning", this_machine=lambda: OLD_GPU, check_packages=lambda _: None,
+                       _model_folder=lambda *_: pytest.fail("the model was fetched")),
+        pytest.raises(UserError, match=message),
+    ):  # fmt: skip
+        make_plan(asked, [])
 
 
 def test_a_small_memory_gets_a_smaller_batch_of_the_same_effect(model: Path, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from plan.cpu_kernels import CALLBACK, KERNELS, ONEDNN
-from plan.planning import Plan, _bf16_as_begun, carry_out, write_run
+from plan.memory import bf16_as_begun
+from plan.planning import Plan, carry_out, write_run
 from plan.result_values import result_values
 from plan.run import PLANNED, Run, check_run_folder, locked_run
 from workspace.errors import UserError
@@ -230,11 +231,11 @@ def test_what_changes_a_result_makes_it_stale(change: dict[str, object]) -> None
 
 def test_bf16_stays_as_it_was_where_training_has_begun(tmp_path: Path) -> None:
     run = Run(tmp_path, "r", "t", ("A", "B"), tmp_path / "d", measured_bf16=True)
-    assert _bf16_as_begun(tmp_path, False) is False
+    assert bf16_as_begun(tmp_path, False) is False
     run.write()
-    assert _bf16_as_begun(tmp_path, False) is False  # nothing is lost yet
+    assert bf16_as_begun(tmp_path, False) is False  # nothing is lost yet
     (tmp_path / "train" / "checkpoint-5").mkdir(parents=True)
-    assert _bf16_as_begun(tmp_path, False) is True
+    assert bf16_as_begun(tmp_path, False) is True
 
 
 def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:

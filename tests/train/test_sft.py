@@ -15,6 +15,7 @@ from plan.run import Run
 from tests.scored_runs import make_dataset, make_plan
 from tests.train.test_checkpoints import make
 from train.sft import check_rows, join, tune
+from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
 from workspace.files import read_json, sha256_file, write_json, write_text
 
@@ -171,3 +172,35 @@ def test_a_run_that_is_planned_for_a_gpu_is_refused_before_steps_are_measured(
     with pytest.raises(UserError, match="the run is planned for H100 and no GPU is seen here"):
         join(run) if node else tune(run)
     assert not (run / "train").exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "values", "killed", "more"),
+    [
+        (
+            2,
+            {},
+            False,
+            "256, or add `--with multi-gpu zero3` or `--with multi-gpu fsdp2`, which spread it over 2",
+        ),
+        (1, {}, False, "256, or take a smaller model, or its weights in 4 bits, as the qlora recipe does"),
+        (2, {"deepspeed": "zero3"}, False, "256, or take a smaller model, or its weights"),
+        (2, {"quant_bits": 4}, False, "256, or take a smaller model$"),
+        (2, {}, True, "or a machine with more memory"),
+        (2, {"use_cpu": True}, False, "or a machine with more memory"),
+    ],
+)
+def test_at_the_smallest_batch_what_spreads_a_model_over_cards_is_named(
+    run: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, values: dict[str, object], killed: bool, more: str
+) -> None:
+    change(run, per_device_train_batch_size=1, gradient_checkpointing=True, **values)
+
+    def swift(*_: object) -> None:
+        error = OutOfMemory("train needs more memory")
+        error.killed = killed
+        raise error
+
+    monkeypatch.setattr("train.sft._run_swift", swift)
+    monkeypatch.setattr("train.sft.this_machine", lambda: Machine("cpu", 2, 24.0, "A100", gpus, 80.0, True))
+    with pytest.raises(OutOfMemory, match=f"at the smallest batch: add --max_length .*{more}"):
+        tune(run, estimate=False)
