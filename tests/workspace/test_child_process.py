@@ -113,6 +113,11 @@ SUMMARY = "\n".join(["E1126 elastic.multiprocessing failed (exitcode: 1)", *["  
             True,
         ),
         ("(EngineCore pid=9) ValueError: No available memory for the cache blocks. Try increasing it", True),
+        (
+            "ValueError: To serve at least one request with the model's max seq len (32768), (3.0 GiB KV cache is "
+            "needed, which is larger than the available KV cache memory (1.2 GiB). Based on the available memory, …",
+            True,
+        ),
         ("ValueError: Free memory on device (9/24 GiB) is less than desired GPU memory utilization (0.8)", True),
         ("  exitcode  : -9 (pid: 4242)", True),
         ("  traceback : Signal 9 (SIGKILL) received by PID 4242", True),
