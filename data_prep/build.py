@@ -169,8 +169,9 @@ def _inputs(task: Task, path: Path, tokenizer: ModelTokenizer | None, frame: Cha
     unused = {"path", "csv", "source", "corrections", "corrections_test", "added", "known_public", "sft", "unlabelled"}
     unused |= {"selective", "costs", "primary_metric", "margin", "segments"}
     settings = {name: value for name, value in dataclasses.asdict(task).items() if name not in unused}
-    if task.limit_seed is None:
-        del settings["limit_seed"]  # datasets of earlier versions are still those of their tasks
+    for later in ("limit_seed", "held_out_limit"):
+        if settings[later] is None:
+            del settings[later]  # datasets of earlier versions are still those of their tasks
     settings["labels"] = list(task.labels.items())  # their order is that of the classes
     settings["split"] = {name: value for name, value in settings["split"].items() if name != "files"}
     files: dict[str, Any] = {"held_out": [TEST_OF, VAL_OF, deciding_rows()]} if task.limit else {}

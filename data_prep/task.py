@@ -153,6 +153,7 @@ class Task:
     synonyms: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_synonyms)] = Field(default_factory=dict)
     limit: Annotated[Whole, within(ROWS)] | None = None
     limit_of: Literal["all", "train"] = "all"
+    held_out_limit: Annotated[Whole, within(ROWS)] | None = None  # whose test and val rows a limit takes; None: its own
     limit_seed: Annotated[Whole, within(SEED)] | None = None  # which rows a limit takes; None: by the split's seed
     injected_share: Annotated[Number, between(0, 1)] = 0.0
     corrections: RootPath | None = None  # a file of corrected labels, see data_prep.table.corrections

@@ -15,10 +15,11 @@ from typing import Any
 
 import yaml
 
+from data_prep.manifest import Manifest
 from data_prep.task import PrimaryMetric
 from eval.reporting.curve_page import draw_curve, render_curve
 from eval.scoring.baseline_records import LINEAR
-from eval.scoring.learning_curve import FORMAT, extrapolate, further_rows, mean_draws, worth_from
+from eval.scoring.learning_curve import FORMAT, extrapolate, further_rows, mean_draws, measured_on, worth_from
 from eval.scoring.seed_intervals import outcome, score_draws
 from eval.trial_answers import Answered, answer, check_same_rows, tuned_reading
 from plan.options import parse_options
@@ -91,7 +92,7 @@ def curve(
     what a budget of `hours` leaves out are whole seeds. Raises `UserError` for more rows than there are, and when a
     point fails.
     """
-    most = trials.train_rows(point(trials, None, seeds[0]), words)
+    most, _ = trials.train_rows(point(trials, None, seeds[0]), words)
     numbers = all_numbers(rows, most)
     every = {
         point(trials, None if number == most else number, seed): (number, seed) for seed in seeds for number in numbers
@@ -104,7 +105,9 @@ def curve(
         )
     points = {every[one.trial]: answer(one.run) for one in results[: len(whole) * len(numbers)]}
     check_same_rows(list(points.values()))
-    found = summary(points, numbers, whole, *next(iter(points.values())).judged_by)
+    last = points[numbers[-1], whole[0]]
+    found = summary(points, numbers, whole, *last.judged_by)
+    found["measured_on"] = measured_on(last.run, Manifest.read(last.run.dataset))
     write_json(trials.folder / "curve.json", found)
     page, text = render_curve(found)
     write_bytes(trials.folder / "curve.png", draw_curve(found))

@@ -122,7 +122,7 @@ def evaluate(folder: Path) -> Metrics:
             )
         ],
         "mistakes": [asdict(one) for one in confident_mistakes(predictions.test.get("after_score"), test, train)],
-        "learning_curve": near_curve(folder, run.recipe),
+        "learning_curve": near_curve(run, manifest),
         "disputed": {"n": len(issues.ids), "judge": issues.judge} if issues else None,
         "injection": load_injection(run),
         "curves": asdict(curves) if curves else None,

@@ -4,7 +4,7 @@ What is given out bit by bit is rows, not epochs or steps. A schedule that decay
 is another recipe when it is cut short: its learning rate has not come down, so the figure at that place says little
 about the end, and flatters small rates. A trial on a quarter of the rows is the whole recipe, with its warm-up, decay
 and every epoch, on a smaller table. What remains: fewer rows make fewer steps, which favours more epochs
-(docs/quality.md); therefore half goes on and not less, and none is judged on fewer than `FEWEST` rows a label.
+(docs/quality.md); therefore half goes on and not less, and none is judged on fewer than `FEWEST` rows of a label.
 
 Optuna's SuccessiveHalvingPruner says who goes on. It judges a trial by those that reported before it, so each point is
 judged in a study of its own, in memory, after all others: its place in the grid decides nothing, and equal points go on
@@ -16,14 +16,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
+from data_prep.task import Task
 from train.trials import METRIC, SECONDS_AN_HOUR, Trial, TrialList, TrialResult
 from workspace.errors import UserError
+from workspace.files import write_text
 
 SHARE = 2  # one of so many goes on, with so many times the rows
 RUNGS = 2  # on part of the rows: a quarter, a half
-FEWEST = 50  # training rows a label
+FEWEST = 50  # training rows of the rarest label
 WHOLE_VALIDATION = "learning-curve"  # the override with which fewer training rows leave the validation rows whole
 
 
@@ -39,10 +44,28 @@ class Halved(NamedTuple):
     alike: list[TrialResult]
 
 
-def rungs(train_rows: int, labels: int) -> list[int]:
-    """On how many of the training rows points are tried before all rows, rising; none where they are too few."""
+def rungs(train_rows: int, rarest: float) -> list[int]:
+    """On how many of the training rows points are tried before all rows, rising; none where they are too few.
+
+    `rarest`: the share of the rarest label, which every part of the rows has too.
+    """
     parts = (train_rows // SHARE**rung for rung in range(RUNGS, 0, -1))
-    return [rows for rows in parts if rows >= FEWEST * labels]
+    return [rows for rows in parts if rows * rarest >= FEWEST]
+
+
+def same_validation(folder: Path, task: Task, limit: int | None) -> tuple[str, ...]:
+    """The override with which part of the training rows leaves the validation rows those of all of them.
+
+    With a limit, which takes part of the validation rows too, it is written into `folder`: all of the table's would be
+    other ones, and may take longer than the training that they judge.
+    """
+    if task.limit_of == "train":
+        return ()
+    if limit is None:
+        return (WHOLE_VALIDATION,)
+    path = folder / "validation-rows.yaml"
+    write_text(path, yaml.safe_dump({"task": {"held_out_limit": task.held_out_limit or limit}}))
+    return (str(path),)
 
 
 def halve(
@@ -52,8 +75,10 @@ def halve(
     rows: Sequence[int],
     hours: float | None,
     each: Callable[[list[TrialResult], list[TrialResult]], None],
+    same: Sequence[str] = (WHOLE_VALIDATION,),
 ) -> Halved:
-    """Tune the points on each number of `rows`, the better half on the next, by macro F1 on all validation rows.
+    """Tune the points on each number of `rows`, the better half on the next, by macro F1 on the same validation rows,
+    which the overrides `same` see to (`same_validation`).
 
     `each` gets all results and those left out, after every trial. A point that fails goes no further. Raises
     `UserError` when the budget of `hours` ends before all points of a number of rows had their turn.
@@ -62,7 +87,7 @@ def halve(
     so_far = Halved(points, [], [], [])
     for number in rows:
         points, results, pruned, alike = so_far
-        rung = [replace(one, rows=number, overrides=(*one.overrides, WHOLE_VALIDATION)) for one in points]
+        rung = [replace(one, rows=number, overrides=(*one.overrides, *same)) for one in points]
         new = trials.run(rung, words, left(hours, begin), partial(_tell, each, so_far), alike)
         if len(new) < len(rung):
             raise out_of_time(hours)

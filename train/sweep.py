@@ -24,7 +24,7 @@ from data_prep.rows import read_rows
 from plan.options import Options, parse_options
 from plan.recipes import DEFAULT_TASK, Recipe, check_recipe, ensure_task, load_recipe
 from plan.run import tell_folder
-from train.halving import FEWEST, halve, left, out_of_time, rungs
+from train.halving import FEWEST, WHOLE_VALIDATION, halve, left, out_of_time, rungs, same_validation
 from train.seed_options import add_seeds, check_seeds
 from train.sweep_table import by_point, sweep_table
 from train.trials import Trial, TrialList, TrialResult, list_folder
@@ -89,13 +89,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         with locked(trials.folder):
             check_same_validation(trials, rest, points, options)
             rows: list[int] = []
+            same: tuple[str, ...] = ()
             halving = not known.vary if known.halving is None else known.halving
             if halving and len(points) > 1:
-                every, labels = trials.train_rows(points[0], rest), len(recipe.task.label_words)
-                rows = rungs(every, labels)
+                every, counts = trials.train_rows(points[0], rest)
+                rows = rungs(every, min(counts.values()) / sum(counts.values()))
+                same = same_validation(trials.folder, recipe.task, options.limit or recipe.task.limit)
                 if not rows:
-                    print(f"sweep: no halving, for half of {every} training rows is fewer than {FEWEST * labels}")
-            run = sweep(trials, rest, points, known.seeds, known.hours, rows)
+                    print(f"sweep: no halving, for half of {every} training rows has fewer than {FEWEST} of a label")
+            run = sweep(trials, rest, points, known.seeds, known.hours, rows, same)
     tell_folder(run)
 
 
@@ -132,17 +134,18 @@ def sweep(
     seeds: Sequence[int],
     hours: float | None,
     rows: Sequence[int] = (),
+    same: Sequence[str] = (WHOLE_VALIDATION,),
 ) -> Path:
     """Tune every point with every seed, write sweep.md, return the chosen run's folder.
 
     `words`: the command line that all trials share. With `rows`, which rise, the points are first tried on so many
-    training rows, and those that go on are tuned on all. Seeds come one after the other over all points, so that what
-    a budget of `hours` leaves out is the same for all. Raises `UserError` for an override or option that is none,
-    before any trial starts, and when no trial with all rows came to an end.
+    training rows, with the overrides `same`, and those that go on are tuned on all. Seeds come one after the other over
+    all points, so that what a budget of `hours` leaves out is the same for all. Raises `UserError` for an override or
+    option that is none, before any trial starts, and when no trial with all rows came to an end.
     """
     begin, table = time.monotonic(), trials.folder / "sweep.md"
     halved = halve(
-        trials, words, points, rows, hours, lambda now, pruned: write_text(table, sweep_table(now, None, pruned))
+        trials, words, points, rows, hours, lambda now, pruned: write_text(table, sweep_table(now, None, pruned)), same
     )
     every = [replace(point, seed=seed) for seed in seeds for point in halved.points]
     planned = len(halved.results) + len(every)

@@ -32,11 +32,13 @@ def sweep_table(results: Sequence[TrialResult], planned: int | None, pruned: Seq
     lines = [
         f"# 选参 / Sweep: {count}",
         "",
-        "验证集上的结果，按宏平均 F1 排序；± 为各随机种子之间的标准差。测试集只在选定之后看一次。",
-        "Results on the validation rows, by macro F1; ± is the standard deviation over seeds. The test rows are looked "
-        "at once, for the chosen run.",
+        "验证集上的结果，按宏平均 F1 排序；± 为各随机种子之间的标准差。每次取最好的一轮，轮数多的机会也多，会因此略高。"
+        "测试集只在选定之后看一次。",
+        "Results on the validation rows, by macro F1; ± is the standard deviation over seeds. A trial's figure is its "
+        "best epoch's: the best of five is a little higher by chance than the best of two. The test rows are looked at "
+        "once, for the chosen run.",
         "",
-        "| point | seeds | val macro F1 | val accuracy | minutes a trial |",
+        "| point | seeds | val macro F1, best epoch's | val accuracy | minutes a trial |",
         "|---|---|---|---|---|",
     ]
     unranked = {name: group for name, group in _groups(results).items() if name not in groups}

@@ -161,11 +161,12 @@ class TrialList:
                 print(f"trials: about {minutes:.0f} min for the {left} left", flush=True)
         return results
 
-    def train_rows(self, trial: Trial, words: Sequence[str]) -> int:
+    def train_rows(self, trial: Trial, words: Sequence[str]) -> tuple[int, dict[str, int]]:
         """How many training rows of its table a trial has, those that --limit chooses from: without the task's
-        `added`."""
+        `added`; and how many of each label, with those."""
         manifest = Manifest.read(self.dataset(trial, words))
-        return int(manifest.counts.train["total"]) - manifest.added.get("train", 0)
+        counts = manifest.counts.train
+        return counts["total"] - manifest.added.get("train", 0), {label: counts[label] for label in manifest.labels}
 
     def dataset(self, trial: Trial, words: Sequence[str]) -> Path:
         """The folder of a trial's dataset, which is made where it is missing. Raises `UserError` where it cannot be."""

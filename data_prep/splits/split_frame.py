@@ -61,7 +61,8 @@ def split_frame(kept: pd.DataFrame, task: Task, places: Mapping[str, str] | None
     if task.limit is not None:
         if task.limit_seed is not None:
             draws = row_draws(normalised, task.limit_seed)
-        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, task.limit_of)
+        held_out = None if task.limit_of == "train" else task.held_out_limit or task.limit
+        used = take_limit(splits, labels, draws[:, 1], task.label_words, task.limit, held_out)
     leaking = leaking_rows(leaks, splits, kept["row"].to_numpy())
     warnings += leak_warnings(leaking, leaks) if task.split.own or task.split.folds else []
     return SplitFrame(kept.assign(split=splits, used=used), leaks, leaking, warnings)

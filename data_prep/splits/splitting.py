@@ -94,18 +94,24 @@ def hold_out(
 
 
 def take_limit(
-    splits: np.ndarray, labels: np.ndarray, draws: np.ndarray, label_words: Sequence[str], limit: int, of: str = "all"
+    splits: np.ndarray,
+    labels: np.ndarray,
+    draws: np.ndarray,
+    label_words: Sequence[str],
+    limit: int,
+    held_out: int | None,
 ) -> np.ndarray:
-    """Whether each row is used under `limit`: so many train rows, and `held_out_rows` of test and val.
+    """Whether each row is used under `limit`: so many train rows, and of test and val the `held_out_rows` of the limit
+    `held_out`.
 
-    `of`: "train" leaves val and test whole, as a learning curve wants them. The classes keep their shares, and each has
-    at least one row in every split. A larger limit takes the same rows and more. Where a split has fewer rows than
+    Where that is None, val and test stay whole, as a learning curve wants them. The classes keep their shares, and each
+    has at least one row in every split. A larger limit takes the same rows and more. Where a split has fewer rows than
     asked for, all of them are taken. Raises UserError when `limit` is smaller than the number of classes.
     """
     if limit < len(label_words):
         raise UserError(f"--limit {limit} leaves classes without a row: give at least {len(label_words)}")
     used = np.zeros(len(splits), bool)
-    shares = (len(splits), len(splits)) if of == "train" else held_out_rows(limit)
+    shares = (len(splits), len(splits)) if held_out is None else held_out_rows(held_out)
     for name, wanted in zip(("train", "test", "val"), (limit, *shares), strict=True):
         rows = np.flatnonzero(splits == name)
         used[rows[stratified_order(labels[rows], draws[rows])[: max(wanted, len(label_words))]]] = True

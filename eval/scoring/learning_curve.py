@@ -9,14 +9,17 @@ over log n through the last three numbers of rows. Both are drawn again with oth
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_prep.manifest import Manifest
 from eval.scoring.significance import Interval, percentiles
-from workspace.files import read_json
+from plan.provenance import recipe_sha256
+from plan.run import Run
+from workspace.files import read_json, sha256_json
+from workspace.paths import shown
 
 EXPONENTS = np.geomspace(0.05, 2, 24)
 FEWEST = 3  # numbers of rows, for three parameters
@@ -136,13 +139,24 @@ def further_rows(most: int) -> int:
     return max(int(step * size) for step in (1, 2, 5) if step * size <= half)
 
 
-def near_curve(run: Path, recipe: str | None) -> dict[str, Any] | None:
-    """What `bash run_sft.sh curve` has found of the recipe beside its run, and its page from there; None without."""
-    folder = run.with_name(f"{run.name}.curve")
+def measured_on(run: Run, manifest: Manifest) -> str:
+    """What a run with all rows, and a curve that ends there, have in common, as a hash: recipe, model, table, prompt,
+    the number of training rows and the test rows."""
+    asked = [manifest.system, manifest.template, manifest.rows_sha256["test"]]
+    return sha256_json([recipe_sha256(run, manifest), *asked])
+
+
+def near_curve(run: Run, manifest: Manifest) -> dict[str, Any] | None:
+    """What `bash run_sft.sh curve` has found beside a run, and its page from there; None where there is no curve, or
+    one of something else: another recipe, model, prompt, limit or table, be it that rows were labelled since."""
+    folder = run.folder.with_name(f"{run.folder.name}.curve")
     try:
         found = read_json(folder / "curve.json")
     except (OSError, ValueError):
         return None
-    if recipe is None or not isinstance(found, dict) or (found.get("format"), found.get("recipe")) != (FORMAT, recipe):
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return None
+    if found.get("measured_on") != measured_on(run, manifest):
+        print(f"report: {shown(folder)} is the curve of another recipe, model or table, so it is not told", flush=True)
         return None
     return {"page": f"../{folder.name}/curve.html", "found": found}

@@ -123,7 +123,7 @@ def test_a_limit_takes_shares_and_a_larger_one_the_same_rows_and_more():
     splits = split_rows(labels, np.arange(3000), draws[:, 0], WORDS, STRATIFIED)
     before = np.zeros(3000, bool)
     for limit in (3, 4, 7, 10, 50, 51, 100, 200, 777):
-        used = take_limit(splits, labels, draws[:, 1], WORDS, limit)
+        used = take_limit(splits, labels, draws[:, 1], WORDS, limit, limit)
         assert (splits[used] == "train").sum() == limit
         assert (splits[used] == "test").sum() == max(min(limit * 4, (splits == "test").sum()), 3)
         assert (splits[used] == "val").sum() == max(min(limit // 4, (splits == "val").sum()), 3)
@@ -135,11 +135,13 @@ def test_a_limit_takes_shares_and_a_larger_one_the_same_rows_and_more():
                 mine = (labels[used & (splits == name)] == word).sum()
                 assert mine >= 1
                 assert abs(mine - share * (used & (splits == name)).sum()) <= 2
-        curve = take_limit(splits, labels, draws[:, 1], WORDS, limit, "train")
+        curve = take_limit(splits, labels, draws[:, 1], WORDS, limit, None)
         assert (curve == np.where(splits == "train", used, True)).all()
-    assert take_limit(splits, labels, draws[:, 1], WORDS, 10**9).all()
+        part = take_limit(splits, labels, draws[:, 1], WORDS, 3, limit)
+        assert (part & (splits != "train") == used & (splits != "train")).all() and part.sum() <= used.sum()
+    assert take_limit(splits, labels, draws[:, 1], WORDS, 10**9, 10**9).all()
     with pytest.raises(UserError, match="--limit 2 leaves classes without a row: give at least 3"):
-        take_limit(splits, labels, draws[:, 1], WORDS, 2)
+        take_limit(splits, labels, draws[:, 1], WORDS, 2, 2)
 
 
 @pytest.mark.parametrize("count", [40, 60, 300, 1999])

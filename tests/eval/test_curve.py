@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,16 @@ from eval.reporting.curve_page import chart, draw_curve, render_curve
 from eval.reporting.curve_wording import more_sentence
 from eval.reporting.first_screen import first_screen
 from eval.reporting.render import render_html, render_markdown
-from eval.scoring.learning_curve import near_curve
+from eval.scoring.learning_curve import measured_on, near_curve
 from eval.scoring.predictions import Predictions, RunPredictions
 from eval.scoring.responses import Split
 from eval.trial_answers import Answered
 from plan.run import Run
 from tests.eval.test_cross_validation import TASK
+from tests.manifests import made_up_manifest
 from tests.prep_tables import reviews, write_csv
 from tests.report_runs import make_run
+from tests.scored_runs import make_plan
 from train.trials import TrialList
 from workspace.errors import UserError
 from workspace.files import read_json, read_jsonl, write_json
@@ -94,15 +97,33 @@ def test_worth_is_said_from_the_rows_on_where_it_is_shown() -> None:
 
 def test_the_report_of_a_run_beside_the_curve_tells_it(tmp_path) -> None:
     metrics, found = make_run(tmp_path / "model", n=40), measured(TUNED, LINEAR)
+    run, manifest = Run.read(make_plan(tmp_path / "model", tmp_path / "data")), made_up_manifest()
+    found["measured_on"] = measured_on(run, manifest)
     write_json(tmp_path / "model.curve" / "curve.json", found)
-    metrics["learning_curve"] = near_curve(tmp_path / "model", found["recipe"])
+    metrics["learning_curve"] = near_curve(run, manifest)
     assert metrics["learning_curve"]["found"]["rows"] == found["rows"]
     page, text = render_html(metrics, []), render_markdown(metrics, [], [])
     for written in (page, text):
         assert "worth it here from 1,000 rows on" in written and "../model.curve/curve.html" in written
     change = first_screen(metrics)[-1].answer.en
     assert more_sentence(found, "after_generate").en in change and "run_sft.sh curve" not in change
-    assert near_curve(tmp_path / "model", "another/recipe") is near_curve(tmp_path / "none", "x") is None
+
+
+def test_a_curve_of_another_table_model_or_prompt_is_not_told(tmp_path, capsys) -> None:
+    run, manifest = Run.read(make_plan(tmp_path / "model", tmp_path / "data")), made_up_manifest()
+    assert near_curve(run, manifest) is None and not capsys.readouterr().out
+    found = measured(TUNED, LINEAR) | {"measured_on": measured_on(run, manifest)}
+    path = tmp_path / "model.curve" / "curve.json"
+    write_json(path, found)
+    assert near_curve(run, manifest) is not None
+    counts = manifest.counts.model_copy(update={"train": manifest.counts.train | {"total": 9999}})
+    for change in ({"counts": counts}, {"template": "?"}, {"rows_sha256": manifest.rows_sha256 | {"test": "0"}}):
+        assert near_curve(run, manifest.model_copy(update=change)) is None
+    assert near_curve(replace(run, model_fingerprint="another"), manifest) is None
+    assert "the curve of another recipe, model or table, so it is not told" in capsys.readouterr().out
+    del found["measured_on"]  # of an earlier version, which does not say what it is of
+    write_json(path, found)
+    assert near_curve(run, manifest) is None
 
 
 def test_worth_that_is_not_shown_names_the_linear_model() -> None:

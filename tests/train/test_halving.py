@@ -48,9 +48,10 @@ def test_half_is_rounded_down_equal_points_stay_together_and_failures_go(values:
 
 
 def test_no_point_is_judged_on_a_handful_of_rows() -> None:
-    assert rungs(5590, 2) == [1397, 2795]
-    assert rungs(399, 2) == [199]
-    assert rungs(199, 2) == rungs(5590, 77) == []
+    assert rungs(5590, 0.5) == [1397, 2795]
+    assert rungs(399, 0.5) == [199]
+    assert rungs(199, 0.5) == rungs(5590, 1 / 77) == []
+    assert rungs(800, 0.03) == []  # half of the rows would have a dozen of the rare label
 
 
 def test_the_default_grid_is_around_the_recipe_and_leaves_what_is_given(tmp_path: Path) -> None:
@@ -199,7 +200,10 @@ def test_what_fails_goes_no_further(world: World) -> None:
 
 
 @pytest.mark.slow
-def test_a_part_is_of_the_training_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+@pytest.mark.parametrize("limit", [[], ["--limit", "200"]])
+def test_a_part_is_of_the_training_rows_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: list[str]
+) -> None:
     """Planned and prepared for real; tuning alone is stood in for."""
     seen: dict[str, tuple[int, set[str], set[str]]] = {}
 
@@ -222,7 +226,7 @@ def test_a_part_is_of_the_training_rows_alone(tmp_path: Path, monkeypatch: pytes
     (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     (model / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     words = [str(tmp_path / "task"), "--model", str(model), "--num_train_epochs", "1", "--run", str(tmp_path / "sweep")]
-    main(words)
+    main(words := [*words, *limit])
     point = "learning_rate={}".format
     every, val, test = seen[f"{point(0.002)}-seed42"]
     assert seen == {
