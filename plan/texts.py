@@ -29,7 +29,7 @@ TEXTS = "texts"  # the folder in a run's: its rows, and what the report says of 
 RECORD = "texts.json"
 SEED = 42  # whatever that of the run: seeds are compared from the same weights
 # By the validation rows three epochs are the best tried with 1,000 labelled rows of hotel reviews, five with all 5,590;
-# five and ten were tried at 4e-4 alone, one and three at lower rates, so the rate may be what differs (docs/quality.md).
+# but five and ten were tried at 4e-4 alone, one and three at lower rates: the rate may be the reason (docs/quality.md).
 EPOCHS, LEARNING_RATE, BATCH = 3, 2e-4, 16
 COPIES = 4  # of the weights: themselves, their gradient and AdamW's two moments, all in float32
 

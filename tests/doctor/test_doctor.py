@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from doctor import __main__ as doctor
-from doctor import environment, inputs, resources
+from doctor import environment, inputs, resources, tables
 from doctor.result import FAULT, OK, WARNING, Check, guarded
 from plan.hardware import Machine
+from tests.prep_tables import small_task
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -314,6 +315,32 @@ def test_a_package_that_an_option_needs_is_a_fault_before_the_run() -> None:
     assert found.remedy == "pip install bitsandbytes==0.50.2"
     ready.machine = Machine("a CPU", 4, 16.0, None, 0, 0.0, False)
     assert "mine: quant_bits: 4 is for GPUs, and none is used here" in inputs.recipe(ready).found
+
+
+@pytest.mark.parametrize("key", ["added", "corrections", "known_public", "unlabelled"])
+def test_a_file_that_the_task_names_beside_its_table_is_looked_for(key: str, table: Path, tmp_path: Path) -> None:
+    """Doctor passed it, and the run ended at it."""
+    file = tmp_path / "more.txt"
+    named = {"path": str(file)} if key in ("known_public", "unlabelled") else str(file)
+    task = small_task(tmp_path, csv=str(table), **{key: named})
+    options = SimpleNamespace(csv=None, adapters=None)
+    ready = SimpleNamespace(recipe=SimpleNamespace(task=task), csv=table, model=None, options=options)
+    found = tables.data(ready)
+    assert (found.state, found.found) == (FAULT, f"there is no file {file}") and f"remove `{key}`" in found.remedy
+    file.write_text("很安静", encoding="utf-8")
+    assert tables.data(ready).state == OK
+
+
+def test_texts_that_the_run_could_not_learn_from_are_a_fault(model: Path, table: Path, tmp_path: Path) -> None:
+    file = tmp_path / "more.txt"
+    file.write_text("很安静", encoding="utf-8")
+    ready = SimpleNamespace(
+        recipe=SimpleNamespace(task=small_task(tmp_path, csv=str(table), unlabelled={"path": str(file)})),
+        csv=table, model=model, sft={"quant_bits": 4}, options=SimpleNamespace(csv=None, adapters=None),
+        machine=Machine("a CPU", 4, 16.0, None, 0, 0.0, False),
+    )  # fmt: skip
+    found = guarded("data", lambda: tables.data(ready))
+    assert found.state == FAULT and "cannot be done in few bits: leave `unlabelled` out" in found.found
 
 
 def test_a_recipes_value_that_fails_after_hours_is_a_fault() -> None:
