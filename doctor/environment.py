@@ -16,6 +16,7 @@ OLDEST = (3, 11)
 PINS = ROOT / (os.environ.get("REQUIREMENTS") or "requirements.txt")
 INSTALL = "run `source setup_environment.sh` (installs them into .venv), or pip install -r requirements.txt / 安装依赖"
 SHOWN = 6  # packages named in a line
+SHARED = "end what else holds the card (`nvidia-smi` shows it): batches and vLLM's share go by what is free"
 
 
 def python() -> Check:
@@ -46,13 +47,19 @@ def hardware(machine: Machine | None) -> Check:
     except UserError as error:
         return Check("machine", FAULT, found, str(error))
     found = f"{found}; {machine.unused}" if machine.unused else found
-    idle = machine.gpu is None and machine.unused
-    return Check("machine", WARNING, found, _instead(machine)) if idle else Check("machine", OK, found)
+    if machine.gpu is None and machine.unused:
+        return Check("machine", WARNING, found, _instead(machine))
+    if machine.best_free < 1:
+        return Check("machine", WARNING, found, SHARED)
+    return Check("machine", OK, found)
 
 
 def _instead(machine: Machine) -> str:
     if machine.gpu_fault:
-        return f"install a CUDA build of torch, or look at {VISIBLE}; the CPU computes otherwise"
+        return (
+            f"nothing where no GPU is to compute; else look at {VISIBLE}, and remove .venv: the next run installs the "
+            "build of torch that fits the card and its driver, where there is one"
+        )
     return "nothing, or your own options for `swift sft`, such as --use_cpu false --torch_dtype bfloat16: not checked"
 
 

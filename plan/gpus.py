@@ -12,26 +12,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from plan.gpu_builds import FaultKind, has_kernels, is_newer, kind_of_old_driver, kind_without_kernels
 from workspace.files import write_json
-from workspace.gpu_driver import has_driver
+from workspace.gpu_driver import AMD, NVIDIA, capabilities, has_driver
 from workspace.paths import ROOT
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-AMD, HIP = "/dev/kfd", "HIP_VISIBLE_DEVICES"  # where AMD's driver is, and its own variable
+HIP = "HIP_VISIBLE_DEVICES"  # AMD's own variable
 KEPT = "RUN_SFT_GPUS"  # in the environment of run_sft.sh's stages: where the first answer is kept for the others
 FREE_SHARE = 0.85  # of a card's memory: with less free, somebody else uses it
 PATIENCE = 180  # seconds: a driver that hangs would hold a run for ever
-# Where NVIDIA's driver has a card: on Linux, on a Jetson, in WSL.
-NVIDIA = ("/dev/nvidiactl", "/dev/nvmap", "/usr/lib/wsl/lib/libcuda.so.1")
-# Why torch cannot use a card: it is built for CPUs, or for another maker's; the card is older or newer than the build;
-# so is the driver; the user's choice names no card; the card, its driver or torch fails.
-FaultKind = Literal["", "other_build", "old_card", "new_card", "old_driver", "named", "failing"]
 
 
 @dataclass(frozen=True)
@@ -120,31 +115,6 @@ def hidden(named: str) -> bool:
     return re.fullmatch(r"\s*(|-\d.*|none|void|nodevfiles)\s*", named, re.IGNORECASE) is not None
 
 
-def has_kernels(capability: Sequence[int], built_for: Sequence[str]) -> bool:
-    """Whether a build of torch `built_for` architectures (`sm_75`, `compute_90`) runs on a compute capability.
-
-    Machine code runs on its own major version from its minor on, PTX (`compute_`) on everything newer: NVIDIA's CUDA
-    C++ Programming Guide, "Binary compatibility", "PTX compatibility".
-    """
-    major, minor = capability
-    for name in built_for:
-        kind, _, number = name.rstrip("af").partition("_")
-        if not number.isdigit():
-            return True  # names of another maker's
-        its_major, its_minor = divmod(int(number), 10)
-        if (kind == "compute" and (its_major, its_minor) <= (major, minor)) or (
-            its_major == major and its_minor <= minor
-        ):
-            return True
-    return not built_for
-
-
-def _newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
-    """Whether a card is newer than all that a build of torch has code for."""
-    numbers = [name.rstrip("af").partition("_")[2] for name in built_for]
-    return all(divmod(int(one), 10) < tuple(capability) for one in numbers if one.isdigit())
-
-
 def seen_by_torch() -> dict[str, Any]:
     """What torch says, as JSON: imported here, so to be called in a process of its own."""
     import warnings
@@ -174,6 +144,8 @@ def seen_by_torch() -> dict[str, Any]:
                 card |= {"memory_gib": total / 2**30, "free_gib": free / 2**30}
             except (RuntimeError, AssertionError) as error:
                 card["fault"] = str(error).splitlines()[0]
+    if not cards:
+        found["capabilities"] = capabilities()
     return found | {"cards": cards, "warnings": [str(one.message).split("(Triggered")[0].strip() for one in said]}
 
 
@@ -203,7 +175,7 @@ def judge(said: dict[str, Any]) -> Gpus:
     if said["build"] == "cpu":
         return Gpus(fault="a GPU's driver is here and this torch is built for CPUs", kind="other_build")
     usable, without, failing = [], [], []
-    newer = False
+    kind: FaultKind = ""
     for card in said["cards"]:
         capability, refused = tuple(card["capability"]), card.pop("fault", "")
         if refused:
@@ -211,27 +183,30 @@ def judge(said: dict[str, Any]) -> Gpus:
         elif has_kernels(capability, said["architectures"]):
             usable.append(Gpu(**{**card, "capability": capability, "bf16": capability >= (8, 0)}))
         else:
-            newer = _newer(capability, said["architectures"])
+            newer = is_newer(capability, said["architectures"])
+            kind = kind_without_kernels(build, capability, newer)
             told = f"{'.'.join(map(str, capability))}{', newer than the build' if newer else ''}"
             without.append(f"{card['name']} (compute capability {told})")
     faults = [f"has no kernels for {', '.join(without)}"] if without else []
     faults += [f"cannot use {'; '.join(failing)}"] if failing else []
     if not said["cards"]:
-        return _unseen(build, said.get("hip", False), said["warnings"])
-    kind: FaultKind = "failing" if failing else ("new_card" if newer else "old_card") if without else ""
+        return _unseen(build, said)
+    kind = "failing" if failing else kind
     return Gpus(tuple(usable), f"{build} {', and '.join(faults)}" if faults else "", len(said["cards"]), kind)
 
 
-def _unseen(build: str, hip: bool, warnings: Sequence[str]) -> Gpus:
-    """Why a torch that is built for GPUs, AMD's where `hip` says so, sees none."""
+def _unseen(build: str, said: dict[str, Any]) -> Gpus:
+    """Why a torch that is built for GPUs, AMD's where `said` has hip, sees none."""
     # By "no CUDA …" torch says that it sees none, not why.
-    if why := next((line for line in warnings if line and "no cuda" not in line.lower()), ""):
-        old = "too old" in why  # the words of torch's own warning
-        return Gpus(fault=f"{build} cannot use the GPU: {why.splitlines()[0]}", kind="old_driver" if old else "failing")
+    if why := next((line for line in said["warnings"] if line and "no cuda" not in line.lower()), ""):
+        kind: FaultKind = "failing"
+        if "too old" in why:  # the words of torch's own warning
+            kind = kind_of_old_driver(build, why, said.get("capabilities", ()))
+        return Gpus(fault=f"{build} cannot use the GPU: {why.splitlines()[0].rstrip('.')}", kind=kind)
     if named := _named_cards():
         told = " and ".join(f"{name}={value}" for name, value in named.items())
         return Gpus(fault=f"{build} cannot use the GPU: {told} names none that is here", kind="named")
-    if any(map(os.path.exists, (AMD,) if hip else NVIDIA)):
+    if any(map(os.path.exists, (AMD,) if said.get("hip") else NVIDIA)):
         return Gpus(fault=f"{build} cannot use the GPU: torch sees no card", kind="failing")
     return Gpus(fault=f"a GPU's driver is here and {build} sees no card of it", kind="other_build")
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plan.gpus import VISIBLE, FaultKind, choice_variable, find_gpus
+from plan.gpu_builds import REMEDIES, FaultKind
+from plan.gpus import VISIBLE, choice_variable, find_gpus
 from plan.option_values import is_true
 from workspace.errors import UserError
 from workspace.gpu_driver import has_driver
@@ -25,16 +26,6 @@ IDLE_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}  # see c
 # Devices that ms-swift takes where torch has an extension for them, by their driver's file.
 OTHER_DEVICES = {"/dev/davinci_manager": "the Ascend NPU", "/dev/mtgpu.0": "the Moore Threads GPU"}
 CGROUPS = Path("/sys/fs/cgroup")  # in a container its own
-# PyTorch's build of the pinned torch that has kernels from compute capability 5.0 on and asks for driver 525.
-OLDER_BUILD = "torch 2.13.0+cu126"
-_OLD = f"for an older card or driver install PyTorch's build {OLDER_BUILD}, or renew the driver"
-REMEDIES: dict[FaultKind, str] = {
-    "old_card": _OLD,
-    "old_driver": _OLD,
-    "new_card": "install a newer PyTorch that has them",
-    "named": "name cards by number, such as 0 or 0,1 (as `nvidia-smi` counts them with CUDA_DEVICE_ORDER=PCI_BUS_ID)",
-    "failing": "end what holds the card, or mend its driver (`nvidia-smi`, `rocm-smi` show both)",
-}
 HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_SDK_TOKEN"}
 
 
@@ -88,9 +79,9 @@ class Machine:
     def describe(self) -> str:
         """One line for a report."""
         cpu = f"{self.cores} cores ({self.cpu}), {self.memory_gib:.0f} GiB memory"
-        gpu = f"{self.gpus} x {self.gpu} ({self.gpu_memory_gib:.0f} GiB)"
+        gpu = f"{self.gpus} x {self.gpu} ({_size(self.gpu_memory_gib, self.gpu_free, self.gpus)})"
         if self.best_memory_gib > self.gpu_memory_gib + 0.5:
-            gpu = f"{self.gpu} ({self.best_memory_gib:.0f} GiB) of {self.gpus} GPUs"
+            gpu = f"{self.gpu} ({_size(self.best_memory_gib, self.best_free)}) of {self.gpus} GPUs"
         return f"{gpu}, {cpu}" if self.gpu else f"CPU only, {cpu}"
 
     def as_dict(self) -> dict[str, Any]:
@@ -218,6 +209,12 @@ def computing_device(machine: Machine | None = None) -> str:
     if machine.gpu is None and machine.gpu_fault:
         print(f"{machine.unused}: computing on the CPU", file=sys.stderr, flush=True)
     return f"cuda:{machine.best}" if machine.gpu else "cpu"
+
+
+def _size(gib: float, free: float, cards: int = 1) -> str:
+    """The memory that counts of a card, or of several the least; `free`: the share that is, where others hold some."""
+    whole = f" of {gib / free:.0f}" if 0 < free < 1 and cards == 1 else ""
+    return f"{gib:.0f}{whole} GiB{' free' if free < 1 else ''}"
 
 
 def _other_device() -> str:

@@ -16,14 +16,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from workspace import pip_settings
 from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
-from workspace.gpu_driver import driver_version
+from workspace.gpu_driver import CUDA_12_NEWER, CUDA_13_DRIVER, CUDA_13_OLDEST, capabilities, driver_version
 from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
 
@@ -32,7 +32,6 @@ CPU_LOCK, GPU_LOCK, DEV_LOCK = (ROOT / f"requirements-{name}.lock" for name in (
 MORE_LOCKS = {"requirements.txt": (), "requirements-dev.txt": (DEV_LOCK,)}
 PYTHONS = ("3.11", "3.12", "3.13")
 CPU_PYTHON = "3.11"  # the one whose CPU build of torch is locked
-CUDA_DRIVER = 580  # the oldest driver for CUDA 13.0, which the locked GPU build of torch is made with
 # Four packages are published as source alone: this one builds them, and is itself installed first, by its hash.
 BUILDER = "setuptools"
 
@@ -97,16 +96,29 @@ def not_covered(pins: str, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def torch_build(installer: Installer, driver: int | None, version: str, locked: Path | None) -> TorchBuild | None:
-    """The build of torch for this machine; None: the one that the package index has, which needs a new driver.
+def torch_build(
+    installer: Installer,
+    driver: int | None,
+    version: str,
+    locked: Path | None,
+    cards: Sequence[tuple[int, int]] = (),
+) -> TorchBuild | None:
+    """The build of torch for this machine; None: the one that the package index has, for CUDA 13, which needs a new
+    driver.
 
-    A CPU build is looked for only where there is no GPU: one whose driver has no known version (0) gets what uv finds.
-    `locked` is a file with the CPU build and its hash, None where it does not apply.
+    `cards`: their compute capabilities, as far as they are known; the newest decides. A CPU build is looked for only
+    where there is no GPU: one whose driver has no known version (0) gets what uv finds. `locked` is a file with the CPU
+    build and its hash, None where it does not apply.
     """
-    if platform.system() == "Darwin" or (driver or 0) >= CUDA_DRIVER:
+    newest = max(cards, default=CUDA_13_OLDEST)
+    if platform.system() == "Darwin" or ((driver or 0) >= CUDA_13_DRIVER and newest >= CUDA_13_OLDEST):
+        return None
+    if driver and newest >= CUDA_12_NEWER:
+        say(f"set-up: renew the driver {driver}: torch's only build for this card asks for {CUDA_13_DRIVER} or newer")
         return None
     if driver is not None:
-        tried = [TorchBuild((f"torch=={version}", "--torch-backend=auto"), False)]
+        backend = "cu126" if driver >= CUDA_13_DRIVER else "auto"
+        tried = [TorchBuild((f"torch=={version}", f"--torch-backend={backend}"), False)]
     else:
         words = ("--require-hashes", "--requirement", str(locked)) if locked else (f"torch=={version}+cpu",)
         places = ((), ("--torch-backend=cpu",))  # where pip looks, too; then PyTorch's own index
@@ -114,8 +126,8 @@ def torch_build(installer: Installer, driver: int | None, version: str, locked: 
     for build in tried:
         if (installer.is_uv or not build.backend) and installer.finds(*build.words):
             return build
-    wanted = "CPU build" if driver is None else f"build for driver {driver or 'of this machine'}"
-    say(f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB)")
+    wanted = "CPU build" if driver is None else f"build for this card and driver {driver or ''}".rstrip()
+    say(f"set-up: torch's {wanted} is not to be had, so the CUDA 13 build is taken (3 GB, for driver {CUDA_13_DRIVER})")
     return None
 
 
@@ -130,9 +142,8 @@ def install(pins: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "requirements.txt"
         file.write_text(cpu["torch"], encoding="utf-8")
-        build = torch_build(
-            installer, driver_version(), version, file if here == CPU_PYTHON and not uncovered else None
-        )
+        locked = file if here == CPU_PYTHON and not uncovered else None
+        build = torch_build(installer, driver_version(), version, locked, capabilities())
         if build and not build.locked:
             if not uncovered:
                 say(f"set-up: torch alone without a hash: none is locked for its build, Python {here}")

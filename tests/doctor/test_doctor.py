@@ -253,13 +253,13 @@ def test_a_folder_that_is_no_run_is_not_looked_through(tmp_path: Path, monkeypat
             {"gpu_fault": "torch 2.13.0 has no kernels for Tesla V100", "fault_kind": "old_card"},
             FAULT,
             "CPU only",
-            "build torch 2.13.0+cu126",
+            "torch==2.13.0+cu126",
         ),
         (
             {"gpu_fault": "a GPU's driver is here and this torch is built for CPUs", "fault_kind": "other_build"},
             WARNING,
             "built for CPUs",
-            "CUDA",
+            "remove .venv",
         ),
         ({"other_device": "Apple's GPU (MPS)"}, WARNING, "(MPS) is not used", "--use_cpu false"),
         ({}, OK, "training in float32", ""),
@@ -305,6 +305,14 @@ def test_a_card_for_the_screen_beside_the_one_that_computes_is_no_warning() -> N
     fault = "torch 2.13.0 has no kernels for GT 1030"
     check = environment.hardware(Machine("a CPU", 4, 16.0, "RTX 4090", 1, 23.5, True, gpu_fault=fault))
     assert (check.state, f"{fault}; that GPU is not used" in check.found) == (OK, True)
+
+
+def test_a_card_that_somebody_else_uses_is_a_warning() -> None:
+    """It was `ok`, with what was free of it as all that it had."""
+    shared = Machine("a CPU", 4, 16.0, "A100", 1, 21.4, True, best_memory_gib=21.4, best_free=0.27, gpu_free=0.27)
+    check = environment.hardware(shared)
+    assert (check.state, "A100 (21 of 79 GiB free)" in check.found) == (WARNING, True)
+    assert "end what else holds the card" in check.remedy
 
 
 def test_a_package_that_an_option_needs_is_a_fault_before_the_run() -> None:

@@ -41,7 +41,10 @@ Card = tuple[str, float, float, tuple[int, int]]  # name, memory and what is fre
 
 
 class Fake(NamedTuple):
-    """A machine: the cards that torch sees, else its processor, and what plan.cpu_kernels measures on that."""
+    """A machine: its cards, else its processor, and what plan.cpu_kernels measures on that.
+
+    `knows`: the CUDA that a driver knows which is too old for torch to see the cards, as torch's warning says it.
+    """
 
     cards: tuple[Card, ...] = ()
     built_for: tuple[str, ...] = CUDA_13
@@ -50,6 +53,7 @@ class Fake(NamedTuple):
     memory_gib: float = 64.0
     precision: Precision | None = None
     other_device: str = ""
+    knows: int | None = None
 
 
 def measured(float32: float, onednn: float, bf16: float, attention: float) -> Precision:
@@ -73,6 +77,9 @@ MACHINES = {
     "RTX 4090 + GT 1030": Fake((("NVIDIA GeForce GT 1030", 2.0, 1.8, (6, 1)), RTX_4090)),
     "H100 slice (MIG)": Fake((("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 9.8, 9.7, (9, 0)),)),
     "GB10": Fake((("NVIDIA GB10", 119.6, 112.3, (12, 1)),), cores=20, memory_gib=119.6),
+    "RTX 5090, driver 570": Fake((("NVIDIA GeForce RTX 5090", 31.4, 30.9, (12, 0)),), knows=12080),
+    "GTX 1650, driver 470": Fake((("NVIDIA GeForce GTX 1650", 3.8, 3.6, (7, 5)),), cores=8, knows=11040),
+    "RTX 4090, driver 550": Fake((RTX_4090,), knows=12040),
     "A100, shared": Fake((("NVIDIA A100-SXM4-80GB", 79.2, 21.4, (8, 0)),)),
     "CPU, AVX2": Fake(cpu="a processor with AVX2", cores=8, memory_gib=16.0, precision=AVX2),
     "CPU, AVX-512": Fake(cpu="AMD EPYC", cores=2, memory_gib=24.0, precision=measured(150, 193, 396, 1.6)),
@@ -136,6 +143,9 @@ def machine_of(fake: Fake) -> Machine:
         for at, (name, memory, free, capability) in enumerate(fake.cards)
     ]
     said = {"build": "2.13.0", "architectures": list(fake.built_for), "cards": cards, "warnings": []}
+    if fake.knows:
+        old = f"CUDA initialization: The NVIDIA driver on your system is too old (found version {fake.knows})."
+        said |= {"cards": [], "warnings": [old], "capabilities": [card[3] for card in fake.cards]}
     with (
         patch.multiple(
             "plan.hardware",

@@ -26,6 +26,7 @@ OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Rele
         ("exit 127", "", ("nvidiactl",), 0),
         ("exit 127", "", ("kfd",), 0),
         ("exit 127", "", ("dxg",), None),
+        ("exit 127", "", ("dxg", "libcuda.so.1"), 0),  # WSL with a card
     ],
 )
 def test_the_driver_is_asked_for(
@@ -45,5 +46,30 @@ def test_the_driver_is_asked_for(
         (tmp_path / "version").write_text(module)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(gpu_driver, "MODULE", tmp_path / "version")
-    monkeypatch.setattr(gpu_driver, "CARDS", tuple(str(tmp_path / name) for name in ("nvidiactl", "nvmap", "kfd")))
+    monkeypatch.setattr(
+        gpu_driver, "CARDS", tuple(str(tmp_path / name) for name in ("nvidiactl", "nvmap", "libcuda.so.1", "kfd"))
+    )
     assert gpu_driver.driver_version() == driver
+
+
+@pytest.mark.parametrize(
+    ("there", "has"), [({"/dev/dxg"}, False), ({"/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"}, True), (set(), False)]
+)
+def test_wsl_has_a_driver_where_it_has_nvidias(there: set[str], has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/dxg is in every WSL: who has no card was told of one, and to install another torch for it."""
+    monkeypatch.setattr(gpu_driver.os.path, "exists", lambda path: path in there)
+    monkeypatch.setattr(gpu_driver.shutil, "which", lambda name: None)
+    assert gpu_driver.has_driver() is has
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [("echo 7.0; echo 12.0", [(7, 0), (12, 0)]), ("echo 'Warning: 1.2 bad'; echo 8.9", [(8, 9)]), ("exit 9", [])],
+)
+def test_the_cards_capabilities_are_asked_for(
+    answer: str, found: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert gpu_driver.capabilities() == found

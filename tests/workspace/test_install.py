@@ -125,24 +125,33 @@ def test_without_hashes_is_said_why() -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "locked", "there", "words"),
+    ("driver", "locked", "there", "words", "cards"),
     [
-        (None, True, "", "--no-deps --require-hashes --requirement {file}"),
-        (None, True, "--torch-backend=cpu", "--no-deps --require-hashes --requirement {file} --torch-backend=cpu"),
-        (None, False, "torch==1.2+cpu", "--no-deps torch==1.2+cpu"),
-        (None, True, "nothing", None),
-        (install.CUDA_DRIVER, True, "", None),  # what the index has fits
-        (550, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto"),
-        (550, True, "nothing", None),
-        (0, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto"),
+        (None, True, "", "--no-deps --require-hashes --requirement {file}", ()),
+        (None, True, "--torch-backend=cpu", "--no-deps --require-hashes --requirement {file} --torch-backend=cpu", ()),
+        (None, False, "torch==1.2+cpu", "--no-deps torch==1.2+cpu", ()),
+        (None, True, "nothing", None, ()),
+        (install.CUDA_13_DRIVER, True, "", None, ()),  # what the index has fits
+        (install.CUDA_13_DRIVER, True, "", "torch==1.2 --torch-backend=cu126", [(7, 0)]),  # it has nothing for a V100
+        (install.CUDA_13_DRIVER, True, "", None, [(6, 1), (8, 9)]),
+        (570, True, "", None, [(12, 0)]),  # and is the only one for an RTX 5090, once the driver is renewed
+        (550, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto", ()),
+        (550, True, "nothing", None, ()),
+        (0, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto", ()),
     ],
 )
 def test_the_build_of_torch(
-    driver: int | None, locked: bool, there: str, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: int | None,
+    locked: bool,
+    there: str,
+    words: str | None,
+    cards: list[tuple[int, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Installer, "finds", lambda self, *asked: not there or there in asked)
     monkeypatch.setattr(install.platform, "system", lambda: "Linux")
-    build = install.torch_build(Installer(("uv", "pip")), driver, "1.2", tmp_path if locked else None)
+    build = install.torch_build(Installer(("uv", "pip")), driver, "1.2", tmp_path if locked else None, cards)
     assert (build and " ".join(build.words)) == (words and words.format(file=tmp_path))
     assert not build or build.locked is ("--require-hashes" in build.words)
 
