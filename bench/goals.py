@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from bench import inference, stages, training
 from bench.inference import RATES as FLOAT32
 from bench.limits import share
-from bench.subject import publish
+from bench.subject import check_cpu, publish
 from workspace.files import read_json
 from workspace.markdown import table
 
@@ -34,12 +34,16 @@ class Goal(NamedTuple):
 
 
 def run(folder: Path, repeat: int = 3, csv: Path | None = None, model: Path | None = None) -> int:
-    """Measure what is missing, print a line for each goal; return 1 when one is not kept, else 0."""
+    """Measure what is missing, print a line for each goal; return 1 when one is not kept, else 0.
+
+    Raises `UserError` where something is missing and a GPU would compute.
+    """
     found: dict[str, dict[str, Any]] = {}
     benches: dict[str, Any] = {"inference": inference, "training": training, "stages": stages}
     for name, bench in benches.items():
         path = folder / f"{name}.json"
         if not path.is_file():
+            check_cpu()
             more = {} if name == "stages" else {"model": model, "picture": path.with_suffix(".png")}
             publish(bench, repeat=repeat, csv=csv, json=path, **more)
         found[name] = read_json(path)

@@ -12,6 +12,8 @@ from bench.limits import draw_shares
 from data_prep.rows import Message
 from demo.reviews import DEFAULT_TARGET, ensure_reviews
 from eval.inference.prompts import Prompt
+from plan.gpus import VISIBLE
+from plan.hardware import this_machine
 from plan.run import Run
 from workspace.errors import UserError
 from workspace.files import read_jsonl, write_json
@@ -23,6 +25,15 @@ Figures = dict[str, Any]  # what a bench found, as its JSON file has it
 def reviews_table(csv: Path | None) -> Path:
     """The table of reviews that was named, or the demo's."""
     return (csv or ensure_reviews(DEFAULT_TARGET)).absolute()
+
+
+def check_cpu() -> None:
+    """Raise `UserError` where a GPU would compute: the limits are a processor's, and so are the flags of the others."""
+    if gpu := this_machine().gpu:
+        raise UserError(
+            f"this bench is of processors, and the {gpu} would compute: run `python -m bench gpu`, or put {VISIBLE}= "
+            "(empty) before the command"
+        )
 
 
 def subject(csv: Path | None, model: Path, limit: int, run: Path, *options: str) -> Run:

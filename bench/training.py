@@ -18,7 +18,7 @@ import yaml
 from bench import peer_head, peer_llamafactory
 from bench.cost import cost_of, users_environment
 from bench.limits import Stolen, heading, measured_limits, medians, parameters, share
-from bench.subject import Figures, chat_text, subject, trained_tokens
+from bench.subject import Figures, chat_text, check_cpu, subject, trained_tokens
 from demo.model import ensure_model
 from plan.hardware import child_environment, this_machine
 from plan.run import Run
@@ -42,7 +42,11 @@ Way = Callable[[Path, int], dict[str, Any]]
 def run(
     rows: int = 240, repeat: int = 3, csv: Path | None = None, model: Path | None = None, alone: bool = False
 ) -> tuple[Figures, bool]:
-    """The figures; a peer that cannot be had is named as not measured. There is no limit to keep."""
+    """The figures; a peer that cannot be had is named as not measured. There is no limit to keep.
+
+    Raises `UserError` where a GPU would compute.
+    """
+    check_cpu()
     model = (model or ensure_model()).absolute()
     with tempfile.TemporaryDirectory(prefix="bench-training-") as scratch, Stolen() as stolen:
         folder = Path(scratch)

@@ -96,7 +96,7 @@ def findings(run: Run, metrics: Mapping[str, Any], expected: Expected) -> Iterat
     if (gpu := run.machine.get("gpu")) is not None:
         gib = peak_gib(run.train_folder)
         yield Finding(
-            "device", bool(gib), f"{gib:.1f} GiB of the {gpu} were used" if gib else f"the {gpu} was not used"
+            "device", bool(gib), f"the {gpu} was used, with {gib:.1f} GiB at most" if gib else f"the {gpu} was not used"
         )
 
 

@@ -9,6 +9,8 @@ import yaml
 
 from bench import goals, inference, stages, training
 from bench.__main__ import main
+from plan.hardware import Machine
+from workspace.errors import UserError
 from workspace.files import write_json
 
 LIMITS = {"float32": 100.0, "onednn": 200.0, "bf16": 400.0, "bandwidth": 30.0}
@@ -123,3 +125,11 @@ def test_what_was_measured_is_read_and_told(tmp_path, capsys, demo, status):
     printed = capsys.readouterr().out
     assert f"| the demo | the clock | {demo:.1f} s | <= 240 s | {'NOT kept' if status else 'kept'} |" in printed
     assert f"| {TUNED} | 2·N·T, float32, 200 GFLOP/s | 75% | >= 75% | kept |" in printed
+
+
+@pytest.mark.parametrize("words", [["training"], ["goals", "FOLDER"]])
+def test_a_gpu_is_not_held_against_the_defaults_on_a_processor(words, tmp_path, monkeypatch):
+    card = Machine("a CPU", 4, 16.0, "Tesla T4", 1, 14.6, False)
+    monkeypatch.setattr("bench.subject.this_machine", lambda: card)
+    with pytest.raises(UserError, match=r"the Tesla T4 would compute: run `python -m bench gpu`, or put CUDA_VIS"):
+        main([str(tmp_path) if word == "FOLDER" else word for word in words])

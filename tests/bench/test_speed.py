@@ -80,6 +80,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     ]
     for split in ("train", "test"):
         write_jsonl(tmp_path / f"{split}.jsonl", rows)
+    monkeypatch.setattr(training, "check_cpu", lambda: None)
     for bench in (inference, training):
         monkeypatch.setattr(bench, "subject", lambda *_: Planned(tmp_path, tmp_path, {}))
         monkeypatch.setattr(bench, "measured_limits", lambda: LIMITS)
