@@ -157,6 +157,7 @@ def near_curve(run: Run, manifest: Manifest) -> dict[str, Any] | None:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         return None
     if found.get("measured_on") != measured_on(run, manifest):
-        print(f"report: {shown(folder)} is the curve of another recipe, model or table, so it is not told", flush=True)
+        what = "another recipe, model, prompt or table, or of an earlier version"
+        print(f"report: {shown(folder)} is a curve of {what}: not told", flush=True)
         return None
     return {"page": f"../{folder.name}/curve.html", "found": found}

@@ -120,7 +120,7 @@ def test_a_curve_of_another_table_model_or_prompt_is_not_told(tmp_path, capsys) 
     for change in ({"counts": counts}, {"template": "?"}, {"rows_sha256": manifest.rows_sha256 | {"test": "0"}}):
         assert near_curve(run, manifest.model_copy(update=change)) is None
     assert near_curve(replace(run, model_fingerprint="another"), manifest) is None
-    assert "the curve of another recipe, model or table, so it is not told" in capsys.readouterr().out
+    assert "is a curve of another recipe, model, prompt or table" in capsys.readouterr().out
     del found["measured_on"]  # of an earlier version, which does not say what it is of
     write_json(path, found)
     assert near_curve(run, manifest) is None
