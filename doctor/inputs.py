@@ -62,7 +62,7 @@ def prepare(options: Options, machine: Machine | None) -> Ready:
         model = _model_on_disk(recipe, options)
     run, dataset = (options.run or RUNS / recipe.name).absolute(), DATASETS / recipe.task.name
     csv = options.csv or table_of(recipe.task)
-    sft = {**recipe.sft, **options.swift, **precision([recipe.sft, options.swift], machine)}
+    sft = {**recipe.sft, **options.swift, **precision([*recipe.sft_layers, options.swift], machine)}
     if model is not None:  # else the batch is not fitted to the memory
         sft = resolve_sft(recipe, options.swift, machine, model, dataset, run)
     return Ready(options, recipe, machine, model, run, dataset, csv, sft, options.limit or recipe.task.limit)

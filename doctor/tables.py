@@ -35,7 +35,8 @@ def data(ready: "Ready") -> Check:
     if ready.model is not None:
         from plan.texts import check_texts
 
-        check_texts(task, ready.sft, ready.model, ready.machine, ready.options.adapters)
+        small = task.unlabelled is not None and task.unlabelled.path.stat().st_size <= WHOLE_TABLE
+        check_texts(task, ready.sft, ready.model, ready.machine, ready.options.adapters, read=small)
     digest = sha256_file(path)
     source = task.source
     name = f", the known {source.url.rsplit('/', 1)[-1]}" if source and digest == source.sha256 else ""

@@ -92,7 +92,7 @@ def curve(
     what a budget of `hours` leaves out are whole seeds. Raises `UserError` for more rows than there are, and when a
     point fails.
     """
-    most, _ = trials.train_rows(point(trials, None, seeds[0]), words)
+    most = sum(trials.train_rows(point(trials, None, seeds[0]), words).values())
     numbers = all_numbers(rows, most)
     every = {
         point(trials, None if number == most else number, seed): (number, seed) for seed in seeds for number in numbers

@@ -180,6 +180,7 @@ def _run_facts(run: Run, manifest: Manifest) -> dict[str, Any]:
         "git": made_by.pop("git", None),
         "seed": manifest.seed,
         "training_seed": run.seed,
+        "soup": bool((tuned := stages.read_record(run.folder, "train")) and "soup" in tuned.inputs),
         "data_seed": whole_number(run.sft_values(), "data_seed", run.seed or 0),
         "recipe_sha256": recipe_sha256(run, manifest),
         "machine": made_by.pop("machine", None),

@@ -13,6 +13,7 @@ more in its folder soup, is held against the best of them (eval/soup.py).
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from data_prep.task import PrimaryMetric
@@ -20,9 +21,10 @@ from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
 from eval.scoring.baseline_records import LINEAR
+from eval.scoring.multiplicity import corrected_codes
 from eval.scoring.predictions import STACK
 from eval.scoring.reading_names import primary_pair
-from eval.scoring.seed_intervals import outcome, score_draws
+from eval.scoring.seed_intervals import outcome, p_value_of, score_draws
 from eval.soup import judge_soup
 from eval.trial_answers import Answered, answer, check_same_rows, is_tuned, tuned_reading
 from plan.options import parse_options
@@ -32,7 +34,7 @@ from train.seed_options import add_seeds, check_seeds
 from train.trials import Trial, TrialList, list_folder, stop_at_a_fault
 from workspace.command_line import Parser, caller_folder
 from workspace.errors import UserError, run_main
-from workspace.files import write_json, write_text
+from workspace.files import read_json, write_json, write_text
 from workspace.folder_lock import locked
 from workspace.paths import shown
 
@@ -76,7 +78,9 @@ def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int], so
     for place, one in enumerate(answered):
         with locked_run(one.run.folder):
             evaluate(one.run.folder) if place else write_report(one.run.folder)
-    found = summary(answered, seeds, *answered[0].judged_by)
+    stacks = [read_json(one.run.folder / "metrics.json")["stack"] for one in answered]
+    helps = all(stack is not None and stack["helps"] for stack in stacks)
+    found = summary(answered, seeds, *answered[0].judged_by, helps)
     write_json(trials.folder / "seeds.json", found)
     if soup:
         found["soup"] = judge_soup(trials.folder / "soup", answered, seeds)
@@ -87,12 +91,15 @@ def over_seeds(trials: TrialList, words: Sequence[str], seeds: Sequence[int], so
     return found
 
 
-def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryMetric, margin: float) -> dict[str, Any]:
+def summary(
+    answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryMetric, margin: float, stack_helps: bool = False
+) -> dict[str, Any]:
     """What seeds.json holds: the metric of each reading by seed and over them, and the recipe against what else there
     is, where it was measured.
 
-    A reading that the first run alone has, and one of baselines, is one that no seed changes. Raises `UserError` where
-    the tuned model has none.
+    A reading that the first run alone has, and one of baselines, is one that no seed changes. stack_helps: validation
+    rows advise the stack of each seed; it is then held against the linear model, too, both corrected for two (Holm).
+    Raises `UserError` where the tuned model has none.
     """
     first, test = answered[0], answered[0].test
     tuned = tuned_reading(answered)
@@ -106,10 +113,9 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
     balanced = score_draws(test.gold, [columns[at] for at in places[tuned]], labels, "balanced_accuracy")
     above_guessing = balanced.mean(range(len(answered)))
     guessing = 1 / len(set(test.gold))
-    compared = []
+    compared, p_values = list[dict[str, Any]](), list[float]()
     pair = primary_pair(first.predictions.asked)
-    stacked = len(places.get(STACK, ())) == len(answered)
-    against = [(LINEAR, tuned), *([(LINEAR, STACK)] if stacked else [])] if LINEAR in places else []
+    against = [(LINEAR, tuned), *([(LINEAR, STACK)] if stack_helps else [])] if LINEAR in places else []
     for a, b in ([pair] if pair else []) + against:
         if {a, b} <= places.keys():
             these, n, at = draws, len(test), (places[a], places[b])
@@ -123,6 +129,11 @@ def summary(answered: Sequence[Answered], seeds: Sequence[int], metric: PrimaryM
             code = "undecided"
         reached = {"of_a": these.mean(at[0]).value, "of_b": these.mean(at[1]).value}
         compared.append({"a": a, "b": b, "n": n, **reached, **asdict(estimate), "code": code})
+        if a == LINEAR and stack_helps:
+            p_values.append(p_value_of(partial(these.difference, *at, False)))
+    two = compared[len(compared) - len(p_values) :]
+    for one, code in zip(two, corrected_codes([one["code"] for one in two], p_values), strict=True):
+        one["code"] = code
     return {
         "format": FORMAT,
         "recipe": first.run.recipe,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from workspace.gpu_driver import CUDA_12_NEWER, CUDA_12_OLDEST, CUDA_13_DRIVER
 
-OLDER_BUILD = "+cu12"  # in the version of PyTorch's build for CUDA 12.6
+CUDA_12, OLDEST_BUILD = "+cu12", "+cu126"  # in the versions of PyTorch's builds for CUDA 12, and of the first of them
 # Why torch cannot use a card: it is built for CPUs, or for another maker's; the card is older than the build, or than
 # all; newer than all, or than a build for CUDA 12; the driver is too old for the build, or for all that have the card;
 # the user's choice names no card; the card, its driver or torch fails.
@@ -60,12 +60,12 @@ def is_newer(capability: Sequence[int], built_for: Sequence[str]) -> bool:
 def kind_without_kernels(build: str, capability: tuple[int, int], newer: bool) -> FaultKind:
     """The kind of fault of a card that a build has no kernels for."""
     if newer:
-        return "old_build" if OLDER_BUILD in build else "new_card"
-    return "older_card" if OLDER_BUILD in build or capability < CUDA_12_OLDEST else "old_card"
+        return "old_build" if CUDA_12 in build else "new_card"
+    return "older_card" if OLDEST_BUILD in build or capability < CUDA_12_OLDEST else "old_card"
 
 
 def kind_of_old_driver(build: str, said: str, cards: Sequence[Sequence[int]]) -> FaultKind:
     """The kind of fault of a driver that torch calls too old by `said`; `cards`: their capabilities, where known."""
     knows = re.search(r"found version (\d+)", said)  # the CUDA that the driver knows, such as 12020: from 525 on 12
-    none_fits = OLDER_BUILD in build or any(tuple(one) >= CUDA_12_NEWER for one in cards)
+    none_fits = CUDA_12 in build or any(tuple(one) >= CUDA_12_NEWER for one in cards)
     return "older_driver" if none_fits or (knows is not None and int(knows[1]) < 12_000) else "old_driver"

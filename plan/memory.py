@@ -1,6 +1,7 @@
 """What to change when tuning or answering needs more memory than there is, what was changed already, and what of the
 machine's choices a run that has begun keeps."""
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,17 +10,21 @@ from typing import Any
 from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
-from plan.distributed import ACCUMULATION, BATCH, rows_a_step, smaller_batch, whole_number
+from plan.distributed import ACCUMULATION, BATCH, planned_processes, rows_a_step, smaller_batch, whole_number
+from plan.hardware import Machine
 from plan.option_values import is_true
 from plan.resolved import resolved_values
 from plan.result_values import result_values
 from plan.run import RECORD, Run
+from plan.training_memory import MEMORY_SHARE, step_gib
+from workspace import stages
 from workspace.errors import UserError
 from workspace.files import write_json
 from workspace.records import read_if_whole
 
 EVAL_BATCH = "per_device_eval_batch_size"
 CHECKPOINTING = "gradient_checkpointing"
+PROCESSES = "NPROC_PER_NODE"
 AUTO_BATCH_FILE = "auto_batch.json"
 
 
@@ -77,35 +82,45 @@ def bf16_as_begun(run: Path, measured: bool) -> bool:
     return measured if earlier is None else earlier
 
 
-def batch_as_begun(run: Path, values: Mapping[str, Any], most: int) -> dict[str, Any]:
+def shared_as_begun(
+    run: Path, values: Mapping[str, Any], machine: Machine, recipe: Mapping[str, Any]
+) -> dict[str, Any]:
     """Batch and accumulation that the tuning of this run has begun with, as keys of `swift sft`, where they are another
-    share of the same rows a step and all else that decides the result is as in `values`.
+    share of the same rows a step, no more than the `recipe`'s batch, the machine holds it, and all else that decides
+    the result is as in `values`; of finished tuning also the number of processes that was left to the machine.
 
     Who else uses a card's memory must not make finished steps stale; and going on, transformers takes the batch of the
-    checkpoint, with the accumulation that it is given. `most`: the recipe's batch, of which the share is a part.
+    checkpoint, with the accumulation that it is given.
     """
-    if not _has_steps(run):
+    earlier = _earlier(run, "sft.yaml", values)
+    if not earlier or not _has_steps(run):
         return {}
-    earlier = _earlier(run, "sft.yaml")
-    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION) if key in earlier}
+    of_machine = (recipe.get("ENV") or {}).get(PROCESSES) == "gpu" and PROCESSES not in os.environ
+    done = of_machine and stages.read_record(run, "train") is not None
+    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION, *(["ENV"] if done else [])) if key in earlier}
     now = {**values, **begun}
     same = result_values(now) == result_values(earlier) and rows_a_step(now) == rows_a_step(values)
-    return begun if same and whole_number(begun, BATCH) <= most else {}
+    batch, processes = whole_number(begun, BATCH), planned_processes(now).per_node
+    room = machine.total_of(min(processes, machine.gpus)) if machine.gpu else machine.memory_gib / processes
+    fits = done or step_gib(now, Path(now["model"]), batch) <= MEMORY_SHARE * room
+    return begun if same and fits and batch <= whole_number(recipe, BATCH) else {}
 
 
-def begun_in_float32(run: Path) -> bool:
-    """Whether answers of this run have been begun, in float32."""
+def answers_as_begun(run: Path, values: Mapping[str, Any]) -> str | None:
+    """The dtype in which answers of this run have been begun, with the model and rows of `values`; None without any."""
     begun = any((run / side / "journal").is_dir() for side in ("before", "after"))
-    return begun and _earlier(run, "infer.yaml").get("torch_dtype") == "float32"
+    return _earlier(run, "infer.yaml", values).get("torch_dtype") if begun else None
 
 
 def _has_steps(run: Path) -> bool:
     return any((run / "train").glob("checkpoint-*"))
 
 
-def _earlier(run: Path, name: str) -> dict[str, Any]:
-    """The keys of a YAML of the run's earlier plan; none where it cannot be read, for it is written anew."""
+def _earlier(run: Path, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a YAML of the run's earlier plan; none where it cannot be read, for it is written anew, and where the
+    model is another than in `values`."""
     try:
-        return resolved_values(run / name) if (run / name).is_file() else {}
+        earlier = resolved_values(run / name) if (run / name).is_file() else {}
     except UserError:
         return {}
+    return earlier if earlier.get("model") == values.get("model") else {}

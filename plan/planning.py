@@ -19,9 +19,9 @@ from hub.find import ModelUnavailable, find_model, fingerprint
 from plan.cpu_kernels import cpu_precision, infer_values, sft_values
 from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
-from plan.distributed import ACCUMULATION, BATCH, batch_line, planned_processes, throughput_line, whole_number
+from plan.distributed import ACCUMULATION, BATCH, batch_line, planned_processes, throughput_line
 from plan.hardware import check_usable, this_machine, used_by
-from plan.memory import batch_as_begun, begun_in_float32, bf16_as_begun, found_before
+from plan.memory import answers_as_begun, bf16_as_begun, found_before, shared_as_begun
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
@@ -113,7 +113,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     recipe, notice = _checked_recipe(options.recipe or DEFAULT_TASK, options), None
     asked = {**recipe.sft, **options.swift}
     check_usable(machine := used_by(asked, this_machine()), asked)
-    precision([recipe.sft, options.swift], machine)  # this and the next before the model is fetched
+    precision([*recipe.sft_layers, options.swift], machine)  # this and the next before the model is fetched
     check_packages({**recipe.sft, **recipe.infer, **options.swift})
     try:
         model = _model_folder(recipe, options)
@@ -148,8 +148,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     check_room(sft, machine, model)
     found = found_before(folder) if options.auto_batch else {}
     sft |= found
-    exact = not options.fresh and begun_in_float32(folder)
-    infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift, exact)
+    begun = None if options.fresh else answers_as_begun(folder, sft)
+    infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift, begun)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)
     named = {*recipe.sft, *options.swift}
@@ -160,7 +160,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         bf16 = bf16_as_begun(folder, bf16)
     sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
     if not options.fresh and not {BATCH, ACCUMULATION} & {*options.swift, *found}:
-        sft |= batch_as_begun(folder, sft, whole_number(recipe.sft, BATCH))
+        sft |= shared_as_begun(folder, sft, machine, recipe.sft)
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
     check_options(sft, lambda key: f"option --{key}", folder)

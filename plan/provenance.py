@@ -12,6 +12,7 @@ from typing import Any
 
 from data_prep.manifest import Manifest
 from hub.model_files import fingerprint
+from plan.distributed import ACCUMULATION, BATCH, rows_a_step
 from plan.hardware import this_machine
 from plan.result_values import result_values
 from plan.run import Run
@@ -63,8 +64,14 @@ def code_sha256(plugins: str | Iterable[str | Path]) -> str:
 
 def recipe_sha256(run: Run, manifest: Manifest) -> str:
     """What runs of one recipe have in common, whatever their seeds: the keys that decide the result, the model, the
-    prompt, the table with its corrections and what is added to it, and how many of its rows are learned from."""
-    values = {key: value for key, value in result_values(run.sft_values()).items() if key not in SEED_KEYS}
+    prompt, the table with its corrections and what is added to it, and how many of its rows are learned from.
+
+    How the rows of a step are shared out is the machine's, and changes with who else uses a card.
+    """
+    sft = run.sft_values()
+    shared = {*SEED_KEYS, BATCH, ACCUMULATION}
+    values = {key: value for key, value in result_values(sft).items() if key not in shared}
+    values["rows_a_step"] = rows_a_step(sft)
     rows = [manifest.counts.train["total"], *(manifest.inputs.get(key) for key in TABLE_KEYS)]
     return sha256_json([values, run.model_fingerprint, run.task, run.prompt, run.max_length, rows])
 

@@ -5,7 +5,7 @@ come before those that all tasks share.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +40,11 @@ class Recipe(NamedTuple):
     def is_demo_model(self) -> bool:
         """Whether its model is the demo's, which is built here and is in no hub."""
         return "model" not in self.sft and self.path.stem == DEMO_MODEL
+
+    @property
+    def sft_layers(self) -> list[Mapping[str, Any]]:
+        """The keys of `swift sft` by who sets them: the model's file, the task, each override; a later one counts."""
+        return [self.files[0].values, self.task.sft, *(change.values["sft"] for change in self.overrides)]
 
 
 def recipe_names() -> list[str]:

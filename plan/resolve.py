@@ -39,7 +39,7 @@ def resolve_sft(
 
     The number of processes is that of `environ` (NPROC_PER_NODE, NNODES), else the recipe's.
     """
-    flags = precision([recipe.sft, options], machine)
+    flags = precision([*recipe.sft_layers, options], machine)
     values = {
         **flags,
         **recipe.sft,

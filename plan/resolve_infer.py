@@ -47,12 +47,12 @@ def resolve_infer(
     machine: Machine,
     dataset: Path,
     own_dtype: bool = False,
-    begun_exact: bool = False,
+    begun: str | None = None,
 ) -> dict[str, Any]:
     """The keys of `swift infer` that follow from the recipe, from those of `swift sft` and from the machine.
 
     A dtype that is named stands: for the answers, in infer.yaml or an override; for both commands, in the recipe or on
-    the command line (own_dtype). begun_exact: answers of this run were begun in float32.
+    the command line (own_dtype). begun: in which answers of this run were begun.
     """
     values = {
         **recipe.infer,
@@ -62,7 +62,7 @@ def resolve_infer(
     }
     by_vllm = values.get("infer_backend") == "vllm"
     if machine.gpu and not own_dtype and "torch_dtype" not in {*recipe.sft, *recipe.infer}:
-        values["torch_dtype"] = _planned_dtype(sft, machine, by_vllm, begun_exact)
+        values["torch_dtype"] = _planned_dtype(sft, machine, by_vllm, begun)
     if "attn_impl" in sft and not by_vllm:
         # A checkpoint names it, the untuned model does not; flash-attn computes in half precision alone.
         flash = values["torch_dtype"] == "float32" and str(sft["attn_impl"]).startswith("flash")
@@ -114,12 +114,12 @@ def _more_at_a_time(values: dict[str, Any], sft: Mapping[str, Any], machine: Mac
     return {BATCH: CPU_INFER_BATCH, WRITTEN: max(CPU_INFER_BATCH, whole_number(values, WRITTEN, 1))}
 
 
-def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begun_exact: bool) -> str:
+def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begun: str | None) -> str:
     """What a GPU answers in where nobody names it: float32 where the weights take a quarter of its memory at most.
 
     Half precision rounds by the batch: log probabilities of one row alone and in a batch differ by 0.1 in bfloat16.
     Quantised weights stay as they are. All of a card's memory counts, for who else uses it must not make answers stale;
-    only where float32 does not fit into what is free, and no answers were begun in it, is it half precision.
+    only where float32 does not fit into what is free is it half precision. Answers go on as they were begun.
     """
     half = str(sft["torch_dtype"])
     if half == "float32":  # that of weights that are tuned themselves
@@ -127,8 +127,11 @@ def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begu
     if by_vllm or sft.get("quant_bits") or half not in HALF:
         return half
     weights, cards = weights_gib(Path(sft["model"])), planned_processes(sft).per_node
-    fits = begun_exact or weights <= MEMORY_SHARE * machine.memory_of(cards)
-    return "float32" if fits and weights <= FLOAT32_SHARE * machine.total_of(cards) else half
+    if weights > FLOAT32_SHARE * machine.total_of(cards):
+        return half
+    if begun in (half, "float32"):
+        return begun
+    return "float32" if weights <= MEMORY_SHARE * machine.memory_of(cards) else half
 
 
 def answers_dtype(measured: str | None, model: Path, machine: Machine, half_alone: bool = False) -> str:

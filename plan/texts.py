@@ -34,11 +34,15 @@ EPOCHS, LEARNING_RATE, BATCH = 3, 2e-4, 16
 COPIES = 4  # of the weights: themselves, their gradient and AdamW's two moments, all in float32
 
 
-def check_texts(task: Task, sft: Mapping[str, Any], model: Path, machine: Machine, adapter: Path | None) -> None:
-    """Raise `UserError` where a run with the keys `sft` cannot learn from the task's texts without labels first."""
+def check_texts(
+    task: Task, sft: Mapping[str, Any], model: Path, machine: Machine, adapter: Path | None, read: bool = True
+) -> None:
+    """Raise `UserError` where a run with the keys `sft` cannot learn from the task's texts without labels first.
+
+    `read`: look into the file, too, however large it is.
+    """
     if task.unlabelled is None:
         return
-    read_texts(task.unlabelled, task, KEY)  # a column that is none is told before the data is prepared
     leave = f"leave `{KEY}` out of the task"
     if adapter:
         raise UserError(
@@ -49,12 +53,14 @@ def check_texts(task: Task, sft: Mapping[str, Any], model: Path, machine: Machin
     if planned_processes(sft).nodes > 1:
         raise UserError(f"`{KEY}` is learned from on one node: {leave}, or tune on one")
     needed = COPIES * weights_gib(model)
-    room = machine.memory_of(1) if machine.gpu else machine.memory_gib
+    room = machine.total_of(1) if machine.gpu else machine.memory_gib  # whoever uses the card now
     if needed > room:
         raise UserError(
             f"`{KEY}` has all weights of {shown(model)} trained, which takes {needed:.0f} GiB and more, and there are "
             f"{room:.0f} GiB: take a smaller model, or {leave}"
         )
+    if read:
+        read_texts(task.unlabelled, task, KEY)  # a column that is none is told before the data is prepared
 
 
 def find_texts(run: Run, task: Task) -> Unlabelled | None:

@@ -154,7 +154,9 @@ def _least_gib(sft: Mapping[str, Any], model: Path) -> float:
     """Less than any step takes on one GPU: the weights, and with AdamW on all of them MOMENTS times as much."""
     stored = 1 if ModelShape.read(model).stored_in else 2  # in float32, for all that is known
     adamw = sft.get("optim", "adamw_torch") in ("adamw_torch", "adamw_torch_fused") and not sft.get("optimizer")
-    whole = sft.get("tuner_type") == "full" and adamw and not any(key.startswith("freeze") for key in sft)
+    saving = is_true(sft, "use_galore") or sft.get("lisa_activated_layers")
+    frozen = any(key.startswith("freeze") for key in sft)
+    whole = sft.get("tuner_type") == "full" and adamw and not saving and not frozen
     return loaded_gib(sft, model) * (1 + MOMENTS if whole else 1) / stored
 
 

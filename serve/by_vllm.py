@@ -20,7 +20,8 @@ from plugins.vllm_words import ONE_TOKEN, ROWS, named_logprobs, word_logprobs
 from serve.classifier_file import Prompt
 from serve.encoding import Encoded, PromptEncoder, shares_of
 from train.checkpoints import ADAPTER_CONFIG
-from workspace.errors import UserError
+from workspace.child_process import OutOfMemory
+from workspace.errors import UserError, is_want_of_memory
 from workspace.gate import check_checkpoint, check_model
 from workspace.paths import shown
 from workspace.records import read
@@ -88,6 +89,7 @@ class VllmScorer:
                 lora_request=self._adapter,
             )
         except (ValueError, RuntimeError) as error:  # an adapter is looked at when it is first asked
+            _raise_want_of_memory(error)
             raise UserError(f"vLLM does not answer by this model ({error!s:.200}): leave --engine out") from error
         return [named_logprobs(answer) for answer in answers]
 
@@ -127,7 +129,16 @@ def _loaded(
             **given,
         )
     except (ValueError, RuntimeError, OSError) as error:
+        _raise_want_of_memory(error)
         told = str(error).strip().splitlines()
         what = f"{told[-1] if told else type(error).__name__:.200}"
         raise UserError(f"vLLM does not load {shown(model)} ({what}): leave --engine out") from error
     return SamplingParams, engine, lora
+
+
+def _raise_want_of_memory(error: Exception) -> None:
+    """Raise `OutOfMemory` where that is what vLLM says."""
+    if is_want_of_memory(error):
+        raise OutOfMemory(
+            "vLLM has too little memory for this model: end other programs, or leave --engine out"
+        ) from error

@@ -125,6 +125,7 @@ def make_run(
             "limit": None,
             "seed": 42,
             "training_seed": seed if soup_of is None else soup_of,
+            "soup": False,
             "data_seed": seed,
             "recipe_sha256": recipe_sha256,
             "machine": "2 CPU cores, 23 GiB memory, no GPU",

@@ -44,13 +44,13 @@ class Halved(NamedTuple):
     alike: list[TrialResult]
 
 
-def rungs(train_rows: int, rarest: float) -> list[int]:
+def rungs(train_rows: int, rarest: int) -> list[int]:
     """On how many of the training rows points are tried before all rows, rising; none where they are too few.
 
-    `rarest`: the share of the rarest label, which every part of the rows has too.
+    `rarest`: how many of them have the rarest label, of which every part has its share.
     """
-    parts = (train_rows // SHARE**rung for rung in range(RUNGS, 0, -1))
-    return [rows for rows in parts if rows * rarest >= FEWEST]
+    parts = (SHARE**rung for rung in range(RUNGS, 0, -1))
+    return [train_rows // part for part in parts if rarest >= FEWEST * part]
 
 
 def same_validation(folder: Path, task: Task, limit: int | None) -> tuple[str, ...]:

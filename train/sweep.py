@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             same: tuple[str, ...] = ()
             halving = not known.vary if known.halving is None else known.halving
             if halving and len(points) > 1:
-                every, counts = trials.train_rows(points[0], rest)
-                rows = rungs(every, min(counts.values()) / sum(counts.values()))
+                counts = trials.train_rows(points[0], rest)
+                rows = rungs(every := sum(counts.values()), min(counts.values()))
                 same = same_validation(trials.folder, recipe.task, options.limit or recipe.task.limit)
                 if not rows:
                     print(f"sweep: no halving, for half of {every} training rows has fewer than {FEWEST} of a label")

@@ -7,6 +7,7 @@ not tuned again. A trial that is done keeps its best checkpoint alone. Nothing h
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from statistics import fmean
 from pydantic import FiniteFloat, PositiveInt
 
 from data_prep.manifest import Manifest
+from data_prep.rows import read_rows
 from plan.options import parse_options
 from plan.planning import Plan, make_plan, write_run
 from plan.recipes import DEFAULT_TASK, load_recipe
@@ -161,12 +163,14 @@ class TrialList:
                 print(f"trials: about {minutes:.0f} min for the {left} left", flush=True)
         return results
 
-    def train_rows(self, trial: Trial, words: Sequence[str]) -> tuple[int, dict[str, int]]:
-        """How many training rows of its table a trial has, those that --limit chooses from: without the task's
-        `added`; and how many of each label, with those."""
-        manifest = Manifest.read(self.dataset(trial, words))
-        counts = manifest.counts.train
-        return counts["total"] - manifest.added.get("train", 0), {label: counts[label] for label in manifest.labels}
+    def train_rows(self, trial: Trial, words: Sequence[str]) -> dict[str, int]:
+        """How many training rows of its table a trial has of each label: those that --limit chooses from, without the
+        task's `added`, which stand behind them."""
+        dataset = self.dataset(trial, words)
+        manifest = Manifest.read(dataset)
+        count = manifest.added.get("train", 0)
+        added = Counter(row.label for row in read_rows(dataset / "train.jsonl")[-count:]) if count else Counter[str]()
+        return {label: manifest.counts.train[label] - added[label] for label in manifest.labels}
 
     def dataset(self, trial: Trial, words: Sequence[str]) -> Path:
         """The folder of a trial's dataset, which is made where it is missing. Raises `UserError` where it cannot be."""

@@ -1,5 +1,6 @@
 """Whether the driver of a GPU is on this machine, which version NVIDIA's has, and which cards, without asking torch."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -20,7 +21,14 @@ VERSION = re.compile(r"(?:^|Kernel Module[^\n]*?\s)(\d{3,})\.\d+", re.MULTILINE)
 
 def has_driver() -> bool:
     """Whether the driver of a GPU is installed."""
-    return any(os.path.exists(path) for path in CARDS) or shutil.which("nvidia-smi") is not None
+    return any(map(os.path.exists, CARDS)) or shutil.which("nvidia-smi") is not None or _amd_in_wsl()
+
+
+def _amd_in_wsl() -> bool:
+    """Whether this is a WSL with torch's build for AMD: there nothing but the build tells of AMD's card."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return os.path.exists("/dev/dxg") and "+rocm" in importlib.metadata.version("torch")
+    return False
 
 
 def driver_version() -> int | None:

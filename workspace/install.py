@@ -23,7 +23,7 @@ from typing import NamedTuple
 from workspace import pip_settings
 from workspace.command_line import Parser
 from workspace.errors import UserError, run_main
-from workspace.gpu_driver import CUDA_12_NEWER, CUDA_13_DRIVER, CUDA_13_OLDEST, capabilities, driver_version
+from workspace.gpu_driver import CUDA_13_DRIVER, CUDA_13_OLDEST, capabilities, driver_version
 from workspace.installer import Installer, find_installer, say
 from workspace.paths import ROOT
 
@@ -110,14 +110,11 @@ def torch_build(
     where there is no GPU: one whose driver has no known version (0) gets what uv finds. `locked` is a file with the CPU
     build and its hash, None where it does not apply.
     """
-    newest = max(cards, default=CUDA_13_OLDEST)
-    if platform.system() == "Darwin" or ((driver or 0) >= CUDA_13_DRIVER and newest >= CUDA_13_OLDEST):
-        return None
-    if driver and newest >= CUDA_12_NEWER:
-        say(f"set-up: renew the driver {driver}: torch's only build for this card asks for {CUDA_13_DRIVER} or newer")
+    old = max(cards, default=CUDA_13_OLDEST) < CUDA_13_OLDEST  # of the builds that uv finds only one has their kernels
+    if platform.system() == "Darwin" or ((driver or 0) >= CUDA_13_DRIVER and not old):
         return None
     if driver is not None:
-        backend = "cu126" if driver >= CUDA_13_DRIVER else "auto"
+        backend = "cu126" if driver and old else "auto"
         tried = [TorchBuild((f"torch=={version}", f"--torch-backend={backend}"), False)]
     else:
         words = ("--require-hashes", "--requirement", str(locked)) if locked else (f"torch=={version}+cpu",)

@@ -145,7 +145,14 @@ def _changes(metrics: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> 
                 f"More labels: bash run_sft.sh curve {recipe} measures what they bring.",
             )
         )
-    if seed is not None:
+    if metrics["run"].get("soup"):
+        found.append(
+            Text(
+                "这是几个种子的适配器的平均：种子之间的差异见旁边的 seeds.md。",
+                "This is the average of several seeds' adapters: seeds.md beside it says how they differ.",
+            )
+        )
+    elif seed is not None and any(stage_of(name) == "after" for name in metrics["readings"]):
         found.append(
             Text(
                 f"另一个种子：这是对这个检查点（种子 {seed}）的结论，不是对配方的；--seeds 42 43 44 评判配方。",

@@ -42,6 +42,7 @@ NOTHING_TO_DECIDE = Text(
     "还不能决定：只有调优前的回答，没有调优后的回答，也没有基线。",
     "Nothing can be decided yet: there are answers from before tuning alone.",
 )
+NOT_YET = Text("调优后的模型还没有回答。目前：", "The tuned model has not answered yet. So far:")
 # What ms-swift's two teacher-forced accuracies count. Both see the right answer so far, and count the end token.
 _TEACHER_FORCED = {
     "eval_seq_acc": Text("教师强制整句准确率", "teacher-forced accuracy of whole answers"),
@@ -113,8 +114,12 @@ def is_decided(metrics: Mapping[str, Any]) -> bool:
 
 def decision(metrics: Mapping[str, Any]) -> Text:
     """What to do, as eval/scoring/decision.py decided."""
-    decided = is_decided(metrics)
-    return Text(metrics["decision"]["zh"], metrics["decision"]["en"]) if decided else NOTHING_TO_DECIDE
+    if not is_decided(metrics):
+        return NOTHING_TO_DECIDE
+    found = Text(metrics["decision"]["zh"], metrics["decision"]["en"])
+    if any(stage_of(name) == "after" for name in metrics["readings"]):
+        return found
+    return Text(f"{NOT_YET.zh}{found.zh}", f"{NOT_YET.en} {found.en}")
 
 
 def teacher_forced(curves: Mapping[str, Any]) -> Text:

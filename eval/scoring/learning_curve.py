@@ -8,7 +8,7 @@ over log n through the last three numbers of rows. Both are drawn again with oth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -141,8 +141,8 @@ def further_rows(most: int) -> int:
 
 def measured_on(run: Run, manifest: Manifest) -> str:
     """What a run with all rows, and a curve that ends there, have in common, as a hash: recipe, model, table, prompt,
-    the number of training rows and the test rows."""
-    asked = [manifest.system, manifest.template, manifest.rows_sha256["test"]]
+    the number of training rows and how the table is split. Under a limit the curve has more of the test rows."""
+    asked = [manifest.system, manifest.template, asdict(manifest.split), manifest.duplicates.threshold]
     return sha256_json([recipe_sha256(run, manifest), *asked])
 
 
@@ -158,6 +158,7 @@ def near_curve(run: Run, manifest: Manifest) -> dict[str, Any] | None:
         return None
     if found.get("measured_on") != measured_on(run, manifest):
         what = "another recipe, model, prompt or table, or of an earlier version"
-        print(f"report: {shown(folder)} is a curve of {what}: not told", flush=True)
+        again = "`bash run_sft.sh curve` with the words of this run makes it anew, and tunes nothing twice"
+        print(f"report: {shown(folder)} is a curve of {what}, and not told: {again}", flush=True)
         return None
     return {"page": f"../{folder.name}/curve.html", "found": found}

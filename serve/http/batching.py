@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from serve.http.limits import Limits
 from serve.http.logs import log_failure
 from serve.http.refusal import Refusal
+from workspace.child_process import OutOfMemory
 
 ENDING = "the server is ending: ask again when it is back"
 
@@ -155,6 +156,8 @@ class Batcher:
                     try:
                         if place not in request.answered:
                             await self._run([(request, place)], score)
+                    except OutOfMemory as fault:  # which says what to do, and quotes no text
+                        request.fail(Refusal(503, str(fault)))
                     except Exception:
                         request.fail(Refusal(500, "the classifier failed on this text; the server's log says how"))
             seconds, self.taken = loop.time() - began, 0

@@ -3,6 +3,8 @@
 import logging
 import traceback
 
+from workspace.child_process import OutOfMemory
+
 LOG = logging.getLogger("serve")
 _TEXTS = logging.getLogger("serve.texts")
 
@@ -24,7 +26,9 @@ def log_answer(text: str, label: str) -> None:
 
 
 def log_failure(what: str, error: BaseException) -> None:
-    """A defect of ours, with where it was; its message may quote a text, and is left out unless texts are asked for."""
-    message = str(error) if _TEXTS.isEnabledFor(logging.INFO) else "--log-texts shows its message"
+    """A defect of ours, or want of memory, with where it was; the message of the first may quote a text, and is left
+    out unless texts are asked for."""
+    told = isinstance(error, OutOfMemory) or _TEXTS.isEnabledFor(logging.INFO)
+    message = str(error) if told else "--log-texts shows its message"
     places = "".join(traceback.format_tb(error.__traceback__))
     LOG.error("%s: %s (%s)\n%s", what, type(error).__name__, message, places)

@@ -117,8 +117,12 @@ def test_a_curve_of_another_table_model_or_prompt_is_not_told(tmp_path, capsys) 
     write_json(path, found)
     assert near_curve(run, manifest) is not None
     counts = manifest.counts.model_copy(update={"train": manifest.counts.train | {"total": 9999}})
-    for change in ({"counts": counts}, {"template": "?"}, {"rows_sha256": manifest.rows_sha256 | {"test": "0"}}):
+    split = replace(manifest.split, seed=7)
+    for change in ({"counts": counts}, {"template": "?"}, {"split": split}):
         assert near_curve(run, manifest.model_copy(update=change)) is None
+    # Under a limit the curve has all test rows of the table, and the run some of them.
+    fewer = manifest.model_copy(update={"rows_sha256": manifest.rows_sha256 | {"test": "0"}})
+    assert near_curve(run, fewer) is not None
     assert near_curve(replace(run, model_fingerprint="another"), manifest) is None
     assert "is a curve of another recipe, model, prompt or table" in capsys.readouterr().out
     del found["measured_on"]  # of an earlier version, which does not say what it is of

@@ -29,7 +29,7 @@ from tests.plan.faked_machines import (
     model_folder,
     plan_for,
 )
-from workspace.files import write_text
+from workspace.files import write_json, write_text
 from workspace.paths import ROOT
 
 STEMS = sorted(path.stem for path in MODELS.glob("*.yaml"))
@@ -195,7 +195,7 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
     assert (batch(alone), alone.infer["torch_dtype"]) == ((8, 1), "float32")
     assert [batch(at(free)) for free in (10.7, 4.7)] == [(4, 2), (1, 8)]  # nothing is lost yet
     for command, values in (("sft", alone.sft), ("infer", alone.infer)):
-        write_text(run / f"{command}.yaml", yaml.safe_dump(values))
+        write_text(run / f"{command}.yaml", yaml.safe_dump(values | {"model": str(models[stem])}))
     (run / "train" / "checkpoint-5").mkdir(parents=True)
     (run / "before" / "journal").mkdir(parents=True)
     for free in (10.7, 4.7, 2.0):
@@ -210,6 +210,47 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
     smaller = tmp_path / "smaller.yaml"
     smaller.write_text(f"sft: {{{BATCH}: 2, {ACCUMULATION}: 4}}", encoding="utf-8")
     assert batch(at(23.1, run, "--with", str(smaller))) == (2, 4)
+    # Another model in the same folder begins anew: what its predecessor had says nothing of it.
+    for name in ("sft", "infer"):
+        write_text(run / f"{name}.yaml", (run / f"{name}.yaml").read_text().replace(str(models[stem]), "/another"))
+    other = at(10.7)
+    assert batch(other) == (4, 2)
+
+
+def test_answers_that_a_neighbour_had_begun_in_half_precision_stay_so_when_it_leaves(
+    models, tmp_path: Path, monkeypatch
+) -> None:
+    stem, run = "qwen1.5-0.5b-chat", tmp_path / "run"
+
+    def dtype(free: float, *words: str) -> str:
+        name, memory, _, capability = RTX_4090
+        monkeypatch.setitem(MACHINES, "shared", Fake(((name, memory, free, capability),)))
+        return plan_for("shared", stem, models[stem], ["--run", str(run), *words]).infer["torch_dtype"]
+
+    assert [dtype(free) for free in (23.1, 1.0)] == ["float32", "bfloat16"]
+    write_text(run / "infer.yaml", yaml.safe_dump({"model": str(models[stem]), "torch_dtype": "bfloat16"}))
+    (run / "before" / "journal").mkdir(parents=True)
+    assert [dtype(23.1), dtype(23.1, "--fresh")] == ["bfloat16", "float32"]
+
+
+def test_a_neighbour_on_one_of_several_cards_makes_no_finished_tuning_stale(
+    models, tmp_path: Path, monkeypatch
+) -> None:
+    stem, run = "qwen1.5-0.5b-chat", tmp_path / "run"
+
+    def at(free: float) -> Planned:
+        cards = (("Tesla T4", 14.6, 14.5, (7, 5)), ("Tesla T4", 14.6, free, (7, 5)))
+        monkeypatch.setitem(MACHINES, "shared", Fake(cards))
+        return plan_for("shared", stem, models[stem], ["--run", str(run), "--with", "multi-gpu"])
+
+    alone = at(14.5)
+    assert alone.sft["ENV"]["NPROC_PER_NODE"] == "2" and at(6.0).sft["ENV"]["NPROC_PER_NODE"] == "1"
+    write_text(run / "sft.yaml", yaml.safe_dump(alone.sft | {"model": str(models[stem])}))
+    (run / "train" / "checkpoint-5").mkdir(parents=True)
+    assert at(6.0).sft["ENV"]["NPROC_PER_NODE"] == "1"  # half of it cannot go on with a card that is taken
+    done = {"stage": "train", "finished": "2026-11-27", "seconds": 1.0, "inputs": {}, "outputs": {}}
+    write_json(run / "stages" / "train.json", done)
+    assert result_values(at(6.0).sft) == result_values(alone.sft)
 
 
 @pytest.mark.swift

@@ -9,6 +9,7 @@ from serve.http.batching import Batcher
 from serve.http.limits import Limits
 from serve.http.refusal import Refusal
 from tests.serve.made_up import MadeUp
+from workspace.child_process import OutOfMemory
 
 PATIENT = {"seconds": 3600, "linger": 0}
 
@@ -182,6 +183,22 @@ def test_one_bad_text_fails_alone():
     *good, bad = (lambda a, b, c, d: (a, b, d, c))(*batched(ask))
     assert [one.probabilities.argmax() for one in good] == [0, 0, 1]
     assert isinstance(bad, Refusal) and bad.status == 500
+
+
+def test_want_of_memory_is_told_with_what_helps_and_blames_no_text(caplog):
+    """The client was told that the text was at fault, and the log kept the remedy to itself."""
+    remedy = "memory does not hold the model and one text of 9 tokens: end other programs, or use a machine with more"
+
+    class Full(MadeUp):
+        def by_pass(self, texts):
+            raise OutOfMemory(remedy)
+
+    async def ask(batcher, classifier):
+        return await asyncio.gather(batcher.score(["好"]), return_exceptions=True)
+
+    [refused] = batched(ask, Full())
+    assert isinstance(refused, Refusal) and (refused.status, refused.message) == (503, remedy)
+    assert remedy in caplog.text
 
 
 def test_at_the_end_what_is_under_way_is_answered_and_the_rest_refused():

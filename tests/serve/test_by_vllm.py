@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from tests.serve.ready import url_of
 from tests.serve.small_run import LABELS, small_run
 from tests.serve.test_card import block
 from tests.small_bundles import a_prompt
+from workspace.child_process import OutOfMemory
 from workspace.errors import UserError
 from workspace.paths import ROOT
 
@@ -92,6 +93,33 @@ def test_vllm_is_given_the_dtype_that_was_measured_where_the_card_has_it(
         (adapter / "adapter_config.json").write_text('{"r": 8}')
     VllmScorer(model, a_prompt(), LABELS, adapter, measured)
     assert given["dtype"] == computed
+
+
+def test_want_of_memory_is_no_bad_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with status 2 and "does not load"; and while answering with "does not answer by this model"."""
+    full = RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def engine(**_: Any) -> SimpleNamespace:
+        if loads:
+            return SimpleNamespace(generate=lambda *_, **__: fail())
+        raise ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`")
+
+    def fail() -> None:
+        raise full
+
+    vllm, request = ModuleType("vllm"), ModuleType("vllm.lora.request")
+    vllm.LLM, vllm.SamplingParams = engine, lambda **words: words  # type: ignore[attr-defined]
+    request.LoRARequest = lambda *_: None  # type: ignore[attr-defined]
+    for module in (vllm, ModuleType("vllm.lora"), request):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    model = tiny_models.write_folder(tmp_path / "model", "qwen2")
+    loads = False
+    with pytest.raises(OutOfMemory, match="too little memory for this model: end other programs"):
+        VllmScorer(model, a_prompt(), LABELS, None, None)
+    loads = True
+    scorer = VllmScorer(model, a_prompt(), LABELS, None, None)
+    with pytest.raises(OutOfMemory, match="too little memory for this model"):
+        next(scorer.by_pass(scorer.encoder.encode(["好"])))
 
 
 @installed

@@ -48,10 +48,10 @@ def test_half_is_rounded_down_equal_points_stay_together_and_failures_go(values:
 
 
 def test_no_point_is_judged_on_a_handful_of_rows() -> None:
-    assert rungs(5590, 0.5) == [1397, 2795]
-    assert rungs(399, 0.5) == [199]
-    assert rungs(199, 0.5) == rungs(5590, 1 / 77) == []
-    assert rungs(800, 0.03) == []  # half of the rows would have a dozen of the rare label
+    assert rungs(5590, 2795) == [1397, 2795]
+    assert rungs(399, 199) == [199]
+    assert rungs(199, 99) == rungs(5590, 72) == []
+    assert rungs(800, 24) == []  # half of the rows would have a dozen of the rare label
 
 
 def test_the_default_grid_is_around_the_recipe_and_leaves_what_is_given(tmp_path: Path) -> None:

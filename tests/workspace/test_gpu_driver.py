@@ -53,11 +53,20 @@ def test_the_driver_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("there", "has"), [({"/dev/dxg"}, False), ({"/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"}, True), (set(), False)]
+    ("there", "torch", "has"),
+    [
+        ({"/dev/dxg"}, "2.13.0", False),
+        ({"/dev/dxg", "/usr/lib/wsl/lib/libcuda.so.1"}, "2.13.0", True),
+        ({"/dev/dxg"}, "2.13.0+rocm7.1", True),  # AMD's card has no other file there
+        (set(), "2.13.0+rocm7.1", False),
+    ],
 )
-def test_wsl_has_a_driver_where_it_has_nvidias(there: set[str], has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wsl_has_a_driver_where_it_has_nvidias_or_torch_is_amds(
+    there: set[str], torch: str, has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """/dev/dxg is in every WSL: who has no card was told of one, and to install another torch for it."""
     monkeypatch.setattr(gpu_driver.os.path, "exists", lambda path: path in there)
+    monkeypatch.setattr(gpu_driver.importlib.metadata, "version", lambda name: torch)
     monkeypatch.setattr(gpu_driver.shutil, "which", lambda name: None)
     assert gpu_driver.has_driver() is has
 

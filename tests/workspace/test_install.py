@@ -134,7 +134,8 @@ def test_without_hashes_is_said_why() -> None:
         (install.CUDA_13_DRIVER, True, "", None, ()),  # what the index has fits
         (install.CUDA_13_DRIVER, True, "", "torch==1.2 --torch-backend=cu126", [(7, 0)]),  # it has nothing for a V100
         (install.CUDA_13_DRIVER, True, "", None, [(6, 1), (8, 9)]),
-        (570, True, "", None, [(12, 0)]),  # and is the only one for an RTX 5090, once the driver is renewed
+        (550, True, "", "torch==1.2 --torch-backend=cu126", [(7, 0)]),
+        (570, True, "", "torch==1.2 --torch-backend=auto", [(12, 0)]),  # uv knows which builds a driver takes
         (550, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto", ()),
         (550, True, "nothing", None, ()),
         (0, True, "--torch-backend=auto", "torch==1.2 --torch-backend=auto", ()),

@@ -96,6 +96,10 @@ def test_a_soup_has_a_decision_and_what_it_costs_though_only_the_tuned_model_ans
     first, second = [line for line in text.splitlines() if line.startswith("**")]
     assert "Use it." in f"{first}{second}" and "Nothing can be decided" not in text
     assert "How sure: macro F1" in text and "What it costs: " in text
+    assert ("this is a verdict on this checkpoint" in text) is ("after_score" in readings)
+    metrics["run"]["soup"] = True
+    text = render_markdown(metrics, [], [])
+    assert "This is the average of several seeds' adapters" in text and "verdict on this checkpoint" not in text
 
 
 def test_notice_comes_first(tmp_path):

@@ -58,7 +58,12 @@ def test_every_reading_of_the_ladder_has_words_in_both_languages():
 @pytest.mark.parametrize("readings", [["before_score", "after_score"], ["stack"], ["tfidf_linear"], ["encoder"]])
 def test_the_decision_is_told_as_it_was_made(readings):
     metrics = {"decision": {"zh": "用它。", "en": "Use it."}, "readings": readings}
-    assert wording.decision(metrics) == ("用它。", "Use it.")
+    if readings in (["tfidf_linear"], ["encoder"]):
+        assert wording.decision(metrics) == (
+            "调优后的模型还没有回答。目前：用它。", "The tuned model has not answered yet. So far: Use it."
+        )  # fmt: skip
+    else:
+        assert wording.decision(metrics) == ("用它。", "Use it.")
     assert wording.decision(metrics | {"readings": ["before_score"]}) == wording.NOTHING_TO_DECIDE
 
 
