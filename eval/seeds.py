@@ -21,7 +21,7 @@ from eval.evaluate import evaluate
 from eval.report import write_report
 from eval.reporting.seeds_page import seeds_page
 from eval.scoring.baseline_records import LINEAR
-from eval.scoring.multiplicity import corrected_codes
+from eval.scoring.multiplicity import corrected_codes, holm
 from eval.scoring.predictions import STACK
 from eval.scoring.reading_names import primary_pair
 from eval.scoring.seed_intervals import outcome, p_value_of, score_draws
@@ -132,8 +132,9 @@ def summary(
         if a == LINEAR and stack_helps:
             p_values.append(p_value_of(partial(these.difference, *at, False)))
     two = compared[len(compared) - len(p_values) :]
-    for one, code in zip(two, corrected_codes([one["code"] for one in two], p_values), strict=True):
-        one["code"] = code
+    codes = corrected_codes([one["code"] for one in two], p_values)
+    for one, code, p in zip(two, codes, holm(p_values), strict=True):
+        one |= {"code": code, "holm_p": p}
     return {
         "format": FORMAT,
         "recipe": first.run.recipe,

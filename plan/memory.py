@@ -10,7 +10,15 @@ from typing import Any
 from pydantic import PositiveInt
 from typing_extensions import TypedDict
 
-from plan.distributed import ACCUMULATION, BATCH, planned_processes, rows_a_step, smaller_batch, whole_number
+from plan.distributed import (
+    ACCUMULATION,
+    BATCH,
+    planned_processes,
+    rows_a_step,
+    share_batch,
+    smaller_batch,
+    whole_number,
+)
 from plan.hardware import Machine
 from plan.option_values import is_true
 from plan.resolved import resolved_values
@@ -95,21 +103,39 @@ def shared_as_begun(
     earlier = _earlier(run, "sft.yaml", values)
     if not earlier or not _has_steps(run):
         return {}
-    of_machine = (recipe.get("ENV") or {}).get(PROCESSES) == "gpu" and PROCESSES not in os.environ
-    done = of_machine and stages.read_record(run, "train") is not None
-    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION, *(["ENV"] if done else [])) if key in earlier}
+    done = stages.read_record(run, "train") is not None
+    by_machine = done and (recipe.get("ENV") or {}).get(PROCESSES) == "gpu" and PROCESSES not in os.environ
+    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION, *(["ENV"] if by_machine else [])) if key in earlier}
     now = {**values, **begun}
-    same = result_values(now) == result_values(earlier) and rows_a_step(now) == rows_a_step(values)
+    wanted = rows_a_step(values)
+    if by_machine:  # the recipe's rows, shared out over as many processes as there were
+        own = {BATCH: whole_number(recipe, BATCH), ACCUMULATION: whole_number(recipe, ACCUMULATION)}
+        wanted = rows_a_step({**now, **own, **share_batch(own, {}, planned_processes(now))})
+    same = result_values(now) == result_values(earlier) and rows_a_step(now) == wanted
     batch, processes = whole_number(begun, BATCH), planned_processes(now).per_node
-    room = machine.total_of(min(processes, machine.gpus)) if machine.gpu else machine.memory_gib / processes
+    room = machine.total_of(processes) if machine.gpu else machine.memory_gib / processes
     fits = done or step_gib(now, Path(now["model"]), batch) <= MEMORY_SHARE * room
     return begun if same and fits and batch <= whole_number(recipe, BATCH) else {}
 
 
-def answers_as_begun(run: Path, values: Mapping[str, Any]) -> str | None:
-    """The dtype in which answers of this run have been begun, with the model and rows of `values`; None without any."""
+def answers_as_begun(run: Path, values: Mapping[str, Any], rows: Path) -> str | None:
+    """The dtype in which the machine had answers of this run begun, with the model of `values` and the test `rows`;
+    None without any, and where the command line named it."""
     begun = any((run / side / "journal").is_dir() for side in ("before", "after"))
-    return _earlier(run, "infer.yaml", values).get("torch_dtype") if begun else None
+    earlier = _earlier(run, "infer.yaml", values) if begun else {}
+    if earlier.get("val_dataset") != [str(rows)]:
+        return None
+    record = _record(run)
+    named = record is not None and "torch_dtype" in (record.command or "")
+    return None if named else earlier.get("torch_dtype")
+
+
+def _record(run: Path) -> Run | None:
+    """What the run's earlier plan recorded; None where that cannot be read, for it is written anew."""
+    try:
+        return Run.read(run) if (run / RECORD).is_file() else None
+    except UserError:
+        return None
 
 
 def _has_steps(run: Path) -> bool:
@@ -123,4 +149,6 @@ def _earlier(run: Path, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         earlier = resolved_values(run / name) if (run / name).is_file() else {}
     except UserError:
         return {}
-    return earlier if earlier.get("model") == values.get("model") else {}
+    record = _record(run)
+    base = record.text_base if record else None  # of a model that has read texts, which stands in its place
+    return earlier if values.get("model") in (earlier.get("model"), base and str(base)) else {}

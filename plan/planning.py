@@ -148,7 +148,7 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     check_room(sft, machine, model)
     found = found_before(folder) if options.auto_batch else {}
     sft |= found
-    begun = None if options.fresh else answers_as_begun(folder, sft)
+    begun = None if options.fresh else answers_as_begun(folder, sft, dataset / "test.jsonl")
     infer = resolve_infer(recipe, sft, machine, dataset, "torch_dtype" in options.swift, begun)
     infer |= room_for_labels(infer, sft, task.label_words, model)
     measured = cpu_precision(machine)

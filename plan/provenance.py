@@ -22,6 +22,7 @@ from workspace.paths import ROOT
 
 PACKAGES = ("ms_swift", "torch", "transformers", "peft", "datasets", "accelerate", "scikit-learn", "pandas")
 SEED_KEYS = {"seed", "data_seed"}
+LAUNCH = {"NPROC_PER_NODE", "NNODES"}  # in ENV
 TABLE_KEYS = ("source_sha256", "split_files", "corrections", "added")  # of a manifest's `inputs`
 PACKAGES_FILE = "packages.txt"
 DATA_FILE = "data.json"
@@ -71,6 +72,7 @@ def recipe_sha256(run: Run, manifest: Manifest) -> str:
     sft = run.sft_values()
     shared = {*SEED_KEYS, BATCH, ACCUMULATION}
     values = {key: value for key, value in result_values(sft).items() if key not in shared}
+    values["ENV"] = {key: value for key, value in values.get("ENV", {}).items() if key not in LAUNCH}
     values["rows_a_step"] = rows_a_step(sft)
     rows = [manifest.counts.train["total"], *(manifest.inputs.get(key) for key in TABLE_KEYS)]
     return sha256_json([values, run.model_fingerprint, run.task, run.prompt, run.max_length, rows])

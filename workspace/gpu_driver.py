@@ -39,7 +39,7 @@ def driver_version() -> int | None:
             said = MODULE.read_text(encoding="utf-8", errors="replace")
     if found := VERSION.search(said):  # a warning may come first
         return int(found[1])
-    return 0 if any(os.path.exists(path) for path in CARDS) else None
+    return 0 if any(map(os.path.exists, CARDS)) or _amd_in_wsl() else None
 
 
 def capabilities() -> list[tuple[int, int]]:

@@ -148,8 +148,8 @@ def _changes(metrics: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> 
     if metrics["run"].get("soup"):
         found.append(
             Text(
-                "这是几个种子的适配器的平均：种子之间的差异见旁边的 seeds.md。",
-                "This is the average of several seeds' adapters: seeds.md beside it says how they differ.",
+                "这是几个种子的适配器的平均：各种子之间的差异见那些种子的 seeds.md。",
+                "This is the average of several seeds' adapters: those seeds' own seeds.md says how they differ.",
             )
         )
     elif seed is not None and any(stage_of(name) == "after" for name in metrics["readings"]):

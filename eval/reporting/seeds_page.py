@@ -73,12 +73,17 @@ def comparison_sentence(comparison: Mapping[str, Any], found: Mapping[str, Any])
     rows, part = number(comparison["n"]), Text("", "")
     if comparison["n"] < found["n"]:
         part = Text(f"（{rows} 条测试行）", f" ({rows} of the rows)")
+    corrected = Text("", "")
+    if (p := comparison.get("holm_p")) is not None:
+        corrected = Text(f"；与它相比的有两项，Holm 校正后 p = {p:.3f}", f"; p = {p:.3f}, corrected for two (Holm)")
     facts = signed(comparison["value"]), signed_interval(comparison["ci"]), signed_interval(comparison["rows_ci"])
     return Text(
         f"{zh}：{seeds} 个种子的平均{metric.zh} {percent(value)} 对 "
-        f"{percent(was)}{part.zh}，差 {facts[0]} 个百分点（种子与行一起 95% {facts[1]}；仅行 {facts[2]}）。",
+        f"{percent(was)}{part.zh}，差 {facts[0]} 个百分点（种子与行一起 95% {facts[1]}；仅行 {facts[2]}"
+        f"{corrected.zh}）。",
         f"{en[0].upper()}{en[1:]}: mean {metric.en} of {seeds} seeds {percent(value)} against "
-        f"{percent(was)}{part.en}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}).",
+        f"{percent(was)}{part.en}, {facts[0]} points (95 %, seeds and rows: {facts[1]}; rows alone: {facts[2]}"
+        f"{corrected.en}).",
     )
 
 

@@ -158,7 +158,7 @@ def near_curve(run: Run, manifest: Manifest) -> dict[str, Any] | None:
         return None
     if found.get("measured_on") != measured_on(run, manifest):
         what = "another recipe, model, prompt or table, or of an earlier version"
-        again = "`bash run_sft.sh curve` with the words of this run makes it anew, and tunes nothing twice"
+        again = "`bash run_sft.sh curve` with the words of this run makes it anew, and keeps the points that fit"
         print(f"report: {shown(folder)} is a curve of {what}, and not told: {again}", flush=True)
         return None
     return {"page": f"../{folder.name}/curve.html", "found": found}

@@ -116,6 +116,7 @@ class Planned(NamedTuple):
     infer: dict[str, Any]
     refused: str
     doctor: tuple[str, ...]
+    dataset: Path = Path()
 
 
 def model_folder(folder: Path, stem: str) -> Path:
@@ -166,17 +167,18 @@ def plan_for(name: str, stem: str, model: Path, words: Sequence[str] = (), liger
     """
     fake = MACHINES[name]
     machine = machine_of(fake)
-    doctor, sft, infer, refused = [environment.hardware(machine).line()], {}, {}, ""
+    doctor, sft, infer, refused, dataset = [environment.hardware(machine).line()], {}, {}, "", Path()
     with _made_up(machine, fake, model, liger):
         try:
             plan = planning.make_plan(parse_options([f"hotel_reviews/{stem}", "--csv", "my.csv", *words]), [])
         except UserError as error:
             refused = str(error)
         else:
-            places = {str(model): "MODEL", str(plan.run.dataset): "DATASET", str(plan.run.folder): "RUN"}
+            dataset = plan.run.dataset
+            places = {str(model): "MODEL", str(dataset): "DATASET", str(plan.run.folder): "RUN"}
             sft, infer = (_placed(values, places) for values in (plan.sft, plan.infer))
             doctor.append(resources.memory(machine, plan.sft, model).line())
-    return Planned(sft, infer, refused, tuple(doctor))
+    return Planned(sft, infer, refused, tuple(doctor), dataset)
 
 
 @contextlib.contextmanager

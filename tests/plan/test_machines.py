@@ -29,6 +29,7 @@ from tests.plan.faked_machines import (
     model_folder,
     plan_for,
 )
+from tests.scored_runs import make_plan as make_run_json
 from workspace.files import write_json, write_text
 from workspace.paths import ROOT
 
@@ -194,8 +195,7 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
     alone = at(23.1)
     assert (batch(alone), alone.infer["torch_dtype"]) == ((8, 1), "float32")
     assert [batch(at(free)) for free in (10.7, 4.7)] == [(4, 2), (1, 8)]  # nothing is lost yet
-    for command, values in (("sft", alone.sft), ("infer", alone.infer)):
-        write_text(run / f"{command}.yaml", yaml.safe_dump(values | {"model": str(models[stem])}))
+    begin(run, alone, models[stem])
     (run / "train" / "checkpoint-5").mkdir(parents=True)
     (run / "before" / "journal").mkdir(parents=True)
     for free in (10.7, 4.7, 2.0):
@@ -215,6 +215,20 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
         write_text(run / f"{name}.yaml", (run / f"{name}.yaml").read_text().replace(str(models[stem]), "/another"))
     other = at(10.7)
     assert batch(other) == (4, 2)
+    # But that which has read texts without labels stands in its place in the YAMLs.
+    begun = (run / "sft.yaml").read_text()
+    make_run_json(run, tmp_path / "data", text_base=str(models[stem]))
+    write_text(run / "sft.yaml", begun)
+    assert batch(at(10.7)) == (8, 1)
+
+
+def begin(run: Path, planned: Planned, model: Path) -> None:
+    """The YAMLs of a run as it was planned."""
+    for command in ("sft", "infer"):
+        text = (
+            json.dumps(getattr(planned, command)).replace("MODEL", str(model)).replace("DATASET", str(planned.dataset))
+        )
+        write_text(run / f"{command}.yaml", yaml.safe_dump(json.loads(text)))
 
 
 def test_answers_that_a_neighbour_had_begun_in_half_precision_stay_so_when_it_leaves(
@@ -228,26 +242,30 @@ def test_answers_that_a_neighbour_had_begun_in_half_precision_stay_so_when_it_le
         return plan_for("shared", stem, models[stem], ["--run", str(run), *words]).infer["torch_dtype"]
 
     assert [dtype(free) for free in (23.1, 1.0)] == ["float32", "bfloat16"]
-    write_text(run / "infer.yaml", yaml.safe_dump({"model": str(models[stem]), "torch_dtype": "bfloat16"}))
+    planned = plan_for("RTX 4090", stem, models[stem], ["--run", str(run)])
+    begin(run, planned._replace(infer=planned.infer | {"torch_dtype": "bfloat16"}), models[stem])
     (run / "before" / "journal").mkdir(parents=True)
     assert [dtype(23.1), dtype(23.1, "--fresh")] == ["bfloat16", "float32"]
+    assert dtype(23.1, "--limit", "300") == "float32"  # other rows
 
 
+@pytest.mark.parametrize("count", [2, 3, 8])
 def test_a_neighbour_on_one_of_several_cards_makes_no_finished_tuning_stale(
-    models, tmp_path: Path, monkeypatch
+    models, tmp_path: Path, monkeypatch, count: int
 ) -> None:
     stem, run = "qwen1.5-0.5b-chat", tmp_path / "run"
 
     def at(free: float) -> Planned:
-        cards = (("Tesla T4", 14.6, 14.5, (7, 5)), ("Tesla T4", 14.6, free, (7, 5)))
+        cards = (*(count - 1) * (("Tesla T4", 14.6, 14.5, (7, 5)),), ("Tesla T4", 14.6, free, (7, 5)))
         monkeypatch.setitem(MACHINES, "shared", Fake(cards))
         return plan_for("shared", stem, models[stem], ["--run", str(run), "--with", "multi-gpu"])
 
     alone = at(14.5)
-    assert alone.sft["ENV"]["NPROC_PER_NODE"] == "2" and at(6.0).sft["ENV"]["NPROC_PER_NODE"] == "1"
-    write_text(run / "sft.yaml", yaml.safe_dump(alone.sft | {"model": str(models[stem])}))
+    assert alone.sft["ENV"]["NPROC_PER_NODE"] == str(count)
+    assert at(6.0).sft["ENV"]["NPROC_PER_NODE"] == str(count - 1)
+    begin(run, alone, models[stem])
     (run / "train" / "checkpoint-5").mkdir(parents=True)
-    assert at(6.0).sft["ENV"]["NPROC_PER_NODE"] == "1"  # half of it cannot go on with a card that is taken
+    assert at(6.0).sft["ENV"]["NPROC_PER_NODE"] == str(count - 1)  # half of it cannot go on with a card that is taken
     done = {"stage": "train", "finished": "2026-11-27", "seconds": 1.0, "inputs": {}, "outputs": {}}
     write_json(run / "stages" / "train.json", done)
     assert result_values(at(6.0).sft) == result_values(alone.sft)
