@@ -290,8 +290,9 @@ def test_weights_that_are_tuned_in_float32_are_asked_in_half_where_float32_does_
 
 
 def test_a_dtype_that_the_recipe_names_stands_in_its_answers(model: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("hotel_reviews")
-    named = recipe._replace(sft={**recipe.sft, "torch_dtype": "float32"})
+    own = tmp_path / "own.yaml"
+    own.write_text("sft: {torch_dtype: float32}", encoding="utf-8")
+    named = load_recipe("hotel_reviews", [str(own)])
     os.truncate(model / "model.safetensors", 2**30)
     small = replace(GPU, gpu_memory_gib=1.0)
     sft = resolve_sft(named, {}, small, model, tmp_path, tmp_path)
@@ -301,11 +302,21 @@ def test_a_dtype_that_the_recipe_names_stands_in_its_answers(model: Path, tmp_pa
 def test_a_dtype_of_half_precision_that_the_recipe_or_its_infer_yaml_names_is_answered_in(model, tmp_path) -> None:
     """Answers were float32 all the same, where the weights are small against the card."""
     recipe = load_recipe("hotel_reviews")
-    both = recipe._replace(sft={**recipe.sft, "torch_dtype": "bfloat16"})
+    (tmp_path / "half.yaml").write_text("sft: {torch_dtype: bfloat16}", encoding="utf-8")
+    both = load_recipe("hotel_reviews", [str(tmp_path / "half.yaml")])
     own = recipe._replace(infer={**recipe.infer, "torch_dtype": "float16"})
     for named, dtypes in ((recipe, ("bfloat16", "float32")), (both, ("bfloat16",) * 2), (own, ("bfloat16", "float16"))):
         sft = resolve_sft(named, {}, GPU, model, tmp_path, tmp_path)
         assert (sft["torch_dtype"], resolve_infer(named, sft, GPU, tmp_path)["torch_dtype"]) == dtypes
+
+
+def test_of_bf16_in_the_recipe_and_fp16_in_an_override_the_later_counts(model: Path, tmp_path: Path) -> None:
+    """They were one layer, in which both were true."""
+    for name, key in (("first", "bf16"), ("later", "fp16")):
+        (tmp_path / f"{name}.yaml").write_text(f"sft: {{{key}: true}}", encoding="utf-8")
+    recipe = load_recipe("hotel_reviews", [str(tmp_path / "first.yaml"), str(tmp_path / "later.yaml")])
+    sft = resolve_sft(recipe, {}, GPU, model, tmp_path, tmp_path)
+    assert (sft["bf16"], sft["fp16"], sft["torch_dtype"]) == (False, True, "float16")
 
 
 @pytest.mark.parametrize(
