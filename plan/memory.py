@@ -24,7 +24,7 @@ from plan.option_values import is_true
 from plan.resolved import resolved_values
 from plan.result_values import result_values
 from plan.run import RECORD, Run
-from plan.training_memory import MEMORY_SHARE, step_gib
+from plan.training_memory import room_gib, step_gib
 from workspace import stages
 from workspace.errors import UserError
 from workspace.files import write_json
@@ -94,40 +94,45 @@ def shared_as_begun(
     run: Path, values: Mapping[str, Any], machine: Machine, recipe: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Batch and accumulation that the tuning of this run has begun with, as keys of `swift sft`, where they are another
-    share of the same rows a step, no more than the `recipe`'s batch, the machine holds it, and all else that decides
+    share of the same rows a step, the `recipe` asks for the same batch, the machine holds it, and all else that decides
     the result is as in `values`; of finished tuning also the number of processes that was left to the machine.
 
     Who else uses a card's memory must not make finished steps stale; and going on, transformers takes the batch of the
     checkpoint, with the accumulation that it is given.
     """
-    earlier = _earlier(run, "sft.yaml", values)
-    if not earlier or not _has_steps(run):
+    earlier, record = _earlier(run, "sft.yaml", values), _record(run)
+    if not earlier or record is None or record.recipe_batch != recipe_batch(recipe) or not _has_steps(run):
         return {}
+    begun, wanted = {key: earlier[key] for key in (BATCH, ACCUMULATION) if key in earlier}, rows_a_step(values)
     done = stages.read_record(run, "train") is not None
-    by_machine = done and (recipe.get("ENV") or {}).get(PROCESSES) == "gpu" and PROCESSES not in os.environ
-    begun = {key: earlier[key] for key in (BATCH, ACCUMULATION, *(["ENV"] if by_machine else [])) if key in earlier}
+    processes = (earlier.get("ENV") or {}).get(PROCESSES)
+    by_machine = (recipe.get("ENV") or {}).get(PROCESSES) == "gpu" and not {PROCESSES, "NNODES"} & os.environ.keys()
+    if done and by_machine and processes:  # the recipe's rows, shared out over as many processes as there were
+        begun["ENV"] = {**(values.get("ENV") or {}), PROCESSES: processes}
+        own = dict(zip((BATCH, ACCUMULATION), record.recipe_batch, strict=True))
+        there = {**values, **own, "ENV": begun["ENV"]}
+        wanted = rows_a_step({**there, **share_batch(own, {}, planned_processes(there))})
     now = {**values, **begun}
-    wanted = rows_a_step(values)
-    if by_machine:  # the recipe's rows, shared out over as many processes as there were
-        own = {BATCH: whole_number(recipe, BATCH), ACCUMULATION: whole_number(recipe, ACCUMULATION)}
-        wanted = rows_a_step({**now, **own, **share_batch(own, {}, planned_processes(now))})
-    same = result_values(now) == result_values(earlier) and rows_a_step(now) == wanted
-    batch, processes = whole_number(begun, BATCH), planned_processes(now).per_node
-    room = machine.total_of(processes) if machine.gpu else machine.memory_gib / processes
-    fits = done or step_gib(now, Path(now["model"]), batch) <= MEMORY_SHARE * room
-    return begun if same and fits and batch <= whole_number(recipe, BATCH) else {}
+    if result_values(now) != result_values(earlier) or rows_a_step(now) != wanted:
+        return {}
+    each = planned_processes(now).per_node
+    memory = machine.total_of(each) if machine.gpu else machine.memory_gib / each
+    fits = step_gib(now, Path(now["model"]), whole_number(begun, BATCH)) <= room_gib(now, memory, Path(now["model"]))
+    return begun if done or fits else {}
+
+
+def recipe_batch(recipe: Mapping[str, Any]) -> tuple[int, int]:
+    """Batch and accumulation by the keys of `swift sft` that a recipe has, before the machine shares them out."""
+    return whole_number(recipe, BATCH), whole_number(recipe, ACCUMULATION)
 
 
 def answers_as_begun(run: Path, values: Mapping[str, Any], rows: Path) -> str | None:
-    """The dtype in which the machine had answers of this run begun, with the model of `values` and the test `rows`;
-    None without any, and where the command line named it."""
+    """The dtype that the machine chose when answers of this run were begun, with the model of `values` and the test
+    `rows`; None without any."""
     begun = any((run / side / "journal").is_dir() for side in ("before", "after"))
-    earlier = _earlier(run, "infer.yaml", values) if begun else {}
-    if earlier.get("val_dataset") != [str(rows)]:
-        return None
-    record = _record(run)
-    named = record is not None and "torch_dtype" in (record.command or "")
-    return None if named else earlier.get("torch_dtype")
+    record = _record(run) if begun else None
+    same = record is not None and _earlier(run, "infer.yaml", values).get("val_dataset") == [str(rows)]
+    return record.chosen_dtype if record and same else None
 
 
 def _record(run: Path) -> Run | None:

@@ -21,13 +21,13 @@ from plan.dataset_place import dataset_folder
 from plan.disk import check_space, dataset_cache, needed_space
 from plan.distributed import ACCUMULATION, BATCH, batch_line, planned_processes, throughput_line
 from plan.hardware import check_usable, this_machine, used_by
-from plan.memory import answers_as_begun, bf16_as_begun, found_before, shared_as_begun
+from plan.memory import answers_as_begun, bf16_as_begun, found_before, recipe_batch, shared_as_begun
 from plan.option_values import PLUGINS, RESERVED
 from plan.options import Options
 from plan.provenance import PACKAGES_FILE, record_data, software, write_packages
 from plan.recipes import DEFAULT_TASK, DEMO_MODEL, Recipe, check_recipe, ensure_task, load_recipe
 from plan.resolve import in_its_chat, precision, resolve_sft
-from plan.resolve_infer import resolve_infer, room_for_labels
+from plan.resolve_infer import is_chosen, resolve_infer, room_for_labels
 from plan.run import RECORD, Notice, Run, check_no_pattern, check_run_folder, remove_earlier, tell_folder
 from plan.start_adapter import adapter_notice, adapter_values, check_adapter
 from plan.swift_schema import check_packages, check_values
@@ -159,7 +159,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
     if bf16 is not None and not options.fresh:
         bf16 = bf16_as_begun(folder, bf16)
     sft |= chosen | ({} if bf16 is None else {"bf16": bf16})
-    if not options.fresh and not {BATCH, ACCUMULATION} & {*options.swift, *found}:
+    named_batch = {BATCH, ACCUMULATION} & {*options.swift, *found}
+    if not options.fresh and not named_batch:
         sft |= shared_as_begun(folder, sft, machine, recipe.sft)
     infer |= infer_values(measured, infer, sft)
     check_packages({**sft, **infer})
@@ -192,6 +193,8 @@ def make_plan(options: Options, argv: list[str]) -> Plan:
         machine_text=machine.describe(),
         precision=measured._asdict() if measured else None,
         measured_bf16=bf16,
+        chosen_dtype=infer["torch_dtype"] if is_chosen(infer, machine, recipe, options.swift) else None,
+        recipe_batch=None if named_batch else recipe_batch(recipe.sft),
         command=shlex.join(["bash", "run_sft.sh", *argv]),
         fresh=options.fresh,
         auto_batch=options.auto_batch,

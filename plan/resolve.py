@@ -15,7 +15,7 @@ from plan.memory import EVAL_BATCH
 from plan.option_values import is_true
 from plan.recipes import Recipe
 from plan.result_values import ROW_CHECK
-from plan.training_memory import MEMORY_SHARE, MOMENTS, ModelShape, spread_over, step_gib, weights_gib
+from plan.training_memory import ModelShape, room_gib, step_gib
 from workspace.errors import UserError
 from workspace.paths import ROOT
 from workspace.swift_registry import registry
@@ -213,9 +213,7 @@ def _smaller_batch(values: dict[str, Any], memory_gib: float, model: Path, fused
     shared = {BATCH: whole_number(values, BATCH), ACCUMULATION: whole_number(values, ACCUMULATION)}
     if is_true(values, "gradient_checkpointing", True):
         return {}
-    room = memory_gib * MEMORY_SHARE
-    if values.get("tuner_type") == "full":
-        room -= MOMENTS * weights_gib(model) / spread_over(values)[1]
+    room = room_gib(values, memory_gib, model)
     while step_gib(values, model, shared[BATCH], fused) > room and (less := smaller_batch(shared)):
         shared = less
     return shared

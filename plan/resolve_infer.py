@@ -127,11 +127,18 @@ def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begu
     if by_vllm or sft.get("quant_bits") or half not in HALF:
         return half
     weights, cards = weights_gib(Path(sft["model"])), planned_processes(sft).per_node
-    if weights > FLOAT32_SHARE * machine.total_of(cards):
-        return half
-    if begun in (half, "float32"):
+    if begun == half or (begun == "float32" and weights <= MEMORY_SHARE * machine.total_of(cards)):
         return begun
-    return "float32" if weights <= MEMORY_SHARE * machine.memory_of(cards) else half
+    few = weights <= FLOAT32_SHARE * machine.total_of(cards) and weights <= MEMORY_SHARE * machine.memory_of(cards)
+    return "float32" if few else half
+
+
+def is_chosen(infer: Mapping[str, Any], machine: Machine, recipe: Recipe, options: Mapping[str, Any]) -> bool:
+    """Whether the machine chose the dtype of the answers: a GPU, by transformers, of whole weights, where neither
+    `recipe` nor `options` name one."""
+    named = "torch_dtype" in {*recipe.sft, *recipe.infer, *options}
+    apart = infer.get("infer_backend") == "vllm" or infer.get("quant_bits")
+    return machine.gpu is not None and not named and not apart
 
 
 def answers_dtype(measured: str | None, model: Path, machine: Machine, half_alone: bool = False) -> str:

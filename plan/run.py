@@ -83,6 +83,8 @@ class Run:
     git: str | None = None
     command: str | None = None
     measured_bf16: bool | None = None  # what a measurement chose for training; None: the user's, or a GPU's
+    chosen_dtype: str | None = None  # what the machine chose for a GPU's answers; None: nothing
+    recipe_batch: tuple[int, int] | None = None  # batch and accumulation, before the machine shared them out
     fresh: bool = False
     auto_batch: bool = False
     planned: str | None = None

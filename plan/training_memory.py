@@ -112,6 +112,13 @@ def step_gib(sft: Mapping[str, Any], model: Path, batch: int, fused: bool = Fals
     return weights - elsewhere + share * (training_gib(model, batch, **settings) - weights)
 
 
+def room_gib(sft: Mapping[str, Any], memory_gib: float, model: Path) -> float:
+    """What of a GPU's memory, or a process's, a step may take by the keys `sft`: of whole weights that are tuned the
+    gradient and AdamW's two moments are there beside it."""
+    whole = sft.get("tuner_type") == "full"
+    return MEMORY_SHARE * memory_gib - (MOMENTS * weights_gib(model) / spread_over(sft)[1] if whole else 0)
+
+
 def spread_over(sft: Mapping[str, Any]) -> tuple[int, int]:
     """Over how many processes the weights are spread by the keys of a resolved sft.yaml, and over how many their
     gradients and AdamW's moments: 1 where each holds all. Settings of DeepSpeed that have no name are taken for

@@ -210,6 +210,9 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
     smaller = tmp_path / "smaller.yaml"
     smaller.write_text(f"sft: {{{BATCH}: 2, {ACCUMULATION}: 4}}", encoding="utf-8")
     assert batch(at(23.1, run, "--with", str(smaller))) == (2, 4)
+    make_run_json(run, tmp_path / "data", recipe_batch=[2, 4])  # by such an override, which is gone
+    assert batch(at(23.1)) == (8, 1)
+    begin(run, alone, models[stem])
     # Another model in the same folder begins anew: what its predecessor had says nothing of it.
     for name in ("sft", "infer"):
         write_text(run / f"{name}.yaml", (run / f"{name}.yaml").read_text().replace(str(models[stem]), "/another"))
@@ -217,13 +220,15 @@ def test_a_neighbour_on_the_card_makes_no_begun_work_stale(models, tmp_path: Pat
     assert batch(other) == (4, 2)
     # But that which has read texts without labels stands in its place in the YAMLs.
     begun = (run / "sft.yaml").read_text()
-    make_run_json(run, tmp_path / "data", text_base=str(models[stem]))
+    make_run_json(run, tmp_path / "data", text_base=str(models[stem]), recipe_batch=[8, 1])
     write_text(run / "sft.yaml", begun)
     assert batch(at(10.7)) == (8, 1)
 
 
 def begin(run: Path, planned: Planned, model: Path) -> None:
-    """The YAMLs of a run as it was planned."""
+    """run.json and the YAMLs of a run as it was planned, where the machine chose the dtype of answers."""
+    run.mkdir(exist_ok=True)
+    make_run_json(run, run / "data", recipe_batch=[8, 1], chosen_dtype=planned.infer["torch_dtype"])
     for command in ("sft", "infer"):
         text = (
             json.dumps(getattr(planned, command)).replace("MODEL", str(model)).replace("DATASET", str(planned.dataset))
@@ -247,6 +252,8 @@ def test_answers_that_a_neighbour_had_begun_in_half_precision_stay_so_when_it_le
     (run / "before" / "journal").mkdir(parents=True)
     assert [dtype(23.1), dtype(23.1, "--fresh")] == ["bfloat16", "float32"]
     assert dtype(23.1, "--limit", "300") == "float32"  # other rows
+    make_run_json(run, run / "data")  # somebody named it then
+    assert dtype(23.1) == "float32"
 
 
 @pytest.mark.parametrize("count", [2, 3, 8])
