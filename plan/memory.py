@@ -100,8 +100,10 @@ def shared_as_begun(
     Who else uses a card's memory must not make finished steps stale; and going on, transformers takes the batch of the
     checkpoint, with the accumulation that it is given.
     """
-    earlier, record = _earlier(run, "sft.yaml", values), _record(run)
-    if not earlier or record is None or record.recipe_batch != recipe_batch(recipe) or not _has_steps(run):
+    record = _record(run) if _has_steps(run) else None
+    if record is None or record.recipe_batch != recipe_batch(recipe):
+        return {}
+    if not (earlier := _earlier(run, "sft.yaml", values)):
         return {}
     begun, wanted = {key: earlier[key] for key in (BATCH, ACCUMULATION) if key in earlier}, rows_a_step(values)
     done = stages.read_record(run, "train") is not None

@@ -123,7 +123,7 @@ def _planned_dtype(sft: Mapping[str, Any], machine: Machine, by_vllm: bool, begu
     """
     half = str(sft["torch_dtype"])
     if half == "float32":  # that of weights that are tuned themselves
-        half = "bfloat16" if machine.gpu_bf16 else "float16"
+        half = str(dtype_flags(machine)["torch_dtype"])
     if by_vllm or sft.get("quant_bits") or half not in HALF:
         return half
     weights, cards = weights_gib(Path(sft["model"])), planned_processes(sft).per_node
